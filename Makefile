@@ -1,0 +1,27 @@
+# Everything these targets install or cache stays below this directory.
+PYTHON ?= python3
+FLAGS ?=
+RUN := .venv/bin/python
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
+
+.PHONY: compare test install clean
+
+compare: install  ## the paper's Section 5 on the embedded images; FLAGS="--dataset=mnist …" for more
+	$(RUN) -m launch.compare $(FLAGS)
+
+test: install  ## lint, format check and every test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pytest
+
+install: .venv/installed
+
+.venv/installed: setup.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedgame needs Python 3.11 or newer; name one with: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv .cache results

@@ -1,0 +1,100 @@
+"""Best-response dynamics, Eq. (4): every agent follows her own gradient, kept in [0, τ_i].
+
+The paper's μ is read as the smallest correction that keeps s feasible: the projection of s + δ ∂u
+on the box. (As printed, argmin over μ of ‖g(s, μ)‖ is always μ = -∂u, and nothing would move.)
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedgame.games import game as games
+
+
+class State(NamedTuple):
+    """Where the dynamics are."""
+
+    profile: jax.Array  # [n] s^t
+    gradient: jax.Array  # [n] ∂u_i/∂s_i at s^t
+    step_size: jax.Array  # δ^t of the step to come
+    growth: jax.Array  # δ^t / δ^(t-1)
+    residual: jax.Array  # ‖g(s^(t-1), μ)‖₂ = ‖s^t - s^(t-1)‖₂ / δ^(t-1), of the last step
+
+
+def step(game: games.Game, s: jax.Array, step_size: float | jax.Array) -> jax.Array:
+    """s^{t+1} of Eq. (4): one step of size δ from the profile s, [n]."""
+    return jnp.clip(s + step_size * games.own_gradient(game, s), 0.0, game.capacity)
+
+
+def start(game: games.Game, s: jax.Array, step_size: float | None = None) -> State:
+    """The state at the profile s⁰.
+
+    Args:
+      game: n agents.
+      s: [n] in [0, τ].
+      step_size: constant δ, in samples per utility-per-sample. None is an adaptive one whose first
+        step moves the fastest agent by 1% of the largest capacity.
+    """
+    s = jnp.asarray(s, float)
+    gradient = games.own_gradient(game, s)
+    if step_size is None:
+        fastest = jnp.max(jnp.abs(gradient))
+        step_size = 0.01 * jnp.max(game.capacity) / jnp.where(fastest > 0, fastest, 1.0)
+    return State(
+        s, gradient, jnp.asarray(step_size, s.dtype), jnp.ones((), s.dtype), jnp.full((), jnp.inf, s.dtype)
+    )
+
+
+def advance(game: games.Game, state: State, adaptive: bool) -> State:
+    """One step of Eq. (4), and the size of the next.
+
+    The adaptive size is Malitsky and Mishchenko's (2020) for gradient descent: half the inverse of
+    the curvature just seen, growing at most by √(1 + last growth). It needs no constant of the game.
+    """
+    s, gradient, delta, growth, _ = state
+    new = jnp.clip(s + delta * gradient, 0.0, game.capacity)
+    new_gradient = games.own_gradient(game, new)
+    moved = jnp.linalg.norm(new - s)
+    residual = moved / delta
+    if adaptive:
+        turned = jnp.linalg.norm(new_gradient - gradient)
+        curvature_bound = jnp.where((moved > 0) & (turned > 0), moved / (2.0 * turned), jnp.inf)
+        new_delta = jnp.minimum(jnp.sqrt(1.0 + growth) * delta, curvature_bound)
+        new_delta = jnp.where(moved > 0, new_delta, delta)
+        delta, growth = new_delta, new_delta / delta
+    return State(new, new_gradient, delta, growth, residual)
+
+
+def trace(
+    game: games.Game, s: jax.Array, steps: int, step_size: float | None = None
+) -> tuple[State, jax.Array]:
+    """`steps` steps from s⁰; see `start`. Returns the last state and all profiles, [steps+1, n]."""
+
+    def body(state: State, _: None) -> tuple[State, jax.Array]:
+        state = advance(game, state, step_size is None)
+        return state, state.profile
+
+    first = start(game, s, step_size)
+    last, profiles = jax.lax.scan(body, first, length=steps)
+    return last, jnp.concatenate([first.profile[None], profiles])
+
+
+def run(
+    game: games.Game, s: jax.Array, steps: int, tolerance: float = 0.0, step_size: float | None = None
+) -> tuple[State, jax.Array]:
+    """Steps from s⁰ until the residual is at most `tolerance`, or `steps`; see `start`.
+
+    Returns:
+      The last state and the number of steps taken.
+    """
+
+    def going(carry: tuple[State, jax.Array]) -> jax.Array:
+        state, taken = carry
+        return (state.residual > tolerance) & (taken < steps)
+
+    def body(carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+        state, taken = carry
+        return advance(game, state, step_size is None), taken + 1
+
+    return jax.lax.while_loop(going, body, (start(game, s, step_size), jnp.asarray(0)))

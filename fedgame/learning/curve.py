@@ -1,0 +1,48 @@
+"""The public accuracy curve ã that a server measures on data of its own (Section 5.1)."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from fedgame.learning import data, federated, local, models
+
+
+def grid(most: int, points: int, agents: int) -> np.ndarray:
+    """Totals at which to measure ã: 0, then `points` geometrically spaced from `agents` to `most`."""
+    spaced = np.geomspace(min(agents, most), most, points)
+    return np.unique(np.concatenate([[0], np.round(spaced)]).astype(int))
+
+
+def measure(
+    model: nn.Module,
+    options: local.LocalTraining,
+    train: federated.Images,
+    held_out: federated.Images,
+    total: int,
+    agents: int,
+    rounds: int,
+    key: jax.Array,
+) -> float:
+    """Accuracy on held-out data after `rounds` rounds on `total` samples split evenly over agents.
+
+    A pure function of its arguments. The images of a smaller total are a subset of a larger one's
+    under the same key, and shapes do not depend on `total`, so one compilation serves the whole curve.
+
+    Args:
+      model: the network that the agents will train.
+      options: local training, as the agents will do it.
+      train: the server's own training images.
+      held_out: images that nobody trains on.
+      total: S, number of samples.
+      agents: number of simulated agents.
+      rounds: rounds of federated averaging.
+      key: of the images' order, the initial model and the training.
+    """
+    most = len(train.labels) // agents
+    deal_key, init_key, train_key = jax.random.split(key, 3)
+    owners = data.deal(train, np.full(agents, most), deal_key)
+    samples = np.asarray(total // agents + (np.arange(agents) < total % agents), np.int32)
+    params = models.initial_parameters(model, init_key, train.images.shape[1:])
+    for number in range(1, rounds + 1 if total else 1):
+        params = federated.federated_round(model, options, params, owners, samples, train_key, number)
+    return float(federated.accuracy(model, params, held_out))

@@ -1,0 +1,54 @@
+"""Compares FedAvg, MWFed, FedBR and FedBR-BG on real images: Section 5 of the paper in one command.
+
+  python -m launch.compare                                     # scikit-learn's digits, about 1 minute
+  python -m launch.compare --dataset=mnist --data_dir=DIR      # DIR: prepared by tensorflow-datasets
+
+Tables and figures are printed and left under --workdir.
+"""
+
+import os
+import pathlib
+import sys
+import time
+
+import jax
+from absl import app, flags
+
+from fedgame.experiments import compare, config, storage
+from launch import config_flags
+
+WORKDIR = flags.DEFINE_string("workdir", None, "directory of the results; results/DATASET if not given")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "where tensorflow-datasets keeps its data")
+RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete the run in --workdir and start anew")
+WORKERS = flags.DEFINE_integer("workers", None, "training runs at a time; one per processor", 1)
+config_flags.define(config.Config)
+flags.FLAGS.set_default("verbosity", -1)  # JAX reports every accelerator that is not there
+
+
+def main(argv: list[str]) -> None:
+    begin = time.perf_counter()
+    jax.config.update("jax_enable_x64", True)  # equilibria; networks are float32 all the same
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame/jax"
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    try:
+        config_flags.no_arguments(argv)
+        given = config_flags.read(config.Config)
+        setting = compare.prepare(given, DATA_DIR.value)
+        workdir = WORKDIR.value or f"results/{given.dataset}"
+        work = storage.open_workdir(
+            workdir, config_flags.as_dict(setting.config), RESUME.value, OVERWRITE.value
+        )
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    try:
+        print("\n" + compare.compare(setting, work, WORKERS.value) + "\n")
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; go on with --workdir={workdir} --resume", file=sys.stderr, flush=True)
+        os._exit(130)  # finished pieces are stored; threads that still compute are not waited for
+    print(f"{time.perf_counter() - begin:.0f} s; tables and figures are in {workdir}")
+
+
+if __name__ == "__main__":
+    app.run(main)

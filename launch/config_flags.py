@@ -1,0 +1,53 @@
+"""absl flags from the fields of a configuration, so each setting is written down once."""
+
+import dataclasses
+from typing import Any
+
+from absl import flags
+
+
+def define(config: type) -> None:
+    """A flag for every field, with its default and help; ranges are the configuration's to check."""
+    for field in dataclasses.fields(config):
+        name, default, about = field.name, field.default, field.metadata["help"]
+        kind = field.metadata["kind"]
+        if "tuple" in str(field.type):
+            text = None if default is None else [str(x) for x in default]
+            flags.DEFINE_list(name, text, f"{about} (numbers separated by commas)")
+        elif choices := field.metadata.get("choices"):
+            flags.DEFINE_string(name, default, f"{about}: {', '.join(choices)}")
+        elif kind is int:
+            flags.DEFINE_integer(name, default, about)
+        else:
+            flags.DEFINE_float(name, default, about)
+
+
+def read(config: type) -> Any:
+    """The configuration that the flags describe.
+
+    Raises:
+      ValueError: a list holds something that is not a number.
+    """
+    values = {}
+    for field in dataclasses.fields(config):
+        value = flags.FLAGS[field.name].value
+        if isinstance(value, list):
+            try:
+                value = tuple(field.metadata["kind"](x) for x in value)
+            except ValueError:
+                kind = "whole numbers" if field.metadata["kind"] is int else "numbers"
+                raise ValueError(
+                    f"--{field.name} must be {kind} separated by commas, got {','.join(value)}"
+                ) from None
+        values[field.name] = value
+    return config(**values)
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def no_arguments(argv: list[str]) -> None:
+    """Raises a `ValueError` for words on the command line that belong to no flag."""
+    if len(argv) > 1:
+        raise ValueError(f"not a flag: {argv[1]!r}; flags are written --name=value")

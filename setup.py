@@ -1,0 +1,35 @@
+"""Packaging of fedgame; `pip install -e .` or `pip install ".[test]"`."""
+
+import pathlib
+
+import setuptools
+
+setuptools.setup(
+    name="fedgame",
+    version="0.1.0",
+    description="Incentives in federated learning: equilibria, mechanisms and the models they train.",
+    long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=setuptools.find_packages(include=["fedgame*", "launch*"]),
+    package_data={"launch": ["presets/*.flags"]},
+    install_requires=[
+        "absl-py",
+        "chex",
+        "flax",
+        "importlib_resources",  # tensorflow-datasets imports it without asking for it
+        "jax>=0.10",
+        "matplotlib",
+        "numpy",
+        "optax",
+        "orbax-checkpoint",
+        "pillow",  # tensorflow-datasets decodes PNG with it when there is no TensorFlow
+        "scikit-learn",
+        "scipy",
+        "tensorflow-datasets>=4.9.9",
+        "tqdm",
+    ],
+    extras_require={"test": ["hypothesis", "pytest", "ruff"]},
+)
