@@ -47,6 +47,8 @@ def main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with --workdir={workdir} --resume", file=sys.stderr, flush=True)
         os._exit(130)  # finished pieces are stored; threads that still compute are not waited for
+    except FloatingPointError as error:
+        sys.exit(f"error: {error}")
     print(f"{time.perf_counter() - begin:.0f} s; tables and figures are in {workdir}")
 
 

@@ -4,22 +4,17 @@ Every piece of work is a pure function of the configuration, a seed and, for tra
 pieces run in any order, are stored one by one, and are never computed twice.
 """
 
-import contextlib
 import functools
 import os
-import time
-from collections.abc import Callable, Iterator
-from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from fedgame import equilibria
 from fedgame.experiments import config as configs
-from fedgame.experiments import plots, storage, tables
+from fedgame.experiments import pieces, plots, storage, tables
 from fedgame.games import costs, curves
 from fedgame.games import game as games
 from fedgame.learning import curve, data, federated, layers, local, models
@@ -75,24 +70,20 @@ def measure_curve(setting: Setting, work: storage.Workdir, workers: int) -> tupl
     sizes = curve.grid(sum(config.capacity), config.curve_points, config.agents).tolist()
     seeds = range(config.curve_seeds)
 
-    def measure(size: int, seed: int) -> Callable[[], Any]:
-        return lambda: timed(
-            lambda: {
-                "accuracy": curve.measure(
-                    setting.model,
-                    setting.options,
-                    setting.server.train,
-                    setting.server.test,
-                    size,
-                    config.agents,
-                    config.rounds,
-                    setting.key_of("curve", seed),
-                )
-            }
+    def measure(size: int, seed: int) -> dict[str, float]:
+        key = setting.key_of("curve", seed)
+        images = setting.server.train, setting.server.test
+        measured = curve.measure(
+            setting.model, setting.options, *images, size, config.agents, config.rounds, key
         )
+        return {"accuracy": measured}
 
-    pieces = {f"curve/{seed}-{size}": (size, measure(size, seed)) for seed in seeds for size in sizes}
-    done = run_pieces("measuring the accuracy curve", pieces, work, workers)
+    jobs = {
+        f"curve/{seed}-{size}": (size, functools.partial(measure, size, seed))
+        for seed in seeds
+        for size in sizes
+    }
+    done = pieces.run("measuring the accuracy curve", jobs, work, workers)
     accuracy = [[done[f"curve/{seed}-{size}"]["accuracy"] for size in sizes] for seed in seeds]
     rows = [
         {"size": size, "seed": seed, "accuracy": accuracy[seed][k]}
@@ -103,21 +94,18 @@ def measure_curve(setting: Setting, work: storage.Workdir, workers: int) -> tupl
     return np.asarray(sizes), np.asarray(accuracy)
 
 
-def make_game(setting: Setting, payoff: Any) -> tuple[games.Game, float]:
-    """The game that ã and the costs define, and β of FedBR-BG: β* unless it is given."""
-    config = setting.config
-    rates = jnp.asarray(config.cost)
-    game = games.check(games.Game(payoff, costs.LinearCost(rates), jnp.asarray(config.capacity)))
-    beta = budget_balanced.optimal_beta(rates) if config.beta is None else config.beta
-    return game, float(beta)
-
-
 def fit_game(
     setting: Setting, work: storage.Workdir, sizes: np.ndarray, accuracy: np.ndarray
 ) -> tuple[games.Game, float, dict[str, Any]]:
-    """Fits ã; writes `game.json` (fit, β, certified equilibria) and `fitted_curve.csv`."""
+    """Fits ã and makes the game on it; β is β* unless given.
+
+    Writes `game.json` (fit, β, certified equilibria) and `fitted_curve.csv`.
+    """
     fit = curves.FITS[setting.config.fit](sizes, accuracy)
-    game, beta = make_game(setting, fit.payoff)
+    rates, capacity = jnp.asarray(setting.config.cost), jnp.asarray(setting.config.capacity)
+    game = games.check(games.Game(fit.payoff, costs.LinearCost(rates), capacity))
+    beta = setting.config.beta
+    beta = float(budget_balanced.optimal_beta(rates)) if beta is None else beta
     certified = {}
     for name, b in (("FedBR", 0.0), ("FedBR-BG", beta)):
         found = jax.jit(equilibria.solve)(budget_balanced.under_mechanism(game, b))
@@ -184,16 +172,16 @@ def train_protocols(
 ) -> list[dict[str, Any]]:
     """Plays the game from a random start for every seed, then trains on what agents contribute."""
     contenders = protocols(setting.config, game, beta)
-    pieces = {}
-    with progress("best-response dynamics", len(contenders) * setting.config.seeds) as bar:
+    jobs = {}
+    with pieces.progress("best-response dynamics", len(contenders) * setting.config.seeds) as bar:
         for seed in range(setting.config.seeds):
             start_key = jax.random.split(setting.key_of("run", seed), 5)[4]
             for protocol in contenders:
                 plan = protocol.start(start_key)
                 job = functools.partial(run_protocol, setting, protocol, plan, seed)
-                pieces[f"runs/{seed}-{protocol.name}"] = (plan.profile.sum(), functools.partial(timed, job))
+                jobs[f"runs/{seed}-{protocol.name}"] = (plan.profile.sum(), job)
                 bar.update()
-    return list(run_pieces("training", pieces, work, workers).values())
+    return list(pieces.run("training", jobs, work, workers).values())
 
 
 def compare(setting: Setting, work: storage.Workdir, workers: int | None = None) -> str:
@@ -208,7 +196,7 @@ def compare(setting: Setting, work: storage.Workdir, workers: int | None = None)
     sizes, accuracy = measure_curve(setting, work, workers)
     game, beta, summary = fit_game(setting, work, sizes, accuracy)
     runs = train_protocols(setting, work, workers, game, beta)
-    with progress("tables and figures", 2) as bar:
+    with pieces.progress("tables and figures", 2) as bar:
         agents = tables.agent_rows(game, runs)
         per_run = tables.run_rows(game, runs, agents)
         welfare = tables.welfare_rows(agents, setting.config.p)
@@ -222,73 +210,8 @@ def compare(setting: Setting, work: storage.Workdir, workers: int | None = None)
         for name, rows in named.items():
             work.write_csv(f"{name}.csv", rows)
         work.write_json("table1.json", welfare)
+        work.write_csv("timings.csv", work.timings())
         bar.update()
         plots.draw_all(work)
         bar.update()
-    return "\n\n".join([_fit_text(summary), tables.run_text(per_run), tables.welfare_text(welfare)])
-
-
-def _fit_text(summary: dict[str, Any]) -> str:
-    between = summary["deviation_between_seeds"]
-    lines = [
-        f"ã: {summary['fit']} fit, root mean square error {summary['rmse']:.4f}, largest "
-        f"{summary['largest_residual']:.4f}"
-        + (f"; one training run deviates by {between:.4f}" if between is not None else "")
-    ]
-    for name, e in summary["equilibria"].items():
-        kind = "equilibrium" if e["converged"] else "NO equilibrium found, profile"
-        lines.append(
-            f"{name}: β = {e['beta']:.6g}, {kind} with Σ s = {e['total']:.2f}, Nash gap "
-            f"{e['nash_gap']:.1e}" + ("" if e["unique"] else ", only Σ s is determined")
-        )
-    return "\n".join(lines)
-
-
-def timed(compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result of `compute` and the seconds it took."""
-    begin = time.perf_counter()
-    result = compute()
-    return result | {"seconds": round(time.perf_counter() - begin, 3)}
-
-
-def progress(stage: str, total: float) -> tqdm.tqdm:
-    """A progress bar with the name of the stage."""
-    return tqdm.tqdm(
-        total=total,
-        desc=f"{stage:<29}",
-        bar_format="{desc}{percentage:4.0f}%|{bar:30}| {elapsed}<{remaining}",
-    )
-
-
-def run_pieces(
-    stage: str, pieces: dict[str, tuple[float, Callable[[], Any]]], work: storage.Workdir, workers: int
-) -> dict[str, Any]:
-    """Computes, largest first and several at a time, the pieces that are not stored yet.
-
-    Args:
-      stage: what the progress bar says.
-      pieces: name -> (size, function without arguments); the bar advances by size.
-      work: where they are stored.
-      workers: threads. XLA leaves the interpreter lock alone while it computes.
-
-    Returns:
-      The values by name, in the order of `pieces`.
-    """
-    order = sorted(pieces, key=lambda name: -pieces[name][0])
-    with progress(stage, sum(size + 1 for size, _ in pieces.values())) as bar, _pool(workers) as pool:
-        jobs = {pool.submit(work.piece, name, pieces[name][1]): name for name in order}
-        done = {}
-        for job in futures.as_completed(jobs):
-            done[jobs[job]] = job.result()
-            bar.update(pieces[jobs[job]][0] + 1)
-    return {name: done[name] for name in pieces}
-
-
-@contextlib.contextmanager
-def _pool(workers: int) -> Iterator[futures.Executor]:
-    """A thread pool that drops what has not begun when one piece fails or the user interrupts."""
-    pool = futures.ThreadPoolExecutor(workers)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return "\n\n".join([tables.game_text(summary), tables.run_text(per_run), tables.welfare_text(welfare)])

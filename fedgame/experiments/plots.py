@@ -65,7 +65,7 @@ def welfare(work: storage.Workdir, fig: figure.Figure) -> None:
         if len(known) < len(mine):
             ax.plot([], [], " ", label=f"({name}: {len(mine) - len(known)} not shown)")
     ax.set(xlabel="p", ylabel="p-mean of utilities, (1/n Σ u^p)^(1/p)", title="Welfare by protocol")
-    ax.legend(frameon=False)
+    fig.legend(frameon=False, loc="outside right center")
 
 
 def _columns(rows: list[dict[str, str]], *names: str) -> list[np.ndarray]:

@@ -31,8 +31,14 @@ class Workdir:
             write(file, to_json(compute()))
         return json.loads(file.read_text(encoding="utf-8"))
 
-    def has_piece(self, name: str) -> bool:
-        return (self.path / "pieces" / f"{name}.json").exists()
+    def timings(self) -> list[dict[str, Any]]:
+        """The seconds that each stored piece took when it was computed."""
+        files = sorted((self.path / "pieces").rglob("*.json"))
+        return [
+            {"piece": file.relative_to(self.path / "pieces").with_suffix("").as_posix()}
+            | {"seconds": json.loads(file.read_text(encoding="utf-8"))["seconds"]}
+            for file in files
+        ]
 
     def write_json(self, name: str, value: Any) -> None:
         write(self.path / name, to_json(value))
@@ -62,6 +68,8 @@ def open_workdir(path: str, config: dict[str, Any], resume: bool, overwrite: boo
     Raises:
       ValueError: there is something in the way; the message says what and which flag helps.
     """
+    if resume and overwrite:
+        raise ValueError("--resume and --overwrite exclude each other")
     root = pathlib.Path(path)
     config = json.loads(to_json(config))
     if root.exists() and not root.is_dir():

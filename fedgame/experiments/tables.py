@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -42,12 +43,13 @@ def run_rows(
     game: games.Game, runs: Sequence[dict[str, Any]], agents: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """One row per protocol and seed; Nash gaps on the fitted game, before and after rounding."""
+    largest_gap = jax.jit(lambda game, s: jnp.max(certificates.nash_gap(game, s)))
     rows = []
     for run in runs:
         played = budget_balanced.under_mechanism(game, run["beta"])
         mine = [r for r in agents if (r["protocol"], r["seed"]) == (run["protocol"], run["seed"])]
         gaps = {
-            name: float(jnp.max(certificates.nash_gap(played, jnp.asarray(run[key]))))
+            name: float(largest_gap(played, jnp.asarray(run[key])))
             for name, key in (("nash_gap", "profile"), ("nash_gap_charged", "charged"))
         }
         rows.append(
@@ -125,6 +127,23 @@ def _cell(row: dict[str, Any]) -> str:
         return "undefined"
     error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.2g}"
     return f"{row['welfare']:.5g}{error}"
+
+
+def game_text(summary: dict[str, Any]) -> str:
+    """The fit of ã and the equilibria on it, a line each."""
+    between = summary["deviation_between_seeds"]
+    lines = [
+        f"ã: {summary['fit']} fit, root mean square error {summary['rmse']:.4f}, largest "
+        f"{summary['largest_residual']:.4f}"
+        + (f"; one training run deviates by {between:.4f}" if between is not None else "")
+    ]
+    for name, e in summary["equilibria"].items():
+        kind = "equilibrium" if e["converged"] else "NO equilibrium found, profile"
+        lines.append(
+            f"{name}: β = {e['beta']:.6g}, {kind} with Σ s = {e['total']:.2f}, Nash gap "
+            f"{e['nash_gap']:.1e}" + ("" if e["unique"] else ", only Σ s is determined")
+        )
+    return "\n".join(lines)
 
 
 def run_text(rows: Sequence[dict[str, Any]]) -> str:

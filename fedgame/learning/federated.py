@@ -99,4 +99,4 @@ def accuracy(model: nn.Module, params: Any, data: Images) -> jax.Array:
     owners = data.labels.shape[:-1]
     flat = data.images.reshape(-1, *data.images.shape[-3:])
     hits = jnp.argmax(model.apply(params, flat), axis=-1) == data.labels.reshape(-1)
-    return jnp.mean(hits.reshape(*owners, -1), axis=-1, dtype=jnp.float32)
+    return jnp.mean(hits.reshape(*owners, -1), axis=-1)

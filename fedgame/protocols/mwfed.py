@@ -20,8 +20,9 @@ def protocol(capacity: np.ndarray, target: float = 0.7, factor: float = 4.0) -> 
 
     Weights start at 1/n. After each round the weights of agents whose accuracy on their own test
     images is below `target` are multiplied by `factor`, then all are normalised; from the first
-    round in which every agent passes they stay as they are. Agent i contributes min(τ_i, round(w_i Σ_j τ_j)) samples to a
-    round, and s_i in u_i is the mean of that over the rounds, so it need not be a whole number.
+    round in which every agent passes they stay as they are. Agent i contributes
+    min(τ_i, round(w_i Σ_j τ_j)) samples to a round, and s_i in u_i is the mean of that over the
+    rounds, so it need not be a whole number.
 
     Args:
       capacity: τ_i, [n] in samples.
