@@ -1,0 +1,1 @@
+"""Scripts; each says in its first lines how to run it."""

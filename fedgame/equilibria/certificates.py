@@ -28,6 +28,7 @@ def best_response(game: games.Game, s: jax.Array) -> jax.Array:
     Returns:
       [n] contributions; the smallest of several equally good ones on the grid.
     """
+    s = games.as_profile(s)
     rest = game.payoff.rest(s)
     utility = games.over_agents(games.utility)
 
@@ -58,6 +59,7 @@ def nash_gap(game: games.Game, s: jax.Array) -> jax.Array:
 
     `s` lies in the box [0, τ]; the gap of the profile is the largest entry.
     """
+    s = games.as_profile(s)
     rest = game.payoff.rest(s)
     utility = games.over_agents(games.utility)
     best = utility(game, best_response(game, s), rest)

@@ -36,7 +36,7 @@ def start(game: games.Game, s: jax.Array, step_size: float | None = None) -> Sta
       step_size: constant δ, in samples per utility-per-sample. None is an adaptive one whose first
         step moves the fastest agent by 1% of the largest capacity.
     """
-    s = jnp.asarray(s, float)
+    s = games.as_profile(s)
     gradient = games.own_gradient(game, s)
     if step_size is None:
         fastest = jnp.max(jnp.abs(gradient))

@@ -104,10 +104,10 @@ def _check_one(name: str, value: Any, allowed: dict[str, Any]) -> None:
         if value not in choices:
             raise ValueError(f"--{name} must be one of {', '.join(choices)}, got {value!r}")
         return
-    low, high, above = allowed["low"], allowed["high"], allowed.get("above", -math.inf)
+    low, high, above = allowed["low"], allowed["high"], allowed.get("above")
     finite = math.isfinite(value) or (allowed.get("infinite") and not math.isnan(value))
-    if not (finite and low <= value <= high and value > above):
-        ends = [f"greater than {above}"] if above > -math.inf else []
+    if not (finite and low <= value <= high and (above is None or value > above)):
+        ends = [] if above is None else [f"greater than {above}"]
         ends += [f"at least {low}"] if low > -math.inf else []
         ends += [f"at most {high}"] if high < math.inf else []
         raise ValueError(f"--{name} must be a number, {' and '.join(ends)}, got {value}")

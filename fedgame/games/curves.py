@@ -13,6 +13,8 @@ import scipy.optimize
 
 from fedgame.games import payoffs
 
+_RIDGE = 1e-2  # moves a fit by some 1e-5, far less than one training run deviates
+
 
 class Fit(NamedTuple):
     """A fitted curve and how well it fits the mean accuracy at each size."""
@@ -39,21 +41,21 @@ def fit_power_law(sizes: np.ndarray, accuracy: np.ndarray) -> Fit:
     longest = sizes.max()
 
     def curve(parameters: np.ndarray) -> np.ndarray:
-        best, gap, exponent, log_shift = parameters
-        return best - gap * (1.0 + sizes / (longest * np.exp(log_shift))) ** -exponent
+        start, gap, exponent, log_shift = parameters
+        return start + gap - gap * (1.0 + sizes / (longest * np.exp(log_shift))) ** -exponent
 
     bounds = (0.0, 0.0, 1e-2, -12.0), (1.0, 1.0, 10.0, 3.0)
     spread = np.clip(np.ptp(mean), 1e-3, 1.0)
-    starts = [(mean.max(), spread, e, d) for e in (0.3, 1.0, 3.0) for d in (-6.0, -3.0, 0.0)]
+    starts = [(mean.min(), spread, e, d) for e in (0.3, 1.0, 3.0) for d in (-6.0, -3.0, 0.0)]
     fits = [
         scipy.optimize.least_squares(
             lambda x: curve(x) - mean, np.clip(start, *bounds), bounds=bounds, x_scale=(1, 1, 1, 3)
         )
         for start in starts
     ]
-    best, gap, exponent, log_shift = min(fits, key=lambda fit: fit.cost).x
+    start, gap, exponent, log_shift = min(fits, key=lambda fit: fit.cost).x
     shift = longest * np.exp(log_shift)
-    law = payoffs.PowerLaw(best, gap * shift**exponent, exponent, shift)
+    law = payoffs.PowerLaw(start + gap, gap * shift**exponent, exponent, shift, clip=False)  # ã(0) ≥ 0
     return _fit(law, sizes, mean)
 
 
@@ -61,7 +63,8 @@ def fit_concave(sizes: np.ndarray, accuracy: np.ndarray) -> Fit:
     """Least squares over all C¹ concave non-decreasing curves with linear slopes between the sizes.
 
     No formula is assumed. With slopes d_0 ≥ … ≥ d_k ≥ 0 at the sizes, ã is linear in ã(0) and in
-    the falls d_j - d_{j+1} ≥ 0, which makes this non-negative least squares: an exact, unique fit.
+    the falls d_j - d_{j+1} ≥ 0, which makes this non-negative least squares. There is one unknown
+    more than sizes: a small ridge picks, among curves that fit alike, one whose slope falls evenly.
 
     Args and errors: as `fit_power_law`, with at least 2 sizes, the first of them 0.
     """
@@ -74,7 +77,8 @@ def fit_concave(sizes: np.ndarray, accuracy: np.ndarray) -> Fit:
     columns = np.concatenate([np.zeros((1, len(sizes))), rises])
     scale = columns[-1]
     design = np.column_stack([np.ones(len(sizes)), columns / scale])
-    start, *falls = scipy.optimize.nnls(design, mean)[0]
+    ridge = _RIDGE * np.eye(len(sizes) + 1)[1:]
+    start, *falls = scipy.optimize.nnls(np.vstack([design, ridge]), np.append(mean, 0 * sizes))[0]
     falls = falls / scale
     curve = payoffs.MeasuredCurve(sizes, start + columns @ falls, slopes @ falls)
     return _fit(curve, sizes, mean)

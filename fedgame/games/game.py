@@ -78,6 +78,11 @@ def _is_number(x: Any) -> bool:
     return not isinstance(x, bool) and not callable(x)
 
 
+def as_profile(s: Any) -> jax.Array:
+    """Contributions as floating point numbers, so that whole ones can be differentiated too."""
+    return jnp.asarray(s) + 0.0
+
+
 def agent_axes(family: Any) -> Any:
     """`in_axes` for `jax.vmap` over agents: 0 for parameters per agent, None for shared ones."""
     return jax.tree.map(lambda x: 0 if jnp.ndim(x) > family.core_ndim else None, family)

@@ -50,6 +50,7 @@ def sgd(
     batch = options.batch_size
     optimizer = optax.sgd(options.learning_rate, options.momentum)
     most = len(labels)
+    dtype = jnp.result_type(*jax.tree.leaves(params))
 
     def loss(params: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:
         logits = apply(params, images[rows])
@@ -58,19 +59,21 @@ def sgd(
 
     def epoch(index: jax.Array, carry: Any) -> Any:
         noise = jax.random.uniform(jax.random.fold_in(key, index), (most,), jnp.float32)
-        order = jnp.argsort(jnp.where(jnp.arange(most) < samples, noise, jnp.inf))
-        order = jnp.pad(order.astype(jnp.int32), (0, batch))  # the last batch may run past the end
+        mine = jnp.arange(most) < samples
+        order = jnp.argsort(jnp.where(mine, noise, jnp.inf)).astype(jnp.int32)
+        order = jnp.where(mine, order, order[0])  # fills the last batch, with weight 0
+        order = jnp.pad(order, (0, batch), mode="edge")
 
         def step(number: jax.Array, carry: Any) -> Any:
             params, state, _ = carry
             rows = jax.lax.dynamic_slice_in_dim(order, number * batch, batch)
-            weight = (number * batch + jnp.arange(batch) < samples).astype(jnp.float32)
+            weight = (number * batch + jnp.arange(batch) < samples).astype(dtype)
             value, gradient = jax.value_and_grad(loss)(params, rows, weight)
             updates, state = optimizer.update(gradient, state, params)
             return optax.apply_updates(params, updates), state, value
 
         return jax.lax.fori_loop(0, -(-samples // batch), step, carry)
 
-    carry = params, optimizer.init(params), jnp.float32(0.0)
+    carry = params, optimizer.init(params), jnp.zeros((), dtype)
     params, _, value = jax.lax.fori_loop(0, options.epochs, epoch, carry)
     return params, value

@@ -1,0 +1,76 @@
+import dataclasses
+
+import pytest
+
+from fedgame.experiments import config
+
+DIGITS = (1200, 597)
+
+
+def settle(available=DIGITS, **changes):
+    return config.settle(config.Config(**changes), available)
+
+
+def test_defaults_suit_the_digits():
+    settled = settle()
+    assert settled.capacity == (50,) * 10
+    assert settled.cost == (0.01,) * 10
+    assert settled.server_images == 700
+    assert settled.held_out == 497
+
+
+def test_defaults_are_the_papers_on_mnist():
+    settled = settle((60000, 10000), dataset="mnist")
+    assert settled.capacity == (100,) * 10
+    assert settled.cost == (0.005,) * 10
+    assert (settled.test_images, settled.steps, settled.rounds) == (10, 100, 50)
+    assert (settled.learning_rate, settled.momentum) == (0.01, 0.9)
+    assert settled.p == (0.2, 0.4, 0.6, 0.8, 1.0)
+    assert (settled.server_images, settled.held_out) == (2000, 1000)
+
+
+def test_one_number_per_agent():
+    settled = settle(agents=3, capacity=(10, 20, 40), cost=(0.1, 0.2, 0.3))
+    assert settled.capacity == (10, 20, 40)
+    assert settled.cost == (0.1, 0.2, 0.3)
+    assert settle(agents=2, capacity=(10, 20)).cost == (0.05, 0.025)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beta": 1.3}, r"--beta must be a number, at least 0 and at most 1, got 1.3"),
+        ({"beta": -0.1}, r"--beta .* got -0.1"),
+        ({"beta": float("nan")}, r"--beta .* got nan"),
+        ({"p": (0.5, 1.5)}, r"--p must be a number, at most 1, got 1.5"),
+        ({"p": (float("nan"),)}, r"--p .* got nan"),
+        ({"p": ()}, r"--p needs at least one number"),
+        ({"agents": 1}, r"--agents must be a number, at least 2, got 1"),
+        ({"capacity": (0,)}, r"--capacity must be a number, at least 1, got 0"),
+        ({"capacity": (5, 6)}, r"--capacity needs one number or one for each of 10 agents, got 2"),
+        ({"cost": (-1.0,)}, r"--cost .* got -1.0"),
+        ({"cost": (float("inf"),)}, r"--cost .* got inf"),
+        ({"cost": (0.0,)}, r"--cost: β\* of Definition 2 needs every cost above 0"),
+        ({"learning_rate": 0.0}, r"--learning_rate must be a number, greater than 0, got 0.0"),
+        ({"channels": (3,)}, r"--channels needs two numbers, got 1"),
+        ({"dataset": "minst"}, r"--dataset must be one of digits, mnist, cifar10, got 'minst'"),
+        ({"padding": "same"}, r"--padding must be one of SAME, VALID, got 'same'"),
+        ({"capacity": (61,)}, r"--capacity=61.*10 agents need 610 .* at least 610 .*digits has 1200"),
+        ({"server_images": 499}, r"--server_images=499.* the server at least 500"),
+        ({"server_images": 701}, r"--server_images=701.*digits has 1200"),
+        ({"test_images": 60}, r"--test_images=60.*10 agents need 600 test images.*digits has 597"),
+        ({"held_out": 498}, r"--held_out=498.*digits has 597"),
+    ],
+)
+def test_errors_name_flag_value_and_what_is_allowed(changes, message):
+    with pytest.raises(ValueError, match=message):
+        settle(**changes)
+
+
+def test_the_minimum_is_a_valid_p_and_zero_cost_a_valid_cost_under_a_given_beta():
+    settle(p=(float("-inf"), 0.0, 1.0))
+    settle(cost=(0.0,), beta=0.5)
+
+
+def test_every_setting_has_help():
+    assert all(field.metadata["help"] for field in dataclasses.fields(config.Config))

@@ -1,0 +1,63 @@
+"""The house: imports only point up, and no module grows too large to be one noun."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+MAY_IMPORT = {
+    "games": set(),
+    "equilibria": {"games"},
+    "mechanisms": {"games", "equilibria"},
+    "learning": set(),
+    "protocols": {"games", "equilibria", "mechanisms", "learning"},
+    "experiments": {"games", "equilibria", "mechanisms", "learning", "protocols"},
+}
+MODULES = [file for folder in ("fedgame", "launch") for file in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def wrong_imports(package, source):
+    """Imports of fedgame packages, or of launch, that a module of `package` must not have."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    parts = [name.split(".") for name in names]
+    allowed = MAY_IMPORT[package] | {package}
+    wrong = [p for p in parts if p[0] == "launch" or (p[0] == "fedgame" and p[1] not in allowed)]
+    return [".".join(p) for p in wrong]
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_point_up(package):
+    files = sorted((ROOT / "fedgame" / package).rglob("*.py"))
+    assert files
+    assert {str(f): w for f in files if (w := wrong_imports(package, f.read_text(encoding="utf-8")))} == {}
+
+
+def test_every_package_has_its_rule():
+    folders = {f.parent.name for f in (ROOT / "fedgame").glob("*/__init__.py")}
+    assert folders == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("games", "from fedgame.equilibria import solvers"),
+        ("learning", "def f():\n    import fedgame.games.costs"),
+        ("equilibria", "from fedgame import mechanisms"),
+        ("experiments", "from launch import compare"),
+    ],
+)
+def test_a_wrong_import_is_seen(package, source):
+    assert wrong_imports(package, source)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_modules_stay_small_and_say_what_they_are(module):
+    text = module.read_text(encoding="utf-8")
+    assert text.count("\n") <= 250
+    assert ast.get_docstring(ast.parse(text)), f"{module} has no docstring"

@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fedgame.learning import local
+
+OPTIONS = local.LocalTraining(batch_size=4, epochs=3, learning_rate=0.1, momentum=0.9)
+PARAMS = {"w": jnp.linspace(-1, 1, 6).reshape(2, 3), "b": jnp.zeros(3)}
+
+
+def linear(params, images):
+    return images.reshape(len(images), -1) @ params["w"] + params["b"]
+
+
+def train(images, labels, samples, options=OPTIONS):
+    return local.sgd(linear, options, PARAMS, images, labels, jnp.int32(samples), jax.random.key(0))
+
+
+def some_images(seed=0, most=11):
+    image_key, label_key = jax.random.split(jax.random.key(seed))
+    images = jax.random.normal(image_key, (most, 1, 2, 1))
+    return images, jax.random.randint(label_key, (most,), 0, 3)
+
+
+def full_batch_steps(images, labels, steps):
+    """SGD with momentum written out by hand."""
+
+    def loss(params):
+        return optax.softmax_cross_entropy_with_integer_labels(linear(params, images), labels).mean()
+
+    params, velocity = PARAMS, jax.tree.map(jnp.zeros_like, PARAMS)
+    for _ in range(steps):
+        gradient = jax.grad(loss)(params)
+        velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradient)
+        params = jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity)
+    return params
+
+
+def close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), a, b)
+
+
+def test_a_single_batch_is_gradient_descent_on_exactly_the_contributed_images():
+    images, labels = some_images()
+    trained, _ = train(images, labels, 4)
+    close(trained, full_batch_steps(images[:4], labels[:4], steps=3))
+
+
+@pytest.mark.parametrize(("samples", "batches"), [(3, 1), (4, 1), (5, 2), (9, 3), (11, 3)])
+def test_every_epoch_has_all_batches_and_the_partial_one_is_averaged_over_its_own(samples, batches):
+    image, label = some_images(most=1)  # equal images make the order irrelevant
+    images, labels = jnp.repeat(image, 11, axis=0), jnp.repeat(label, 11)
+    trained, _ = train(images, labels, samples)
+    close(trained, full_batch_steps(image, label, steps=3 * batches))
+
+
+def test_images_beyond_the_contribution_are_never_seen():
+    images, labels = some_images()
+    changed = images.at[7:].set(jnp.nan)
+    for a, b in zip(train(images, labels, 7), train(changed, labels, 7), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_without_samples_nothing_changes():
+    trained, loss = train(*some_images(), 0)
+    jax.tree.map(np.testing.assert_array_equal, trained, PARAMS)
+    assert loss == 0
+
+
+def test_the_order_is_new_in_every_epoch():
+    """Two epochs in one call differ from the same epoch twice only if the order changes."""
+    images, labels = some_images()
+    options = OPTIONS._replace(momentum=0.0, batch_size=1, epochs=1)
+    repeated = PARAMS
+    for _ in range(2):
+        repeated, _ = local.sgd(linear, options, repeated, images, labels, jnp.int32(11), jax.random.key(0))
+    both, _ = train(images, labels, 11, options._replace(epochs=2))
+    assert not np.allclose(repeated["w"], both["w"], rtol=1e-6, atol=0)

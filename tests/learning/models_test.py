@@ -1,0 +1,25 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fedgame.learning import models
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "parameters"),
+    [
+        (models.CNN(), (8, 8, 1), 260 + 5020 + 4050 + 510),
+        (models.CNN(), (28, 28, 1), 260 + 5020 + 49050 + 510),
+        (models.CNN(), (32, 32, 3), 760 + 5020 + 64050 + 510),
+        (models.CNN(padding="VALID"), (28, 28, 1), 21840),
+        (models.CNN(channels=(32, 64), units=512), (28, 28, 1), 1663370),  # McMahan et al. (2017)
+    ],
+)
+def test_shapes_types_and_parameter_counts(model, shape, parameters):
+    params = models.initial_parameters(model, jax.random.key(0), shape)
+    leaves = jax.tree.leaves(params)
+    assert sum(leaf.size for leaf in leaves) == parameters
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
+    logits = model.apply(params, jnp.ones((3, *shape), jnp.float32))
+    assert logits.shape == (3, 10)
+    assert logits.dtype == jnp.float32
