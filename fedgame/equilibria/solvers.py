@@ -81,16 +81,20 @@ def _root_in_total(game: games.Game, capacity: jax.Array) -> tuple:
     """Bisection for the S at which Σ wanted_i(S) falls below S, then one profile that sums to it."""
     most = jnp.sum(capacity)
 
-    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bracket
+    # What agents want at either end is carried along: computed anew, it may round to the other side.
+    def halve(_: int, bracket: tuple) -> tuple:
+        low, high, more, less = bracket
         middle = (low + high) / 2
-        short = jnp.sum(wanted(game, middle)) < middle
-        return jnp.where(short, low, middle), jnp.where(short, middle, high)
+        now = wanted(game, middle)
+        short = jnp.sum(now) < middle
+        ends = jnp.where(short, low, middle), jnp.where(short, middle, high)
+        return *ends, jnp.where(short, more, now), jnp.where(short, now, less)
 
     steps = 100 if capacity.dtype == jnp.float64 else 50  # to neighbouring floats, near 0 too
-    low, high = jax.lax.fori_loop(0, steps, halve, (jnp.zeros_like(most), most))
+    nothing = jnp.zeros_like(most)
+    bracket = nothing, most, wanted(game, nothing), wanted(game, most)
+    low, high, more, less = jax.lax.fori_loop(0, steps, halve, bracket)
     # On the two sides of the root only indifferent agents differ: they fill what S still lacks.
-    more, less = wanted(game, low), wanted(game, high)
     total, spread = (low + high) / 2, jnp.sum(more - less)
     share = jnp.clip((total - jnp.sum(less)) / jnp.where(spread > 0, spread, 1.0), 0.0, 1.0)
     profile = less + share * (more - less)

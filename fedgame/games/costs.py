@@ -37,6 +37,7 @@ class PowerCost:
     """c_i(s_i) = rate_i s_i^exponent_i with exponent > 1: increasing marginal costs."""
 
     core_ndim: ClassVar[int] = 0
+    above: ClassVar[dict[str, float]] = {"exponent": 1.0}
 
     rate: Any
     exponent: Any
@@ -45,7 +46,7 @@ class PowerCost:
         return self.rate * own**self.exponent
 
     def supply(self, price: jax.Array) -> jax.Array:
-        ratio = jnp.maximum(price, 0.0) / (self.rate * self.exponent)
+        ratio = jnp.where(price > 0, price / (self.rate * self.exponent), 0.0)  # not 0/0 if free
         return ratio ** (1.0 / (self.exponent - 1.0))
 
     def scaled(self, factor: jax.Array) -> "PowerCost":

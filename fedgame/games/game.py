@@ -64,7 +64,14 @@ def check(game: Game) -> Game:
 
     def fields(family: Any) -> Any:
         numbers = {name: number for name, number in vars(family).items() if _is_number(number)}
-        return family.replace(**{k: field(k, v, family.core_ndim) for k, v in numbers.items()})
+        arrays = {k: field(k, v, family.core_ndim) for k, v in numbers.items()}
+        for name, limit in getattr(family, "above", {}).items():
+            if np.any(np.asarray(arrays[name]) <= limit):
+                raise ValueError(f"`{name}` must be above {limit:g}, got {np.asarray(arrays[name])}")
+        for name, limit in getattr(family, "below", {}).items():
+            if np.any(np.asarray(arrays[name]) >= limit):
+                raise ValueError(f"`{name}` must be below {limit:g}, got {np.asarray(arrays[name])}")
+        return family.replace(**arrays)
 
     return Game(
         fields(game.payoff), fields(game.cost), field("capacity", capacity, 0), field("value", game.value, 0)

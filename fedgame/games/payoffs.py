@@ -155,7 +155,8 @@ class RandomDiscovery:
     q: Any
 
     def rest(self, s: jax.Array) -> jax.Array:
-        return s @ self.q - self.q * s[:, None]
+        q = jnp.broadcast_to(self.q, (len(s), self.q.shape[-1]))
+        return s @ q - q * s[:, None]
 
     def value(self, own: jax.Array, rest: jax.Array) -> jax.Array:
         return self.q @ (rest + own * self.q)
@@ -171,11 +172,12 @@ class RandomCoverage:
 
     core_ndim: ClassVar[int] = 1
     of_total: ClassVar[bool] = False
+    below: ClassVar[dict[str, float]] = {"q": 1.0}
 
     q: Any
 
     def rest(self, s: jax.Array) -> jax.Array:
-        miss = jnp.log1p(-self.q)
+        miss = jnp.log1p(-jnp.broadcast_to(self.q, (len(s), self.q.shape[-1])))
         return s @ miss - miss * s[:, None]
 
     def value(self, own: jax.Array, rest: jax.Array) -> jax.Array:

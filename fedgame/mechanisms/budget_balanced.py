@@ -24,7 +24,7 @@ def payments(beta: Any, spent: jax.Array) -> jax.Array:
     return beta * (spent - others)
 
 
-def optimal_beta(rates: Any) -> jax.Array:
+def optimal_beta(rates: Any) -> Any:
     """β* of Definition 2, the root of (6), for linear costs c_i s_i.
 
     With equal costs the discriminant in (14) is exactly 0 and rounds below 0, so the textbook
@@ -40,7 +40,8 @@ def optimal_beta(rates: Any) -> jax.Array:
     Raises:
       ValueError: fewer than two agents, or a rate that is not positive and finite.
     """
-    rates = jnp.asarray(rates)
+    xp = jnp if isinstance(rates, jax.Array) else np  # numpy in, numpy out: nothing to compile
+    rates = xp.asarray(rates)
     if rates.ndim != 1 or len(rates) < 2:
         raise ValueError(f"`rates` must be a vector of at least two costs, got shape {rates.shape}")
     if not isinstance(rates, jax.core.Tracer):
@@ -48,9 +49,9 @@ def optimal_beta(rates: Any) -> jax.Array:
         if len(bad):
             raise ValueError(f"`rates` must be positive and finite, got {bad[0]}")
     n = len(rates)
-    relative = rates / jnp.mean(rates)
-    q = n * jnp.sum((relative - 1.0) ** 2 / relative)
-    return 2.0 * (n - 1) ** 2 / (n * (n - 2) + n**2 + q + jnp.sqrt(q * (q + 4.0 * (n - 1))))
+    relative = rates / xp.mean(rates)
+    q = n * xp.sum((relative - 1.0) ** 2 / relative)
+    return 2.0 * (n - 1) ** 2 / (n * (n - 2) + n**2 + q + xp.sqrt(q * (q + 4.0 * (n - 1))))
 
 
 def falkinger_beta(n: int) -> float:

@@ -110,3 +110,13 @@ def test_with_identical_payoffs_a_hundred_thousand_agents_are_one_root():
     price = 0.5 * (1.0 + float(jnp.sum(found.profile))) ** -1.5  # a'(S) = c_i'(s_i) = 2 rate_i s_i
     np.testing.assert_allclose(2 * rate * found.profile, price, rtol=1e-9)
     assert found.converged
+
+
+@pytest.mark.parametrize("rate", [0.004, 0.005, 0.0123, 0.03, 1 / 3])
+def test_one_operation_at_a_time_rounds_differently_and_finds_the_same(rate):
+    game = games.check(
+        games.Game(games.PowerLaw(0.97, 6.0, 0.8, 12.0), games.LinearCost([rate, 1.0]), [1e3] * 2)
+    )
+    found = equilibria.solve(game)
+    assert found.converged
+    np.testing.assert_allclose(found.profile, solve(game).profile, rtol=1e-12)

@@ -1,0 +1,25 @@
+"""Every notebook runs from its first cell to its last, and is kept without outputs."""
+
+import json
+import pathlib
+
+import matplotlib
+import pytest
+
+NOTEBOOKS = sorted((pathlib.Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)
+def test_it_runs_and_carries_no_outputs(notebook):
+    matplotlib.use("agg")
+    cells = [c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    namespace = {}
+    for number, cell in enumerate(cells):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        exec(compile("".join(cell["source"]), f"{notebook.name}, code cell {number}", "exec"), namespace)
+    matplotlib.pyplot.close("all")
