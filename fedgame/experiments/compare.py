@@ -106,6 +106,17 @@ def fit_game(
     game = games.check(games.Game(fit.payoff, costs.LinearCost(rates), capacity))
     beta = setting.config.beta
     beta = float(budget_balanced.optimal_beta(rates)) if beta is None else beta
+    summary = describe_game(fit, game, beta, accuracy) | {"fit": setting.config.fit}
+    work.write_json("game.json", summary)
+    totals = np.linspace(0, sizes[-1], 401)
+    fitted = jax.vmap(fit.payoff.curve)(totals)
+    rows = [{"size": s, "accuracy": a} for s, a in zip(totals.tolist(), fitted.tolist(), strict=True)]
+    work.write_csv("fitted_curve.csv", rows)
+    return game, beta, summary
+
+
+def describe_game(fit: curves.Fit, game: games.Game, beta: float, accuracy: np.ndarray) -> dict[str, Any]:
+    """How well ã fits, and the certified equilibria with and without payments."""
     certified = {}
     for name, b in (("FedBR", 0.0), ("FedBR-BG", beta)):
         found = jax.jit(equilibria.solve)(budget_balanced.under_mechanism(game, b))
@@ -117,8 +128,7 @@ def fit_game(
             "converged": bool(found.converged),
         }
     spread = float(np.mean(np.std(accuracy, axis=0, ddof=1))) if len(accuracy) > 1 else None
-    summary = {
-        "fit": setting.config.fit,
+    return {
         "rmse": fit.rmse,
         "largest_residual": fit.largest,
         "deviation_between_seeds": spread,
@@ -126,14 +136,6 @@ def fit_game(
         "equilibria": certified,
         "parameters": {k: np.asarray(v).tolist() for k, v in vars(fit.payoff).items()},
     }
-    work.write_json("game.json", summary)
-    totals = np.linspace(0, sizes[-1], 401)
-    fitted = jax.vmap(fit.payoff.curve)(totals)
-    work.write_csv(
-        "fitted_curve.csv",
-        [{"size": s, "accuracy": a} for s, a in zip(totals.tolist(), fitted.tolist(), strict=True)],
-    )
-    return game, beta, summary
 
 
 def protocols(config: configs.Config, game: games.Game, beta: float) -> list[base.Protocol]:
