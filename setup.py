@@ -31,5 +31,5 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.9",
         "tqdm",
     ],
-    extras_require={"test": ["hypothesis", "pytest", "ruff"]},
+    extras_require={"test": ["hypothesis", "pytest", "pytest-xdist", "ruff"]},
 )

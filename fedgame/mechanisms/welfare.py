@@ -39,8 +39,9 @@ def log_p_mean(u: jax.Array, p: float, normalized: bool = True) -> jax.Array:
         reference = jnp.where(zero | undefined, 0.0, reference)
         powers = jnp.where(u > 0, p * (logs - reference), -jnp.inf)  # ≤ 0: nothing overflows
         # Σ e^x - 1 keeps the digits of small x, that is of small |p|; the plain sum those of large.
-        small = jnp.mean(jnp.expm1(powers))
-        log_mean = reference + jnp.log1p(jnp.maximum(small, -1.0 + 1.0 / len(u))) / p
+        mean = jnp.maximum(jnp.mean(jnp.exp(powers)), 0.5 / len(u))
+        small = jnp.where(mean > 0.5, jnp.mean(jnp.expm1(powers)), 0.0)
+        log_mean = reference + jnp.where(mean > 0.5, jnp.log1p(small), jnp.log(mean)) / p
     if not normalized and p != -jnp.inf:
         log_mean = log_mean + (jnp.log(len(u)) / p if p != 0 else (0.0 if len(u) == 1 else jnp.nan))
     log_mean = jnp.where(zero, -jnp.inf, log_mean)
