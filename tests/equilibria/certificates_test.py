@@ -77,3 +77,15 @@ def test_theorem_a2_has_no_equilibrium_and_best_responses_cycle():
     found = equilibria.solve(NO_EQUILIBRIUM, steps=500)
     assert not found.converged
     assert jnp.max(found.nash_gap) > 0.05
+
+
+def test_theorem_a2_no_profile_on_a_grid_has_a_vanishing_gap():
+    """The certificate itself, against the best responses of Appendix A: 0 or ½+ε."""
+    grid = jnp.linspace(0, 1, 9)
+    profiles = jnp.stack(jnp.meshgrid(grid, grid, grid), axis=-1).reshape(-1, 3)
+    gaps = jax.jit(jax.vmap(lambda s: equilibria.nash_gap(NO_EQUILIBRIUM, s)))(profiles)
+    e = step_function(profiles)
+    before = jnp.roll(e, 1, axis=1)
+    expected = jnp.maximum(before, 1 - (0.5 + 1 / 32) / 4) - (e + before - e * before - profiles / 4)
+    np.testing.assert_allclose(gaps, expected, atol=1e-12)
+    assert jnp.min(jnp.max(gaps, axis=1)) > 0.05

@@ -120,3 +120,28 @@ def test_one_operation_at_a_time_rounds_differently_and_finds_the_same(rate):
     found = equilibria.solve(game)
     assert found.converged
     np.testing.assert_allclose(found.profile, solve(game).profile, rtol=1e-12)
+
+
+def test_everything_a_solver_says_is_the_same_in_a_batch():
+    def report(rate):
+        cost = games.LinearCost(rate)
+        return equilibria.solve(games.Game(games.PowerLaw(8.0, 1.0, 1.0), cost, jnp.array([0.2, 3.0, 3.0])))
+
+    rates = jnp.array([[5.0, 4.0, 4.5], [4.0, 4.0, 4.0], [3.0, 5.0, 9.0]])
+    batch, one = jax.jit(jax.vmap(report))(rates), jax.jit(report)
+    for k, rate in enumerate(rates):
+        jax.tree.map(
+            lambda x, y, k=k: np.testing.assert_allclose(x[k], y, rtol=1e-12, atol=1e-13), batch, one(rate)
+        )
+    assert batch.unique.tolist() == [True, False, True]
+    assert batch.converged.tolist() == [True, True, True]
+
+
+def test_free_contributions_where_more_data_stop_helping_are_no_nan():
+    """β = 1 leaves no cost, and beyond 10 samples of the others the payoff is flat: 0/0 for a supply."""
+    payoff = games.MeasuredCurve([0.0, 10.0, 20.0], [0.0, 0.5, 0.5], [0.1, 0.0, 0.0])
+    game = games.check(games.Game(payoff, games.PowerCost([1e-3, 2e-3], 2.0), [50.0, 60.0]))
+    found = solve(game.replace(cost=game.cost.scaled(0.0)))
+    assert found.converged
+    assert jnp.all(found.nash_gap <= 1e-15)
+    assert jnp.sum(found.profile) >= 10 - 1e-9

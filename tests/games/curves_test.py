@@ -23,7 +23,7 @@ def dense(payoff, most=2000.0):
 def test_whatever_the_data_the_fit_is_concave_non_decreasing_and_smooth(name, accuracy):
     payoff = curves.FITS[name](SIZES, accuracy).payoff
     totals, values, slopes = dense(payoff)
-    assert jnp.all(slopes >= 0)
+    assert jnp.all(slopes >= -1e-18)  # a slope falls to 0 at a size up to rounding
     assert jnp.all(jnp.diff(slopes) <= 1e-12)
     # C¹: the slope is that of the values, to second order, on both sides of every size.
     rise = jnp.diff(values) - (slopes[1:] + slopes[:-1]) / 2 * jnp.diff(totals)

@@ -97,3 +97,12 @@ def test_gradients_are_finite_also_at_equal_utilities(p):
         assert jnp.all(jnp.isfinite(gradient))
         # Euler: W_p is homogeneous of degree 1.
         assert float(gradient @ u) == pytest.approx(float(mechanisms.p_mean(u, p)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("float64", 1e-13)])
+@pytest.mark.parametrize(("p", "outlier"), [(-1.0, 1e-9), (-0.5, 1e-9), (0.5, 1e9), (0.9, 1e9)])
+def test_one_agent_unlike_many_others_costs_no_digits(dtype, error, p, outlier):
+    """Then Σ e^x / n is tiny: Σ (e^x - 1) / n is -1 to rounding, and keeps none of its digits."""
+    u = np.ones(10**5, dtype)
+    u[0] = outlier
+    assert abs(float(mechanisms.log_p_mean(jnp.asarray(u), p)) - float(direct(u, p))) < error

@@ -1,0 +1,130 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedgame import games
+
+N = 4
+RNG = np.random.default_rng(7)
+Q = RNG.dirichlet(np.ones(3), N) * 0.9
+K = np.array([0.5, 1.0, 2.0, 3.0])
+S = np.array([3.0, 1.0, 7.5, 1.25])
+ORDER = np.array([2, 0, 3, 1])
+SIZES = np.array([0.0, 5.0, 20.0])
+
+PAYOFFS = {  # the family with its agents in the order `o`
+    "power law": lambda o: games.PowerLaw(8.0, K[o], 0.5 + K[o] / 4, 2.0),
+    "bound": lambda o: games.GeneralizationBound(20.0, K[o]),
+    "measured": lambda o: games.MeasuredCurve(
+        SIZES, np.array([0, 0.75, 1.6875])[None] * K[o, None], np.array([0.2, 0.1, 0.025])[None] * K[o, None]
+    ),
+    "any function of S": lambda o: games.TotalPayoff(jnp.log1p),
+    "discovery": lambda o: games.RandomDiscovery(Q[o]),
+    "coverage": lambda o: games.RandomCoverage(Q[o]),
+    "linear": lambda o: games.LinearPayoff((Q @ Q.T + np.diag(K))[np.ix_(o, o)]),
+}
+LOOKS = {
+    "utilities": games.utilities,
+    "payoff_values": games.payoff_values,
+    "own_gradient": games.own_gradient,
+    "jacobian": games.jacobian,
+}
+
+
+def make(name, order=tuple(range(N))):
+    order = np.asarray(order)
+    if name == "measured":  # shared sizes are not one per agent: repeat them
+        curve = PAYOFFS[name](order)
+        payoff = curve.replace(sizes=np.tile(SIZES, (N, 1)))
+    else:
+        payoff = PAYOFFS[name](order)
+    return games.check(
+        games.Game(payoff, games.PowerCost(K[order] / 100, 2.0), 100 + K[order], value=1 + K[order])
+    )
+
+
+@pytest.mark.parametrize("name", PAYOFFS)
+def test_permuting_agents_permutes_the_answers(name):
+    one, other = make(name), make(name, ORDER)
+    for look in LOOKS.values():
+        expected = np.asarray(look(one, S))[ORDER]
+        expected = expected[:, ORDER] if expected.ndim == 2 else expected
+        np.testing.assert_allclose(look(other, S[ORDER]), expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", PAYOFFS)
+def test_vmap_over_a_batch_of_games_is_a_loop(name):
+    batch = [make(name, order) for order in (np.arange(N), ORDER, ORDER[::-1])]
+    profiles = jnp.asarray(RNG.uniform(0, 9, (3, N)))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch)
+    for look in LOOKS.values():
+        together = jax.jit(jax.vmap(look))(stacked, profiles)
+        alone = jnp.stack([look(game, s) for game, s in zip(batch, profiles, strict=True)])
+        np.testing.assert_allclose(together, alone, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("shared", "repeated"),
+    [
+        (games.PowerLaw(8.0, 2.0, 0.5, 1.0), games.PowerLaw(*np.full((4, N), [[8.0], [2.0], [0.5], [1.0]]))),
+        (games.GeneralizationBound(20.0, 2.0), games.GeneralizationBound([20.0] * N, [2.0] * N)),
+        (
+            games.MeasuredCurve(SIZES, [0, 0.75, 1.6875], [0.2, 0.1, 0.025]),
+            games.MeasuredCurve([SIZES] * N, [[0, 0.75, 1.6875]] * N, [[0.2, 0.1, 0.025]] * N),
+        ),
+        (games.RandomDiscovery([0.1, 0.2, 0.3, 0.4]), games.RandomDiscovery([[0.1, 0.2, 0.3, 0.4]] * N)),
+        (games.RandomCoverage([0.1, 0.2, 0.3]), games.RandomCoverage([[0.1, 0.2, 0.3]] * N)),
+    ],
+)
+def test_a_shared_parameter_is_the_same_one_for_every_agent(shared, repeated):
+    cost = games.LinearCost(0.1)
+    one = games.check(games.Game(shared, cost, [100.0] * N, value=2.0))
+    other = games.check(games.Game(repeated, games.LinearCost([0.1] * N), [100.0] * N, value=[2.0] * N))
+    for look in LOOKS.values():
+        np.testing.assert_allclose(look(one, S), look(other, S), rtol=1e-14)
+
+
+def test_the_jacobian_of_a_game_of_the_total_is_known():
+    """a_i = 8 - k_i (2 + S)^-x_i has a_i'' = -k_i x_i (x_i + 1) (2 + S)^(-x_i - 2); costs are c_i s_i²."""
+    x, data = 0.5 + K / 4, 2 + S.sum()
+    second = -(1 + K) * K * x * (x + 1) * data ** (-x - 2)
+    expected = np.tile(second[:, None], (1, N)) - np.diag(2 * K / 100)
+    np.testing.assert_allclose(games.jacobian(make("power law"), S), expected, rtol=1e-12)
+
+
+def test_check_makes_arrays_of_lists_and_keeps_what_is_not_a_number():
+    payoff = games.PowerLaw([1, 2], 1, 0.5, clip=False)
+    game = games.check(games.Game(payoff, games.LinearCost([1, 2]), [3, 4], value=[5, 6]))
+    leaves = jax.tree.leaves(game)
+    assert all(isinstance(x, jax.Array) and x.dtype == float for x in leaves)
+    assert game.payoff.best.tolist() == [1, 2]
+    assert game.payoff.scale.shape == game.cost.fixed.shape == ()
+    assert (game.cost.rate.tolist(), game.capacity.tolist(), game.value.tolist()) == ([1, 2], [3, 4], [5, 6])
+    assert game.payoff.clip is False
+    assert game.n == 2
+    again = games.check(game)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), game, again))
+    assert games.check(game.replace(payoff=games.TotalPayoff(jnp.log1p))).payoff.fn is jnp.log1p
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"capacity": [[1.0, 2.0]]}, "`capacity` must be a vector"),
+        ({"value": [1.0, 2.0, 3.0]}, r"`value` must be shared or .* 2 agents, got shape \(3,\)"),
+        ({"value": -1.0}, "`value` must not be negative"),
+        ({"cost": games.LinearCost(1.0, [0.0, -0.1])}, "`fixed` must not be negative"),
+        ({"cost": games.LinearCost([[1.0, 2.0]])}, r"`rate` must be shared or .*, got shape \(1, 2\)"),
+        ({"cost": games.PowerCost([1.0, np.nan], 2.0)}, "`rate` must be finite"),
+        ({"cost": games.PowerCost(1.0, [2.0, 1.0])}, "`exponent` must be above 1, got"),
+        ({"payoff": games.RandomCoverage([[0.2, 0.8], [0.0, 1.0]])}, "`q` must be below 1, got"),
+        ({"payoff": games.RandomCoverage([[0.2, 0.8], [-0.1, 0.9]])}, "`q` must not be negative"),
+        ({"payoff": games.MeasuredCurve([0, 1], [0, np.nan], [1, 0])}, "`accuracy` must be finite"),
+        ({"payoff": games.GeneralizationBound(0.95, [1.0, -1.0])}, "`difficulty` must not be negative"),
+    ],
+)
+def test_check_names_what_is_out_of_range(changes, message):
+    fields = {"payoff": games.PowerLaw(1.0, 1.0, 1.0), "cost": games.LinearCost(1.0), "capacity": [1.0, 2.0]}
+    with pytest.raises(ValueError, match=message):
+        games.check(games.Game(**fields | changes))
