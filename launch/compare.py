@@ -12,7 +12,7 @@ import sys
 import time
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from fedgame.experiments import compare, config, storage
 from launch import config_flags
@@ -23,11 +23,12 @@ RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete the run in --workdir and start anew")
 WORKERS = flags.DEFINE_integer("workers", None, "training runs at a time; one per processor", 1)
 config_flags.define(config.Config)
-flags.FLAGS.set_default("verbosity", -1)  # JAX reports every accelerator that is not there
 
 
 def main(argv: list[str]) -> None:
     begin = time.perf_counter()
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.ERROR)  # libraries report what they do and what is not there
     jax.config.update("jax_enable_x64", True)  # equilibria; networks are float32 all the same
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame/jax"
     if not jax.config.jax_compilation_cache_dir:

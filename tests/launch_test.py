@@ -42,6 +42,7 @@ def test_the_main_job_prints_table_1_and_leaves_tables_and_figures(finished):
     workdir, done = finished
     for word in ("FedAvg", "MWFed", "FedBR", "FedBR-BG", "p = 0.2", "p = 1", "Nash gap", "Σ payments"):
         assert word in done.stdout
+    assert "Unable to initialize" not in done.stderr  # nor any other library's talk
     for stage in ("measuring the accuracy curve", "best-response dynamics", "training", "tables and figures"):
         assert stage in done.stderr
     table = json.loads((workdir / "table1.json").read_text())
