@@ -23,6 +23,7 @@ RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete the run in --workdir and start anew")
 WORKERS = flags.DEFINE_integer("workers", None, "training runs at a time; one per processor", 1)
 config_flags.define(config.Config)
+flags.adopt_module_key_flags(config_flags)  # so that --helpshort shows them
 
 
 def main(argv: list[str]) -> None:

@@ -1,6 +1,7 @@
 """The launch scripts as a user runs them."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 import signal
@@ -9,6 +10,8 @@ import sys
 import time
 
 import pytest
+
+from fedgame.experiments import config
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = [
@@ -120,3 +123,9 @@ def test_results_in_the_way_are_left_alone(finished):
     assert "--resume" in failed.stderr
     assert "--overwrite" in failed.stderr
     assert bytes_of(workdir) == before
+
+
+def test_help_shows_every_setting():
+    text = compare("--helpshort").stdout
+    for field in dataclasses.fields(config.Config):
+        assert f"--{field.name}: {field.metadata['help'][:20]}" in text

@@ -130,9 +130,10 @@ def utilities(game: Game, s: jax.Array) -> jax.Array:
 
 def own_gradient(game: Game, s: jax.Array) -> jax.Array:
     """∂u_i/∂s_i, [n], utility per sample, by automatic differentiation."""
+    s = as_profile(s)
     return over_agents(jax.grad(utility, argnums=3))(game, s, game.payoff.rest(s))
 
 
 def jacobian(game: Game, s: jax.Array) -> jax.Array:
     """G of Theorem 3.2, [n, n]: G_ij = ∂²u_i / ∂s_j ∂s_i."""
-    return jax.jacfwd(lambda x: own_gradient(game, x))(s)
+    return jax.jacfwd(lambda x: own_gradient(game, x))(as_profile(s))

@@ -128,3 +128,11 @@ def test_check_names_what_is_out_of_range(changes, message):
     fields = {"payoff": games.PowerLaw(1.0, 1.0, 1.0), "cost": games.LinearCost(1.0), "capacity": [1.0, 2.0]}
     with pytest.raises(ValueError, match=message):
         games.check(games.Game(**fields | changes))
+
+
+def test_whole_numbers_of_samples_have_the_same_gradients():
+    game = make("power law")
+    for look in (games.own_gradient, games.jacobian):
+        np.testing.assert_array_equal(
+            look(game, jnp.array([3, 1, 7, 2])), look(game, jnp.array([3.0, 1, 7, 2]))
+        )
