@@ -1,4 +1,4 @@
-"""Every number that the paper states, and where it does not hold."""
+"""Example 1, and where the paper's theorems do not hold, with numbers."""
 
 import jax
 import jax.numpy as jnp

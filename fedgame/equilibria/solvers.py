@@ -61,7 +61,7 @@ def solve(
         profile, residual, unique = state.profile, state.residual, jnp.asarray(True)
         method = "dynamics"
     gap = certificates.nash_gap(game, profile)
-    converged = certificates.is_equilibrium(game, profile, tolerance)
+    converged = certificates.is_equilibrium(game, profile, tolerance, gap)
     return Equilibrium(profile, gap, residual, taken, converged, unique, method)
 
 

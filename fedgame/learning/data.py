@@ -27,7 +27,6 @@ def sizes(name: str, data_dir: str | None = None) -> tuple[int, int]:
     """Numbers of training and test images that the data set `name` has.
 
     Raises:
-      ValueError: unknown name.
       FileNotFoundError: the data set is not prepared under `data_dir`.
     """
     if name == "digits":
@@ -47,7 +46,7 @@ def load(name: str, train: int, test: int, seed: int, data_dir: str | None = Non
         ~/tensorflow_datasets. Not used by "digits".
 
     Raises:
-      ValueError: unknown name, or more images asked for than there are.
+      ValueError: more images asked for than there are.
       FileNotFoundError: the data set is not prepared under `data_dir`.
     """
     available = sizes(name, data_dir)

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_a_failing_piece_ends_the_stage_and_finished_ones_stay(tmp_path):
         raise FloatingPointError("training diverged")
 
     jobs = {"good": (9, lambda: {"x": 1}), "bad": (8, fail)}
-    jobs |= {f"later{k}": (1, lambda k=k: begun.append(k) or {}) for k in range(100)}
+    jobs |= {f"later{k}": (1, lambda k=k: time.sleep(0.05) or begun.append(k) or {}) for k in range(100)}
     with pytest.raises(FloatingPointError, match="training diverged"):
         pieces.run("stage", jobs, work, workers=1)
     assert "good" in {row["piece"] for row in work.timings()}
