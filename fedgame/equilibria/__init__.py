@@ -1,11 +1,30 @@
 """Where agents end up (Section 3).
 
-dynamics      Eq. (4), best-response dynamics
-solvers       equilibria by fast methods, each with its certificate
 certificates  best responses f_i and the Nash gap (Definition 1, Proposition 1)
+dynamics      Eq. (4), best-response dynamics; Theorem 3.2's step size and bound
+total         payoffs of S: equilibria as roots in one number
+responses     best responses in turn, for payoffs of any statistic of the profile
+solvers       chooses a method, certifies what it finds, and says what it means
+assumptions   Theorem 3.1: concave payoffs, convex costs
+curvature     Theorem 3.2: λ and L on a box, by formula
+conditions    Theorems 3.1 and 3.2, checked for a game
 """
 
-from fedgame.equilibria.certificates import best_response, is_equilibrium, nash_gap
-from fedgame.equilibria.solvers import Equilibrium, solve
+from fedgame.equilibria.certificates import all_best_responses, best_response, is_equilibrium, nash_gap
+from fedgame.equilibria.conditions import check_conditions
+from fedgame.equilibria.dynamics import iteration_bound, theorem_step
+from fedgame.equilibria.solvers import Equilibrium, describe, solve, solve_all
 
-__all__ = ["Equilibrium", "best_response", "is_equilibrium", "nash_gap", "solve"]
+__all__ = [
+    "Equilibrium",
+    "all_best_responses",
+    "best_response",
+    "check_conditions",
+    "describe",
+    "is_equilibrium",
+    "iteration_bound",
+    "nash_gap",
+    "solve",
+    "solve_all",
+    "theorem_step",
+]

@@ -4,6 +4,7 @@ The paper's μ is read as the smallest correction that keeps s feasible: the pro
 on the box. (As printed, argmin over μ of ‖g(s, μ)‖ is always μ = -∂u, and nothing would move.)
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -25,6 +26,32 @@ class State(NamedTuple):
 def step(game: games.Game, s: jax.Array, step_size: float | jax.Array) -> jax.Array:
     """s^{t+1} of Eq. (4): one step of size δ from the profile s, [n]."""
     return jnp.clip(s + step_size * games.own_gradient(game, s), 0.0, game.capacity)
+
+
+def theorem_step(strong_concavity: float, bound: float, n: int) -> float:
+    """δ = λ / (n² L²), the constant step size of Theorem 3.2, from λ and L > 0."""
+    return strong_concavity / (n * bound) ** 2
+
+
+def iteration_bound(strong_concavity: float, bound: float, n: int, first: float, target: float) -> float:
+    """T = (2n² L² / λ²) log(‖g(s⁰, μ⁰)‖ / ε), the most steps that Theorem 3.2 says are needed.
+
+    Args:
+      strong_concavity: λ > 0 such that G + λI is negative semi-definite wherever the dynamics pass.
+      bound: L > 0, at least every |G_ij| there.
+      n: number of agents.
+      first: ‖g(s⁰, μ⁰)‖₂.
+      target: ε, what ‖g(s^T, μ^T)‖₂ shall be below.
+
+    Raises:
+      ValueError: λ, L, or ε is not positive, or ‖g⁰‖ is negative: there the theorem says nothing.
+    """
+    if not (strong_concavity > 0 and bound > 0 and target > 0 and first >= 0):
+        raise ValueError(
+            "Theorem 3.2 needs λ > 0, L > 0, ε > 0 and ‖g⁰‖ ≥ 0, got "
+            f"λ={strong_concavity}, L={bound}, ε={target}, ‖g⁰‖={first}"
+        )
+    return 2.0 * (n * bound / strong_concavity) ** 2 * max(math.log(first / target), 0.0) if first else 0.0
 
 
 def start(game: games.Game, s: jax.Array, step_size: float | None = None) -> State:

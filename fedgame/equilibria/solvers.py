@@ -1,15 +1,26 @@
-"""Equilibria, found and certified.
-
-Where payoffs depend on S = ‖s‖₁ alone, an equilibrium is one number: at a total S agent i wants the
-contribution at which her marginal cost is v_i a_i'(S), and S must be the sum of what they want.
-"""
+"""Equilibria, found and certified. Solvers find, certificates prove."""
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from fedgame.equilibria import certificates, dynamics
+from fedgame.equilibria import certificates, dynamics, responses, total
 from fedgame.games import game as games
+from fedgame.games import payoffs
+
+METHODS = ("root in S", "separable", "Gauss-Seidel", "dynamics")
+
+UNIQUE, ISOLATED, TOTAL_ONLY, LARGEST, NOT_FOUND, NOT_FINITE = range(6)
+MEANING = {
+    UNIQUE: "certified equilibrium, the only one",
+    ISOLATED: "certified equilibrium; whether there are others was not examined",
+    TOTAL_ONLY: "certified equilibrium of which only the total is determined: agents who are indifferent to "
+    "their last samples contribute equal shares of their capacities",
+    LARGEST: "certified equilibrium with the largest total; others exist (`solve_all` lists them)",
+    NOT_FOUND: "no equilibrium found: somebody gains by deviating",
+    NOT_FINITE: "no equilibrium found: the profile or a utility is not a finite number",
+}
 
 
 @flax.struct.dataclass
@@ -19,13 +30,14 @@ class Equilibrium:
     Attributes:
       profile: [n] contributions, samples.
       nash_gap: [n] what each agent could still gain by deviating, from `certificates`.
-      residual: how far the solver's own equation is from holding.
-      steps: iterations.
+      residual: how far the solver's own equation is from holding (root in S: samples between S and
+        what agents want at S; Gauss-Seidel: largest change in the last sweep, relative to the largest
+        capacity; dynamics: ‖g(s, μ)‖₂; separable: 0).
+      steps: evaluations of S, sweeps (a Newton step counts as one), or steps of the dynamics.
       converged: whether every Nash gap is at most tolerance · max(1, |u_i|).
-      unique: False if only S is determined, because several agents are indifferent to their last
-        sample: then they contribute the same share of their capacities (a selection of ours). True
-        says that no such tie was met, not that no other equilibrium exists.
-      method: how it was found, "root in S" or "dynamics".
+      unique: whether it is known to be the only equilibrium.
+      status: a key of `MEANING`; `describe` puts it into words.
+      method: how it was found, one of `METHODS`.
     """
 
     profile: jax.Array
@@ -34,70 +46,143 @@ class Equilibrium:
     steps: jax.Array
     converged: jax.Array
     unique: jax.Array
+    status: jax.Array
     method: str = flax.struct.field(pytree_node=False)
 
 
-def solve(
-    game: games.Game, start: jax.Array | None = None, steps: int = 10_000, tolerance: float = 1e-6
-) -> Equilibrium:
-    """An equilibrium of a game with concave payoffs and convex costs (Theorem 3.1), with its proof.
+class Found(flax.struct.PyTreeNode):
+    """What a solver returns, not certified yet: see `Equilibrium`. `status` supposes that it holds."""
 
-    Payoffs of S alone: bisection for S, whatever the number of agents. Others: the dynamics (4).
-    Works under `jax.jit` and `jax.vmap`. Nothing is promised where payoffs are not concave; the
-    certificate tells.
+    profile: jax.Array
+    residual: jax.Array
+    steps: jax.Array
+    status: jax.Array
+
+
+def solve(
+    game: games.Game,
+    start: jax.Array | None = None,
+    steps: int = 10_000,
+    tolerance: float = 1e-6,
+    method: str | None = None,
+) -> Equilibrium:
+    """An equilibrium, with its proof. Works under `jax.jit` and `jax.vmap`.
+
+    Payoffs of S alone: the exact root in S, whatever the number of agents; with clipped (2) or (3) the
+    one with the largest total. Separable payoffs: everybody's best response (Theorem A.1). Others:
+    best responses in turn, with Newton's method for up to 256 agents. Theorem 3.1 promises that there
+    is one if payoffs are concave; else the certificate tells.
 
     Args:
       game: n agents.
-      start: [n] first profile of the dynamics; None is half of every capacity.
-      steps: most steps of the dynamics.
+      start: [n] first profile of methods that need one; None is half of every capacity.
+      steps: most steps of the dynamics, or sweeps.
       tolerance: of the certificate, relative to max(1, |u_i|).
+      method: one of `METHODS`; None is as above.
+
+    Raises:
+      ValueError: an unknown method, or one that does not fit the payoff.
     """
-    capacity = jnp.asarray(game.capacity, float)
+    found, name = find(game, start, steps, method)
+    result = _certified(game, found, name, tolerance)
+    if name == "root in S" and game.payoff.concave:
+        clipped = jnp.any(total.pays_from(game) > game.held)
+        status = jax.lax.cond(clipped, lambda: _clipped(game, result), lambda: result.status)
+        result = result.replace(status=status, unique=status == UNIQUE)
+    return result
+
+
+def find(
+    game: games.Game, start: jax.Array | None = None, steps: int = 10_000, method: str | None = None
+) -> tuple[Found, str]:
+    """What `solve` does before it certifies: the profile found, and the name of the method."""
+    name = method or _method_for(game)
+    if name not in METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
+    if name in ("root in S", "separable") and name != _method_for(game):
+        raise ValueError(f"`method` {name!r} does not fit {type(game.payoff).__name__}")
+    game = game.replace(capacity=jnp.asarray(game.capacity, float))
+    start = game.capacity / 2 if start is None else start
+    status = jnp.asarray(ISOLATED)
+    if name == "root in S":
+        root = total.largest_root(game)
+        status = jnp.where(root.ties > 1, TOTAL_ONLY, UNIQUE if game.payoff.concave else ISOLATED)
+        return Found(root.profile, root.residual, root.steps, status), name
+    if name == "separable":
+        profile = certificates.best_response(game, jnp.zeros_like(game.capacity))
+        return Found(profile, jnp.zeros(()), jnp.asarray(1), status), name
+    if name == "Gauss-Seidel":
+        return Found(*responses.run(game, start, steps), status), name
+    state, taken = dynamics.run(game, start, steps, 1e-12)
+    return Found(state.profile, state.residual, taken, status), name
+
+
+def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
+    """Every equilibrium total of a game with payoffs of S, each certified, the largest first.
+
+    One candidate between any two neighbouring z_i, the totals from which agents' payoffs are positive
+    (see `total`), and S₀. Where only a total is determined, the certified profile is that of equal
+    shares of capacities. Not for use inside jit.
+
+    Raises:
+      ValueError: the payoff is not one of the total, or is not known to be concave.
+    """
+    if not (game.payoff.of_total and game.payoff.concave):
+        raise ValueError("`solve_all` needs a payoff of the total that is known to be concave from some S on")
+    game = games.check(game)
+    starts = np.unique(np.maximum(total.pays_from(game), game.held))
+    ends = [*np.unique([*starts[np.isfinite(starts)], game.held])[::-1]]
+    between, certify = (
+        jax.jit(total.root_between),
+        jax.jit(_certified, static_argnames=("method", "tolerance")),
+    )
+    found, upper, doubtful = [], total.most(game), False
+    for lower in ends:
+        if lower < upper or lower == game.held:
+            root = between(game, lower, upper)
+            status = jnp.where(root.ties > 1, TOTAL_ONLY, ISOLATED)
+            one = Found(root.profile, root.residual, root.steps, status)
+            certified = certify(game, one, method="root in S", tolerance=tolerance)
+            if np.isfinite(root.total) and certified.converged:
+                found.append(certified)
+            else:  # perhaps another split of the same total is an equilibrium
+                doubtful |= bool(np.isfinite(root.total) and root.ties > 1)
+            upper = lower
+    if len(found) == 1:
+        only = found[0].status == ISOLATED and not doubtful
+        status = UNIQUE if only else found[0].status
+        return [found[0].replace(status=jnp.asarray(status), unique=jnp.asarray(only))]
+    return found
+
+
+def describe(equilibrium: Equilibrium) -> str:
+    """The status in words, with method, steps and the largest Nash gap. Not for use inside jit."""
+    gap = float(jnp.max(equilibrium.nash_gap))
+    return (
+        f"{MEANING[int(equilibrium.status)]} ({equilibrium.method}, {int(equilibrium.steps)} steps, "
+        f"largest Nash gap {gap:.1e})"
+    )
+
+
+def _method_for(game: games.Game) -> str:
     if game.payoff.of_total:
-        profile, residual, taken, unique = _root_in_total(game, capacity)
-        method = "root in S"
-    else:
-        state, taken = dynamics.run(game, capacity / 2 if start is None else start, steps, 1e-12)
-        profile, residual, unique = state.profile, state.residual, jnp.asarray(True)
-        method = "dynamics"
-    gap = certificates.nash_gap(game, profile)
-    converged = certificates.is_equilibrium(game, profile, tolerance, gap)
-    return Equilibrium(profile, gap, residual, taken, converged, unique, method)
+        return "root in S"
+    return "separable" if isinstance(game.payoff, payoffs.Separable) else "Gauss-Seidel"
 
 
-def wanted(game: games.Game, total: jax.Array) -> jax.Array:
-    """What each agent wants to contribute when the total is S, [n], clipped to her capacity."""
-
-    def one(payoff: object, cost: object, value: jax.Array, own: jax.Array, rest: jax.Array):
-        price = value * jax.grad(payoff.value)(own, rest)
-        return cost.supply(price)
-
-    own = jnp.zeros_like(jnp.asarray(game.capacity, float))
-    supply = games.over_agents(one)(game, own, jnp.full_like(own, total))
-    return jnp.clip(supply, 0.0, game.capacity)
+def _clipped(game: games.Game, found: Equilibrium) -> jax.Array:
+    """The status where payoffs are 0 at first: nobody sharing anything may be another equilibrium."""
+    starts, shared = total.pays_from(game), jnp.any(found.profile > 0)
+    nobody = shared & jnp.all(certificates.nash_gap(game, jnp.zeros_like(found.profile)) <= 1e-12)
+    between = shared & (jnp.max(starts) > jnp.min(starts))  # or less than now, with some agents out
+    other = jnp.where(between & (found.status == UNIQUE), ISOLATED, found.status)
+    return jnp.where(found.converged & nobody, LARGEST, other)
 
 
-def _root_in_total(game: games.Game, capacity: jax.Array) -> tuple:
-    """Bisection for the S at which Σ wanted_i(S) falls below S, then one profile that sums to it."""
-    most = jnp.sum(capacity)
-
-    # What agents want at either end is carried along: computed anew, it may round to the other side.
-    def halve(_: int, bracket: tuple) -> tuple:
-        low, high, more, less = bracket
-        middle = (low + high) / 2
-        now = wanted(game, middle)
-        short = jnp.sum(now) < middle
-        ends = jnp.where(short, low, middle), jnp.where(short, middle, high)
-        return *ends, jnp.where(short, more, now), jnp.where(short, now, less)
-
-    steps = 100 if capacity.dtype == jnp.float64 else 50  # to neighbouring floats, near 0 too
-    nothing = jnp.zeros_like(most)
-    bracket = nothing, most, wanted(game, nothing), wanted(game, most)
-    low, high, more, less = jax.lax.fori_loop(0, steps, halve, bracket)
-    # On the two sides of the root only indifferent agents differ: they fill what S still lacks.
-    total, spread = (low + high) / 2, jnp.sum(more - less)
-    share = jnp.clip((total - jnp.sum(less)) / jnp.where(spread > 0, spread, 1.0), 0.0, 1.0)
-    profile = less + share * (more - less)
-    ties = jnp.sum(more - less > 1e-3 * capacity)
-    residual = jnp.abs(jnp.sum(profile) - total)
-    return profile, residual, jnp.asarray(steps), ties <= 1
+def _certified(game: games.Game, found: Found, method: str, tolerance: float) -> Equilibrium:
+    gap, converged = certificates.certify(game, found.profile, tolerance)
+    finite = jnp.all(jnp.isfinite(gap)) & jnp.all(jnp.isfinite(found.profile))
+    status = jnp.where(converged, found.status, jnp.where(finite, NOT_FOUND, NOT_FINITE))
+    return Equilibrium(
+        found.profile, gap, found.residual, found.steps, converged, status == UNIQUE, status, method
+    )

@@ -1,23 +1,33 @@
 """What an agent wants (Section 2).
 
-payoffs  a_i(s): the families of Section 2.1, Eqs. (1)-(3), and a measured curve ã (Section 5.1)
-costs    c_i(s_i)
-curves   fits of a measured curve
-game     u_i = v_i a_i - c_i, own gradients ∂u_i/∂s_i, the Jacobian G of Theorem 3.2
+payoffs    a_i(s): payoffs of the total, Eqs. (2)-(3), a measured curve ã (Section 5.1), separable, any
+sampling   a_i(s): linear, random discovery, random coverage (1) (Section 2.1)
+costs      c_i(s_i): linear, power, ordered selection
+curves     fits of a measured curve
+game       u_i = v_i a_i - c_i, own gradients ∂u_i/∂s_i, the Jacobian G of Theorem 3.2, τ_i = c_i⁻¹(A_i)
+scenarios  games to and from JSON
 """
 
-from fedgame.games.costs import LinearCost, PowerCost
-from fedgame.games.game import Game, check, incurred_costs, jacobian, own_gradient, payoff_values, utilities
+from fedgame.games.costs import LinearCost, OrderedCost, PowerCost
+from fedgame.games.game import (
+    Game,
+    capacity_from_bound,
+    check,
+    incurred_costs,
+    jacobian,
+    own_gradient,
+    payoff_values,
+    utilities,
+)
 from fedgame.games.payoffs import (
     CustomPayoff,
     GeneralizationBound,
-    LinearPayoff,
     MeasuredCurve,
     PowerLaw,
-    RandomCoverage,
-    RandomDiscovery,
+    Separable,
     TotalPayoff,
 )
+from fedgame.games.sampling import LinearPayoff, RandomCoverage, RandomDiscovery
 
 __all__ = [
     "CustomPayoff",
@@ -26,11 +36,14 @@ __all__ = [
     "LinearCost",
     "LinearPayoff",
     "MeasuredCurve",
+    "OrderedCost",
     "PowerCost",
     "PowerLaw",
     "RandomCoverage",
     "RandomDiscovery",
+    "Separable",
     "TotalPayoff",
+    "capacity_from_bound",
     "check",
     "incurred_costs",
     "jacobian",

@@ -18,11 +18,14 @@ class Game:
     """n agents who choose contributions s_i in [0, capacity_i].
 
     Attributes:
-      payoff: a family of `fedgame.games.payoffs`.
+      payoff: a family of `fedgame.games.payoffs` or `fedgame.games.sampling`.
       cost: a family of `fedgame.games.costs`.
       capacity: [n] τ_i, the most samples agent i can contribute.
       value: v_i, what one unit of payoff is worth to agent i in the currency of her costs; scalar or
         [n].
+      quality: w_i > 0, how many standard samples one sample of agent i counts as in every payoff (not
+        in her cost); scalar or [n].
+      held: S₀, standard samples that the server holds already, for payoffs of S = S₀ + Σ w_i s_i.
 
     Nothing is checked here, because JAX rebuilds this object from tracers; `check` does that.
     """
@@ -31,6 +34,8 @@ class Game:
     cost: Any
     capacity: Any
     value: Any = 1.0
+    quality: Any = 1.0
+    held: Any = 0.0
 
     @property
     def n(self) -> int:
@@ -49,7 +54,7 @@ def check(game: Game) -> Game:
         raise ValueError(f"`capacity` must be a vector with one entry per agent, got {capacity!r}")
     n = len(capacity)
 
-    def field(name: str, number: Any, core_ndim: int) -> jax.Array:
+    def field(name: str, number: Any, core_ndim: int = 0, limits: dict | None = None) -> jax.Array:
         array = jnp.asarray(number, float)
         per_agent = array.ndim == core_ndim + 1 and len(array) == n
         if not per_agent and array.ndim != core_ndim:
@@ -58,27 +63,33 @@ def check(game: Game) -> Game:
             )
         if not np.all(np.isfinite(array)):
             raise ValueError(f"`{name}` must be finite, got {np.asarray(array)}")
-        if name not in _ANY_SIGN and np.any(np.asarray(array) < 0):
-            raise ValueError(f"`{name}` must not be negative, got {np.asarray(array)}")
+        allowed, words = (limits or {}).get(name, (lambda x: x >= 0, "non-negative"))
+        if not np.all(allowed(array)):
+            raise ValueError(f"`{name}` must be {words}, got {np.asarray(array)}")
         return array
 
     def fields(family: Any) -> Any:
         numbers = {name: number for name, number in vars(family).items() if _is_number(number)}
-        arrays = {k: field(k, v, family.core_ndim) for k, v in numbers.items()}
-        for name, limit in getattr(family, "above", {}).items():
-            if np.any(np.asarray(arrays[name]) <= limit):
-                raise ValueError(f"`{name}` must be above {limit:g}, got {np.asarray(arrays[name])}")
-        for name, limit in getattr(family, "below", {}).items():
-            if np.any(np.asarray(arrays[name]) >= limit):
-                raise ValueError(f"`{name}` must be below {limit:g}, got {np.asarray(arrays[name])}")
-        return family.replace(**arrays)
+        limits = getattr(family, "limits", {})
+        checked = family.replace(**{k: field(k, v, family.core_ndim, limits) for k, v in numbers.items()})
+        if hasattr(family, "complaint") and (complaint := checked.complaint()):
+            raise ValueError(complaint)
+        return checked
 
-    return Game(
-        fields(game.payoff), fields(game.cost), field("capacity", capacity, 0), field("value", game.value, 0)
+    checked = Game(
+        fields(game.payoff),
+        fields(game.cost),
+        field("capacity", capacity),
+        field("value", game.value),
+        field("quality", game.quality, limits={"quality": (lambda x: x > 0, "above 0")}),
+        field("held", game.held),
     )
-
-
-_ANY_SIGN = ("w", "best", "accuracy")
+    records = getattr(checked.cost, "record_costs", None)
+    if records is not None and np.any(checked.capacity > records.shape[-1]):
+        raise ValueError(f"`capacity` must be at most the {records.shape[-1]} records, got {capacity}")
+    if checked.held.ndim or (checked.held > 0 and not game.payoff.of_total):
+        raise ValueError(f"`held` must be one number, and needs a payoff of the total; got {game.held}")
+    return checked
 
 
 def _is_number(x: Any) -> bool:
@@ -90,50 +101,101 @@ def as_profile(s: Any) -> jax.Array:
     return jnp.asarray(s) + 0.0
 
 
-def agent_axes(family: Any) -> Any:
-    """`in_axes` for `jax.vmap` over agents: 0 for parameters per agent, None for shared ones."""
+def family_axes(family: Any) -> Any:
+    """`in_axes` of a payoff or cost for `jax.vmap`: 0 for parameters per agent, None for shared ones."""
     return jax.tree.map(lambda x: 0 if jnp.ndim(x) > family.core_ndim else None, family)
 
 
-def over_agents(fn: Callable) -> Callable:
-    """Maps `fn(payoff, cost, value, own, rest)`, written for one agent, over the agents of a game."""
+def agent_axes(game: Game) -> Game:
+    """`in_axes` of a game for `jax.vmap`: inside, every number of the game is that of ONE agent."""
+    scalars = {name: 0 if jnp.ndim(getattr(game, name)) else None for name in ("value", "quality")}
+    return Game(family_axes(game.payoff), family_axes(game.cost), 0, held=None, **scalars)
 
-    def mapped(game: Game, own: jax.Array, rest: Any) -> Any:
-        value_axis = 0 if jnp.ndim(game.value) else None
-        axes = (agent_axes(game.payoff), agent_axes(game.cost), value_axis, 0, 0)
-        return jax.vmap(fn, axes)(game.payoff, game.cost, game.value, own, rest)
+
+def agent_of(game: Game, i: jax.Array) -> Game:
+    """The game as agent i alone would write it down: every number is hers."""
+
+    def mine(family: Any) -> Any:
+        return jax.tree.map(lambda x: x[i] if jnp.ndim(x) > family.core_ndim else x, family)
+
+    scalars = {name: x[i] if jnp.ndim(x := getattr(game, name)) else x for name in ("value", "quality")}
+    return Game(mine(game.payoff), mine(game.cost), game.capacity[i], held=game.held, **scalars)
+
+
+def statistic(game: Game, s: jax.Array) -> jax.Array:
+    """z, what payoffs see of the whole profile: for payoffs of the total it is S = S₀ + Σ w_i s_i."""
+    return game.payoff.statistic(game.quality * s) + game.held
+
+
+def rest_of(agent: Game, z: jax.Array, own: jax.Array, i: jax.Array) -> Any:
+    """What ONE agent sees of the others when she contributes `own` samples of the statistic z."""
+    return agent.payoff.rest(z, agent.quality * own, i)
+
+
+def over_agents(fn: Callable) -> Callable:
+    """Maps `fn(agent, own, rest)`, written for ONE agent, over the agents of a game and a profile."""
+
+    def mapped(game: Game, s: jax.Array) -> Any:
+        def one(agent: Game, own: jax.Array, i: jax.Array, z: jax.Array) -> Any:
+            return fn(agent, own, rest_of(agent, z, own, i))
+
+        z = statistic(game, s)
+        return jax.vmap(one, (agent_axes(game), 0, 0, None))(game, s, jnp.arange(len(s)), z)
 
     return mapped
 
 
-def utility(payoff: Any, cost: Any, value: jax.Array, own: jax.Array, rest: Any) -> jax.Array:
+def utility(agent: Game, own: jax.Array, rest: Any) -> jax.Array:
     """u_i of ONE agent who contributes `own` while the others are `rest`."""
-    return value * payoff.value(own, rest) - cost.value(own)
+    return agent.value * agent.payoff.value(agent.quality * own, rest) - agent.cost.value(own)
 
 
 def payoff_values(game: Game, s: jax.Array) -> jax.Array:
     """a_i(s), [n], in units of accuracy."""
-    one = over_agents(lambda payoff, cost, value, own, rest: payoff.value(own, rest))
-    return one(game, s, game.payoff.rest(s))
+    return over_agents(lambda agent, own, rest: agent.payoff.value(agent.quality * own, rest))(game, s)
 
 
 def incurred_costs(game: Game, s: jax.Array) -> jax.Array:
     """c_i(s_i), [n]."""
-    one = jax.vmap(lambda cost, own: cost.value(own), (agent_axes(game.cost), 0))
+    one = jax.vmap(lambda cost, own: cost.value(own), (family_axes(game.cost), 0))
     return one(game.cost, s)
 
 
 def utilities(game: Game, s: jax.Array) -> jax.Array:
     """u_i(s) = v_i a_i(s) - c_i(s_i), [n], at the profile s, [n] in samples."""
-    return over_agents(utility)(game, s, game.payoff.rest(s))
+    return over_agents(utility)(game, s)
 
 
 def own_gradient(game: Game, s: jax.Array) -> jax.Array:
     """∂u_i/∂s_i, [n], utility per sample, by automatic differentiation."""
-    s = as_profile(s)
-    return over_agents(jax.grad(utility, argnums=3))(game, s, game.payoff.rest(s))
+    return over_agents(jax.grad(utility, argnums=1))(game, as_profile(s))
 
 
 def jacobian(game: Game, s: jax.Array) -> jax.Array:
     """G of Theorem 3.2, [n, n]: G_ij = ∂²u_i / ∂s_j ∂s_i."""
     return jax.jacfwd(lambda x: own_gradient(game, x))(as_profile(s))
+
+
+def capacity_from_bound(cost: Any, bound: Any) -> jax.Array:
+    """τ_i = c_i⁻¹(A_i) (Section 2): contributing more than this can only bring negative utility.
+
+    Args:
+      cost: a family of `costs`.
+      bound: A_i, the most that the payoff can be worth to agent i, v_i sup a_i; scalar or [n].
+
+    Returns:
+      [n] samples, or a scalar if neither costs nor bounds are given per agent.
+
+    Raises:
+      ValueError: an agent could contribute without end because it costs her nothing.
+    """
+    cost = jax.tree.map(lambda x: jnp.asarray(x, float), cost)
+    bound, axes = jnp.asarray(bound, float), family_axes(cost)
+    inverse = type(cost).inverse
+    if bound.ndim or 0 in jax.tree.leaves(axes):
+        inverse = jax.vmap(inverse, (axes, 0 if bound.ndim else None))
+    capacity = inverse(cost, bound)
+    if not np.all(np.isfinite(capacity)):
+        free = np.flatnonzero(~np.isfinite(np.atleast_1d(capacity)))
+        raise ValueError(f"costs of agent {free[0]} never reach the bound: she needs a capacity of her own")
+    return capacity

@@ -15,7 +15,7 @@ SIZES = np.array([0.0, 5.0, 20.0])
 
 PAYOFFS = {  # the family with its agents in the order `o`
     "power law": lambda o: games.PowerLaw(8.0, K[o], 0.5 + K[o] / 4, 2.0),
-    "bound": lambda o: games.GeneralizationBound(20.0, K[o]),
+    "bound": lambda o: games.GeneralizationBound(2.0, K[o]),
     "measured": lambda o: games.MeasuredCurve(
         SIZES, np.array([0, 0.75, 1.6875])[None] * K[o, None], np.array([0.2, 0.1, 0.025])[None] * K[o, None]
     ),
@@ -68,7 +68,7 @@ def test_vmap_over_a_batch_of_games_is_a_loop(name):
     ("shared", "repeated"),
     [
         (games.PowerLaw(8.0, 2.0, 0.5, 1.0), games.PowerLaw(*np.full((4, N), [[8.0], [2.0], [0.5], [1.0]]))),
-        (games.GeneralizationBound(20.0, 2.0), games.GeneralizationBound([20.0] * N, [2.0] * N)),
+        (games.GeneralizationBound(2.0, 2.0), games.GeneralizationBound([2.0] * N, [2.0] * N)),
         (
             games.MeasuredCurve(SIZES, [0, 0.75, 1.6875], [0.2, 0.1, 0.025]),
             games.MeasuredCurve([SIZES] * N, [[0, 0.75, 1.6875]] * N, [[0.2, 0.1, 0.025]] * N),
@@ -113,15 +113,15 @@ def test_check_makes_arrays_of_lists_and_keeps_what_is_not_a_number():
     [
         ({"capacity": [[1.0, 2.0]]}, "`capacity` must be a vector"),
         ({"value": [1.0, 2.0, 3.0]}, r"`value` must be shared or .* 2 agents, got shape \(3,\)"),
-        ({"value": -1.0}, "`value` must not be negative"),
-        ({"cost": games.LinearCost(1.0, [0.0, -0.1])}, "`fixed` must not be negative"),
+        ({"value": -1.0}, "`value` must be non-negative"),
+        ({"cost": games.LinearCost(1.0, [0.0, -0.1])}, "`fixed` must be non-negative"),
         ({"cost": games.LinearCost([[1.0, 2.0]])}, r"`rate` must be shared or .*, got shape \(1, 2\)"),
         ({"cost": games.PowerCost([1.0, np.nan], 2.0)}, "`rate` must be finite"),
-        ({"cost": games.PowerCost(1.0, [2.0, 1.0])}, "`exponent` must be above 1, got"),
-        ({"payoff": games.RandomCoverage([[0.2, 0.8], [0.0, 1.0]])}, "`q` must be below 1, got"),
-        ({"payoff": games.RandomCoverage([[0.2, 0.8], [-0.1, 0.9]])}, "`q` must not be negative"),
+        ({"cost": games.PowerCost(1.0, [2.0, 0.9])}, "`exponent` must be at least 1, got"),
+        ({"payoff": games.RandomCoverage([[0.2, 0.8], [0.0, 1.0]])}, "`q` must be in \\[0, 1\\), got"),
+        ({"payoff": games.RandomCoverage([[0.2, 0.8], [-0.1, 0.9]])}, "`q` must be in "),
         ({"payoff": games.MeasuredCurve([0, 1], [0, np.nan], [1, 0])}, "`accuracy` must be finite"),
-        ({"payoff": games.GeneralizationBound(0.95, [1.0, -1.0])}, "`difficulty` must not be negative"),
+        ({"payoff": games.GeneralizationBound(0.95, [1.0, -1.0])}, "`difficulty` must be above 0"),
     ],
 )
 def test_check_names_what_is_out_of_range(changes, message):

@@ -1,0 +1,122 @@
+"""The assumptions of Theorem 3.1: continuous concave payoffs, convex increasing costs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame.equilibria import curvature
+from fedgame.games import costs, payoffs
+from fedgame.games import game as games
+
+_POINTS = 129  # of an agent's interval, to look for convex pieces and jumps
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """One assumption of Theorem 3.1.
+
+    Attributes:
+      name: what is assumed.
+      holds: whether it does, as far as `how` reaches.
+      margin: the least value found of what must not be negative.
+      agent: where that was.
+      contribution: of that agent, samples, the others at a sampled profile.
+      how: "formula", or how many points were looked at.
+    """
+
+    name: str
+    holds: bool
+    margin: float
+    agent: int
+    contribution: float
+    how: str
+
+
+def examine(game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[Condition, ...]:
+    """Every agent's payoff and cost along her own interval, the others at each of the points."""
+    share = jnp.linspace(0.0, 1.0, _POINTS)
+
+    def look(agent: games.Game, own: jax.Array, i: jax.Array, z: jax.Array, low: jax.Array, high: jax.Array):
+        rest = games.rest_of(agent, z, own, i)
+        x = low + (high - low) * share
+        step = jnp.where(high > low, (high - low) / (_POINTS - 1), 1.0)
+
+        def payoff(x: jax.Array) -> jax.Array:
+            return agent.value * agent.payoff.value(agent.quality * x, rest)
+
+        def closer(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            a, b = ends
+            middle = (a + b) / 2
+            first = _change(payoff(a), payoff(middle)) >= _change(payoff(middle), payoff(b))
+            return jnp.where(first, a, middle), jnp.where(first, middle, b)
+
+        a, c = jax.vmap(payoff)(x), jax.vmap(agent.cost.value)(x)
+        widest = jnp.argmax(_change(a[:-1], a[1:]))
+        left, right = jax.lax.fori_loop(0, 45, closer, (x[widest], x[widest + 1]))
+        margins = {
+            "payoff continuous": (-_change(payoff(left), payoff(right))[None], jnp.asarray([0])),
+            "payoff concave in own contribution": (-_bend(a, step), jnp.arange(1, _POINTS - 1)),
+            "cost convex": (_bend(c, step), jnp.arange(1, _POINTS - 1)),
+            "cost increasing": (jnp.diff(c) / step, jnp.arange(_POINTS - 1)),
+        }
+        worst = {}
+        for name, (margin, at) in margins.items():
+            margin = jnp.where(jnp.isnan(margin), -jnp.inf, margin)
+            k = jnp.argmin(margin)
+            worst[name] = margin[k], left if name == "payoff continuous" else x[at[k]]
+        noise = 1e-12 * jnp.maximum(jnp.max(jnp.abs(a)), jnp.max(jnp.abs(c)))
+        return worst, noise, step
+
+    @jax.jit
+    def at(game: games.Game, s: jax.Array, low: jax.Array, high: jax.Array) -> tuple:
+        axes = (games.agent_axes(game), 0, 0, None, 0, 0)
+        return jax.vmap(look, axes)(game, s, jnp.arange(game.n), games.statistic(game, s), low, high)
+
+    found = [at(game, s, low, high) for s in points[: max(1, min(64, 2_000_000 // game.n))]]
+    worst, noise, step = jax.tree.map(lambda *x: np.stack(x), *found)
+    slack = {
+        "payoff continuous": 1e3 * noise,
+        "payoff concave in own contribution": noise / step**2,
+        "cost convex": noise / step**2,
+        "cost increasing": np.zeros_like(noise),
+    }
+    sampled = f"{len(found)} profiles, {_POINTS} contributions of every agent"
+    known = _known(game, low)
+    conditions = []
+    for name, (margin, contribution) in worst.items():
+        point, agent = np.unravel_index(np.argmin(margin), margin.shape)
+        strict = name == "cost increasing"
+        fails = (margin <= 0) & (high > low) if strict else margin < -slack[name]
+        formula = name in known and not np.any(fails)
+        how = "formula" if formula else sampled
+        numbers = float(margin[point, agent]), int(agent), float(contribution[point, agent])
+        conditions.append(Condition(name, not bool(np.any(fails)), *numbers, how))
+    return tuple(conditions)
+
+
+def _known(game: games.Game, low: np.ndarray) -> set[str]:
+    """What the families promise on the box, beyond what can be seen at samples."""
+    promised = set()
+    if isinstance(game.cost, costs.LinearCost | costs.PowerCost | costs.OrderedCost):
+        promised |= {"cost convex", "cost increasing"}
+    total = float(games.statistic(game, jnp.asarray(low))) if game.payoff.of_total else 0.0
+    if game.payoff.concave:
+        clipped = game.payoff.of_total and np.any(curvature.payoff_start(game) > total)
+        promised |= {"payoff continuous"} | (set() if clipped else {"payoff concave in own contribution"})
+    raw = isinstance(game.payoff, payoffs.PowerLaw) and not game.payoff.clip
+    if raw and np.any(np.asarray(game.payoff.shift) + total <= 0):
+        promised -= {"payoff continuous"}  # it tends to -∞
+    return promised
+
+
+def _change(a: jax.Array, b: jax.Array) -> jax.Array:
+    """|b - a|, infinite where one of them is not a number."""
+    change = jnp.abs(b - a)
+    return jnp.where(jnp.isnan(change), jnp.inf, change)
+
+
+def _bend(f: jax.Array, step: jax.Array) -> jax.Array:
+    """Second difference quotients."""
+    return (f[2:] - 2.0 * f[1:-1] + f[:-2]) / step**2

@@ -1,0 +1,227 @@
+"""Do Theorems 3.1 and 3.2 apply to a game, by how much, and where was that looked at?"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+
+from fedgame.equilibria import assumptions, curvature, dynamics
+from fedgame.games import game as games
+
+_DENSE = 1024  # most agents for n×n matrices
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """What `check_conditions` found on the box [low, high].
+
+    Attributes:
+      assumptions: those of Theorem 3.1.
+      strong_concavity: (rigorous lower bound or None, least value met) of λ: no larger λ than the
+        second is true, and any λ up to the first is.
+      derivative_bound: (largest |G_ij| met, rigorous upper bound or None) of L.
+      formula: where the rigorous bounds come from, or "" if both are estimates only.
+      step: δ = λ/(n²L²), or None where Theorem 3.2 does not apply.
+      iterations: its bound on the number of steps from `start` to ‖g‖ < ε, or None.
+      needed: steps that the dynamics took with that δ, or None if they did not get there in time.
+      needed_adaptive: the same with the adaptive step size.
+      inside: whether the dynamics with δ stayed in the box, as the theorem's argument needs.
+      low, high, start: [n] samples.
+      target: ε.
+    """
+
+    assumptions: tuple[assumptions.Condition, ...]
+    strong_concavity: tuple[float | None, float]
+    derivative_bound: tuple[float, float | None]
+    formula: str
+    step: float | None
+    iterations: float | None
+    needed: int | None
+    needed_adaptive: int | None
+    inside: bool
+    low: np.ndarray
+    high: np.ndarray
+    start: np.ndarray
+    target: float
+
+    @property
+    def rigorous(self) -> bool:
+        """Whether λ and L are proved for the whole box."""
+        return bool(self.formula)
+
+    @property
+    def obstacle(self) -> str:
+        """Why Theorem 3.2 does not apply, or "" if it does."""
+        (least, met), (seen, most) = self.strong_concavity, self.derivative_bound
+        largest = seen if most is None else most
+        if self.step is not None:
+            return ""
+        if not all(c.holds for c in self.assumptions if "concave" in c.name):
+            return "payoffs are not concave on this box"
+        if not largest < np.inf:
+            return "L is infinite on this box"
+        if met <= 1e-12 * largest:
+            return "no λ > 0 exists on this box (λ ≤ 0)"
+        return "no λ > 0 is proved on this box" if least is not None else "no λ > 0 was found"
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'holds' if c.holds else 'FAILS'}: {c.name} (margin {c.margin:.3g} at agent {c.agent}, "
+            f"s={c.contribution:.6g}; {c.how})"
+            for c in self.assumptions
+        ]
+        (least, met), (seen, most) = self.strong_concavity, self.derivative_bound
+        known = f"{least:.6g} ≤ λ ≤ {met:.6g}" if least is not None else f"λ ≤ {met:.6g} (estimate)"
+        known = known.replace(" ≤ inf", "")  # too many agents to compute G anywhere
+        known += f", {seen:.6g} ≤ L ≤ {most:.6g}" if most is not None else f", L ≥ {seen:.6g} (estimate)"
+        lines.append(known + (f" by formula: {self.formula}" if self.formula else ""))
+        if self.step is None:
+            lines.append(f"Theorem 3.2 does not apply: {self.obstacle}; no bound on iterations")
+        else:
+            lines.append(
+                f"Theorem 3.2{'' if self.rigorous else ' (λ and L are estimates)'}: δ = {self.step:.6g}, "
+                f"at most {self.iterations:.6g} steps to ‖g‖ < {self.target:g}; needed: {_steps(self.needed)}"
+                + ("" if self.inside else "; the path LEFT the box, so the bound is not proved")
+            )
+        return "\n".join([*lines, f"adaptive step size: {_steps(self.needed_adaptive)} steps"])
+
+
+def check_conditions(
+    game: games.Game,
+    low: jax.Array | float = 0.0,
+    high: jax.Array | None = None,
+    start: jax.Array | None = None,
+    target: float = 1e-6,
+    samples: int = 256,
+    seed: int = 0,
+    most_steps: int | None = None,
+) -> Conditions:
+    """Looks at the assumptions of Theorems 3.1 and 3.2 on a box of profiles. Not for use inside jit.
+
+    λ and L must hold on the whole box. Power laws, measured curves, random coverage, linear payoffs and
+    random discovery with linear or power costs have formulas for rigorous bounds (`curvature`). For
+    others there are only the values met at sampled profiles and by a local search from the worst of
+    them; these are called estimates. Power laws have L = ∞ at S = 0: choose `low` above.
+
+    Args:
+      game: n agents.
+      low, high: the box, [n] or a number, samples; None is the capacity.
+      start: [n] s⁰ in the box; None is its middle.
+      target: ε.
+      samples: profiles to look at, beside the corners of least and greatest contributions.
+      seed: of the samples.
+      most_steps: of the dynamics that count the steps needed; None is some seconds' worth.
+
+    Raises:
+      ValueError: the box is not one in [0, τ], or n > 1,024 and the family has no formula.
+    """
+    game = games.check(game)
+    low, high = (
+        np.broadcast_to(np.asarray(x, float), (game.n,))
+        for x in (low, game.capacity if high is None else high)
+    )
+    start = (low + high) / 2 if start is None else np.asarray(start, float)
+    if not (np.all(low >= 0) and np.all(low <= high) and np.all(high <= np.asarray(game.capacity))):
+        raise ValueError(f"`low` and `high` must satisfy 0 ≤ low ≤ high ≤ capacity, got {low} and {high}")
+    if start.shape != low.shape or not (np.all(start >= low) and np.all(start <= high)):
+        raise ValueError(f"`start` must be a profile in the box, got {start}")
+    known = curvature.bounds(game, jnp.asarray(low), jnp.asarray(high))
+    if known is None and game.n > _DENSE:
+        raise ValueError(f"{type(game.payoff).__name__} has no formula for λ and L, so n must be ≤ {_DENSE}")
+    most_steps = most_steps or int(np.clip(1e8 / game.n, 1e3, 1e6))
+    points = _sampled(low, high, samples, seed)
+    met, seen = _attained(game, points, low, high) if game.n <= _DENSE else (np.inf, 0.0)
+    if known:
+        known = known._replace(strong_concavity=min(known.strong_concavity, met))  # not above by rounding
+    strong, bound = (known.strong_concavity, known.derivative) if known else (met, seen)
+    step = iterations = needed = None
+    inside = True
+    examined = assumptions.examine(game, points, low, high)
+    concave = all(condition.holds for condition in examined if "concave" in condition.name)
+    if concave and strong > 1e-12 * bound and 0 < bound < np.inf:
+        step = dynamics.theorem_step(strong, bound, game.n)
+        moved = (np.asarray(dynamics.step(game, start, step)) - start) / step
+        iterations = dynamics.iteration_bound(strong, bound, game.n, float(np.linalg.norm(moved)), target)
+        needed, inside = _count(game, start, step, target, most_steps, low, high)
+    adaptive, _ = _count(game, start, None, target, most_steps, low, high)
+    return Conditions(
+        examined,
+        (known.strong_concavity if known else None, met),
+        (seen, known.derivative if known else None),
+        known.formula if known else "",
+        *(step, iterations, needed, adaptive, inside, low, high, start, target),
+    )
+
+
+def _steps(count: int | None) -> str:
+    return "more than were tried" if count is None else str(count)
+
+
+def _sampled(low: np.ndarray, high: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """The low corner, the high corner, and profiles that are uniform or close to the low corner."""
+    rng = np.random.default_rng(seed)
+    share = rng.uniform(size=(samples, len(low))) * 10.0 ** rng.choice([0.0, -1.0, -3.0], size=(samples, 1))
+    return np.concatenate([[low, high], low + (high - low) * share])
+
+
+def _attained(game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
+    """The least λ and the largest |G_ij| met at the points and by a local search from the worst."""
+
+    def strong(s: jax.Array) -> jax.Array:
+        g = games.jacobian(game, s)
+        return -jnp.linalg.eigvalsh((g + g.T) / 2)[-1]
+
+    def largest(s: jax.Array) -> jax.Array:
+        return -jnp.max(jnp.abs(games.jacobian(game, s)))
+
+    return tuple(sign * _least(jax.jit(f), points, low, high) for f, sign in ((strong, 1.0), (largest, -1.0)))
+
+
+def _least(f: Callable, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    values = np.asarray([float(f(jnp.asarray(s))) for s in points[: max(3, 40_000_000 // len(low) ** 3)]])
+    if np.any(values == -np.inf):
+        return -np.inf
+    values = np.where(np.isfinite(values), values, np.inf)  # G is not defined there
+    best, slope = points[np.argmin(values)], jax.jit(jax.grad(f))
+    if len(low) > 64 or not np.all(np.isfinite(slope(jnp.asarray(best)))):
+        return float(np.min(values))
+    found = scipy.optimize.minimize(
+        lambda s: (float(f(jnp.asarray(s))), np.asarray(slope(jnp.asarray(s)))),
+        *(best,),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=list(zip(low, high, strict=True)),
+        options={"maxiter": 50},
+    )
+    return float(min(np.min(values), found.fun if np.isfinite(found.fun) else np.inf))
+
+
+def _count(
+    game: games.Game,
+    start: np.ndarray,
+    step: float | None,
+    target: float,
+    most: int,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> tuple[int | None, bool]:
+    """Steps until ‖g‖ < ε, None if not within `most`; and whether the path stayed in the box."""
+
+    def going(carry: tuple) -> jax.Array:
+        state, taken, _ = carry
+        return (state.residual >= target) & (taken <= most)
+
+    def body(carry: tuple) -> tuple:
+        state, taken, inside = carry
+        state = dynamics.advance(game, state, step is None)
+        slack = 1e-12 * (1.0 + high)
+        stays = jnp.all((state.profile >= low - slack) & (state.profile <= high + slack))
+        return state, taken + 1, inside & stays
+
+    first = dynamics.start(game, jnp.asarray(start), step), jnp.asarray(0), jnp.asarray(True)
+    state, taken, inside = jax.jit(lambda x: jax.lax.while_loop(going, body, x))(first)
+    # The residual of a step is ‖g‖ where the step began.
+    return (int(taken) - 1 if float(state.residual) < target else None), bool(inside)

@@ -1,0 +1,158 @@
+"""Equilibria of payoffs of the total: one number, whatever the number of agents.
+
+At a total S agent i wants the contribution at which her marginal cost is v_i w_i a_i'(S), and S must be
+S₀ plus what they want. Where payoffs are concave, what is wanted falls with S, so there is one such S.
+Where payoffs are 0 up to a total z_i (clipped (2) and (3)) what is wanted jumps up at every z_i: between
+two neighbouring z_i there is at most one such S, and S₀, nobody sharing anything, can be another.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedgame.games import game as games
+
+
+class Root(NamedTuple):
+    """A profile that is consistent with its own total."""
+
+    profile: jax.Array  # [n]
+    total: jax.Array  # S
+    residual: jax.Array  # |S - S₀ - Σ w_i s_i|, samples
+    steps: jax.Array  # evaluations of what everybody wants
+    ties: jax.Array  # how many agents are indifferent to their last samples
+
+
+class _Search(NamedTuple):
+    """The bracket of the root, and the last two evaluations."""
+
+    low: jax.Array  # what is wanted here is at least the total
+    high: jax.Array  # and here at most
+    at: jax.Array  # [2] logarithms of the totals last looked at
+    excess: jax.Array  # [2] log(wanted / total) there
+    slow: jax.Array  # steps since the bracket was last halved, on a logarithmic scale
+    steps: jax.Array
+
+
+def wanted(game: games.Game, total: jax.Array) -> jax.Array:
+    """What each agent wants to contribute when the total is S, [n], between 0 and her capacity."""
+
+    def one(agent: games.Game, total: jax.Array) -> jax.Array:
+        price = agent.value * agent.quality * jax.grad(agent.payoff.curve)(total)
+        return jnp.clip(agent.cost.supply(price), 0.0, agent.capacity)
+
+    return jax.vmap(one, (games.agent_axes(game), None))(game, jnp.asarray(total, float))
+
+
+def pays_from(game: games.Game) -> jax.Array:
+    """[n] z_i, the total from which agent i's payoff is positive and concave."""
+    payoff = game.payoff
+    axes = games.family_axes(payoff)
+    if not any(axis == 0 for axis in jax.tree.leaves(axes)):
+        return jnp.broadcast_to(payoff.pays_from(), (game.n,))
+    return jax.vmap(type(payoff).pays_from, (axes,), axis_size=game.n)(payoff)
+
+
+def largest_root(game: games.Game) -> Root:
+    """The consistent profile with the largest total at which nobody would rather give nothing.
+
+    If there is none: nobody contributes (that may be no equilibrium either; the certificate tells).
+    """
+    starts = pays_from(game)
+
+    def look(carry: tuple) -> tuple:
+        upper, best, found, steps = carry
+        lower = jnp.max(jnp.where(starts < upper, starts, game.held), initial=game.held)
+        root = root_between(game, lower, upper)
+        found = jnp.isfinite(root.total) & jnp.all(stays(game, root.profile))
+        best = jax.tree.map(lambda a, b: jnp.where(found, a, b), root, best)
+        return jnp.where(lower > game.held, lower, -jnp.inf), best, found, steps + root.steps
+
+    start = most(game), _nobody(game), jnp.asarray(False), jnp.asarray(0)
+    _, root, _, steps = jax.lax.while_loop(lambda x: ~x[2] & (x[0] > -jnp.inf), look, start)
+    return root._replace(steps=steps)
+
+
+def _nobody(game: games.Game) -> Root:
+    nothing = jnp.zeros(game.n, jnp.result_type(float))
+    held = jnp.asarray(game.held, nothing.dtype)
+    return Root(nothing, held, jnp.zeros_like(held), jnp.asarray(0), jnp.asarray(0))
+
+
+def stays(game: games.Game, profile: jax.Array) -> jax.Array:
+    """[n] whether an agent prefers her contribution to 0, the other candidate where payoffs are clipped."""
+
+    def one(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
+        now, nothing = games.utility(agent, own, rest), games.utility(agent, 0.0 * own, rest)
+        return now >= nothing - 1e-12 * jnp.maximum(1.0, jnp.abs(nothing))
+
+    return games.over_agents(one)(game, profile)
+
+
+def root_between(game: games.Game, lower: jax.Array, upper: jax.Array) -> Root:
+    """The S in (lower, upper) that is S₀ plus what agents want at S; total NaN if there is none.
+
+    Every look at a total T, where agents want W in all, brackets the root between T and W, for W falls
+    with T. The next T is the secant's through the last two looks, on logarithmic scales, where power
+    laws are straight lines; or the middle of the bracket if the secant leaves it or is slow.
+    """
+    dtype = jnp.result_type(float)
+    precise = dtype == jnp.float64
+    tolerance, margin = (1e-14, 1e-13) if precise else (1e-6, 1e-5)
+    inside = jnp.maximum(lower * (1.0 + margin), 1e-30 * upper)  # on a logarithmic scale 0 is far away
+    top = jnp.maximum(upper * (1.0 - margin), inside)
+
+    def next_total(search: _Search) -> jax.Array:
+        (a, b), (y, z) = search.at, search.excess
+        low, high = search.low, search.high
+        secant = jnp.exp(b - z * (b - a) / (z - y))
+        middle = jnp.where(high > 4.0 * low, jnp.sqrt(low) * jnp.sqrt(high), (low + high) / 2)
+        inner = jnp.where((secant > low) & (secant < high) & (search.slow < 3), secant, middle)
+        return jnp.where(search.steps == 0, low, jnp.where(search.steps == 1, high, inner))
+
+    def narrow(search: _Search) -> _Search:
+        total = next_total(search)
+        sum_wanted = _sum(game, wanted(game, total))
+        low = jnp.maximum(search.low, jnp.minimum(total, sum_wanted))
+        high = jnp.maximum(low, jnp.minimum(search.high, jnp.maximum(total, sum_wanted)))
+        halved = jnp.log(high / low) <= 0.5 * jnp.log(search.high / search.low)
+        slow = jnp.where(halved | (search.slow >= 3), 0, search.slow + 1)
+        at = jnp.stack([search.at[1], jnp.log(total)])
+        excess = jnp.stack([search.excess[1], jnp.log(sum_wanted / total)])
+        return _Search(low, high, at, excess, slow, search.steps + 1)
+
+    def going(search: _Search) -> jax.Array:
+        return (search.high - search.low > tolerance * search.high) & (search.steps < 300)
+
+    nowhere = jnp.zeros(2, dtype)
+    start = _Search(inside, top, nowhere, nowhere, *2 * [jnp.asarray(0)])
+    search = jax.lax.while_loop(going, narrow, start)
+    # On the two sides of the root only indifferent agents differ: they fill what S still lacks. A
+    # margin, because what is wanted may round differently from one compiled expression to another.
+    floor = jnp.maximum(lower, 0.0)
+    sides = jnp.maximum(search.low * (1.0 - margin), floor), search.high * (1.0 + margin)
+    more, less = jax.vmap(lambda total: wanted(game, total))(jnp.stack(sides))
+    total = (search.low + search.high) / 2
+    spread = _sum(game, more) - _sum(game, less)
+    lacking = total - _sum(game, less)
+    share = jnp.clip(lacking / jnp.where(spread > 0, spread, 1.0), 0.0, 1.0)
+    profile = less + share * (more - less)
+    # At an end what is wanted is on the wrong side: then only S₀ or everything can be the total.
+    missing = (search.high <= inside) & (lower > game.held) | (search.low >= top) & (upper < most(game))
+    return Root(
+        profile,
+        jnp.where(missing, jnp.nan, total),
+        jnp.abs(_sum(game, profile) - total),
+        search.steps + 2,
+        jnp.sum(more - less > 1e-6 * game.capacity),
+    )
+
+
+def most(game: games.Game) -> jax.Array:
+    """S if everybody contributes her capacity."""
+    return _sum(game, game.capacity)
+
+
+def _sum(game: games.Game, s: jax.Array) -> jax.Array:
+    return game.held + jnp.sum(game.quality * s)

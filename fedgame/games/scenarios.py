@@ -1,0 +1,129 @@
+"""Scenarios: games as JSON files, which people can read, edit and send each other."""
+
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fedgame.games import costs, payoffs, sampling
+from fedgame.games import game as games
+
+FORMAT = "fedgame scenario 1"
+PAYOFFS = {
+    family.__name__: family
+    for family in (
+        payoffs.PowerLaw,
+        payoffs.GeneralizationBound,
+        payoffs.MeasuredCurve,
+        sampling.LinearPayoff,
+        sampling.RandomDiscovery,
+        sampling.RandomCoverage,
+    )
+}
+COSTS = {family.__name__: family for family in (costs.LinearCost, costs.PowerCost, costs.OrderedCost)}
+_NUMBERS = ("capacity", "value", "quality", "held")
+
+
+class Scenario(NamedTuple):
+    """A game and what its agents are called."""
+
+    game: games.Game  # checked
+    names: list[str]
+
+
+def to_dict(game: games.Game, names: list[str] | None = None) -> dict[str, Any]:
+    """The scenario as JSON values; numbers keep every digit.
+
+    Raises:
+      ValueError: the payoff is a Python function, which JSON cannot hold, or `names` do not fit.
+    """
+    game = games.check(game)
+    if type(game.payoff).__name__ not in PAYOFFS:
+        raise ValueError(f"{type(game.payoff).__name__} holds a Python function, which JSON cannot hold")
+    names = [str(i) for i in range(game.n)] if names is None else list(names)
+    if len(names) != game.n:
+        raise ValueError(f"`names` must name all {game.n} agents, got {len(names)} names")
+    numbers = {name: _plain(getattr(game, name)) for name in _NUMBERS}
+    families = {
+        name: {"family": type(family).__name__} | {k: _plain(v) for k, v in vars(family).items()}
+        for name, family in (("payoff", game.payoff), ("cost", game.cost))
+    }
+    return {"format": FORMAT, "names": names, **families, **numbers}
+
+
+def from_dict(values: Any) -> Scenario:
+    """The scenario that `to_dict` wrote.
+
+    Raises:
+      ValueError: it is none; the message names the field and what is allowed.
+    """
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ValueError(f'`format` must be "{FORMAT}": this is no scenario')
+    known = {"format", "names", "payoff", "cost", *_NUMBERS}
+    if unknown := sorted(values.keys() - known):
+        raise ValueError(f"unknown field `{unknown[0]}`; a scenario has {', '.join(sorted(known))}")
+    if missing := [name for name in ("payoff", "cost", "capacity") if name not in values]:
+        raise ValueError(f"`{missing[0]}` is missing")
+    families = {"payoff": _family("payoff", values["payoff"], PAYOFFS)}
+    families["cost"] = _family("cost", values["cost"], COSTS)
+    numbers = {name: _numbers(name, values[name]) for name in _NUMBERS if name in values}
+    game = games.check(games.Game(**families, **numbers))
+    names = values.get("names", [str(i) for i in range(game.n)])
+    if not (isinstance(names, list) and len(names) == game.n and all(isinstance(x, str) for x in names)):
+        raise ValueError(f"`names` must be a list of {game.n} strings, one for each agent")
+    return Scenario(game, names)
+
+
+def save(path: str | os.PathLike, game: games.Game, names: list[str] | None = None) -> None:
+    """Writes the scenario, whole or not at all; see `to_dict` for errors."""
+    text = json.dumps(to_dict(game, names), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    partial = pathlib.Path(f"{os.fspath(path)}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def load(path: str | os.PathLike) -> Scenario:
+    """Reads a scenario.
+
+    Raises:
+      ValueError: the file holds no scenario; the message says where and why.
+      FileNotFoundError: there is no such file.
+    """
+    file = pathlib.Path(path)
+    try:
+        return from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _plain(x: Any) -> Any:
+    return x if isinstance(x, bool) else np.asarray(x, float).tolist()
+
+
+def _family(field: str, values: Any, allowed: dict[str, type]) -> Any:
+    name = values.get("family") if isinstance(values, dict) else None
+    if name not in allowed:
+        raise ValueError(f"`{field}` needs a `family`, one of {', '.join(allowed)}; got {name!r}")
+    family = allowed[name]
+    given = {k: v for k, v in values.items() if k != "family"}
+    fields = family.__dataclass_fields__
+    if unknown := sorted(given.keys() - fields.keys()):
+        raise ValueError(f"`{field}`: {name} has no `{unknown[0]}`; it has {', '.join(fields)}")
+    try:
+        return family(**{k: v if isinstance(v, bool) else _numbers(k, v) for k, v in given.items()})
+    except TypeError as error:
+        raise ValueError(f"`{field}`: {name}: {str(error).split('__init__() ')[-1]}") from None
+
+
+def _numbers(name: str, value: Any) -> jax.Array:
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` must be a number or a list of numbers, got {value!r}") from None
