@@ -7,12 +7,10 @@ Tables and figures are printed and left under --workdir.
 """
 
 import os
-import pathlib
 import sys
 import time
 
-import jax
-from absl import app, flags, logging
+from absl import app, flags
 
 from fedgame.experiments import compare, config, storage
 from launch import config_flags
@@ -28,12 +26,7 @@ flags.adopt_module_key_flags(config_flags)  # so that --helpshort shows them
 
 def main(argv: list[str]) -> None:
     begin = time.perf_counter()
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.ERROR)  # libraries report what they do and what is not there
-    jax.config.update("jax_enable_x64", True)  # equilibria; networks are float32 all the same
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame/jax"
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+    config_flags.start()
     try:
         config_flags.no_arguments(argv)
         given = config_flags.read(config.Config)

@@ -1,9 +1,12 @@
-"""absl flags from the fields of a configuration, so each setting is written down once."""
+"""absl flags from the fields of a configuration, so each setting is written down once; and a common start."""
 
 import dataclasses
+import os
+import pathlib
 from typing import Any
 
-from absl import flags
+import jax
+from absl import flags, logging
 
 
 def define(config: type) -> None:
@@ -16,6 +19,10 @@ def define(config: type) -> None:
             flags.DEFINE_list(name, text, f"{about} (numbers separated by commas)")
         elif choices := field.metadata.get("choices"):
             flags.DEFINE_string(name, default, f"{about}: {', '.join(choices)}")
+        elif kind is bool:
+            flags.DEFINE_bool(name, default, about)
+        elif "str" in str(field.type):
+            flags.DEFINE_string(name, default, about)
         elif kind is int:
             flags.DEFINE_integer(name, default, about)
         else:
@@ -51,3 +58,13 @@ def no_arguments(argv: list[str]) -> None:
     """Raises a `ValueError` for words on the command line that belong to no flag."""
     if len(argv) > 1:
         raise ValueError(f"not a flag: {argv[1]!r}; flags are written --name=value")
+
+
+def start() -> None:
+    """What every launch script does first: quiet libraries, float64, a compilation cache."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.ERROR)  # libraries report what they do and what is not there
+    jax.config.update("jax_enable_x64", True)  # equilibria; networks are float32 all the same
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame/jax"
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(cache))

@@ -86,8 +86,11 @@ def solve(
     found, name = find(game, start, steps, method)
     result = _certified(game, found, name, tolerance)
     if name == "root in S" and game.payoff.concave:
+        # A loop of at most one turn: unlike `cond`, under vmap it is not run when nobody needs it.
         clipped = jnp.any(total.pays_from(game) > game.held)
-        status = jax.lax.cond(clipped, lambda: _clipped(game, result), lambda: result.status)
+        status, _ = jax.lax.while_loop(
+            lambda x: x[1], lambda x: (_clipped(game, result), jnp.asarray(False)), (result.status, clipped)
+        )
         result = result.replace(status=status, unique=status == UNIQUE)
     return result
 

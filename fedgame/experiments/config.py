@@ -1,26 +1,11 @@
 """Every setting of the comparison: name, default, allowed values and help in one place."""
 
 import dataclasses
-import math
-from typing import Any
 
+from fedgame.experiments import settings
+from fedgame.experiments.settings import option
 from fedgame.games import curves
 from fedgame.learning import data
-
-
-def option(default: Any, help: str, low: float = -math.inf, high: float = math.inf, **more: Any):
-    """A field of `Config`.
-
-    Args:
-      default: the value; None for "depends on other settings".
-      help: of the flag.
-      low: smallest allowed number.
-      high: largest.
-      **more: `kind`, the type of a number where the default does not show it; `choices`; `above`,
-        an excluded lower limit.
-    """
-    metadata = {"help": help, "low": low, "high": high, "kind": type(default), **more}
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +67,7 @@ class Config:
 
 def check(config: Config) -> None:
     """Raises a `ValueError` that names the flag, its value and what is allowed."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if number is not None:
-                _check_one(field.name, number, field.metadata)
+    settings.check(config)
     if len(config.channels) != 2:
         raise ValueError(f"--channels needs two numbers, got {len(config.channels)}")
     for name in ("capacity", "cost"):
@@ -97,20 +78,6 @@ def check(config: Config) -> None:
             )
     if not config.p:
         raise ValueError("--p needs at least one number")
-
-
-def _check_one(name: str, value: Any, allowed: dict[str, Any]) -> None:
-    if choices := allowed.get("choices"):
-        if value not in choices:
-            raise ValueError(f"--{name} must be one of {', '.join(choices)}, got {value!r}")
-        return
-    low, high, above = allowed["low"], allowed["high"], allowed.get("above")
-    finite = math.isfinite(value) or (allowed.get("infinite") and not math.isnan(value))
-    if not (finite and low <= value <= high and (above is None or value > above)):
-        ends = [] if above is None else [f"greater than {above}"]
-        ends += [f"at least {low}"] if low > -math.inf else []
-        ends += [f"at most {high}"] if high < math.inf else []
-        raise ValueError(f"--{name} must be a number, {' and '.join(ends)}, got {value}")
 
 
 def settle(config: Config, available: tuple[int, int]) -> Config:

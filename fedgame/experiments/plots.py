@@ -1,23 +1,36 @@
-"""Figures of a comparison, drawn from its CSV files alone."""
+"""Figures, drawn from the CSV files of a run alone."""
+
+from collections.abc import Callable
 
 import matplotlib
 import numpy as np
-from matplotlib import figure
+from matplotlib import axes, figure
 
 from fedgame.experiments import storage
 
+_SHARES = {"part": "C0", "all she has": "C2", "nothing": "C7"}
 _COLORS = {"FedAvg": "C7", "MWFed": "C1", "FedBR": "C0", "FedBR-BG": "C2"}
 
 
 def draw_all(work: storage.Workdir) -> None:
-    """Draws `curve.png`, `contributions.png` and `welfare.png`."""
-    for name, draw in (("curve", curve), ("contributions", contributions), ("welfare", welfare)):
-        with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
-            fig = figure.Figure(figsize=(7, 4), layout="constrained")
-            draw(work, fig)
-            partial = work.path / f"{name}.png.partial"
-            fig.savefig(partial, format="png", dpi=150, metadata={"Software": None})
-            partial.replace(work.path / f"{name}.png")
+    """Draws `curve.png`, `contributions.png` and `welfare.png` of a comparison."""
+    for name, function in (("curve", curve), ("contributions", contributions), ("welfare", welfare)):
+        draw(work, name, function, (7, 4))
+
+
+def draw(
+    work: storage.Workdir,
+    name: str,
+    function: Callable[[storage.Workdir, figure.Figure], None],
+    size: tuple[float, float],
+) -> None:
+    """Draws one figure, of a size in inches, and writes it whole or not at all."""
+    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
+        fig = figure.Figure(figsize=size, layout="constrained")
+        function(work, fig)
+        partial = work.path / f"{name}.png.partial"
+        fig.savefig(partial, format="png", dpi=150, metadata={"Software": None})
+        partial.replace(work.path / f"{name}.png")
 
 
 def curve(work: storage.Workdir, fig: figure.Figure) -> None:
@@ -44,12 +57,12 @@ def contributions(work: storage.Workdir, fig: figure.Figure) -> None:
     """Each agent's contribution over the steps of the game (MWFed: rounds), first seed."""
     rows = [row for row in work.read_csv("contributions.csv") if row["seed"] == "0"]
     panels = {name: mine for name, mine in _by(rows, "protocol").items() if name != "FedAvg"}
-    axes = fig.subplots(1, len(panels), sharey=True)
-    for ax, (name, mine) in zip(axes, panels.items(), strict=True):
+    panel_axes = fig.subplots(1, len(panels), sharey=True)
+    for ax, (name, mine) in zip(panel_axes, panels.items(), strict=True):
         for agent in _by(mine, "agent").values():
             ax.plot(*_columns(agent, "step", "contribution"), color=_COLORS.get(name), linewidth=1)
         ax.set(title=name, xlabel="round" if name == "MWFed" else "step of the game")
-    axes[0].set_ylabel("contribution s_i, samples")
+    panel_axes[0].set_ylabel("contribution s_i, samples")
     fig.suptitle("What each agent contributes (seed 0)")
 
 
@@ -66,6 +79,50 @@ def welfare(work: storage.Workdir, fig: figure.Figure) -> None:
             ax.plot([], [], " ", label=f"({name}: {len(mine) - len(known)} not shown)")
     ax.set(xlabel="p", ylabel="p-mean of utilities, (1/n Σ u^p)^(1/p)", title="Welfare by protocol")
     fig.legend(frameon=False, loc="outside right center")
+
+
+def equilibrium(work: storage.Workdir, fig: figure.Figure) -> None:
+    """The curve with its measurements and where the equilibrium is on it; what every agent contributes."""
+    agents = work.read_csv("agents.csv")
+    left, right = fig.subplots(1, 2) if work.has("fitted_curve.csv") else (None, fig.subplots())
+    if left is not None:
+        _curve_with_equilibria(work, left)
+    most = sorted(agents, key=lambda row: -float(row["contribution"]))[:40]
+    colors = [_SHARES[row["shares"]] for row in most]
+    s, capacity = _columns(most, "contribution", "capacity")
+    places = np.arange(len(most))
+    right.barh(places, s, color=colors)
+    right.plot(np.minimum(capacity, 1.3 * max(s.max(), 1e-12)), places, "|", color="0.4", markersize=9)
+    if "contribution_low" in agents[0]:
+        low, high = _columns(most, "contribution_low", "contribution_high")
+        right.hlines(places, low, high, color="black", linewidth=1)
+    right.set(xlabel="contribution s_i, samples", ylim=(len(most) - 0.4, -0.6))
+    right.set_title("What agents contribute" + (f" (the most of {len(agents)})" if len(agents) > 40 else ""))
+    right.set_yticks(places, [row["name"][:24] for row in most])
+    for shares in dict.fromkeys(row["shares"] for row in most):
+        right.barh([], [], color=_SHARES[shares], label=f"shares {shares}")
+    right.plot([], [], "|", color="0.4", label="capacity, or beyond the picture")
+    right.legend(frameon=False, loc="lower right")
+
+
+def _curve_with_equilibria(work: storage.Workdir, ax: axes.Axes) -> None:
+    for name, rows in _by(work.read_csv("fitted_curve.csv"), "agent").items():
+        x, accuracy = _columns(rows, "samples", "accuracy")
+        (line,) = ax.plot(x, accuracy, color=None if name else "black", label=name or "fitted curve")
+        if rows[0]["low"]:
+            ax.fill_between(
+                x, *_columns(rows, "low", "high"), color=line.get_color(), alpha=0.15, linewidth=0
+            )
+    if work.has("measurements.csv"):
+        measured = work.read_csv("measurements.csv")
+        ax.plot(*_columns(measured, "samples", "accuracy"), ".", color="0.5", label="measured", zorder=1)
+    for k, row in enumerate(work.read_csv("equilibria.csv")):
+        style = {"linestyle": "-" if k == 0 else ":", "color": "C3"}
+        ax.axvline(
+            float(row["total"]), **style, linewidth=1, label="equilibrium" if k == 0 else "another one"
+        )
+    ax.set(xlabel="samples S", ylabel="accuracy", title="Accuracy, and where agents end up")
+    ax.legend(frameon=False, loc="lower right")
 
 
 def _columns(rows: list[dict[str, str]], *names: str) -> list[np.ndarray]:

@@ -51,6 +51,9 @@ class Workdir:
         writer.writerows(rows)
         write(self.path / name, text.getvalue())
 
+    def has(self, name: str) -> bool:
+        return (self.path / name).exists()
+
     def read_csv(self, name: str) -> list[dict[str, str]]:
         with (self.path / name).open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))

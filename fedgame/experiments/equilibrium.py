@@ -1,0 +1,212 @@
+"""Who contributes what: the equilibrium of a federation, certified, with intervals, as files."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame import equilibria
+from fedgame.experiments import participants, pieces, plots, storage, tables
+from fedgame.games import curves, scenarios
+from fedgame.games import game as games
+
+
+def run(config: participants.Config, problem: participants.Problem, work: storage.Workdir) -> str:
+    """Solves, resamples if asked, writes every table and the figure; returns the text to print.
+
+    Writes `agents.csv`, `agents.json`, `equilibria.csv` (every equilibrium total, where they can be
+    listed), `fitted_curve.csv`, `measurements.csv`, `summary.json`, `scenario.json` (to be read by
+    --scenario), `equilibrium.png`.
+    """
+    game = problem.game
+    found = jax.jit(equilibria.solve)(game)
+    rows = agent_rows(problem, found)
+    summary = _summary(config, problem, found)
+    band = None
+    if config.bootstrap:
+        intervals, summary["bootstrap"], band = bootstrap(config, problem)
+        rows = [row | more for row, more in zip(rows, intervals, strict=True)]
+    work.write_csv("agents.csv", rows)
+    work.write_json("agents.json", rows)
+    if game.payoff.of_total:
+        others = equilibria.solve_all(game) if game.payoff.concave else [found]
+        work.write_csv("equilibria.csv", [_total_row(game, one) for one in others])
+        summary["equilibrium_totals"] = [_total_row(game, one)["total"] for one in others]
+        work.write_csv("fitted_curve.csv", _curve_rows(problem, found, band))
+    if problem.measured:
+        work.write_csv("measurements.csv", _measured_rows(problem))
+    if config.conditions:
+        summary["conditions"] = str(equilibria.check_conditions(game))
+    work.write_json("summary.json", summary)
+    scenarios.save(work.path / "scenario.json", game, problem.names)
+    plots.draw(work, "equilibrium", plots.equilibrium, (10, 4))
+    return tables.equilibrium_text(summary, rows)
+
+
+def agent_rows(problem: participants.Problem, found: equilibria.Equilibrium) -> list[dict[str, Any]]:
+    """One row per agent: what she contributes, gains, pays, and could gain by deviating."""
+    game, s = problem.game, found.profile
+    capacity = np.asarray(game.capacity)
+    columns = {
+        "contribution": s,
+        "capacity": capacity,
+        "payoff": games.payoff_values(game, s),
+        "cost": games.incurred_costs(game, s),
+        "utility": games.utilities(game, s),
+        "nash_gap": found.nash_gap,
+    }
+    numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
+    nothing, everything = _nothing(s, capacity), np.asarray(s) >= capacity * (1 - 1e-9)
+    role = np.where(nothing, "nothing", np.where(everything, "all she has", "part"))
+    return [
+        {"name": problem.names[i]}
+        | {name: column[i] for name, column in numbers.items()}
+        | {"shares": str(role[i]), "rather_leaves": numbers["utility"][i] < 0}
+        for i in range(game.n)
+    ]
+
+
+def bootstrap(
+    config: participants.Config, problem: participants.Problem
+) -> tuple[list[dict[str, Any]], dict[str, Any], tuple[np.ndarray, np.ndarray, np.ndarray] | None]:
+    """Solves the game for resampled curves, all of them in one vmapped call.
+
+    Returns:
+      For every agent the intervals of contribution and utility, and how often she contributes nothing
+      or would rather leave; the same for the total; and the band of the curve, or None for
+      curves that differ between agents.
+    """
+    samples = config.bootstrap
+    stacked = {}
+    with pieces.progress("resampling the curve", samples * len(problem.measured)) as bar:
+
+        def counted(items: Any) -> Any:
+            for item in items:
+                yield item
+                bar.update()
+
+        for key, one in problem.measured.items():
+            stacked[key] = curves.bootstrap(
+                config.fit,
+                one.sizes,
+                one.accuracy,
+                one.error,
+                samples=samples,
+                seed=config.seed,
+                progress=counted,
+            )
+    payoff = participants.payoff_of(stacked, problem.names)
+    shared = "" in stacked
+    if not shared:  # [n, samples, …] -> [samples, n, …]
+        payoff = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), payoff)
+    game = problem.game
+
+    @jax.jit
+    @jax.vmap
+    def solved(payoff: Any) -> tuple:
+        one = game.replace(payoff=payoff)
+        found = equilibria.solve(one)
+        return found.profile, games.utilities(one, found.profile), found.converged
+
+    profile, utility, converged = (np.asarray(x) for x in solved(payoff))
+    profile, utility = profile[converged], utility[converged]
+    if not len(profile):
+        raise FloatingPointError("no resampled game has a certified equilibrium")
+    ends = 50 * (1 - config.confidence), 50 * (1 + config.confidence)
+    s, u = np.percentile(profile, ends, axis=0), np.percentile(utility, ends, axis=0)
+    nothing = _nothing(profile, np.asarray(game.capacity)).mean(axis=0)
+    leaves = (utility < 0).mean(axis=0)
+    names = ("contribution_low", "contribution_high", "utility_low", "utility_high")
+    names += ("shares_nothing_in", "rather_leaves_in")
+    rows = [
+        dict(zip(names, map(float, row), strict=True)) for row in zip(*s, *u, nothing, leaves, strict=True)
+    ]
+    totals = np.percentile(profile.sum(axis=1), ends)
+    summary = {
+        "resamples": samples,
+        "certified": int(converged.sum()),
+        "confidence": config.confidence,
+        "total_low": float(totals[0]),
+        "total_high": float(totals[1]),
+    }
+    if not shared:
+        return rows, summary, None
+    x = _totals(problem, float(profile.sum(axis=1).max()))
+    values = np.asarray(jax.vmap(lambda p: jax.vmap(p.curve)(jnp.asarray(x)))(payoff))
+    return rows, summary, (x, *np.percentile(values, ends, axis=0))
+
+
+def _summary(
+    config: participants.Config, problem: participants.Problem, found: equilibria.Equilibrium
+) -> dict[str, Any]:
+    game, s = problem.game, found.profile
+    fits = [
+        {"agent": key, "fit": name, "used": name == config.fit, "rmse": fit.rmse, "largest": fit.largest}
+        | {"parameters": {k: np.asarray(v).tolist() for k, v in vars(fit.payoff).items()}}
+        for key, several in problem.fits.items()
+        for name, fit in several.items()
+    ]
+    return {
+        "agents": game.n,
+        "fits": fits,
+        "status": equilibria.describe(found),
+        "converged": bool(found.converged),
+        "unique": bool(found.unique),
+        "method": found.method,
+        "steps": int(found.steps),
+        "residual": float(found.residual),
+        "nash_gap": float(jnp.max(found.nash_gap)),
+        "total": float(games.statistic(game, s)) if game.payoff.of_total else float(jnp.sum(s)),
+        "contributed": float(jnp.sum(s)),
+        "mean_payoff": float(jnp.mean(games.payoff_values(game, s))),
+        "mean_utility": float(jnp.mean(games.utilities(game, s))),
+    }
+
+
+def _nothing(s: Any, capacity: np.ndarray) -> np.ndarray:
+    return np.asarray(s) <= 1e-9 * capacity
+
+
+def _total_row(game: games.Game, found: equilibria.Equilibrium) -> dict[str, Any]:
+    return {
+        "total": float(games.statistic(game, found.profile)),
+        "contributed": float(jnp.sum(found.profile)),
+        "mean_utility": float(jnp.mean(games.utilities(game, found.profile))),
+        "largest_nash_gap": float(jnp.max(found.nash_gap)),
+        "unique": bool(found.unique),
+    }
+
+
+def _totals(problem: participants.Problem, total: float) -> np.ndarray:
+    longest = max((one.sizes[-1] for one in problem.measured.values()), default=0.0)
+    return np.linspace(0.0, max(longest, 1.2 * total, 1e-9), 301)
+
+
+def _curve_rows(
+    problem: participants.Problem, found: equilibria.Equilibrium, band: tuple | None
+) -> list[dict[str, Any]]:
+    """The payoff curves against S, one row per curve and total; shared ones have no agent."""
+    game = problem.game
+    x = band[0] if band else _totals(problem, float(games.statistic(game, found.profile)))
+    shared = 0 not in jax.tree.leaves(games.family_axes(game.payoff))
+    keys = [""] if shared else problem.names[:8]
+    rows = []
+    for i, key in enumerate(keys):
+        values = np.asarray(jax.vmap(games.agent_of(game, i).payoff.curve)(jnp.asarray(x)))
+        ends = band[1:] if band else ([None] * len(x), [None] * len(x))
+        rows += [
+            {"agent": key, "samples": float(s), "accuracy": float(a), "low": low, "high": high}
+            for s, a, low, high in zip(x, values, *ends, strict=True)
+        ]
+    return rows
+
+
+def _measured_rows(problem: participants.Problem) -> list[dict[str, Any]]:
+    return [
+        {"agent": key, "samples": float(size), "accuracy": float(accuracy)}
+        for key, one in problem.measured.items()
+        for repetition in np.atleast_2d(one.accuracy)
+        for size, accuracy in zip(one.sizes, repetition, strict=True)
+        if np.isfinite(accuracy)
+    ]

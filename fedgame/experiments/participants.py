@@ -1,0 +1,163 @@
+"""Your own federation: from two CSV files, or numbers on the command line, to a game.
+
+`inputs` documents the columns of the files.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame.experiments import inputs, settings
+from fedgame.experiments.settings import option
+from fedgame.games import costs, curves, payoffs, scenarios
+from fedgame.games import game as games
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of `launch.equilibrium`. Tuples of numbers have one entry, or one per agent."""
+
+    agents: str | None = option(
+        None, "CSV file: name, cost, capacity; optional fixed, exponent, value, quality"
+    )
+    curve: str | None = option(None, "CSV file: samples, accuracy; optional standard_error, agent")
+    scenario: str | None = option(None, "JSON file that an earlier run wrote, instead of all other numbers")
+    fit: str = option(
+        "power",
+        "how --curve is fitted, by a power law with a free ceiling, bound (2), or any concave curve",
+        choices=tuple(curves.FITS),
+    )
+    family: str | None = option(
+        None, "a payoff by numbers instead of --curve, Eq. (3) or Eq. (2)", choices=("power", "bound")
+    )
+    best: tuple[float, ...] | None = option(None, "--family: accuracy with endless data", low=0, kind=float)
+    scale: tuple[float, ...] | None = option(
+        None, "--family=power: α of best - α (shift + S)^-exponent", low=0, kind=float
+    )
+    power: tuple[float, ...] | None = option(None, "--family=power: the exponent", above=0, kind=float)
+    shift: tuple[float, ...] = option((0.0,), "--family=power: the shift", low=0, kind=float)
+    difficulty: tuple[float, ...] | None = option(None, "--family=bound: k of Eq. (2)", above=0, kind=float)
+    cost: tuple[float, ...] | None = option(
+        None, "instead of --agents: cost per sample (rate c of c s^exponent + fixed)", low=0, kind=float
+    )
+    exponent: tuple[float, ...] = option((1.0,), "with --cost: exponent of the cost", low=1, kind=float)
+    fixed: tuple[float, ...] = option((0.0,), "with --cost: fixed cost while enrolled", low=0, kind=float)
+    capacity: tuple[float, ...] | None = option(
+        None, "with --cost: most samples; if not given, what the best accuracy can pay for", low=0, kind=float
+    )
+    value: tuple[float, ...] = option(
+        (1.0,), "with --cost: what accuracy 1 is worth, in the currency of costs", low=0, kind=float
+    )
+    quality: tuple[float, ...] = option(
+        (1.0,), "with --cost: standard samples that one sample counts as", above=0, kind=float
+    )
+    held: float = option(0.0, "S₀, samples that the server holds already", low=0)
+    bootstrap: int = option(0, "resampled curves, for intervals", low=0)
+    confidence: float = option(0.95, "of the intervals", above=0, high=1)
+    conditions: bool = option(False, "also check the assumptions of Theorems 3.1 and 3.2")
+    seed: int = option(0, "of the resampling", low=0, high=2**31 - 1)
+
+
+class Problem(NamedTuple):
+    """A game, and where it comes from."""
+
+    names: list[str]
+    game: games.Game  # checked
+    measured: dict[str, inputs.Measurements]  # by agent, "" if shared; empty if no curve was measured
+    fits: dict[str, dict[str, curves.Fit]]  # by agent and name of the fit, the one used and others
+
+
+def read(config: Config) -> Problem:
+    """Reads the files, fits the curve and makes the game.
+
+    Raises:
+      ValueError: a setting or a row that is not allowed, contradictory settings, a curve that cannot be
+        fitted.
+      FileNotFoundError: a file is missing.
+    """
+    settings.check(config)
+    _exactly_one(config, "agents", "cost", "scenario")
+    _exactly_one(config, "curve", "family", "scenario")
+    if config.bootstrap and not config.curve:
+        raise ValueError("--bootstrap resamples measurements: it needs --curve")
+    if config.scenario:
+        scenario = scenarios.load(config.scenario)
+        return Problem(scenario.names, scenario.game, {}, {})
+    agents = inputs.read_agents(config.agents) if config.agents else _agents_by_numbers(config)
+    measured, fits = {}, {}
+    if config.curve:
+        measured = inputs.read_curve(config.curve, agents.names)
+        fits = {key: _fits(config, key, one) for key, one in measured.items()}
+        payoff = payoff_of({key: fit[config.fit].payoff for key, fit in fits.items()}, agents.names)
+    else:
+        payoff = _payoff_by_numbers(config)
+    cost = costs.PowerCost(agents.cost, agents.exponent, agents.fixed)
+    numbers = {"value": agents.value, "quality": agents.quality, "held": config.held}
+    capacity = agents.capacity
+    if np.any(np.isnan(capacity)):  # Section 2: more than this only brings negative utility
+        capacity = games.capacity_from_bound(
+            cost, jnp.asarray(agents.value) * jnp.max(jnp.asarray(payoff.best))
+        )
+    return Problem(agents.names, games.check(games.Game(payoff, cost, capacity, **numbers)), measured, fits)
+
+
+def payoff_of(fitted: dict[str, Any], names: list[str]) -> Any:
+    """One payoff from a shared curve, or from one curve per agent.
+
+    Raises:
+      ValueError: curves measured at different numbers of sizes cannot be one concave family.
+    """
+    if "" in fitted:
+        return fitted[""]
+    try:
+        return jax.tree.map(lambda *x: jnp.stack(x), *(fitted[name] for name in names))
+    except ValueError:
+        raise ValueError("--fit=concave needs the same number of sizes in every agent's curve") from None
+
+
+def _exactly_one(config: Config, *flags: str) -> None:
+    given = [name for name in flags if getattr(config, name)]
+    if len(given) != 1:
+        got = " and ".join(f"--{name}" for name in given) or "none"
+        raise ValueError(f"give one of {', '.join(f'--{name}' for name in flags)}; got {got}")
+
+
+def _fits(config: Config, key: str, measured: inputs.Measurements) -> dict[str, curves.Fit]:
+    """The fit that was asked for, and the others where they are possible, to compare."""
+    found = {}
+    for name, fit in curves.FITS.items():
+        try:
+            found[name] = fit(measured.sizes, measured.accuracy)
+        except ValueError as error:
+            if name == config.fit:
+                whose = f", agent {key}" if key else ""
+                raise ValueError(f"{config.curve}{whose}: --fit={name}: {error}") from None
+    return found
+
+
+def _agents_by_numbers(config: Config) -> inputs.Agents:
+    columns = ("cost", "fixed", "exponent", "capacity", "value", "quality")
+    lists = {
+        name: getattr(config, name) for name in (*columns, "best", "scale", "power", "shift", "difficulty")
+    }
+    n = max(len(x) for x in lists.values() if x)
+    wrong = [name for name, x in lists.items() if x and len(x) not in (1, n)]
+    if wrong:
+        raise ValueError(
+            f"--{wrong[0]} needs one number or one for each of {n} agents, got {len(lists[wrong[0]])}"
+        )
+    if config.capacity is None and not config.family:
+        raise ValueError("--cost needs --capacity, unless --family says how much accuracy can pay for")
+    arrays = {name: np.broadcast_to(np.asarray(lists[name] or (np.nan,), float), (n,)) for name in columns}
+    return inputs.Agents(names=[str(i + 1) for i in range(n)], **arrays)
+
+
+def _payoff_by_numbers(config: Config) -> Any:
+    wanted = {"power": ("best", "scale", "power", "shift"), "bound": ("best", "difficulty")}[config.family]
+    if missing := [name for name in wanted if getattr(config, name) is None]:
+        raise ValueError(f"--family={config.family} needs --{' --'.join(missing)}")
+    numbers = [jnp.asarray(x[0] if len(x) == 1 else x) for x in (getattr(config, name) for name in wanted)]
+    return {"power": payoffs.PowerLaw, "bound": payoffs.GeneralizationBound}[config.family](*numbers)
