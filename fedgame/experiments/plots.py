@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import matplotlib
 import numpy as np
-from matplotlib import axes, figure
+from matplotlib import axes, figure, lines, patches
 
 from fedgame.experiments import storage
 
@@ -92,17 +92,23 @@ def equilibrium(work: storage.Workdir, fig: figure.Figure) -> None:
     s, capacity = _columns(most, "contribution", "capacity")
     places = np.arange(len(most))
     right.barh(places, s, color=colors)
-    right.plot(np.minimum(capacity, 1.3 * max(s.max(), 1e-12)), places, "|", color="0.4", markersize=9)
     if "contribution_low" in agents[0]:
         low, high = _columns(most, "contribution_low", "contribution_high")
         right.hlines(places, low, high, color="black", linewidth=1)
     right.set(xlabel="contribution s_i, samples", ylim=(len(most) - 0.4, -0.6))
     right.set_title("What agents contribute" + (f" (the most of {len(agents)})" if len(agents) > 40 else ""))
     right.set_yticks(places, [row["name"][:24] for row in most])
-    for shares in dict.fromkeys(row["shares"] for row in most):
-        right.barh([], [], color=_SHARES[shares], label=f"shares {shares}")
-    right.plot([], [], "|", color="0.4", label="capacity, or beyond the picture")
-    right.legend(frameon=False, loc="lower right")
+    limit = 1.15 * max(right.dataLim.x1, 1e-12)
+    right.set_xlim(0, limit)
+    shown = capacity <= limit
+    right.plot(capacity[shown], places[shown], "|", color="black", markersize=9)
+    keys = [
+        patches.Patch(color=_SHARES[x], label=f"shares {x}") for x in dict.fromkeys(r["shares"] for r in most)
+    ]
+    keys.append(
+        lines.Line2D([], [], color="black", marker="|", linestyle="", label="capacity, if in the picture")
+    )
+    right.legend(handles=keys, loc="lower right", edgecolor="white")
 
 
 def _curve_with_equilibria(work: storage.Workdir, ax: axes.Axes) -> None:

@@ -186,8 +186,9 @@ def equilibrium_text(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) ->
     blocks = []
     if summary["fits"]:
         lines = [
-            f"curve{f' of {one['agent']}' if one['agent'] else ''}: {one['fit']} fit, root mean square "
-            f"error {one['rmse']:.4f}, largest {one['largest']:.4f}{'  <- used' if one['used'] else ''}"
+            ("curve of " + one["agent"] if one["agent"] else "curve")
+            + f": {one['fit']} fit, root mean square error {one['rmse']:.4f}, largest {one['largest']:.4f}"
+            + ("  <- used" if one["used"] else "")
             for one in summary["fits"][:12]
         ]
         blocks.append("\n".join(lines))
@@ -220,7 +221,8 @@ def _agent_cells(row: dict[str, Any]) -> list[str]:
     cells = [row["name"], f"{row['contribution']:.6g}", f"{row['capacity']:.6g}", row["shares"]]
     cells += [f"{row['payoff']:.4f}", f"{row['cost']:.4g}", f"{row['utility']:.4g}", f"{row['nash_gap']:.1e}"]
     if "utility_low" in row:
-        cells += [f"[{row[f'{x}_low']:.4g}, {row[f'{x}_high']:.4g}]" for x in ("contribution", "utility")]
+        for name in ("contribution", "utility"):
+            cells.append(f"[{row[name + '_low']:.4g}, {row[name + '_high']:.4g}]")
         cells += [f"{row[x]:.0%}" for x in ("shares_nothing_in", "rather_leaves_in")]
     return cells
 

@@ -24,10 +24,13 @@ def test_whatever_the_data_the_fit_is_concave_non_decreasing_and_smooth(name, ac
     payoff = curves.FITS[name](SIZES, accuracy).payoff
     totals, values, slopes = dense(payoff)
     assert jnp.all(slopes >= -1e-18)  # a slope falls to 0 at a size up to rounding
-    assert jnp.all(jnp.diff(slopes) <= 1e-12)
+    kept = totals[:-1] > payoff.pays_from() * (1 + 1e-9)  # the bound (2) is 0 before
+    assert name == "bound" or jnp.all(kept | (totals[:-1] == 0))
+    assert jnp.all(jnp.where(kept, jnp.diff(slopes), 0) <= 1e-12)
     # C¹: the slope is that of the values, to second order, on both sides of every size.
     rise = jnp.diff(values) - (slopes[1:] + slopes[:-1]) / 2 * jnp.diff(totals)
-    assert jnp.all(jnp.abs(rise) <= jnp.abs(jnp.diff(slopes)) * jnp.diff(totals) + 1e-12)
+    allowed = jnp.abs(jnp.diff(slopes)) * jnp.diff(totals) + 1e-12
+    assert jnp.all(jnp.where(kept, jnp.abs(rise) <= allowed, True))
 
 
 def test_the_concave_fit_follows_data_that_are_concave():
@@ -55,6 +58,74 @@ def test_the_power_law_is_recovered():
     totals = jnp.linspace(1, 500, 50)
     found, wanted = (jax.vmap(jax.grad(law.curve))(totals) for law in (fit.payoff, truth))
     np.testing.assert_allclose(found, wanted, rtol=1e-3)
+
+
+def test_the_bound_is_recovered_and_a_bad_fit_says_so():
+    truth = games.GeneralizationBound(0.95, 10.0)
+    sizes = np.geomspace(300, 20_000, 8)
+    fit = curves.fit_bound(sizes, jax.vmap(truth.curve)(sizes))
+    assert fit.largest < 1e-6
+    assert float(fit.payoff.best) == pytest.approx(0.95, rel=1e-6)
+    assert float(fit.payoff.difficulty) == pytest.approx(10.0, rel=1e-6)
+    easy = games.PowerLaw(0.95, 6.0, 0.8, 12.0)  # 50 samples already teach a lot: (2) promises nothing
+    assert curves.fit_bound(SIZES, jax.vmap(easy.curve)(SIZES)).rmse > 0.1
+
+
+def test_missing_repetitions_are_left_out_of_the_mean():
+    accuracy = np.array([[0.1, 0.3, 0.6, 0.8], [0.1, 0.5, np.nan, 0.8], [np.nan, 0.4, np.nan, 0.8]])
+    sizes, mean = [0, 10, 20, 40], [0.1, 0.4, 0.6, 0.8]
+    for name, fit in curves.FITS.items():
+        left, right = (jax.vmap(fit(sizes, a).payoff.curve)(jnp.linspace(0, 50, 9)) for a in (accuracy, mean))
+        np.testing.assert_allclose(left, right, rtol=1e-6, err_msg=name)
+        with pytest.raises(ValueError, match="at least once at every size"):
+            fit(sizes, np.where(np.arange(4) == 2, np.nan, accuracy))
+
+
+def test_a_fit_from_a_start_is_the_fit():
+    rng = np.random.default_rng(0)
+    accuracy = np.clip(
+        jax.vmap(games.PowerLaw(0.95, 6.0, 0.8, 12.0).curve)(SIZES) + rng.normal(0, 0.01, 11), 0, 1
+    )
+    for fit in (curves.fit_power_law, curves.fit_bound):
+        found = fit(SIZES, accuracy)
+        again = fit(SIZES, accuracy, start=found.payoff)
+        assert again.rmse == pytest.approx(found.rmse, rel=1e-6)
+
+
+@pytest.mark.parametrize("given", ["repetitions", "errors"])
+def test_resampled_curves_spread_like_the_standard_error_of_the_mean(given):
+    rng = np.random.default_rng(1)
+    sizes = np.array([0.0, 100.0])  # two sizes: the concave fit goes through both means
+    repeated = np.array([[0.1, 0.1, 0.1], [0.7, 0.74, 0.78]]).T + 0 * rng.normal(size=(3, 2))
+    error = np.array([0.0, np.std([0.7, 0.74, 0.78], ddof=1) / np.sqrt(3)])
+    how = {"repetitions": (repeated, None), "errors": (repeated.mean(axis=0), error)}[given]
+    resampled = curves.bootstrap("concave", sizes, *how, samples=400, seed=0)
+    at_end = np.asarray(jax.vmap(lambda payoff: payoff.curve(100.0))(resampled))
+    assert at_end.shape == (400,)
+    assert at_end.mean() == pytest.approx(0.74, abs=4 * error[1] / 20)
+    assert at_end.std() == pytest.approx(error[1], rel=0.1)
+    again = curves.bootstrap("concave", sizes, *how, samples=400, seed=0)
+    jax.tree.map(np.testing.assert_array_equal, resampled, again)
+    other = curves.bootstrap("concave", sizes, *how, samples=400, seed=1)
+    assert np.any(np.asarray(other.accuracy) != np.asarray(resampled.accuracy))
+
+
+def test_the_progress_of_resampling_is_told_and_nothing_is_made_up():
+    seen = []
+    sizes, accuracy = np.array([0.0, 10, 20, 40]), np.array([[0.1, 0.4, 0.6, 0.7], [0.1, 0.5, 0.5, 0.8]])
+    resampled = curves.bootstrap(
+        "power",
+        sizes,
+        accuracy,
+        samples=7,
+        seed=0,
+        progress=lambda items: (seen.append(x) or x for x in items),
+    )
+    assert len(seen) == len(resampled.best) == 7
+    with pytest.raises(ValueError, match="one measurement at 20, 40"):
+        curves.bootstrap(
+            "power", sizes, np.where(sizes >= 20, [[1], [np.nan]], accuracy) * 1, samples=7, seed=0
+        )
 
 
 def test_the_tail_beyond_the_last_size_is_smooth_bounded_and_flagged():

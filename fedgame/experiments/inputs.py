@@ -1,0 +1,221 @@
+"""People's own numbers: participants and learning curves from CSV files.
+
+Participants, one row each:
+
+    name       unique
+    cost       per sample, at least 0: c of c s^exponent + fixed, in the currency of `value`
+    capacity   most samples, at least 0
+    fixed      optional, paid while enrolled, at least 0; 0 if empty
+    exponent   optional, at least 1; 1 if empty
+    value      optional, what accuracy 1 is worth to her, at least 0; 1 if empty
+    quality    optional, standard samples that one of hers counts as, above 0; 1 if empty
+
+Curve, one row per measurement:
+
+    samples         total, at least 0 (or `size`, as launch.compare writes it)
+    accuracy        in [0, 1]; several rows with the same samples are repeated measurements
+    standard_error  optional, at least 0, of the accuracy; not together with repeated measurements
+    agent           optional, name of the participant whose curve it is; without it all share one
+
+Other columns are ignored in a curve. Columns may come in any order, separated by commas, semicolons or tabs;
+blank lines and lines that begin with # are skipped.
+"""
+
+import csv
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_SHOWN = 10  # bad rows in one message
+
+
+class Agents(NamedTuple):
+    """Participants; arrays are [n] float64."""
+
+    names: list[str]
+    cost: np.ndarray
+    fixed: np.ndarray
+    exponent: np.ndarray
+    capacity: np.ndarray
+    value: np.ndarray
+    quality: np.ndarray
+
+
+class Measurements(NamedTuple):
+    """One learning curve."""
+
+    sizes: np.ndarray  # [k] samples, increasing
+    accuracy: np.ndarray  # [repetitions, k], NaN where a size has fewer
+    error: np.ndarray | None  # [k] standard errors, if given
+
+
+class _Number(NamedTuple):
+    """A column of numbers: what is allowed, and what an empty cell means (None: not allowed)."""
+
+    words: str
+    low: float = 0.0
+    high: float = math.inf
+    open_low: bool = False
+    default: float | None = None
+
+
+_AGENTS = {
+    "cost": _Number("a number, at least 0"),
+    "fixed": _Number("a number, at least 0", default=0.0),
+    "exponent": _Number("a number, at least 1", low=1.0, default=1.0),
+    "capacity": _Number("a number, at least 0"),
+    "value": _Number("a number, at least 0", default=1.0),
+    "quality": _Number("a number above 0", open_low=True, default=1.0),
+}
+_CURVE = {
+    "samples": _Number("a number, at least 0"),
+    "accuracy": _Number("in [0, 1], not a percentage", high=1.0),
+    "standard_error": _Number("a number, at least 0", default=math.nan),
+}
+
+
+def read_agents(path: str) -> Agents:
+    """Reads participants.
+
+    Raises:
+      ValueError: the file, a column or a cell is not as described; names every bad line, up to ten.
+      FileNotFoundError: there is no such file.
+    """
+    rows = _rows(path, required=("name", "cost", "capacity"), optional=tuple(_AGENTS))
+    problems, seen, table = [], {}, []
+    for line, row in rows:
+        name = row["name"]
+        if not name:
+            problems.append((line, "`name` must not be empty"))
+        elif name in seen:
+            problems.append((line, f"`name` {name!r} is that of line {seen[name]} already"))
+        seen.setdefault(name, line)
+        table.append(_numbers(row, _AGENTS, line, problems))
+    _complain(path, problems)
+    columns = {name: np.asarray([numbers[name] for numbers in table]) for name in _AGENTS}
+    return Agents([row["name"] for _, row in rows], **columns)
+
+
+def read_curve(path: str, names: Sequence[str] | None = None) -> dict[str, Measurements]:
+    """Reads one curve, under the key "", or one for each of the participants `names`.
+
+    Raises:
+      ValueError: as `read_agents`; a participant without a curve; a curve of nobody.
+      FileNotFoundError: there is no such file.
+    """
+    rows = _rows(path, required=("samples", "accuracy"), optional=("standard_error", "agent"), others=True)
+    problems, curves = [], {}
+    for line, row in rows:
+        numbers, agent = _numbers(row, _CURVE, line, problems), row.get("agent", "")
+        if agent and names is not None and agent not in names:
+            problems.append((line, f"`agent` {agent!r} is none of the participants"))
+        curves.setdefault(agent, []).append((line, numbers))
+    if "" in curves and len(curves) > 1:
+        problems.append((curves[""][0][0], "`agent` must not be empty in some rows only"))
+    for mine in curves.values():
+        problems += _errors_and_repetitions(mine)
+    _complain(path, problems)
+    if "" not in curves and (missing := [name for name in names or () if name not in curves]):
+        raise ValueError(f"{path}: no curve for {', '.join(missing[:_SHOWN])}; every participant needs one")
+    return {agent: _measurements([numbers for _, numbers in mine]) for agent, mine in curves.items()}
+
+
+def _errors_and_repetitions(rows: list[tuple[int, dict[str, float]]]) -> list[tuple[int, str]]:
+    given = [line for line, numbers in rows if not math.isnan(numbers["standard_error"])]
+    if not given:
+        return []
+    if len(given) < len(rows):
+        line = next(line for line, _ in rows if line not in given)
+        return [(line, "`standard_error` must be given in every row of a curve, or in none")]
+    seen: set[float] = set()
+    repeated = [line for line, n in rows if n["samples"] in seen or seen.add(n["samples"])]
+    return [
+        (line, "`samples` of an earlier row: give repeated measurements or `standard_error`, not both")
+        for line in repeated
+    ]
+
+
+def _measurements(rows: list[dict[str, float]]) -> Measurements:
+    sizes = sorted({row["samples"] for row in rows})
+    repeated = [[row["accuracy"] for row in rows if row["samples"] == size] for size in sizes]
+    accuracy = np.full((max(map(len, repeated)), len(sizes)), np.nan)
+    for k, values in enumerate(repeated):
+        accuracy[: len(values), k] = values
+    errors = {row["samples"]: row["standard_error"] for row in rows}
+    error = np.asarray([errors[size] for size in sizes])
+    return Measurements(np.asarray(sizes), accuracy, None if np.any(np.isnan(error)) else error)
+
+
+def _rows(
+    path: str, required: tuple[str, ...], optional: tuple[str, ...], others: bool = False
+) -> list[tuple[int, dict[str, str]]]:
+    """The rows with their line numbers, cells stripped and by column name."""
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError):
+        raise FileNotFoundError(f"there is no file {path}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a text file in UTF-8: save it as CSV UTF-8") from None
+    lines = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip(" ,;\t") and not line.lstrip().startswith("#")
+    ]
+    if not lines:
+        raise ValueError(f"{path} is empty: its first line must name the columns {', '.join(required)}")
+    delimiter = max(",;\t", key=lines[0][1].count)
+    cells = [[cell.strip() for cell in row] for row in csv.reader([x for _, x in lines], delimiter=delimiter)]
+    if len(cells) != len(lines):
+        raise ValueError(f"{path}: a quotation mark opens a cell that does not end in its line")
+    header = ["samples" if cell == "size" else cell for cell in map(str.lower, cells[0])]
+    if missing := [name for name in required if name not in header]:
+        raise ValueError(f"{path}: column `{missing[0]}` is missing; the first line has {', '.join(header)}")
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise ValueError(f"{path}: column `{twice[0]}` is there twice")
+    if unknown := [name for name in header if not others and name not in (*required, *optional)]:
+        allowed = ", ".join(dict.fromkeys((*required, *optional)))
+        raise ValueError(f"{path}: unknown column `{unknown[0]}`; allowed are {allowed}")
+    if len(lines) == 1:
+        raise ValueError(f"{path} has no rows below its first line")
+    rows = [(number, row) for (number, _), row in zip(lines[1:], cells[1:], strict=True)]
+    _complain(
+        path,
+        [
+            (number, f"{len(row)} cells, but the first line names {len(header)} columns")
+            for number, row in rows
+            if len(row) != len(header)
+        ],
+    )
+    return [(number, dict(zip(header, row, strict=True))) for number, row in rows]
+
+
+def _numbers(
+    row: dict[str, str], columns: dict[str, _Number], line: int, problems: list[tuple[int, str]]
+) -> dict[str, float]:
+    numbers = {}
+    for name, column in columns.items():
+        text = row.get(name, "")
+        numbers[name] = math.nan if column.default is None else column.default
+        if not text and column.default is not None:
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        above = value > column.low if column.open_low else value >= column.low
+        if math.isfinite(value) and above and value <= column.high:
+            numbers[name] = value
+        else:
+            comma = " (decimals are written with a point)" if "," in text else ""
+            problems.append((line, f"`{name}` must be {column.words}, got {text!r}{comma}"))
+    return numbers
+
+
+def _complain(path: str, problems: list[tuple[int, Any]]) -> None:
+    if problems:
+        texts = [f"{path}, line {line}: {problem}" for line, problem in sorted(problems)]
+        more = [f"... and {len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
+        raise ValueError("\n".join(texts[:_SHOWN] + more))

@@ -1,0 +1,69 @@
+"""Makes the example files of `launch.equilibrium`: twelve invented clinics, and a curve measured on digits.
+
+  python -m launch.example --workdir=examples      # about half a minute
+
+`curve.csv` is what the server of `launch.compare` measures: held-out accuracy of a CNN that ten equal
+agents train by federated averaging on scikit-learn's digits, three runs a size. The clinics of
+`agents.csv` are drawn from --seed: small ones whose samples are dear, large ones whose are cheap.
+"""
+
+import csv
+import io
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+from absl import app, flags
+
+from fedgame.experiments import compare, config, storage
+from launch import config_flags
+
+WORKDIR = flags.DEFINE_string("workdir", "examples", "directory of agents.csv and curve.csv")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace the files that are there")
+SEED = flags.DEFINE_integer("seed", 0, "of every random choice", 0)
+
+
+def agents(seed: int, n: int = 12) -> list[dict[str, str]]:
+    """Rows of `agents.csv`: costs per sample in the currency of one unit of accuracy."""
+    rng = np.random.default_rng(seed)
+    capacity = np.sort(np.exp(rng.uniform(np.log(15), np.log(150), n))).round()
+    exponent = rng.choice([1.0, 1.5, 1.5, 2.0], n)
+    marginal = 0.025 / np.sqrt(capacity) * np.exp(rng.normal(0, 0.5, n))  # of the twentieth sample
+    cost = marginal / (exponent * 20.0 ** (exponent - 1.0))
+    fixed = rng.choice([0.0, 0.02, 0.9], n, p=[0.5, 0.4, 0.1])
+    columns = zip(cost, fixed, exponent, capacity, strict=True)
+    names = ("cost", "fixed", "exponent", "capacity")
+    return [
+        {"name": f"clinic {i + 1}"} | {k: f"{x:.4g}" for k, x in zip(names, row, strict=True)}
+        for i, row in enumerate(columns)
+    ]
+
+
+def main(argv: list[str]) -> None:
+    config_flags.start()
+    folder = pathlib.Path(WORKDIR.value)
+    try:
+        config_flags.no_arguments(argv)
+        there = [str(f) for name in ("agents.csv", "curve.csv") if (f := folder / name).exists()]
+        if there and not OVERWRITE.value:
+            raise ValueError(f"{there[0]} exists already: replace it by --overwrite")
+        setting = compare.prepare(config.Config(seed=SEED.value))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    with tempfile.TemporaryDirectory() as temporary:
+        work = storage.Workdir(pathlib.Path(temporary))
+        compare.measure_curve(setting, work, workers=2)
+        curve = (work.path / "curve.csv").read_text(encoding="utf-8")
+    text = io.StringIO()
+    rows = agents(SEED.value)
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    storage.write(folder / "agents.csv", text.getvalue())
+    storage.write(folder / "curve.csv", curve)
+    print(f"wrote {folder / 'agents.csv'} and {folder / 'curve.csv'}")
+
+
+if __name__ == "__main__":
+    app.run(main)
