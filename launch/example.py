@@ -28,7 +28,7 @@ def agents(seed: int, n: int = 12) -> list[dict[str, str]]:
     """Rows of `agents.csv`: costs per sample in the currency of one unit of accuracy."""
     rng = np.random.default_rng(seed)
     capacity = np.sort(np.exp(rng.uniform(np.log(15), np.log(150), n))).round()
-    exponent = rng.choice([1.0, 1.5, 1.5, 2.0], n)
+    exponent = rng.choice([1.2, 1.5, 2.0], n)
     marginal = 0.025 / np.sqrt(capacity) * np.exp(rng.normal(0, 0.5, n))  # of the twentieth sample
     cost = marginal / (exponent * 20.0 ** (exponent - 1.0))
     fixed = rng.choice([0.0, 0.02, 0.9], n, p=[0.5, 0.4, 0.1])

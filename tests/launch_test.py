@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from fedgame.experiments import config
+from fedgame.experiments import config, participants
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = [
@@ -129,3 +129,80 @@ def test_help_shows_every_setting():
     text = compare("--helpshort").stdout
     for field in dataclasses.fields(config.Config):
         assert f"--{field.name}: {field.metadata['help'][:20]}" in text
+
+
+def equilibrium(*flags):
+    command = [sys.executable, "-m", "launch.equilibrium", *map(str, flags)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+EXAMPLE = ["--agents=examples/agents.csv", "--curve=examples/curve.csv"]
+
+
+def test_your_own_numbers_give_a_table_files_and_a_figure(tmp_path):
+    run = tmp_path / "run"
+    done = equilibrium(*EXAMPLE, "--bootstrap=20", f"--workdir={run}")
+    assert done.returncode == 0, done.stderr
+    for words in ("certified equilibrium", "clinic 12", "would rather leave", "from 20 certified of 20"):
+        assert words in done.stdout
+    assert "resampling the curve" in done.stderr
+    assert "<- used" in done.stdout
+    rows = list(csv.DictReader((run / "agents.csv").read_text().splitlines()))
+    assert len(rows) == 12
+    for row in rows:
+        assert float(row["nash_gap"]) < 1e-12
+        assert (
+            0 <= float(row["contribution_low"]) <= float(row["contribution_high"]) <= float(row["capacity"])
+        )
+    names = {f.name for f in run.iterdir()}
+    assert {"agents.json", "equilibria.csv", "equilibrium.png", "fitted_curve.csv", "scenario.json"} < names
+    assert not [name for name in names if name.endswith(".partial")]
+    before = (run / "agents.csv").read_bytes()
+    in_the_way = equilibrium(*EXAMPLE, f"--workdir={run}")
+    assert in_the_way.returncode == 1
+    assert "--overwrite" in in_the_way.stderr
+    assert (run / "agents.csv").read_bytes() == before
+    again = equilibrium(f"--scenario={run / 'scenario.json'}", f"--workdir={tmp_path / 'again'}")
+    assert again.returncode == 0, again.stderr
+    contributions = [
+        [row["contribution"] for row in csv.DictReader((folder / "agents.csv").read_text().splitlines())]
+        for folder in (run, tmp_path / "again")
+    ]
+    assert contributions[0] == contributions[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--agents=missing.csv", "--curve=examples/curve.csv"], "error: there is no file missing.csv"),
+        (["--agents=examples/curve.csv", "--curve=examples/curve.csv"], "column `name` is missing"),
+        (["--cost=1,x", "--capacity=1"], "error: --cost must be numbers separated by commas, got 1,x"),
+        (EXAMPLE[:1], "error: give one of --curve, --family, --scenario; got none"),
+        ([*EXAMPLE, "extra"], "error: not a flag: 'extra'"),
+        (["--scenario=examples/agents.csv"], "error: examples/agents.csv, line 1: not JSON"),
+    ],
+)
+def test_bad_numbers_are_one_sentence_and_leave_nothing_behind(flags, message, tmp_path):
+    failed = equilibrium(f"--workdir={tmp_path / 'run'}", *flags)
+    assert failed.returncode == 1
+    assert message in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_shows_every_number_you_can_give():
+    text = equilibrium("--helpshort").stdout
+    for field in dataclasses.fields(participants.Config):
+        assert f"{field.name}: {field.metadata['help'][:15]}" in text
+
+
+def test_the_example_is_what_its_command_makes(tmp_path):
+    from launch import example
+
+    rows = list(csv.DictReader((ROOT / "examples" / "agents.csv").read_text().splitlines()))
+    assert rows == example.agents(seed=0)
+    refused = subprocess.run(
+        [sys.executable, "-m", "launch.example"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "examples/agents.csv exists already: replace it by --overwrite" in refused.stderr

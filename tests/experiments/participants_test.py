@@ -1,0 +1,164 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedgame import equilibria, games
+from fedgame.experiments import equilibrium, participants, storage
+from fedgame.games import curves
+
+NUMBERS = participants.Config(
+    family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
+    capacity=(100.0,),
+)  # fmt: skip
+TRUTH = games.PowerLaw(0.95, 6.0, 0.8, 12.0)
+SIZES = np.array([0, 10, 20, 40, 80, 160, 320.0])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Participants, and three noisy repetitions of a known curve."""
+    rng = np.random.default_rng(0)
+    agents, curve = tmp_path / "agents.csv", tmp_path / "curve.csv"
+    agents.write_text("name,cost,capacity,exponent,fixed\na,0.001,50,1.5,0\nb,0.0005,80,2,0\nc,0.5,9,1,2\n")
+    values = np.asarray(jax.vmap(TRUTH.curve)(SIZES)) + rng.normal(0, 0.01, (3, len(SIZES)))
+    rows = [f"{s},{a}\n" for row in values for s, a in zip(SIZES, row.clip(0, 1), strict=True)]
+    curve.write_text("samples,accuracy\n" + "".join(rows))
+    return participants.Config(agents=str(agents), curve=str(curve))
+
+
+def solved(config):
+    game = participants.read(config).game
+    return jax.jit(equilibria.solve)(game).profile
+
+
+def test_numbers_on_the_command_line_make_the_game_of_the_readme():
+    problem = participants.read(NUMBERS)
+    direct = games.Game(
+        games.PowerLaw(0.97, 6.0, 0.8, 12.0),
+        games.LinearCost(jnp.array([0.004, 0.005, 0.012])),
+        jnp.full(3, 100.0),
+    )
+    s = jnp.array([3.0, 20.0, 0.5])
+    np.testing.assert_allclose(games.utilities(problem.game, s), games.utilities(direct, s), rtol=1e-14)
+    assert problem.names == ["1", "2", "3"]
+
+
+def test_without_a_capacity_agents_have_what_the_best_accuracy_can_pay_for():
+    game = participants.read(dataclasses.replace(NUMBERS, capacity=None, exponent=(2.0,), fixed=(0.1,))).game
+    np.testing.assert_allclose(game.capacity, np.sqrt((0.97 - 0.1) / np.array([0.004, 0.005, 0.012])))
+
+
+def test_the_bound_has_a_family_and_held_samples_count():
+    config = participants.Config(
+        family="bound", best=(0.95,), difficulty=(1.0,), cost=(1e-3,), capacity=(5000.0,), held=30.0
+    )
+    assert float(solved(config).sum()) + 30 == pytest.approx(238.113, abs=1e-3)  # S as without them
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cost": None}, "give one of --agents, --cost, --scenario; got none"),
+        ({"curve": "x.csv"}, "give one of --curve, --family, --scenario; got --curve and --family"),
+        ({"family": None}, "give one of --curve, --family, --scenario; got none"),
+        ({"scale": None}, "--family=power needs --scale"),
+        ({"family": "bound"}, "--family=bound needs --difficulty"),
+        ({"capacity": (1.0, 2.0)}, "--capacity needs one number or one for each of 3 agents, got 2"),
+        ({"bootstrap": 10}, "--bootstrap resamples measurements: it needs --curve"),
+        ({"cost": (-1.0,)}, "--cost must be a number, at least 0, got -1"),
+        ({"confidence": 1.5}, "--confidence must be a number, greater than 0 and"),
+        ({"family": "cubic"}, "--family must be one of power, bound, got 'cubic'"),
+        ({"fit": "spline"}, "--fit must be one of power, bound, concave, got 'spline'"),
+        ({"capacity": None, "cost": (0.0, 0.1)}, "costs of agent 0 never reach the bound"),
+    ],
+)
+def test_contradictory_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        participants.read(dataclasses.replace(NUMBERS, **changes))
+
+
+def test_a_curve_that_cannot_be_fitted_says_whose(files, tmp_path):
+    short = tmp_path / "short.csv"
+    short.write_text("samples,accuracy\n1,0.1\n2,0.2\n3,0.3\n")
+    with pytest.raises(ValueError, match=r"short.csv: --fit=power: `sizes` must be at least 4"):
+        participants.read(dataclasses.replace(files, curve=str(short)))
+    with pytest.raises(ValueError, match=r"short.csv: --fit=concave: the first size must be 0, got 1"):
+        participants.read(dataclasses.replace(files, curve=str(short), fit="concave"))
+
+
+@pytest.mark.parametrize("fit", curves.FITS)
+def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
+    config = dataclasses.replace(files, fit=fit, conditions=fit == "power")
+    problem = participants.read(config)
+    work = storage.Workdir(tmp_path / "run")
+    text = equilibrium.run(config, problem, work)
+    rows = work.read_csv("agents.csv")
+    found = jax.jit(equilibria.solve)(problem.game)
+    np.testing.assert_allclose([float(r["contribution"]) for r in rows], found.profile, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        [float(r["utility"]) for r in rows], games.utilities(problem.game, found.profile), rtol=1e-9
+    )
+    assert [r["name"] for r in rows] == ["a", "b", "c"]
+    assert rows[2]["rather_leaves"] == "True"  # a fixed cost of 2, for an accuracy below 1
+    assert "would rather leave (utility below 0): c" in text
+    assert f"{fit} fit, root mean square error" in text
+    assert ("λ" in text) == (fit == "power")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["converged"]
+    assert [f["fit"] for f in summary["fits"] if f["used"]] == [fit]
+    assert (tmp_path / "run" / "equilibrium.png").read_bytes().startswith(b"\x89PNG")
+    again = participants.read(participants.Config(scenario=str(tmp_path / "run" / "scenario.json")))
+    jax.tree.map(np.testing.assert_array_equal, again.game, problem.game)
+    assert again.names == problem.names
+
+
+def test_intervals_come_from_resampled_games(files, tmp_path):
+    config = dataclasses.replace(files, bootstrap=60, confidence=0.9, seed=3)
+    problem = participants.read(config)
+    rows, summary, (x, low, high) = equilibrium.bootstrap(config, problem)
+    assert summary["certified"] == summary["resamples"] == 60
+    (measured,) = problem.measured.values()
+    payoff = curves.bootstrap("power", measured.sizes, measured.accuracy, samples=60, seed=3)
+    profiles = np.stack(
+        [
+            jax.jit(equilibria.solve)(
+                problem.game.replace(payoff=jax.tree.map(lambda p, k=k: p[k], payoff))
+            ).profile
+            for k in range(60)
+        ]
+    )
+    expected = np.percentile(profiles, [5, 95], axis=0)
+    np.testing.assert_allclose([r["contribution_low"] for r in rows], expected[0], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose([r["contribution_high"] for r in rows], expected[1], rtol=1e-6, atol=1e-9)
+    assert summary["total_low"] <= profiles.sum(axis=1).mean() <= summary["total_high"]
+    assert rows[2]["shares_nothing_in"] == 1.0
+    assert rows[2]["rather_leaves_in"] == 1.0
+    true = np.asarray(jax.vmap(TRUTH.curve)(jnp.asarray(x)))
+    assert np.mean((low - 0.02 <= true) & (true <= high + 0.02)) > 0.95
+    equilibrium.run(config, problem, work := storage.Workdir(tmp_path / "run"))
+    assert float(work.read_csv("agents.csv")[0]["contribution_low"]) == pytest.approx(
+        rows[0]["contribution_low"]
+    )
+
+
+def test_every_agent_can_have_a_curve_of_her_own(files, tmp_path):
+    own = tmp_path / "own.csv"
+    rows = [
+        f"{s},{float(games.PowerLaw(best, 6.0, 0.8, 12.0).curve(s))},{name},0.01\n"
+        for name, best in (("b", 0.95), ("a", 0.9), ("c", 0.85))
+        for s in SIZES
+    ]
+    own.write_text("samples,accuracy,agent,standard_error\n" + "".join(rows))
+    for fit in ("power", "concave"):
+        config = dataclasses.replace(files, curve=str(own), fit=fit, bootstrap=5)
+        problem = participants.read(config)
+        at_end = games.payoff_values(problem.game, jnp.array([50.0, 80.0, 9.0]))
+        expected = [float(games.PowerLaw(best, 6.0, 0.8, 12.0).curve(139.0)) for best in (0.9, 0.95, 0.85)]
+        np.testing.assert_allclose(at_end, expected, atol=0.01)
+        text = equilibrium.run(config, problem, storage.Workdir(tmp_path / fit))
+        assert "curve of a: " in text
+        assert "5 certified of 5" in text
