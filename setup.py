@@ -31,5 +31,8 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.9",
         "tqdm",
     ],
-    extras_require={"test": ["hypothesis", "pytest", "pytest-xdist", "ruff"]},
+    extras_require={
+        "test": ["hypothesis", "pytest", "pytest-xdist", "ruff"],
+        "nashopt": ["nashopt", "qpsolvers"],  # benchmarks/against_nashopt.py
+    },
 )

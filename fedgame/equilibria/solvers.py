@@ -84,15 +84,8 @@ def solve(
       ValueError: an unknown method, or one that does not fit the payoff.
     """
     found, name = find(game, start, steps, method)
-    result = _certified(game, found, name, tolerance)
-    if name == "root in S" and game.payoff.concave:
-        # A loop of at most one turn: unlike `cond`, under vmap it is not run when nobody needs it.
-        clipped = jnp.any(total.pays_from(game) > game.held)
-        status, _ = jax.lax.while_loop(
-            lambda x: x[1], lambda x: (_clipped(game, result), jnp.asarray(False)), (result.status, clipped)
-        )
-        result = result.replace(status=status, unique=status == UNIQUE)
-    return result
+    starts = total.pays_from(game) if name == "root in S" and game.payoff.concave else None
+    return _certified(game, found, name, tolerance, starts)
 
 
 def find(
@@ -173,19 +166,32 @@ def _method_for(game: games.Game) -> str:
     return "separable" if isinstance(game.payoff, payoffs.Separable) else "Gauss-Seidel"
 
 
-def _clipped(game: games.Game, found: Equilibrium) -> jax.Array:
-    """The status where payoffs are 0 at first: nobody sharing anything may be another equilibrium."""
-    starts, shared = total.pays_from(game), jnp.any(found.profile > 0)
-    nobody = shared & jnp.all(certificates.nash_gap(game, jnp.zeros_like(found.profile)) <= 1e-12)
-    between = shared & (jnp.max(starts) > jnp.min(starts))  # or less than now, with some agents out
-    other = jnp.where(between & (found.status == UNIQUE), ISOLATED, found.status)
-    return jnp.where(found.converged & nobody, LARGEST, other)
+def _certified(
+    game: games.Game, found: Found, method: str, tolerance: float, starts: jax.Array | None = None
+) -> Equilibrium:
+    """Certifies, and where payoffs are 0 up to `starts`, looks whether nobody sharing is one more.
 
+    Both certificates are turns of one loop: compiled once, and under vmap the second is not computed
+    when no game needs it.
+    """
+    profile = found.profile
+    clipped = False if starts is None else jnp.any(starts > game.held) & jnp.any(profile > 0)
 
-def _certified(game: games.Game, found: Found, method: str, tolerance: float) -> Equilibrium:
-    gap, converged = certificates.certify(game, found.profile, tolerance)
-    finite = jnp.all(jnp.isfinite(gap)) & jnp.all(jnp.isfinite(found.profile))
+    def turn(carry: tuple) -> tuple:
+        k, gap, converged, _ = carry
+        first = k == 0
+        new, good = certificates.certify(game, jnp.where(first, profile, jnp.zeros_like(profile)), tolerance)
+        nobody = ~first & jnp.all(new <= 1e-12)
+        return k + 1, jnp.where(first, new, gap), jnp.where(first, good, converged), nobody
+
+    carry = jnp.asarray(0), jnp.full_like(profile, jnp.nan), jnp.asarray(False), jnp.asarray(False)
+    if starts is None:
+        _, gap, converged, nobody = turn(carry)
+    else:
+        _, gap, converged, nobody = jax.lax.while_loop(lambda x: x[0] < 1 + clipped, turn, carry)
+        between = clipped & (jnp.max(starts) > jnp.min(starts))  # perhaps less than now, some agents out
+        other = jnp.where(between & (found.status == UNIQUE), ISOLATED, found.status)
+        found = found.replace(status=jnp.where(nobody, LARGEST, other))
+    finite = jnp.all(jnp.isfinite(gap)) & jnp.all(jnp.isfinite(profile))
     status = jnp.where(converged, found.status, jnp.where(finite, NOT_FOUND, NOT_FINITE))
-    return Equilibrium(
-        found.profile, gap, found.residual, found.steps, converged, status == UNIQUE, status, method
-    )
+    return Equilibrium(profile, gap, found.residual, found.steps, converged, status == UNIQUE, status, method)

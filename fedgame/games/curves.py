@@ -28,14 +28,14 @@ class Fit(NamedTuple):
     largest: float  # largest absolute residual
 
 
-def fit_power_law(sizes: np.ndarray, accuracy: np.ndarray, start: Any = None) -> Fit:
+def fit_power_law(sizes: np.ndarray, accuracy: np.ndarray, start: payoffs.PowerLaw | None = None) -> Fit:
     """Least squares for best - scale (shift + S)^-exponent, the power law (3) with a free ceiling.
 
     The shift keeps the curve finite at S = 0, so it is concave and increasing on all of S ≥ 0 and
     smooth: equilibria then move continuously with costs.
 
     Args:
-      sizes: [k], at least 4 different ones.
+      sizes: [k], at least 4, increasing from any size.
       accuracy: [k], or [repetitions, k] whose mean is fitted.
       start: a power law to begin from, instead of from several; quicker for resampled data.
 
@@ -46,8 +46,8 @@ def fit_power_law(sizes: np.ndarray, accuracy: np.ndarray, start: Any = None) ->
     longest = sizes.max()
 
     def curve(parameters: np.ndarray) -> np.ndarray:
-        start, gap, exponent, log_shift = parameters
-        return start + gap - gap * (1.0 + sizes / (longest * np.exp(log_shift))) ** -exponent
+        at_0, gap, exponent, log_shift = parameters
+        return at_0 + gap - gap * (1.0 + sizes / (longest * np.exp(log_shift))) ** -exponent
 
     bounds = (0.0, 0.0, 1e-2, -12.0), (1.0, 1.0, 10.0, 3.0)
     spread = np.clip(np.ptp(mean), 1e-3, 1.0)
@@ -56,24 +56,27 @@ def fit_power_law(sizes: np.ndarray, accuracy: np.ndarray, start: Any = None) ->
         best, scale, exponent, shift = (
             float(x) for x in (start.best, start.scale, start.exponent, start.shift)
         )
+        shift = max(shift, longest * np.exp(bounds[0][3]))  # Eq. (3) has none
         gap = scale * shift**-exponent
         starts = [(best - gap, gap, exponent, np.log(shift / longest))]
     x = _least_squares(lambda x: curve(x) - mean, starts, bounds, (1, 1, 1, 3))
-    start_value, gap, exponent, log_shift = x
+    at_0, gap, exponent, log_shift = x
     shift = longest * np.exp(log_shift)
-    law = payoffs.PowerLaw(start_value + gap, gap * shift**exponent, exponent, shift, clip=False)  # ã(0) ≥ 0
+    law = payoffs.PowerLaw(at_0 + gap, gap * shift**exponent, exponent, shift, clip=False)  # ã(0) ≥ 0
     return _fit(law, sizes, mean)
 
 
-def fit_bound(sizes: np.ndarray, accuracy: np.ndarray, start: Any = None) -> Fit:
+def fit_bound(
+    sizes: np.ndarray, accuracy: np.ndarray, start: payoffs.GeneralizationBound | None = None
+) -> Fit:
     """Least squares for the generalisation bound (2), clipped at 0: its `best` and its `difficulty`.
 
     (2) is what can be guaranteed, not what is measured: its term 4/√S has no parameter, so measured
     curves are fitted badly, as the fit error shows.
 
-    Args and errors: as `fit_power_law`, with at least 2 sizes.
+    Args and errors: as `fit_power_law`, with at least 3 sizes.
     """
-    sizes, mean = _check(sizes, accuracy, fewest=2)
+    sizes, mean = _check(sizes, accuracy, fewest=3)
 
     def curve(parameters: np.ndarray) -> np.ndarray:
         best, k = parameters[0], np.exp(parameters[1])
@@ -86,7 +89,8 @@ def fit_bound(sizes: np.ndarray, accuracy: np.ndarray, start: Any = None) -> Fit
     bounds = (0.0, -12.0), (1.0, 14.0)
     starts = [(b, k) for b in (min(1.0, mean.max() + 0.05), 1.0) for k in (-6.0, -2.0, 0.0, 2.0, 4.0, 6.0)]
     if start is not None:
-        starts = [(float(start.best), float(np.log(start.difficulty)))]
+        # Where the curve is 0 it has no gradient: an easier start reaches the sizes that are 0 in the first.
+        starts = [(float(start.best), float(np.log(start.difficulty)) - easier) for easier in (0.0, 2.0)]
     best, log_k = _least_squares(lambda x: curve(x) - mean, starts, bounds, (1, 3))
     return _fit(payoffs.GeneralizationBound(best, np.exp(log_k)), sizes, mean)
 
@@ -106,7 +110,7 @@ def fit_concave(sizes: np.ndarray, accuracy: np.ndarray, start: Any = None) -> F
     if sizes[0] != 0:
         raise ValueError(
             f"the first size must be 0, got {sizes[0]:g}: ã needs a value "
-            "there; add the accuracy of the untrained model, or choose another fit"
+            "there; add a row for 0 samples (the accuracy of the untrained model) or choose another fit"
         )
     # Column j: the curve whose slope is 1 up to sizes[j] and falls to 0 by sizes[j + 1].
     slopes = np.tri(len(sizes)).T
@@ -156,24 +160,35 @@ def bootstrap(
     Raises:
       ValueError: as the fit does; or nothing says how far measurements may be off.
     """
-    accuracy = np.atleast_2d(np.asarray(accuracy, float))
+    if fit not in FITS or samples < 1:
+        raise ValueError(f"`fit` must be one of {', '.join(FITS)}, `samples` positive, got {fit}, {samples}")
     original = FITS[fit](sizes, accuracy).payoff
+    drawn = _resampled(sizes, accuracy, error, samples, np.random.default_rng(seed))
+    fits = [FITS[fit](sizes, mean, start=original).payoff for mean in progress(drawn)]
+    return jax.tree.map(lambda *x: jnp.stack(x), *fits)
+
+
+def _resampled(
+    sizes: Any, accuracy: Any, error: Any, samples: int, rng: np.random.Generator
+) -> list[np.ndarray]:
     sizes, mean = _check(sizes, accuracy, fewest=2)
+    accuracy = np.atleast_2d(np.asarray(accuracy, float))
     counts = np.sum(~np.isnan(accuracy), axis=0)
-    if error is None and np.any(counts < 2):
+    if error is not None:
+        error = np.asarray(error, float)
+        if error.shape != sizes.shape or not np.all(np.isfinite(error) & (error >= 0)):
+            raise ValueError(f"`error` must be [{len(sizes)}] finite non-negative numbers, got {error}")
+    elif np.any(counts < 2):
         once = ", ".join(f"{size:g}" for size in sizes[counts < 2])
         raise ValueError(f"give repeated measurements or standard errors: there is one measurement at {once}")
-    rng = np.random.default_rng(seed)
 
     def draw() -> np.ndarray:
         if error is not None:
-            return mean + np.asarray(error) * rng.normal(size=len(mean))
+            return mean + error * rng.normal(size=len(mean))
         means = [np.mean(rng.choice(x[~np.isnan(x)], n)) for x, n in zip(accuracy.T, counts, strict=True)]
         return mean + (np.asarray(means) - mean) * np.sqrt(counts / (counts - 1))
 
-    drawn = [np.clip(draw(), 0.0, 1.0) for _ in range(samples)]
-    fits = [FITS[fit](sizes, one, start=original).payoff for one in progress(drawn)]
-    return jax.tree.map(lambda *x: jnp.stack(x), *fits)
+    return [np.clip(draw(), 0.0, 1.0) for _ in range(samples)]
 
 
 def _least_squares(residual: Callable, starts: list, bounds: tuple, scale: tuple) -> np.ndarray:
@@ -187,7 +202,8 @@ def _least_squares(residual: Callable, starts: list, bounds: tuple, scale: tuple
 
 def _check(sizes: Any, accuracy: Any, fewest: int) -> tuple[np.ndarray, np.ndarray]:
     sizes, accuracy = np.asarray(sizes, float), np.asarray(accuracy, float)
-    if sizes.ndim != 1 or len(sizes) < fewest or np.any(np.diff(sizes) <= 0) or sizes[0] < 0:
+    finite = sizes.ndim == 1 and np.all(np.isfinite(sizes))
+    if not finite or len(sizes) < fewest or np.any(np.diff(sizes) <= 0) or sizes[0] < 0:
         raise ValueError(f"`sizes` must be at least {fewest} non-negative increasing numbers, got {sizes}")
     if accuracy.shape[-1:] != sizes.shape or accuracy.ndim > 2:
         raise ValueError(

@@ -1,6 +1,6 @@
 """Random coverage, Eq. (1), with 10,000 agents and 1,000 points, without any n×n array.
 
-  python benchmarks/coverage.py [agents] [points]
+  python benchmarks/random_coverage.py [agents] [points]
 
 Prints the time of a sweep of best responses, the certified equilibrium, the most memory used and what
 one n×n array would take, and as the other side a sweep that recomputes what an agent sees of the
