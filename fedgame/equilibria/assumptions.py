@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame.equilibria import curvature
+from fedgame.equilibria import total
 from fedgame.games import costs, payoffs
 from fedgame.games import game as games
 
@@ -101,12 +101,12 @@ def _known(game: games.Game, low: np.ndarray) -> set[str]:
     promised = set()
     if isinstance(game.cost, costs.LinearCost | costs.PowerCost | costs.OrderedCost):
         promised |= {"cost convex", "cost increasing"}
-    total = float(games.statistic(game, jnp.asarray(low))) if game.payoff.of_total else 0.0
+    least = float(games.statistic(game, jnp.asarray(low))) if game.payoff.of_total else 0.0
     if game.payoff.concave:
-        clipped = game.payoff.of_total and np.any(curvature.payoff_start(game) > total)
+        clipped = game.payoff.of_total and np.any(total.pays_from(game) > least)
         promised |= {"payoff continuous"} | (set() if clipped else {"payoff concave in own contribution"})
     raw = isinstance(game.payoff, payoffs.PowerLaw) and not game.payoff.clip
-    if raw and np.any(np.asarray(game.payoff.shift) + total <= 0):
+    if raw and np.any(np.asarray(game.payoff.shift) + least <= 0):
         promised -= {"payoff continuous"}  # it tends to -∞
     return promised
 

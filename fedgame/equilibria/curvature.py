@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fedgame.equilibria import total
 from fedgame.games import costs, payoffs, sampling
 from fedgame.games import game as games
 
@@ -43,7 +44,7 @@ def bounds(game: games.Game, low: jax.Array, high: jax.Array) -> Bounds | None:
     elif isinstance(payoff, sampling.RandomCoverage):
         part, text = _coverage(game, low), "Eq. (1): every term of G is largest at the low corner"
     elif isinstance(payoff, payoffs.PowerLaw | payoffs.MeasuredCurve):
-        if np.any(np.asarray(payoff_start(game)) > float(games.statistic(game, low))):
+        if np.any(np.asarray(total.pays_from(game)) > float(games.statistic(game, low))):
             return None  # a convex kink, where the clipped payoff becomes positive, lies in the box
         part, text = (
             _of_total(game, low, high),
@@ -54,14 +55,6 @@ def bounds(game: games.Game, low: jax.Array, high: jax.Array) -> Bounds | None:
     eigenvalue, own, others = part
     largest = max(float(np.max(own + most)), float(np.max(others)))
     return Bounds(float(np.min(least)) - eigenvalue, largest, text)
-
-
-def payoff_start(game: games.Game) -> np.ndarray:
-    """[n] or scalar: the total up to which a clipped payoff of S is 0."""
-    if 0 not in jax.tree.leaves(games.family_axes(game.payoff)):
-        return np.asarray(game.payoff.pays_from())
-    axes = games.family_axes(game.payoff)
-    return np.asarray(jax.vmap(type(game.payoff).pays_from, (axes,), axis_size=game.n)(game.payoff))
 
 
 def _cost_bend(game: games.Game, low: jax.Array, high: jax.Array) -> tuple[np.ndarray, np.ndarray] | None:

@@ -50,7 +50,8 @@ class Equilibrium:
     method: str = flax.struct.field(pytree_node=False)
 
 
-class Found(flax.struct.PyTreeNode):
+@flax.struct.dataclass
+class Found:
     """What a solver returns, not certified yet: see `Equilibrium`. `status` supposes that it holds."""
 
     profile: jax.Array

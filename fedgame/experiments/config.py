@@ -45,7 +45,9 @@ class Config:
     curve_points: int = option(10, "sizes above 0 at which the server measures ã", low=4)
     curve_seeds: int = option(3, "training runs per size", low=1)
     fit: str = option(
-        "concave", "shape of the fitted ã: any concave curve, or a power law", choices=tuple(curves.FITS)
+        "concave",
+        "shape of the fitted ã: any concave curve, a power law, or bound (2)",
+        choices=tuple(curves.FITS),
     )
     server_images: int | None = option(
         None,
