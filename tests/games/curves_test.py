@@ -73,11 +73,12 @@ def test_the_bound_is_recovered_and_a_bad_fit_says_so():
 
 @pytest.mark.parametrize("difficulty", [1.0, 1000.0])
 def test_the_fitted_bound_is_0_below_its_zero_like_the_family(difficulty):
-    # For large k the formula is positive, and falls, just above k e⁻²: the size 0.15 k lies there.
+    # For large k the formula is positive, and falls, just above k e⁻²: the size 0.136 k lies there.
     truth = games.GeneralizationBound(0.95, difficulty)
-    sizes = np.append(0.15 * difficulty, truth.pays_from() * np.array([0.5, 1.2, 3.0, 10.0]))
+    sizes = np.append(0.136 * difficulty, truth.pays_from() * np.array([0.5, 1.2, 3.0, 10.0]))
     accuracy = jax.vmap(truth.curve)(sizes)
     assert accuracy[:2].tolist() == [0, 0]
+    assert (truth.replace(clip=False).curve(sizes[0]) > 0) == (difficulty > 1)
     fit = curves.fit_bound(sizes, accuracy)
     assert fit.largest < 1e-6
     assert float(fit.payoff.difficulty) == pytest.approx(difficulty, rel=1e-6)
@@ -166,7 +167,7 @@ def test_standard_errors_serve_where_nothing_is_repeated():
     resampled = curves.bootstrap("concave", sizes, accuracy, [0.0, 0, 0, 0.1], samples=50, seed=0)
     assert np.max(resampled.accuracy) <= 1 + 1e-3  # noise is clipped to accuracies
     assert np.ptp(resampled.accuracy[:, -1]) > 0.05
-    for wrong in (0.1, [0.1] * 3, [0.1, 0.1, 0.1, -0.1], [0.1, 0.1, 0.1, np.nan]):
+    for wrong in (0.1, [0.1] * 3, [0.1, 0.1, 0.1, -0.1], [0.1, 0.1, 0.1, np.nan], [0.1, 0.1, 0.1, np.inf]):
         with pytest.raises(ValueError, match=r"`error` must be \[4\]"):
             curves.bootstrap("concave", sizes, accuracy, wrong, samples=2, seed=0)
     for name, samples in (("spline", 2), ("power", 0)):

@@ -1,0 +1,203 @@
+"""Roots in S against a scan of every total in plain numpy, and several equilibria at once."""
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedgame import equilibria, games
+from fedgame.equilibria import solvers, total
+
+solve = jax.jit(equilibria.solve)
+
+
+def own_gap(value_of, cost_of, s, capacity, points=20_001):
+    """The largest gain of a deviation, agent by agent, on a dense grid: no code of the library."""
+    gaps = []
+    for i in range(len(s)):
+        x = np.unique(np.r_[np.linspace(0, capacity[i], points), s[i]])
+        utility = value_of(i, x + s.sum() - s[i]) - cost_of(i, x)
+        gaps.append(utility.max() - utility[np.searchsorted(x, s[i])])
+    return np.asarray(gaps)
+
+
+def bound(S, best, k):
+    S = np.maximum(S, 1e-12)
+    raw = best - (4 + np.sqrt(2 * k * np.maximum(2 + np.log(S / k), 0))) / np.sqrt(S)
+    return np.where(k < S, np.maximum(raw, 0), 0)
+
+
+@pytest.mark.parametrize(("cost", "S"), [(1e-4, 1148.389), (1e-3, 238.113), (2.442e-5, 3000.320)])
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_the_bound_has_the_totals_known_from_the_literature(cost, S, n):
+    """Stand-alone optima of Karimireddy et al. for (2), k = 1, a₀ = 0.95: a'(S) = c whatever n is."""
+    game = games.check(games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(cost), [1e4] * n))
+    found = solve(game)
+    assert float(found.profile.sum()) == pytest.approx(S, abs=1e-3)
+    assert found.converged
+    assert found.unique == (n == 1)
+
+
+@hypothesis.settings(max_examples=15)
+@hypothesis.given(seed=st.integers(0, 2**32 - 1), clipped=st.booleans())
+def test_every_equilibrium_of_clipped_power_laws_is_found_and_no_other(seed, clipped):
+    rng, n = np.random.default_rng(seed), 4
+    scale, power = rng.uniform(0.5, 4, n), rng.uniform(0.3, 1, n)
+    rate, exponent = 10 ** rng.uniform(-4, -0.5, n), rng.uniform(1.2, 3, n)
+    shift = 0.0 if clipped else scale.max() ** (1 / power.min())
+    capacity = rng.uniform(0.5, 60, n)
+    payoff = games.PowerLaw(1.0, scale, power, shift)
+    game = games.check(games.Game(payoff, games.PowerCost(rate, exponent), capacity))
+
+    def value(i, S):
+        with np.errstate(divide="ignore"):
+            return np.maximum(1 - scale[i] * (S + shift) ** -power[i], 0)
+
+    def cost(i, x):
+        return rate[i] * x ** exponent[i]
+
+    def wanted(S):
+        zero = scale ** (1 / power) - shift
+        price = np.where(zero < S, scale * power * (max(S, 1e-30) + shift) ** (-power - 1), 0)
+        return np.minimum((price / (rate * exponent)) ** (1 / (exponent - 1)), capacity)
+
+    # A scan: totals at which what is wanted crosses the total from above, and nobody sharing.
+    S = np.concatenate([[0], np.geomspace(1e-9, capacity.sum(), 40_001)])
+    excess = np.stack([wanted(x) for x in S]).sum(axis=1) - S
+    crossings = [k for k in range(1, len(S) - 1) if excess[k] > 0 >= excess[k + 1]]
+    if excess[-1] > 0 or np.isclose(excess[-1], 0, atol=1e-12 * S[-1]):
+        crossings.append(len(S) - 1)
+    candidates = [np.zeros(n)] + [wanted(S[k]) for k in crossings]
+    expected = [
+        c.sum() for c in candidates if own_gap(value, cost, c, capacity).max() < 1e-4 * (c.sum() > 0) + 1e-9
+    ]
+    listed = equilibria.solve_all(game)
+    totals = [float(e.profile.sum()) for e in listed]
+    assert totals == sorted(totals, reverse=True)
+    np.testing.assert_allclose(totals, sorted(expected, reverse=True), rtol=2e-3, atol=1e-9)
+    for e in listed:
+        assert own_gap(value, cost, np.asarray(e.profile), capacity).max() < 1e-9
+        assert e.converged
+    found = solve(game)
+    if listed:
+        assert float(found.profile.sum()) == pytest.approx(totals[0], rel=1e-9, abs=1e-12)
+        assert found.converged
+        if len(listed) > 1:
+            assert not found.unique
+        if totals[-1] == 0 < totals[0]:
+            assert int(found.status) == solvers.LARGEST
+    if found.unique:
+        assert len(listed) == 1
+
+
+def test_nobody_and_somebody_are_both_equilibria_of_the_bound():
+    """Alone nobody would begin, but each of three goes on while the others do."""
+    game = games.check(games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(4e-3), [5000.0] * 3))
+    found = solve(game)
+    assert int(found.status) == solvers.LARGEST
+    assert "others exist" in equilibria.describe(found)
+    high, nobody = equilibria.solve_all(game)
+    assert float(high.profile.sum()) == pytest.approx(float(found.profile.sum()), rel=1e-12)
+    assert nobody.profile.tolist() == [0, 0, 0]
+    for e in (high, nobody):
+        s, capacity = np.asarray(e.profile), np.full(3, 5000.0)
+        gap = own_gap(lambda i, S: bound(S, 0.95, 1.0), lambda i, x: 4e-3 * x, s, capacity)
+        assert gap.max() < 1e-7
+
+
+def test_a_vanishing_gradient_is_no_equilibrium():
+    """At S = 91.98 one agent alone would have to pay more than she gains, and stays out."""
+    game = games.check(games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(4e-3), [5000.0]))
+    s = jnp.array([91.98524022956435])
+    assert abs(float(games.own_gradient(game, s)[0])) < 1e-12
+    assert float(equilibria.nash_gap(game, s)[0]) > 0.01
+    found = solve(game)
+    assert found.profile.tolist() == [0]
+    assert found.unique
+
+
+def test_every_status_and_what_it_says():
+    law = games.PowerLaw(8.0, 1.0, 1.0, 0.5)
+
+    def of(payoff, cost, capacity=(5.0, 5.0)):  # fmt: skip
+        return solve(games.check(games.Game(payoff, cost, list(capacity))))
+
+    unique = of(law, games.LinearCost([4.0, 5.0]))
+    tied = of(law, games.LinearCost(1.0))
+    unknown = of(games.TotalPayoff(jnp.log1p), games.PowerCost(0.1, 2.0))
+    step = of(games.TotalPayoff(lambda S: jnp.where(S > 3, 1.0, 0.0) * S), games.PowerCost(0.05, 2.0))
+    broken = solve(
+        games.check(games.Game(law, games.LinearCost([4.0, 5.0]), [5.0, 5.0])).replace(
+            value=jnp.array([1.0, jnp.nan])
+        )
+    )
+    assert [int(x.status) for x in (unique, tied, unknown)] == [
+        solvers.UNIQUE, solvers.TOTAL_ONLY, solvers.ISOLATED,
+    ]  # fmt: skip
+    assert int(broken.status) == solvers.NOT_FINITE
+    assert not broken.converged
+    assert [bool(x.unique) for x in (unique, tied, unknown, broken)] == [True, False, False, False]
+    assert int(step.status) in (solvers.ISOLATED, solvers.NOT_FOUND)
+    assert bool(step.converged) == (int(step.status) == solvers.ISOLATED)
+    for found in (unique, tied, unknown, broken, step):
+        assert equilibria.describe(found).startswith(solvers.MEANING[int(found.status)])
+
+
+@pytest.mark.parametrize("quality", [1.0, [0.5, 1.0, 2.0, 1.5]])
+@pytest.mark.parametrize("held", [0.0, 7.0])
+def test_quality_and_held_samples_enter_the_total(quality, held):
+    rate, capacity = np.array([2e-3, 1e-3, 5e-3, 3e-3]), np.full(4, 50.0)
+    game = games.check(
+        games.Game(
+            games.PowerLaw(0.97, 6.0, 0.8, 12.0), games.PowerCost(rate, 2.0), capacity, 1.0, quality, held
+        )
+    )
+    s = np.asarray(solve(game).profile)
+    w = np.broadcast_to(quality, 4)
+    price = 6 * 0.8 * (12 + held + w @ s) ** -1.8
+    np.testing.assert_allclose(s, np.minimum(w * price / (2 * rate), capacity), rtol=1e-11)
+    np.testing.assert_allclose(games.own_gradient(game, s), 0, atol=1e-14)
+
+
+def test_methods_agree_and_wrong_ones_are_refused():
+    game = games.check(
+        games.Game(games.PowerLaw(0.97, 6.0, 0.8, 12.0), games.PowerCost([2e-3, 1e-3, 5e-3], 2.0), [50.0] * 3)
+    )
+    root = solve(game)
+    for method in ("Gauss-Seidel", "dynamics"):
+        other = jax.jit(lambda g, m=method: equilibria.solve(g, method=m))(game)
+        np.testing.assert_allclose(other.profile, root.profile, rtol=1e-8)
+        assert other.method == method
+    with pytest.raises(ValueError, match="`method` must be one of root in S, separable"):
+        equilibria.solve(game, method="magic")
+    with pytest.raises(ValueError, match="'separable' does not fit PowerLaw"):
+        equilibria.solve(game, method="separable")
+    with pytest.raises(ValueError, match="needs a payoff of the total"):
+        equilibria.solve_all(game.replace(payoff=games.RandomDiscovery(jnp.ones((3, 2)) / 2)))
+
+
+def test_a_million_agents_need_ten_looks():
+    n = 1_000_000
+    rng = np.random.default_rng(0)
+    payoff = games.PowerLaw(1.0, rng.uniform(0.5, 2, n), rng.uniform(0.3, 1, n), rng.uniform(1, 2, n))
+    game = games.check(
+        games.Game(payoff, games.PowerCost(10 ** rng.uniform(-3, -1, n), 2.0), np.full(n, 1e6))
+    )
+    found = jax.jit(lambda game: solvers.find(game)[0])(game)
+    assert found.steps < 20
+    S = float(found.profile.sum())
+    price = np.asarray(payoff.scale) * payoff.exponent * (payoff.shift + S) ** (-payoff.exponent - 1)
+    np.testing.assert_allclose(found.profile, price / (2 * game.cost.rate), rtol=1e-9)
+    assert float(jax.jit(equilibria.nash_gap)(game, found.profile).max()) <= 1e-9
+
+
+def test_what_is_wanted_is_between_nothing_and_everything():
+    game = games.check(
+        games.Game(games.PowerLaw(1.0, 1.0, 0.5), games.LinearCost([0.1, 0.2, 0.0]), [3.0, 0.0, 2.0])
+    )
+    for S in (0.0, 1e-12, 0.5, 2.0, 1e9):
+        wanted = np.asarray(total.wanted(game, S))
+        assert np.all((wanted >= 0) & (wanted <= [3, 0, 2]))
+        assert wanted[2] == 2  # it costs her nothing
