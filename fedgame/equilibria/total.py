@@ -35,14 +35,20 @@ class _Search(NamedTuple):
     steps: jax.Array
 
 
-def wanted(game: games.Game, total: jax.Array) -> jax.Array:
-    """What each agent wants to contribute when the total is S, [n], between 0 and her capacity."""
+def wanted(game: games.Game, total: jax.Array, starts: jax.Array | None = None) -> jax.Array:
+    """What each agent wants to contribute when the total is S, [n], between 0 and her capacity.
 
-    def one(agent: games.Game, total: jax.Array) -> jax.Array:
-        price = agent.value * agent.quality * jax.grad(agent.payoff.curve)(total)
-        return jnp.clip(agent.cost.supply(price), 0.0, agent.capacity)
+    `starts` are `pays_from(game)`, if known already. From z_i on the unclipped payoff counts, at z_i
+    itself too: there the clipped one has no derivative.
+    """
+    starts = pays_from(game) if starts is None else starts
 
-    return jax.vmap(one, (games.agent_axes(game), None))(game, jnp.asarray(total, float))
+    def one(agent: games.Game, start: jax.Array, total: jax.Array) -> jax.Array:
+        payoff = agent.payoff.replace(clip=False) if getattr(agent.payoff, "clip", False) else agent.payoff
+        slope = jnp.where(total >= start, jax.grad(payoff.curve)(total), 0.0)
+        return jnp.clip(agent.cost.supply(agent.value * agent.quality * slope), 0.0, agent.capacity)
+
+    return jax.vmap(one, (games.agent_axes(game), 0, None))(game, starts, jnp.asarray(total, float))
 
 
 def pays_from(game: games.Game) -> jax.Array:
@@ -64,7 +70,7 @@ def largest_root(game: games.Game) -> Root:
     def look(carry: tuple) -> tuple:
         upper, best, found, steps = carry
         lower = jnp.max(jnp.where(starts < upper, starts, game.held), initial=game.held)
-        root = root_between(game, lower, upper)
+        root = root_between(game, lower, upper, starts)
         found = jnp.isfinite(root.total) & jnp.all(stays(game, root.profile))
         best = jax.tree.map(lambda a, b: jnp.where(found, a, b), root, best)
         return jnp.where(lower > game.held, lower, -jnp.inf), best, found, steps + root.steps
@@ -90,13 +96,16 @@ def stays(game: games.Game, profile: jax.Array) -> jax.Array:
     return games.over_agents(one)(game, profile)
 
 
-def root_between(game: games.Game, lower: jax.Array, upper: jax.Array) -> Root:
+def root_between(
+    game: games.Game, lower: jax.Array, upper: jax.Array, starts: jax.Array | None = None
+) -> Root:
     """The S in (lower, upper) that is S₀ plus what agents want at S; total NaN if there is none.
 
     Every look at a total T, where agents want W in all, brackets the root between T and W, for W falls
     with T. The next T is the secant's through the last two looks, on logarithmic scales, where power
     laws are straight lines; or the middle of the bracket if the secant leaves it or is slow.
     """
+    starts = pays_from(game) if starts is None else starts
     dtype = jnp.result_type(float)
     precise = dtype == jnp.float64
     tolerance, margin = (1e-14, 1e-13) if precise else (1e-6, 1e-5)
@@ -113,7 +122,7 @@ def root_between(game: games.Game, lower: jax.Array, upper: jax.Array) -> Root:
 
     def narrow(search: _Search) -> _Search:
         total = next_total(search)
-        sum_wanted = _sum(game, wanted(game, total))
+        sum_wanted = _sum(game, wanted(game, total, starts))
         low = jnp.maximum(search.low, jnp.minimum(total, sum_wanted))
         high = jnp.maximum(low, jnp.minimum(search.high, jnp.maximum(total, sum_wanted)))
         halved = jnp.log(high / low) <= 0.5 * jnp.log(search.high / search.low)
@@ -132,7 +141,7 @@ def root_between(game: games.Game, lower: jax.Array, upper: jax.Array) -> Root:
     # margin, because what is wanted may round differently from one compiled expression to another.
     floor = jnp.maximum(lower, 0.0)
     sides = jnp.maximum(search.low * (1.0 - margin), floor), search.high * (1.0 + margin)
-    more, less = jax.vmap(lambda total: wanted(game, total))(jnp.stack(sides))
+    more, less = jax.vmap(lambda total: wanted(game, total, starts))(jnp.stack(sides))
     total = (search.low + search.high) / 2
     spread = _sum(game, more) - _sum(game, less)
     lacking = total - _sum(game, less)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 
 from fedgame import equilibria, games
 from fedgame.equilibria import solvers, total
@@ -66,17 +67,19 @@ def test_every_equilibrium_of_clipped_power_laws_is_found_and_no_other(seed, cli
     # A scan: totals at which what is wanted crosses the total from above, and nobody sharing.
     S = np.concatenate([[0], np.geomspace(1e-9, capacity.sum(), 40_001)])
     excess = np.stack([wanted(x) for x in S]).sum(axis=1) - S
-    crossings = [k for k in range(1, len(S) - 1) if excess[k] > 0 >= excess[k + 1]]
-    if excess[-1] > 0 or np.isclose(excess[-1], 0, atol=1e-12 * S[-1]):
-        crossings.append(len(S) - 1)
-    candidates = [np.zeros(n)] + [wanted(S[k]) for k in crossings]
-    expected = [
-        c.sum() for c in candidates if own_gap(value, cost, c, capacity).max() < 1e-4 * (c.sum() > 0) + 1e-9
+    roots = [
+        scipy.optimize.brentq(lambda x: wanted(x).sum() - x, S[k], S[k + 1], xtol=1e-13)
+        for k in range(1, len(S) - 1)
+        if excess[k] > 0 >= excess[k + 1]
     ]
+    if excess[-1] >= -1e-12 * S[-1]:
+        roots.append(S[-1])
+    candidates = [np.zeros(n)] + [wanted(root) for root in roots]
+    expected = [c.sum() for c in candidates if own_gap(value, cost, c, capacity).max() < 1e-9]
     listed = equilibria.solve_all(game)
     totals = [float(e.profile.sum()) for e in listed]
     assert totals == sorted(totals, reverse=True)
-    np.testing.assert_allclose(totals, sorted(expected, reverse=True), rtol=2e-3, atol=1e-9)
+    np.testing.assert_allclose(totals, sorted(expected, reverse=True), rtol=1e-7, atol=1e-9)
     for e in listed:
         assert own_gap(value, cost, np.asarray(e.profile), capacity).max() < 1e-9
         assert e.converged
@@ -201,3 +204,64 @@ def test_what_is_wanted_is_between_nothing_and_everything():
         wanted = np.asarray(total.wanted(game, S))
         assert np.all((wanted >= 0) & (wanted <= [3, 0, 2]))
         assert wanted[2] == 2  # it costs her nothing
+
+
+def test_an_equilibrium_that_needs_another_split_than_shares_of_capacity_is_found():
+    """S = 91.985: half each is stable, but nobody would carry the 50/51 that her share of τ asks for."""
+    game = games.check(
+        games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(4e-3), [5000.0, 100.0])
+    )
+    s = np.full(2, 91.98524022956435 / 2)
+    gaps = own_gap(lambda i, S: bound(S, 0.95, 1.0), lambda i, x: 4e-3 * x, s, [5000.0, 100.0])
+    assert gaps.max() < 1e-9
+    found = solve(game)
+    assert not found.unique
+    assert float(found.profile.sum()) == pytest.approx(s.sum(), rel=1e-9)
+    assert len(equilibria.solve_all(game)) == 2
+
+
+FLAT = games.MeasuredCurve([0.0, 10.0, 20.0], [0.0, 0.5, 0.5], [0.1, 0.0, 0.0])
+STRAIGHT = games.MeasuredCurve([0.0, 10.0, 20.0], [0.0, 1.0, 1.5], [0.1, 0.1, 0.0])
+LAW = games.PowerLaw(1.0, 1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("payoff", "cost", "value", "another"),
+    [
+        (FLAT, games.LinearCost(0.0), 1.0, 15.0),  # more than 10 samples cost nothing and bring nothing
+        (FLAT, games.PowerCost(0.0, 2.0), 1.0, 15.0),
+        (STRAIGHT, games.LinearCost(0.1), 1.0, 3.0),  # up to 10 samples bring what they cost
+        (LAW, games.LinearCost(0.0), 0.0, 3.0),  # she cares about nothing
+        (games.PowerLaw(1.0, 3.0, 0.5), games.LinearCost(0.0), 1.0, None),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 2])
+def test_nothing_is_called_the_only_equilibrium_where_others_exist(payoff, cost, value, another, n):
+    capacity = 50.0 if another else 4.0
+    game = games.check(games.Game(payoff, cost, [capacity] * n, value))
+    other = jnp.full(n, (another or 1.0) / n)  # (3) is 0 up to 9 samples
+    found = solve(game)
+    if n == 2 and another is None:
+        assert float(game.payoff.pays_from()) > 8
+    assert equilibria.is_equilibrium(game, other, 1e-12)
+    assert found.converged
+    assert abs(float(found.profile.sum() - other.sum())) > 1
+    assert not found.unique
+    assert int(found.status) != solvers.TOTAL_ONLY  # the total is not determined either
+
+
+def test_what_solve_says_exists_solve_all_lists():
+    """Two free agents with 6 samples each, and (3) is 0 below 9: alone nobody gains by sharing."""
+    game = games.check(games.Game(games.PowerLaw(1.0, 3.0, 0.5), games.LinearCost(0.0), [6.0, 6.0]))
+    assert equilibria.is_equilibrium(game, jnp.zeros(2), 1e-12)
+    assert int(solve(game).status) == solvers.LARGEST
+    listed = equilibria.solve_all(game)
+    assert [float(e.profile.sum()) for e in listed] == [12.0, 0.0]
+
+
+def test_the_raw_bound_has_the_interior_equilibrium_of_the_clipped_one():
+    cost = games.LinearCost([1e-4, 2e-4])
+    clipped = solve(games.check(games.Game(games.GeneralizationBound(0.95, 1.0), cost, [5e3] * 2)))
+    raw = solve(games.check(games.Game(games.GeneralizationBound(0.95, 1.0, clip=False), cost, [5e3] * 2)))
+    assert raw.converged
+    np.testing.assert_allclose(raw.profile, clipped.profile, rtol=1e-9, atol=1e-9)
