@@ -84,8 +84,8 @@ def read_agents(path: str) -> Agents:
       ValueError: the file, a column or a cell is not as described; names every bad line, up to ten.
       FileNotFoundError: there is no such file.
     """
-    rows = _rows(path, required=("name", "cost", "capacity"), optional=tuple(_AGENTS))
-    problems, seen, table = [], {}, []
+    rows, problems = _rows(path, required=("name", "cost", "capacity"), optional=tuple(_AGENTS))
+    seen, table = {}, []
     for line, row in rows:
         name = row["name"]
         if not name:
@@ -106,30 +106,36 @@ def read_curve(path: str, names: Sequence[str] | None = None) -> dict[str, Measu
       ValueError: as `read_agents`; a participant without a curve; a curve of nobody.
       FileNotFoundError: there is no such file.
     """
-    rows = _rows(path, required=("samples", "accuracy"), optional=("standard_error", "agent"), others=True)
-    problems, curves = [], {}
+    rows, problems = _rows(
+        path, required=("samples", "accuracy"), optional=("standard_error", "agent"), others=True
+    )
+    known, curves = None if names is None else set(names), {}
     for line, row in rows:
-        numbers, agent = _numbers(row, _CURVE, line, problems), row.get("agent", "")
-        if agent and names is not None and agent not in names:
+        agent, before = row.get("agent", ""), len(problems)
+        numbers = _numbers(row, _CURVE, line, problems)
+        if len(problems) == before:  # a bad row would be blamed for its neighbours' repetitions too
+            curves.setdefault(agent, []).append((line, numbers))
+        if agent and known is not None and agent not in known:
             problems.append((line, f"`agent` {agent!r} is none of the participants"))
-        curves.setdefault(agent, []).append((line, numbers))
-    if "" in curves and len(curves) > 1:
-        problems.append((curves[""][0][0], "`agent` must not be empty in some rows only"))
+    nameless = [line for line, row in rows if not row.get("agent")]
+    if len(nameless) < len(rows):
+        problems += [(line, "`agent` must not be empty in some rows only") for line in nameless]
     for mine in curves.values():
         problems += _errors_and_repetitions(mine)
     _complain(path, problems)
     if "" not in curves and (missing := [name for name in names or () if name not in curves]):
-        raise ValueError(f"{path}: no curve for {', '.join(missing[:_SHOWN])}; every participant needs one")
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        shown = ", ".join(missing[:_SHOWN])
+        raise ValueError(f"{path}: no curve for {shown}{more}; every participant needs one")
     return {agent: _measurements([numbers for _, numbers in mine]) for agent, mine in curves.items()}
 
 
 def _errors_and_repetitions(rows: list[tuple[int, dict[str, float]]]) -> list[tuple[int, str]]:
-    given = [line for line, numbers in rows if not math.isnan(numbers["standard_error"])]
-    if not given:
+    without = [line for line, numbers in rows if math.isnan(numbers["standard_error"])]
+    if len(without) == len(rows):
         return []
-    if len(given) < len(rows):
-        line = next(line for line, _ in rows if line not in given)
-        return [(line, "`standard_error` must be given in every row of a curve, or in none")]
+    if without:
+        return [(x, "`standard_error` must be given in every row of a curve, or in none") for x in without]
     seen: set[float] = set()
     repeated = [line for line, n in rows if n["samples"] in seen or seen.add(n["samples"])]
     return [
@@ -139,11 +145,13 @@ def _errors_and_repetitions(rows: list[tuple[int, dict[str, float]]]) -> list[tu
 
 
 def _measurements(rows: list[dict[str, float]]) -> Measurements:
-    sizes = sorted({row["samples"] for row in rows})
-    repeated = [[row["accuracy"] for row in rows if row["samples"] == size] for size in sizes]
-    accuracy = np.full((max(map(len, repeated)), len(sizes)), np.nan)
-    for k, values in enumerate(repeated):
-        accuracy[: len(values), k] = values
+    repeated: dict[float, list[float]] = {}
+    for row in rows:
+        repeated.setdefault(row["samples"], []).append(row["accuracy"])
+    sizes = sorted(repeated)
+    accuracy = np.full((max(map(len, repeated.values())), len(sizes)), np.nan)
+    for k, size in enumerate(sizes):
+        accuracy[: len(repeated[size]), k] = repeated[size]
     errors = {row["samples"]: row["standard_error"] for row in rows}
     error = np.asarray([errors[size] for size in sizes])
     return Measurements(np.asarray(sizes), accuracy, None if np.any(np.isnan(error)) else error)
@@ -151,45 +159,57 @@ def _measurements(rows: list[dict[str, float]]) -> Measurements:
 
 def _rows(
     path: str, required: tuple[str, ...], optional: tuple[str, ...], others: bool = False
-) -> list[tuple[int, dict[str, str]]]:
-    """The rows with their line numbers, cells stripped and by column name."""
+) -> tuple[list[tuple[int, dict[str, str]]], list[tuple[int, str]]]:
+    """The rows with their line numbers, cells stripped and by column name; and the rows that are none."""
+    lines = _lines(path)
+    if not lines:
+        raise ValueError(f"{path} is empty: its first line must name the columns {', '.join(required)}")
+    (first, text), *body = lines
+    delimiter = max(",;\t", key=text.count)
+    problems: list[tuple[int, str]] = []
+    found = [cell.lower() for cell in _cells(first, text, delimiter, problems)]
+    header = ["samples" if others and cell == "size" else cell for cell in found]
+    columns = tuple(dict.fromkeys((*required, *optional)))
+    there = f"the first line has {', '.join(found)}"
+    problems += [(first, f"column `{c}` is missing; {there}") for c in required if c not in header]
+    problems += [(first, f"column `{c}` is there twice") for c in columns if header.count(c) > 1]
+    unknown = [] if others else [c for c in header if c not in columns]
+    problems += [(first, f"unknown column `{c}`; allowed are {', '.join(columns)}") for c in unknown]
+    _complain(path, problems)
+    if not body:
+        raise ValueError(f"{path} has no rows below its first line")
+    rows = []
+    for line, text in body:
+        cells = _cells(line, text, delimiter, problems)
+        if len(cells) == len(header):
+            rows.append((line, dict(zip(header, cells, strict=True))))
+        elif cells:
+            point = " (decimals are written with a point)" if len(cells) > len(header) else ""
+            told = f"{len(cells)} cells, but the first line names {len(header)} columns{point}"
+            problems.append((line, told))
+    return rows, problems
+
+
+def _lines(path: str) -> list[tuple[int, str]]:
+    """The lines that say something, numbered as an editor does."""
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(f"there is no file {path}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a text file in UTF-8: save it as CSV UTF-8") from None
-    lines = [
-        (number, line)
-        for number, line in enumerate(text.splitlines(), 1)
-        if line.strip(" ,;\t") and not line.lstrip().startswith("#")
-    ]
-    if not lines:
-        raise ValueError(f"{path} is empty: its first line must name the columns {', '.join(required)}")
-    delimiter = max(",;\t", key=lines[0][1].count)
-    cells = [[cell.strip() for cell in row] for row in csv.reader([x for _, x in lines], delimiter=delimiter)]
-    if len(cells) != len(lines):
-        raise ValueError(f"{path}: a quotation mark opens a cell that does not end in its line")
-    header = ["samples" if cell == "size" else cell for cell in map(str.lower, cells[0])]
-    if missing := [name for name in required if name not in header]:
-        raise ValueError(f"{path}: column `{missing[0]}` is missing; the first line has {', '.join(header)}")
-    if twice := [name for name in header if header.count(name) > 1]:
-        raise ValueError(f"{path}: column `{twice[0]}` is there twice")
-    if unknown := [name for name in header if not others and name not in (*required, *optional)]:
-        allowed = ", ".join(dict.fromkeys((*required, *optional)))
-        raise ValueError(f"{path}: unknown column `{unknown[0]}`; allowed are {allowed}")
-    if len(lines) == 1:
-        raise ValueError(f"{path} has no rows below its first line")
-    rows = [(number, row) for (number, _), row in zip(lines[1:], cells[1:], strict=True)]
-    _complain(
-        path,
-        [
-            (number, f"{len(row)} cells, but the first line names {len(header)} columns")
-            for number, row in rows
-            if len(row) != len(header)
-        ],
-    )
-    return [(number, dict(zip(header, row, strict=True))) for number, row in rows]
+    numbered = enumerate(text.split("\n"), 1)  # str.splitlines would also split at form feeds
+    return [(n, x) for n, x in numbered if x.strip(" ,;\t") and not x.lstrip().startswith("#")]
+
+
+def _cells(line: int, text: str, delimiter: str, problems: list[tuple[int, str]]) -> list[str]:
+    """The stripped cells of one line; none, and a problem more, if it cannot be read."""
+    try:
+        (cells,) = csv.reader([text], delimiter=delimiter, strict=True)
+    except csv.Error as error:
+        cells = []
+        problems.append((line, f"quotation marks must enclose one whole cell within the line ({error})"))
+    return [cell.strip() for cell in cells]
 
 
 def _numbers(
@@ -216,6 +236,6 @@ def _numbers(
 
 def _complain(path: str, problems: list[tuple[int, Any]]) -> None:
     if problems:
-        texts = [f"{path}, line {line}: {problem}" for line, problem in sorted(problems)]
+        texts = [f"{path}, line {line}: {problem}" for line, problem in sorted(problems, key=lambda x: x[0])]
         more = [f"... and {len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
         raise ValueError("\n".join(texts[:_SHOWN] + more))

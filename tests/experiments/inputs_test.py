@@ -1,3 +1,6 @@
+import csv
+import io
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -33,17 +36,35 @@ def test_every_column_is_read_and_empty_cells_have_their_defaults(tmp_path):
         assert getattr(agents, name).dtype == np.float64
 
 
-numbers = st.floats(0, 1e300, allow_subnormal=True)
+nonnegative = st.floats(0, 1e300)
+participants = st.fixed_dictionaries(
+    {
+        "name": st.text("abcé ,;\t\"'\f\u2028", min_size=1).map(lambda x: f"x{x}x"),
+        "cost": nonnegative,
+        "capacity": nonnegative,
+        "fixed": nonnegative,
+        "exponent": st.floats(1, 50),
+        "value": nonnegative,
+        "quality": st.floats(0, 1e300, exclude_min=True),
+    }
+)
 
 
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
-@hypothesis.given(rows=st.lists(st.tuples(numbers, numbers, st.floats(1, 50)), min_size=1, max_size=5))
-def test_numbers_come_back_bit_for_bit(tmp_path, rows):
-    text = "name,cost,capacity,exponent\n" + "".join(
-        f"a{i},{a!r},{b!r},{c!r}\n" for i, (a, b, c) in enumerate(rows)
-    )
-    agents = inputs.read_agents(write(tmp_path, text))
-    np.testing.assert_array_equal(np.stack([agents.cost, agents.capacity, agents.exponent], axis=1), rows)
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis.given(
+    rows=st.lists(participants, min_size=1, max_size=5, unique_by=lambda row: row["name"]),
+    columns=st.permutations([*inputs.Agents._fields[1:], "name"]),
+    delimiter=st.sampled_from(",;\t"),
+)
+def test_agents_come_back_bit_for_bit(tmp_path, rows, columns, delimiter):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    agents = inputs.read_agents(write(tmp_path, text.getvalue()))
+    assert agents.names == [row["name"] for row in rows]
+    for name in inputs.Agents._fields[1:]:
+        np.testing.assert_array_equal(getattr(agents, name), [row[name] for row in rows])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +78,13 @@ def test_numbers_come_back_bit_for_bit(tmp_path, rows):
             "name,cost,capacity,colour\na,1,2,3\n",
             "unknown column `colour`; allowed are name, cost, capacity, fixed",
         ),
-        ("name,cost,capacity,cost\na,1,2,3\n", "column `cost` is there twice"),
+        ("name,cost,capacity,cost\na,1,2,3\n", "line 1: column `cost` is there twice"),
+        ("name,cost,capacity,size\na,1,2,3\n", "line 1: unknown column `size`"),
+        ("# x\nname\na\n", "line 2: column `cost` is missing; the first line has name\n"),
+        ("# x\nname\na\n", "line 2: column `capacity` is missing; the first line has name"),
+        ("name,cost,capacity\na,0,5,2\n", "4 cells, but the first line names 3 columns (decimals are"),
+        (f"name,cost,capacity\n{'a' * 200_000},1,2\n", "line 2: quotation marks"),
+        ("name,cost,capacity\na\x0bb,1,2\nb,x,2\n", "line 3: `cost`"),
         ("name,cost,capacity\na,1,2\nb,1\n", "line 3: 2 cells, but the first line names 3 columns"),
         ("name,cost,capacity\na,1,2\n\nb,abc,2\n", "line 4: `cost` must be a number, at least 0, got 'abc'"),
         ("name,cost,capacity\na,,2\n", "line 2: `cost` must be a number, at least 0, got ''"),
@@ -74,7 +101,7 @@ def test_numbers_come_back_bit_for_bit(tmp_path, rows):
         ("name,cost,capacity\n ,1,2\n", "line 2: `name` must not be empty"),
         (
             'name,cost,capacity\n"a,1,2\nb,1,2\n',
-            "a quotation mark opens a cell that does not end in its line",
+            "line 2: quotation marks must enclose one whole cell within the line",
         ),
     ],
 )
@@ -92,6 +119,12 @@ def test_all_bad_rows_are_told_at_once_up_to_ten(tmp_path):
     assert "line 2: " in lines[0]
     assert "line 11: " in lines[9]
     assert lines[10] == "... and 3 more"
+
+
+def test_every_kind_of_bad_row_is_told_in_one_go(tmp_path):
+    text = 'name,cost,capacity\na,1\nb,x,2\n"c,1,2\na,1,y\n'
+    lines = complaint(inputs.read_agents, write(tmp_path, text)).splitlines()
+    assert [line.split(", line ")[1][0] for line in lines] == ["2", "3", "4", "5"]
 
 
 def test_missing_files_and_other_encodings(tmp_path):
@@ -147,3 +180,37 @@ def test_standard_errors_and_curves_of_their_own(tmp_path):
 )
 def test_what_is_wrong_with_a_curve_is_said(tmp_path, text, message):
     assert message in complaint(inputs.read_curve, write(tmp_path, text), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        ("x,.1,.1\ny,.2,.1\n", ["2: `samples` must be", "3: `samples` must be"]),
+        ("0,.1,.1\n5,.2,-1\n", ["3: `standard_error` must be a number"]),
+        (
+            "0,.1,.1\n5,.2,\n6,.2,\n",
+            ["3: `standard_error` must be given", "4: `standard_error` must be given"],
+        ),
+    ],
+)
+def test_each_bad_row_of_a_curve_is_told_once(tmp_path, rows, lines):
+    told = complaint(inputs.read_curve, write(tmp_path, "samples,accuracy,standard_error\n" + rows))
+    assert [
+        line.split(", line ")[1][: len(x)] for line, x in zip(told.splitlines(), lines, strict=True)
+    ] == lines
+
+
+def test_every_row_without_its_agent_is_told(tmp_path):
+    path = write(tmp_path, "samples,accuracy,agent\n0,.1,a\n1,.2,\n2,.3,\n")
+    assert complaint(inputs.read_curve, path).count("`agent` must not be empty") == 2
+
+
+def test_participants_without_a_curve_are_counted(tmp_path):
+    path = write(tmp_path, "samples,accuracy,agent\n0,.1,z\n")
+    told = complaint(inputs.read_curve, path, ["z", *map(str, range(15))])
+    assert "no curve for 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 5 more" in told
+
+
+def test_ignored_columns_may_be_empty_or_there_twice(tmp_path):
+    path = write(tmp_path, "samples,accuracy,seed,seed,,\n0,0.1,1,1,,\n")
+    np.testing.assert_array_equal(inputs.read_curve(path)[""].accuracy, [[0.1]])
