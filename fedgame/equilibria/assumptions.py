@@ -59,7 +59,10 @@ def examine(game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndar
             "payoff continuous": (-_change(payoff(left), payoff(right))[None], jnp.asarray([0])),
             "payoff concave in own contribution": (-_bend(a, step), jnp.arange(1, _POINTS - 1)),
             "cost convex": (_bend(c, step), jnp.arange(1, _POINTS - 1)),
-            "cost increasing": (jnp.diff(c) / step, jnp.arange(_POINTS - 1)),
+            "cost increasing": (
+                jax.vmap(jax.grad(agent.cost.value))(x[:-1] + step / 2),
+                jnp.arange(_POINTS - 1),
+            ),
         }
         worst = {}
         for name, (margin, at) in margins.items():

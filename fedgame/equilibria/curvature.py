@@ -113,6 +113,8 @@ def _steepness(game: games.Game, a: float, b: float) -> tuple[np.ndarray, np.nda
         with np.errstate(divide="ignore", invalid="ignore"):
             least, most = (np.asarray(payoff.scale) * x * (x + 1) * (s + shift) ** (-x - 2) for s in (b, a))
             common = ((a + np.max(shift)) / (b + np.max(shift))) ** (np.min(x) + 2)
+        lossless = np.asarray(payoff.scale) == 0
+        least, most = (np.where(lossless, 0.0, y) for y in (least, most))  # at S = 0 too, where 0·∞ is NaN
         return np.broadcast_to(least / common, (game.n,)), np.broadcast_to(most, (game.n,))
     sizes, slope = np.asarray(payoff.sizes), np.asarray(payoff.slope)
     bends = -np.diff(slope) / np.diff(sizes)

@@ -44,11 +44,12 @@ def iteration_bound(strong_concavity: float, bound: float, n: int, first: float,
       target: ε, what ‖g(s^T, μ^T)‖₂ shall be below.
 
     Raises:
-      ValueError: λ, L, or ε is not positive, or ‖g⁰‖ is negative: there the theorem says nothing.
+      ValueError: λ, L, or ε is not positive, L is infinite, or ‖g⁰‖ is negative: the theorem says
+        nothing there.
     """
-    if not (strong_concavity > 0 and bound > 0 and target > 0 and first >= 0):
+    if not (strong_concavity > 0 and 0 < bound < math.inf and target > 0 and first >= 0):
         raise ValueError(
-            "Theorem 3.2 needs λ > 0, L > 0, ε > 0 and ‖g⁰‖ ≥ 0, got "
+            "Theorem 3.2 needs λ > 0, finite L > 0, ε > 0 and ‖g⁰‖ ≥ 0, got "
             f"λ={strong_concavity}, L={bound}, ε={target}, ‖g⁰‖={first}"
         )
     return 2.0 * (n * bound / strong_concavity) ** 2 * max(math.log(first / target), 0.0) if first else 0.0

@@ -11,12 +11,14 @@ from fedgame.games import payoffs
 
 METHODS = ("root in S", "separable", "Gauss-Seidel", "dynamics")
 
-UNIQUE, ISOLATED, TOTAL_ONLY, LARGEST, NOT_FOUND, NOT_FINITE = range(6)
+UNIQUE, ISOLATED, TOTAL_ONLY, INDIFFERENT, LARGEST, NOT_FOUND, NOT_FINITE = range(7)
 MEANING = {
     UNIQUE: "certified equilibrium, the only one",
     ISOLATED: "certified equilibrium; whether there are others was not examined",
     TOTAL_ONLY: "certified equilibrium of which only the total is determined: agents who are indifferent to "
     "their last samples contribute equal shares of their capacities",
+    INDIFFERENT: "certified equilibrium; not the only one, nor is the total: somebody is indifferent between "
+    "contributing more and less",
     LARGEST: "certified equilibrium with the largest total; others exist (`solve_all` lists them)",
     NOT_FOUND: "no equilibrium found: somebody gains by deviating",
     NOT_FINITE: "no equilibrium found: the profile or a utility is not a finite number",
@@ -103,7 +105,7 @@ def find(
     status = jnp.asarray(ISOLATED)
     if name == "root in S":
         root = total.largest_root(game)
-        status = jnp.where(root.ties > 1, TOTAL_ONLY, UNIQUE if game.payoff.concave else ISOLATED)
+        status = _status(root, UNIQUE if game.payoff.concave else ISOLATED)
         return Found(root.profile, root.residual, root.steps, status), name
     if name == "separable":
         profile = certificates.best_response(game, jnp.zeros_like(game.capacity))
@@ -137,14 +139,22 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
     for lower in ends:
         if lower < upper or lower == game.held:
             root = between(game, lower, upper)
-            status = jnp.where(root.ties > 1, TOTAL_ONLY, ISOLATED)
-            one = Found(root.profile, root.residual, root.steps, status)
+            one = Found(root.profile, root.residual, root.steps, _status(root, ISOLATED))
             certified = certify(game, one, method="root in S", tolerance=tolerance)
             if np.isfinite(root.total) and certified.converged:
                 found.append(certified)
             else:  # perhaps another split of the same total is an equilibrium
                 doubtful |= bool(np.isfinite(root.total) and root.ties > 1)
             upper = lower
+    nothing = jnp.zeros_like(game.capacity)
+    if all(jnp.any(one.profile > 0) for one in found):  # also if somebody could give something for free
+        nobody = certify(
+            game,
+            Found(nothing, jnp.zeros(()), jnp.asarray(0), jnp.asarray(ISOLATED)),
+            method="root in S",
+            tolerance=1e-12,
+        )
+        found += [nobody] if nobody.converged else []
     if len(found) == 1:
         only = found[0].status == ISOLATED and not doubtful
         status = UNIQUE if only else found[0].status
@@ -165,6 +175,11 @@ def _method_for(game: games.Game) -> str:
     if game.payoff.of_total:
         return "root in S"
     return "separable" if isinstance(game.payoff, payoffs.Separable) else "Gauss-Seidel"
+
+
+def _status(root: total.Root, otherwise: int) -> jax.Array:
+    tied = jnp.where(root.ties > 1, TOTAL_ONLY, otherwise)
+    return jnp.where(root.flat, INDIFFERENT, tied)
 
 
 def _certified(
@@ -193,6 +208,6 @@ def _certified(
         between = clipped & (jnp.max(starts) > jnp.min(starts))  # perhaps less than now, some agents out
         other = jnp.where(between & (found.status == UNIQUE), ISOLATED, found.status)
         found = found.replace(status=jnp.where(nobody, LARGEST, other))
-    finite = jnp.all(jnp.isfinite(gap)) & jnp.all(jnp.isfinite(profile))
+    finite = jnp.all(jnp.isfinite(gap) & jnp.isfinite(profile) & jnp.isfinite(game.capacity))
     status = jnp.where(converged, found.status, jnp.where(finite, NOT_FOUND, NOT_FINITE))
     return Equilibrium(profile, gap, found.residual, found.steps, converged, status == UNIQUE, status, method)

@@ -21,7 +21,8 @@ class Root(NamedTuple):
     total: jax.Array  # S
     residual: jax.Array  # |S - S₀ - Σ w_i s_i|, samples
     steps: jax.Array  # evaluations of what everybody wants
-    ties: jax.Array  # how many agents are indifferent to their last samples
+    ties: jax.Array  # how many agents are indifferent to their last samples, at this total
+    flat: jax.Array  # whether somebody is so at smaller totals too, so that S is not the only one
 
 
 class _Search(NamedTuple):
@@ -35,18 +36,23 @@ class _Search(NamedTuple):
     steps: jax.Array
 
 
-def wanted(game: games.Game, total: jax.Array, starts: jax.Array | None = None) -> jax.Array:
+def wanted(
+    game: games.Game, total: jax.Array, starts: jax.Array | None = None, less: float | jax.Array = 0.0
+) -> jax.Array:
     """What each agent wants to contribute when the total is S, [n], between 0 and her capacity.
 
     `starts` are `pays_from(game)`, if known already. From z_i on the unclipped payoff counts, at z_i
-    itself too: there the clipped one has no derivative.
+    itself too: there the clipped one has no derivative. `less` > 0 lowers prices by that share: then
+    indifferent agents contribute the least, not the most, that they want.
     """
     starts = pays_from(game) if starts is None else starts
 
     def one(agent: games.Game, start: jax.Array, total: jax.Array) -> jax.Array:
         payoff = agent.payoff.replace(clip=False) if getattr(agent.payoff, "clip", False) else agent.payoff
         slope = jnp.where(total >= start, jax.grad(payoff.curve)(total), 0.0)
-        return jnp.clip(agent.cost.supply(agent.value * agent.quality * slope), 0.0, agent.capacity)
+        price = agent.value * agent.quality * slope
+        price = price - less * (price + jnp.finfo(price.dtype).tiny / jnp.finfo(price.dtype).eps)
+        return jnp.clip(agent.cost.supply(price), 0.0, agent.capacity)
 
     return jax.vmap(one, (games.agent_axes(game), 0, None))(game, starts, jnp.asarray(total, float))
 
@@ -83,7 +89,7 @@ def largest_root(game: games.Game) -> Root:
 def _nobody(game: games.Game) -> Root:
     nothing = jnp.zeros(game.n, jnp.result_type(float))
     held = jnp.asarray(game.held, nothing.dtype)
-    return Root(nothing, held, jnp.zeros_like(held), jnp.asarray(0), jnp.asarray(0))
+    return Root(nothing, held, jnp.zeros_like(held), *2 * [jnp.asarray(0)], jnp.asarray(False))
 
 
 def stays(game: games.Game, profile: jax.Array) -> jax.Array:
@@ -91,7 +97,8 @@ def stays(game: games.Game, profile: jax.Array) -> jax.Array:
 
     def one(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
         now, nothing = games.utility(agent, own, rest), games.utility(agent, 0.0 * own, rest)
-        return now >= nothing - 1e-12 * jnp.maximum(1.0, jnp.abs(nothing))
+        # Written so that an undefined payoff of giving nothing, as in the raw (2), is no temptation.
+        return ~(now < nothing - 1e-12 * jnp.maximum(1.0, jnp.abs(nothing)))
 
     return games.over_agents(one)(game, profile)
 
@@ -108,7 +115,7 @@ def root_between(
     starts = pays_from(game) if starts is None else starts
     dtype = jnp.result_type(float)
     precise = dtype == jnp.float64
-    tolerance, margin = (1e-14, 1e-13) if precise else (1e-6, 1e-5)
+    tolerance, margin, apart = (1e-14, 1e-13, 1e-6) if precise else (1e-6, 1e-5, 1e-2)
     inside = jnp.maximum(lower * (1.0 + margin), 1e-30 * upper)  # on a logarithmic scale 0 is far away
     top = jnp.maximum(upper * (1.0 - margin), inside)
 
@@ -139,14 +146,13 @@ def root_between(
     search = jax.lax.while_loop(going, narrow, start)
     # On the two sides of the root only indifferent agents differ: they fill what S still lacks. A
     # margin, because what is wanted may round differently from one compiled expression to another.
-    floor = jnp.maximum(lower, 0.0)
-    sides = jnp.maximum(search.low * (1.0 - margin), floor), search.high * (1.0 + margin)
-    more, less = jax.vmap(lambda total: wanted(game, total, starts))(jnp.stack(sides))
     total = (search.low + search.high) / 2
-    spread = _sum(game, more) - _sum(game, less)
-    lacking = total - _sum(game, less)
-    share = jnp.clip(lacking / jnp.where(spread > 0, spread, 1.0), 0.0, 1.0)
-    profile = less + share * (more - less)
+    below = total * (1.0 - apart)
+    sides = jnp.maximum(search.low * (1.0 - margin), lower), search.high * (1.0 + margin), below, below
+    more, less, most_below, least_below = jax.vmap(lambda total, less: wanted(game, total, starts, less))(
+        jnp.stack(sides), margin * jnp.asarray([0.0, 0.0, 0.0, 1.0], dtype)
+    )
+    profile = less + _shared_out(game, total, less, more - less)
     # At an end what is wanted is on the wrong side: then only S₀ or everything can be the total.
     missing = (search.high <= inside) & (lower > game.held) | (search.low >= top) & (upper < most(game))
     return Root(
@@ -155,7 +161,32 @@ def root_between(
         jnp.abs(_sum(game, profile) - total),
         search.steps + 2,
         jnp.sum(more - less > 1e-6 * game.capacity),
+        (total > 1e-2 * margin * upper) & jnp.any(most_below - least_below > 1e-6 * game.capacity),
     )
+
+
+def _shared_out(game: games.Game, total: jax.Array, given: jax.Array, extra: jax.Array) -> jax.Array:
+    """[n] the same share for everybody of what she could give besides, so that all give S in all.
+
+    Nobody is asked for more than her payoff at S is worth to her, as long as that suffices: else, where
+    payoffs are 0 without her, she would rather give nothing.
+    """
+
+    def one(agent: games.Game, total: jax.Array) -> jax.Array:
+        worth = agent.value * agent.payoff.curve(total)
+        return agent.cost.inverse(worth + agent.cost.value(jnp.zeros_like(total)))
+
+    limit = jax.vmap(one, (games.agent_axes(game), None))(game, total)
+    lacking = total - _sum(game, given)
+
+    def shares(extra: jax.Array) -> jax.Array:
+        spread = jnp.sum(game.quality * extra)
+        return extra * jnp.clip(lacking / jnp.where(spread > 0, spread, 1.0), 0.0, 1.0)
+
+    equal = shares(extra)
+    bearable = jnp.where(limit - given < extra, jnp.maximum(limit - given, 0.0), extra)
+    too_much = jnp.any(given + equal > limit) & (jnp.sum(game.quality * bearable) >= lacking)
+    return jnp.where(too_much, shares(bearable), equal)
 
 
 def most(game: games.Game) -> jax.Array:

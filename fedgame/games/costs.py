@@ -56,13 +56,16 @@ class PowerCost:
     fixed: Any = 0.0
 
     def value(self, own: jax.Array) -> jax.Array:
-        return self.rate * own**self.exponent + self.fixed
+        straight = self.exponent == 1.0  # then own**exponent has no second derivative at 0
+        power = jnp.where(straight, own, own ** jnp.where(straight, 2.0, self.exponent))
+        return self.rate * power + self.fixed
 
     def supply(self, price: jax.Array) -> jax.Array:
-        ratio = jnp.where(price > 0, price / (self.rate * self.exponent), 0.0)  # not 0/0 if free
-        bend = self.exponent - 1.0
-        curved = ratio ** (1.0 / jnp.where(bend > 0, bend, 1.0))
-        return jnp.where(bend > 0, curved, jnp.where(price >= self.rate, jnp.inf, 0.0))
+        straight = (self.exponent == 1.0) | (self.rate == 0.0)
+        slope, bend = self.rate * self.exponent, self.exponent - 1.0
+        ratio = jnp.maximum(price, 0.0) / jnp.where(straight, 1.0, slope)
+        curved = ratio ** (1.0 / jnp.where(straight, 1.0, bend))
+        return jnp.where(straight, jnp.where(price >= self.rate, jnp.inf, 0.0), curved)
 
     def inverse(self, amount: jax.Array) -> jax.Array:
         left = jnp.maximum(amount - self.fixed, 0.0)

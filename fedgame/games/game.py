@@ -189,7 +189,7 @@ def capacity_from_bound(cost: Any, bound: Any) -> jax.Array:
     Raises:
       ValueError: an agent could contribute without end because it costs her nothing.
     """
-    cost = jax.tree.map(lambda x: jnp.asarray(x, float), cost)
+    cost = cost.replace(**{name: jnp.asarray(x, float) for name, x in vars(cost).items()})
     bound, axes = jnp.asarray(bound, float), family_axes(cost)
     inverse = type(cost).inverse
     if bound.ndim or 0 in jax.tree.leaves(axes):

@@ -71,9 +71,10 @@ class PowerLaw(OfTotal):
 
     def curve(self, total: jax.Array) -> jax.Array:
         data = total + self.shift
-        safe = jnp.where(data > 0, data, 1.0)  # keeps value and gradient finite at S = 0
+        some = ~(data <= 0)  # a NaN counts as some, and stays NaN
+        safe = jnp.where(some, data, 1.0)  # keeps value and gradient finite at S = 0
         loss = self.scale * jnp.exp(-self.exponent * jnp.log(safe))  # one log for all agents' exponents
-        raw = jnp.where(data > 0, self.best - loss, jnp.where(self.scale > 0, -jnp.inf, self.best))
+        raw = jnp.where(some, self.best - loss, jnp.where(self.scale > 0, -jnp.inf, self.best))
         return jnp.maximum(raw, 0.0) if self.clip else raw
 
     def pays_from(self) -> jax.Array:
@@ -111,11 +112,11 @@ class GeneralizationBound(OfTotal):
 
     def curve(self, total: jax.Array) -> jax.Array:
         k = self.difficulty
-        defined = total > (self._lowest() if self.clip else k * jnp.exp(-2.0))
+        defined = ~(total <= (self._lowest() if self.clip else k * jnp.exp(-2.0)))  # a NaN stays NaN
         safe = jnp.where(defined, total, k)  # a NaN would pass through `maximum` and its gradient
         raw = self.best - (4.0 + jnp.sqrt(2.0 * k * (2.0 + jnp.log(safe / k)))) / jnp.sqrt(safe)
         raw = jnp.where(defined, raw, jnp.nan)
-        return jnp.where(defined & (raw > 0), raw, 0.0) if self.clip else raw
+        return jnp.where(defined & ~(raw <= 0), raw, 0.0) if self.clip else raw
 
     def _lowest(self) -> jax.Array:
         """Where the formula stops falling: there √(2k(2 + log(S/k))) = r with r² + 4r = 2k."""
@@ -124,8 +125,6 @@ class GeneralizationBound(OfTotal):
         return k * jnp.exp(r * r / (2.0 * k) - 2.0)
 
     def pays_from(self) -> jax.Array:
-        if not self.clip:
-            return jnp.zeros(())
         low = jnp.log(self._lowest())
 
         def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -5,7 +5,6 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from fedgame.games import costs, payoffs, sampling
@@ -109,21 +108,31 @@ def _plain(x: Any) -> Any:
 
 def _family(field: str, values: Any, allowed: dict[str, type]) -> Any:
     name = values.get("family") if isinstance(values, dict) else None
-    if name not in allowed:
+    if not isinstance(name, str) or name not in allowed:
         raise ValueError(f"`{field}` needs a `family`, one of {', '.join(allowed)}; got {name!r}")
     family = allowed[name]
     given = {k: v for k, v in values.items() if k != "family"}
     fields = family.__dataclass_fields__
     if unknown := sorted(given.keys() - fields.keys()):
         raise ValueError(f"`{field}`: {name} has no `{unknown[0]}`; it has {', '.join(fields)}")
+    for k, v in given.items():
+        if isinstance(fields[k].default, bool) and not isinstance(v, bool):
+            raise ValueError(f"`{k}` must be true or false, got {v!r}")
     try:
-        return family(**{k: v if isinstance(v, bool) else _numbers(k, v) for k, v in given.items()})
+        return family(
+            **{k: v if isinstance(fields[k].default, bool) else _numbers(k, v) for k, v in given.items()}
+        )
     except TypeError as error:
         raise ValueError(f"`{field}`: {name}: {str(error).split('__init__() ')[-1]}") from None
 
 
-def _numbers(name: str, value: Any) -> jax.Array:
+def _numbers(name: str, value: Any) -> np.ndarray:
+    def numeric(x: Any) -> bool:
+        return all(map(numeric, x)) if isinstance(x, list) else type(x) in (int, float)
+
     try:
+        if not numeric(value):
+            raise ValueError
         return np.asarray(value, float)
-    except (TypeError, ValueError):
+    except (ValueError, OverflowError):  # lists of different lengths, or a number beyond floats
         raise ValueError(f"`{name}` must be a number or a list of numbers, got {value!r}") from None

@@ -11,7 +11,7 @@ import scipy.optimize
 from fedgame import equilibria, games
 from fedgame.equilibria import solvers, total
 
-solve = jax.jit(equilibria.solve)
+solve, is_equilibrium = jax.jit(equilibria.solve), jax.jit(equilibria.is_equilibrium)
 
 
 def own_gap(value_of, cost_of, s, capacity, points=20_001):
@@ -207,13 +207,16 @@ def test_what_is_wanted_is_between_nothing_and_everything():
 
 
 def test_an_equilibrium_that_needs_another_split_than_shares_of_capacity_is_found():
-    """S = 91.985: half each is stable, but nobody would carry the 50/51 that her share of τ asks for."""
-    game = games.check(
-        games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(4e-3), [5000.0, 100.0])
-    )
-    s = np.full(2, 91.98524022956435 / 2)
-    gaps = own_gap(lambda i, S: bound(S, 0.95, 1.0), lambda i, x: 4e-3 * x, s, [5000.0, 100.0])
+    """S = 91.985: thirds are stable, but nobody would carry the half that her share of τ asks for."""
+    capacity = np.array([5000.0, 5000.0, 100.0])
+    game = games.check(games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(4e-3), capacity))
+    s = np.full(3, 91.98524022956435 / 3)
+    gaps = own_gap(lambda i, S: bound(S, 0.95, 1.0), lambda i, x: 4e-3 * x, s, capacity)
     assert gaps.max() < 1e-9
+    equal_shares = s.sum() * capacity / capacity.sum()
+    assert (
+        own_gap(lambda i, S: bound(S, 0.95, 1.0), lambda i, x: 4e-3 * x, equal_shares, capacity).max() > 0.01
+    )
     found = solve(game)
     assert not found.unique
     assert float(found.profile.sum()) == pytest.approx(s.sum(), rel=1e-9)
@@ -243,7 +246,7 @@ def test_nothing_is_called_the_only_equilibrium_where_others_exist(payoff, cost,
     found = solve(game)
     if n == 2 and another is None:
         assert float(game.payoff.pays_from()) > 8
-    assert equilibria.is_equilibrium(game, other, 1e-12)
+    assert is_equilibrium(game, other, 1e-12)
     assert found.converged
     assert abs(float(found.profile.sum() - other.sum())) > 1
     assert not found.unique

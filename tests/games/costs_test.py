@@ -82,3 +82,74 @@ def test_shared_and_per_agent_parameters_meet_their_agents(cost, expected):
     np.testing.assert_allclose(
         games.utilities(game, s), games.payoff_values(game, s) - np.asarray(expected), rtol=1e-14
     )
+
+
+RECORDS = np.array([[0.0, 0.1, 0.1, 0.5], [0.2, 0.3, 0.4, 0.4]])
+
+
+@hypothesis.given(own=st.floats(0, 4), price=st.floats(0, 0.6), amount=st.floats(0, 2))
+def test_ordered_selection_against_sums_of_sorted_costs(own, price, amount):
+    for records in RECORDS:
+        cost = games.OrderedCost(jnp.asarray(records))
+        sums = np.concatenate([[0], np.cumsum(records)])
+        assert float(cost.value(own)) == pytest.approx(np.interp(own, np.arange(5), sums), abs=1e-15)
+        assert int(cost.supply(price)) == sum(record <= price for record in records)
+        grid = np.linspace(0, 4, 40_001)
+        affordable = grid[np.interp(grid, np.arange(5), sums) <= amount]
+        assert -1e-12 <= float(cost.inverse(amount)) - affordable.max() <= 1.01e-4
+        assert float(cost.value(cost.inverse(amount))) <= amount + 1e-15
+        np.testing.assert_allclose(cost.scaled(0.5).value(own), 0.5 * cost.value(own), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("records", "capacity", "message"),
+    [
+        ([0.2, 0.1], [1.0, 1.0], "`record_costs` must be non-negative and ascending"),
+        ([-0.2, 0.1], [1.0, 1.0], "`record_costs` must be non-negative and ascending"),
+        ([[0.1, 0.2], [0.3, 0.1]], [1.0, 1.0], "`record_costs` must be non-negative and ascending"),
+        ([0.1, 0.2], [2.0, 2.5], "`capacity` must be at most the 2 records"),
+        (0.1, [1.0, 1.0], "`record_costs` must be shared or"),
+    ],
+)
+def test_records_that_are_not_sorted_or_not_enough(records, capacity, message):
+    with pytest.raises(ValueError, match=message):
+        games.check(games.Game(games.PowerLaw(1.0, 1.0, 1.0), games.OrderedCost(records), capacity))
+
+
+@hypothesis.given(x=st.floats(0, 100), price=st.floats(-1, 1), amount=st.floats(0, 50))
+def test_a_power_of_1_is_a_linear_cost(x, price, amount):
+    power, linear = games.PowerCost(0.3, 1.0, 0.7), games.LinearCost(0.3, 0.7)
+    for f in (lambda c: c.value(x), lambda c: c.supply(jnp.asarray(price)), lambda c: c.inverse(amount)):
+        np.testing.assert_allclose(f(power), f(linear), rtol=1e-15)
+    np.testing.assert_allclose(jax.grad(power.value)(x), 0.3, rtol=1e-15)
+
+
+@pytest.mark.parametrize("x", [0.0, 1.0])
+@pytest.mark.parametrize("rate", [0.3, 0.0])
+def test_a_power_of_1_has_no_curvature(x, rate):
+    cost = games.PowerCost(jnp.asarray(rate), jnp.asarray(1.0))
+    assert float(jax.grad(jax.grad(cost.value))(x)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("cost", "bound", "expected"),
+    [
+        (games.LinearCost(0.5, 1.0), 3.0, 4.0),
+        (games.LinearCost([0.5, 2.0]), 3.0, [6.0, 1.5]),
+        (games.LinearCost(0.5, 4.0), 3.0, 0.0),
+        (games.PowerCost(0.5, [1.0, 2.0], 1.0), [3.0, 9.0], [4.0, 4.0]),
+        (games.PowerCost(0.5, 3.0), 4.0, 2.0),
+        (games.OrderedCost([0.0, 0.5, 1.0]), [0.0, 0.25, 1.0, 9.0], [1.0, 1.5, 2.5, 3.0]),
+        (games.OrderedCost([[0.5, 1.0], [2.0, 2.0]]), 1.0, [1.5, 0.5]),
+    ],
+)
+def test_the_capacity_is_where_the_cost_reaches_the_bound(cost, bound, expected):
+    capacity = games.capacity_from_bound(cost, bound)
+    assert capacity.shape == np.shape(expected)
+    np.testing.assert_allclose(capacity, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("cost", [games.LinearCost([1.0, 0.0]), games.PowerCost([1.0, 0.0], 2.0)])
+def test_free_samples_need_a_capacity_of_their_own(cost):
+    with pytest.raises(ValueError, match="costs of agent 1 never reach the bound"):
+        games.capacity_from_bound(cost, 1.0)

@@ -136,3 +136,56 @@ def test_whole_numbers_of_samples_have_the_same_gradients():
         np.testing.assert_array_equal(
             look(game, jnp.array([3, 1, 7, 2])), look(game, jnp.array([3.0, 1, 7, 2]))
         )
+
+
+def test_quality_and_held_samples_against_the_direct_formula():
+    """u_i = v_i (8 - k_i (2 + S₀ + Σ w_j s_j)^-x_i) - rate_i s_i²: the weights are in payoffs only."""
+    x, w, v, held = 0.5 + K / 4, np.array([0.5, 1.0, 2.0, 3.0]), 1 + K, 7.0
+    game = make("power law").replace(quality=jnp.asarray(w), held=jnp.asarray(held))
+    data = 2 + held + w @ S
+    np.testing.assert_allclose(games.utilities(game, S), v * (8 - K * data**-x) - K / 100 * S**2, rtol=1e-13)
+    first = v * w * K * x * data ** (-x - 1)
+    np.testing.assert_allclose(games.own_gradient(game, S), first - 2 * K / 100 * S, rtol=1e-12)
+    second = -(v * w * K * x * (x + 1) * data ** (-x - 2))[:, None] * w
+    np.testing.assert_allclose(games.jacobian(game, S), second - np.diag(2 * K / 100), rtol=1e-12)
+    for name in ("discovery", "coverage", "linear"):
+        weighted = make(name).replace(quality=jnp.asarray(w))
+        expected = games.payoff_values(make(name), w * S)
+        np.testing.assert_allclose(games.payoff_values(weighted, S), expected, rtol=1e-13)
+        np.testing.assert_array_equal(games.incurred_costs(weighted, S), games.incurred_costs(make(name), S))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"quality": [1.0, 0.0]}, "`quality` must be above 0"),
+        ({"quality": [1.0] * 3}, "`quality` must be shared or"),
+        ({"held": -1.0}, "`held` must be non-negative"),
+        ({"held": [1.0, 2.0]}, "`held` must be one number"),
+        ({"held": np.inf}, "`held` must be finite"),
+        ({"held": 1.0, "payoff": games.RandomCoverage([0.1, 0.2])}, "`held` .* needs a payoff of the total"),
+        ({"payoff": games.LinearPayoff([[1.0, 2.0, 3.0]] * 2)}, "`w` must be a square matrix"),
+        ({"payoff": games.GeneralizationBound(2.5, 1.0)}, "`best` must be at most 2"),
+        ({"payoff": games.MeasuredCurve([0, 1, 2], [0, 1, 3], [1, 0.5, 0.1])}, "`accuracy` must rise"),
+        (
+            {"payoff": games.MeasuredCurve([0, 2, 1], [0, 1, 1], [1, 0, 0])},
+            "`sizes` must be .*increase from 0",
+        ),
+        (
+            {"payoff": games.MeasuredCurve([0, 1], [0, 1.5], [1, 2])},
+            "`slope` must be non-neg.*non-increasing",
+        ),
+    ],
+)
+def test_check_of_weights_held_samples_and_families(changes, message):
+    fields = {"payoff": games.PowerLaw(1.0, 1.0, 1.0), "cost": games.LinearCost(1.0), "capacity": [1.0, 2.0]}
+    with pytest.raises(ValueError, match=message):
+        games.check(games.Game(**fields | changes))
+
+
+@pytest.mark.parametrize(
+    "payoff", [games.PowerLaw(1.0, 1.0, 0.5, 4.0), games.GeneralizationBound(0.95, 1.0)], ids=["(3)", "(2)"]
+)
+def test_a_total_that_is_not_a_number_has_no_payoff(payoff):
+    """0 would hide it: clipped payoffs are 0 where there are too few samples, not where there is a NaN."""
+    assert jnp.isnan(payoff.curve(jnp.nan))

@@ -1,0 +1,114 @@
+"""Global best responses against a dense grid in numpy, and all of them where there are several."""
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+from fedgame import equilibria, games
+
+best_response, nash_gap = jax.jit(equilibria.best_response), jax.jit(equilibria.nash_gap)
+
+
+def curve(family, S, scale):
+    if family == "(3)":
+        with np.errstate(divide="ignore"):
+            return np.maximum(0.95 - scale * S**-0.5, 0)
+    safe = np.maximum(S, scale)
+    raw = 0.95 - (4 + np.sqrt(2 * scale * (2 + np.log(safe / scale)))) / np.sqrt(safe)
+    return np.where(scale < S, np.maximum(raw, 0), 0)
+
+
+@pytest.mark.parametrize("family", ["(2)", "(3)"])
+@pytest.mark.parametrize("n", [1, 2])
+@hypothesis.settings(max_examples=30)
+@hypothesis.given(seed=st.integers(0, 2**32 - 1), at=st.sampled_from(["0", "capacity", "inside", "mixed"]))
+def test_clipped_payoffs_against_a_dense_grid(family, n, seed, at):
+    rng = np.random.default_rng(seed)
+    unit = 1000 if family == "(2)" else 10
+    scale, rate = rng.uniform(0.5, 3, n), 10 ** rng.uniform(-3, 0, n) / unit
+    capacity, value, w = rng.uniform(0.05, 3, n) * unit, rng.uniform(0.5, 2, n), rng.uniform(0.3, 3, n)
+    held = float(rng.choice([0.0, rng.uniform(0, 0.3) * unit]))
+    payoff = games.PowerLaw(0.95, scale, 0.5) if family == "(3)" else games.GeneralizationBound(0.95, scale)
+    game = games.check(games.Game(payoff, games.LinearCost(rate), capacity, value, w, held))
+    share = {"0": np.zeros(n), "capacity": np.ones(n), "inside": rng.uniform(size=n), "mixed": np.eye(n)[0]}
+    s = capacity * share[at]
+    found, gaps = np.asarray(best_response(game, s)), np.asarray(nash_gap(game, s))
+    for i in range(n):
+        rest = held + w @ s - w[i] * s[i]
+
+        def utility(x, i=i, rest=rest):
+            return value[i] * curve(family, rest + w[i] * x, scale[i]) - rate[i] * x
+
+        x = np.linspace(0, capacity[i], 100_001)
+        u = utility(x)
+        close = (capacity[i] / 1e5) * (rate[i] + np.abs(np.diff(u)).max() / (capacity[i] / 1e5))
+        assert utility(found[i]) >= u.max() - 1e-14
+        assert utility(found[i]) <= u.max() + close
+        assert gaps[i] == pytest.approx(utility(found[i]) - utility(s[i]), abs=1e-12)
+        assert 0 <= found[i] <= capacity[i]
+
+
+def test_where_utility_is_concave_there_is_one_interval():
+    game = games.check(
+        games.Game(
+            games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.PowerCost([0.01, 0.1, 10.0], [2.0, 1.0, 1.0]), [5.0] * 3
+        )
+    )
+    s = jnp.array([1.0, 2.0, 3.0])
+    sets = equilibria.all_best_responses(game, s)
+    for one, point in zip(sets, best_response(game, s), strict=True):
+        assert len(one) == 1
+        np.testing.assert_allclose(one[0], (point, point), atol=1e-6)
+
+
+def test_who_is_indifferent_has_the_whole_interval():
+    game = games.check(
+        games.Game(games.LinearPayoff([[0.3, 0.2], [0.1, 0.7]]), games.LinearCost(0.3), [5.0, 4.0])
+    )
+    assert equilibria.all_best_responses(game, jnp.array([1.0, 1.0])) == [[(0.0, 5.0)], [(4.0, 4.0)]]
+    game = games.check(games.Game(games.PowerLaw(1.0, 3.0, 0.5), games.LinearCost(0.0), [6.0]))
+    assert equilibria.all_best_responses(game, jnp.zeros(1)) == [[(0.0, 6.0)]]  # (3) is 0 up to 9
+    game = games.check(games.Game(games.PowerLaw(1.0, 3.0, 0.5), games.LinearCost(0.1), [0.0]))
+    assert equilibria.all_best_responses(game, jnp.zeros(1)) == [[(0.0, 0.0)]]
+    ordered = games.Game(games.LinearPayoff([[0.2]]), games.OrderedCost([0.1, 0.2, 0.2, 0.3]), [4.0])
+    ((interval,),) = equilibria.all_best_responses(games.check(ordered), jnp.zeros(1))
+    np.testing.assert_allclose(interval, (1, 3), atol=1e-9)
+
+
+def test_theorem_a2_at_the_point_of_indifference():
+    high = 0.5 + 1 / 32
+
+    def theorem_a2(s):
+        e = jnp.clip(0.5 + (s - 0.5) * 16, 0.0, 1.0)
+        before = jnp.roll(e, 1)
+        return e + before - e * before
+
+    game = games.check(games.Game(games.CustomPayoff(theorem_a2), games.LinearCost(0.25), [1.0] * 3))
+    third = 0.5 + (1 - high / 4 - 0.5) / 16  # e(s₃) = 1 - ¼(½ + ε)
+    first, second, _ = equilibria.all_best_responses(game, jnp.array([0.3, 0.9, third]))
+    np.testing.assert_allclose(first, [(0, 0), (high, high)], atol=1e-9)
+    np.testing.assert_allclose(second, [(high, high)], atol=1e-9)
+    first, *_ = equilibria.all_best_responses(game, jnp.array([0.3, 0.9, third + 1e-3]))
+    assert first == [(0.0, 0.0)]
+
+
+def test_the_bound_at_the_cost_where_nothing_and_much_are_equally_good():
+    def best(cost):
+        found = scipy.optimize.minimize_scalar(
+            lambda x: cost * x - curve("(2)", x, 1.0),
+            bounds=(80, 5000),
+            method="bounded",
+            options={"xatol": 1e-9},
+        )
+        return -found.fun, found.x
+
+    cost = scipy.optimize.brentq(lambda c: best(c)[0], 1e-3, 1e-2, xtol=1e-18)
+    interior = best(cost)[1]
+    game = games.check(games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(cost), [5000.0]))
+    ((zero, much),) = equilibria.all_best_responses(game, jnp.array([7.0]))
+    assert zero == (0.0, 0.0)
+    np.testing.assert_allclose(much, (interior, interior), rtol=1e-5)
