@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from fedgame.games import game as games
 
+_GRID = 129
 NEWTON = 256  # most agents for a Newton step, which solves n equations: 5 ms at 256
 
 
@@ -23,9 +24,18 @@ class Result(NamedTuple):
 
 
 def respond(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
-    """ONE agent's best contribution if her utility is concave: Newton's method kept in a bracket."""
+    """ONE agent's best contribution: Newton's method kept in a bracket.
+
+    The bracket is all of [0, τ] where her payoff is known to be concave, else two cells around the best
+    point of a grid.
+    """
     slope = jax.grad(lambda x: games.utility(agent, x, rest))
-    capacity = jnp.asarray(agent.capacity, own.dtype)
+    least, capacity = jnp.zeros_like(own), jnp.asarray(agent.capacity, own.dtype)
+    if not agent.payoff.concave:
+        x = capacity * jnp.linspace(0.0, 1.0, _GRID, dtype=own.dtype)
+        values = jax.lax.map(lambda x: games.utility(agent, x, rest), x)
+        k = jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))
+        least, capacity = x[jnp.maximum(k - 1, 0)], x[jnp.minimum(k + 1, _GRID - 1)]
     tolerance = 4 * jnp.finfo(own.dtype).eps * capacity
 
     def narrow(carry: tuple) -> tuple:
@@ -42,12 +52,12 @@ def respond(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
         low, high, _, moved, steps = carry
         return (moved > tolerance) & (high - low > tolerance) & (steps < 100)
 
-    at_zero, at_most = slope(jnp.zeros_like(own)) <= 0, slope(capacity) >= 0
-    low, high = jnp.where(at_most, capacity, 0.0), jnp.where(at_zero, 0.0, capacity)
-    inside = jnp.where((own > 0) & (own < capacity), own, capacity / 2)
+    at_least, at_most = slope(least) <= 0, slope(capacity) >= 0
+    low, high = jnp.where(at_most, capacity, least), jnp.where(at_least, least, capacity)
+    inside = jnp.where((own > least) & (own < capacity), own, (least + capacity) / 2)
     start = low, jnp.maximum(high, low), inside, jnp.full_like(own, jnp.inf), jnp.asarray(0)
     _, _, x, _, _ = jax.lax.while_loop(going, narrow, start)
-    return jnp.where(at_zero, 0.0, jnp.where(at_most, capacity, jnp.clip(x, 0.0, capacity)))
+    return jnp.where(at_least, least, jnp.where(at_most, capacity, jnp.clip(x, least, capacity)))
 
 
 def sweep(game: games.Game, s: jax.Array) -> jax.Array:

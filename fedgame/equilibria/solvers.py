@@ -14,7 +14,7 @@ METHODS = ("root in S", "separable", "Gauss-Seidel", "dynamics")
 UNIQUE, ISOLATED, TOTAL_ONLY, INDIFFERENT, LARGEST, NOT_FOUND, NOT_FINITE = range(7)
 MEANING = {
     UNIQUE: "certified equilibrium, the only one",
-    ISOLATED: "certified equilibrium; whether there are others was not examined",
+    ISOLATED: "certified equilibrium; that it is the only one is not claimed",
     TOTAL_ONLY: "certified equilibrium of which only the total is determined: agents who are indifferent to "
     "their last samples contribute equal shares of their capacities",
     INDIFFERENT: "certified equilibrium; not the only one, nor is the total: somebody is indifferent between "
@@ -65,7 +65,7 @@ class Found:
 def solve(
     game: games.Game,
     start: jax.Array | None = None,
-    steps: int = 10_000,
+    steps: int | None = None,
     tolerance: float = 1e-6,
     method: str | None = None,
 ) -> Equilibrium:
@@ -79,7 +79,7 @@ def solve(
     Args:
       game: n agents.
       start: [n] first profile of methods that need one; None is half of every capacity.
-      steps: most steps of the dynamics, or sweeps.
+      steps: most steps of the dynamics (None: 10,000), or sweeps (None: 1,000).
       tolerance: of the certificate, relative to max(1, |u_i|).
       method: one of `METHODS`; None is as above.
 
@@ -92,7 +92,7 @@ def solve(
 
 
 def find(
-    game: games.Game, start: jax.Array | None = None, steps: int = 10_000, method: str | None = None
+    game: games.Game, start: jax.Array | None = None, steps: int | None = None, method: str | None = None
 ) -> tuple[Found, str]:
     """What `solve` does before it certifies: the profile found, and the name of the method."""
     name = method or _method_for(game)
@@ -111,8 +111,8 @@ def find(
         profile = certificates.best_response(game, jnp.zeros_like(game.capacity))
         return Found(profile, jnp.zeros(()), jnp.asarray(1), status), name
     if name == "Gauss-Seidel":
-        return Found(*responses.run(game, start, steps), status), name
-    state, taken = dynamics.run(game, start, steps, 1e-12)
+        return Found(*responses.run(game, start, steps or 1_000), status), name
+    state, taken = dynamics.run(game, start, steps or 10_000, 1e-12)
     return Found(state.profile, state.residual, taken, status), name
 
 
