@@ -148,11 +148,13 @@ def _peaks(agent: games.Game, rest: Any, dtype: Any) -> jax.Array:
 
     def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bracket
-        middle = (low + high) / 2
+        # On a logarithmic scale while the bracket is wide: a capacity may be far more than is wanted.
+        middle = jnp.where(high > 4.0 * low, jnp.sqrt(low) * jnp.sqrt(high), (low + high) / 2)
         rising = slope(middle) > 0
         return jnp.where(rising, middle, low), jnp.where(rising, high, middle)
 
-    low, high = jax.lax.fori_loop(0, 60 if dtype == jnp.float64 else 30, halve, (first, capacity))
+    start = jnp.maximum(first, 1e-30 * capacity), capacity
+    low, high = jax.lax.fori_loop(0, 70 if dtype == jnp.float64 else 40, halve, start)
     return ((low + high) / 2)[None]
 
 

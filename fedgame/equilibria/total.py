@@ -98,7 +98,8 @@ def stays(game: games.Game, profile: jax.Array) -> jax.Array:
     def one(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
         now, nothing = games.utility(agent, own, rest), games.utility(agent, 0.0 * own, rest)
         # Written so that an undefined payoff of giving nothing, as in the raw (2), is no temptation.
-        return ~(now < nothing - 1e-12 * jnp.maximum(1.0, jnp.abs(nothing)))
+        slack = 64 * jnp.finfo(now.dtype).eps * jnp.maximum(1.0, jnp.abs(nothing))
+        return ~(now < nothing - slack)
 
     return games.over_agents(one)(game, profile)
 
@@ -115,7 +116,7 @@ def root_between(
     starts = pays_from(game) if starts is None else starts
     dtype = jnp.result_type(float)
     precise = dtype == jnp.float64
-    tolerance, margin, apart = (1e-14, 1e-13, 1e-6) if precise else (1e-6, 1e-5, 1e-2)
+    tolerance, margin, apart, wide = (1e-14, 1e-13, 1e-6, 1e-6) if precise else (1e-6, 1e-5, 1e-2, 1e-3)
     inside = jnp.maximum(lower * (1.0 + margin), 1e-30 * upper)  # on a logarithmic scale 0 is far away
     top = jnp.maximum(upper * (1.0 - margin), inside)
 
@@ -160,8 +161,8 @@ def root_between(
         jnp.where(missing, jnp.nan, total),
         jnp.abs(_sum(game, profile) - total),
         search.steps + 2,
-        jnp.sum(more - less > 1e-6 * game.capacity),
-        (total > 1e-2 * margin * upper) & jnp.any(most_below - least_below > 1e-6 * game.capacity),
+        jnp.sum(more - less > wide * game.capacity),
+        (total > 1e-2 * margin * upper) & jnp.any(most_below - least_below > wide * game.capacity),
     )
 
 

@@ -122,7 +122,8 @@ def bootstrap(
     rows = [
         dict(zip(names, map(float, row), strict=True)) for row in zip(*s, *u, nothing, leaves, strict=True)
     ]
-    totals = np.percentile(profile.sum(axis=1), ends)
+    total = float(game.held) + (profile * np.asarray(game.quality)).sum(axis=1)  # S, as it is printed
+    totals = np.percentile(total, ends)
     summary = {
         "resamples": samples,
         "certified": int(converged.sum()),
@@ -132,7 +133,7 @@ def bootstrap(
     }
     if not shared:
         return rows, summary, None
-    x = _totals(problem, float(profile.sum(axis=1).max()))
+    x = _totals(problem, float(total.max()))
     values = np.asarray(jax.vmap(lambda p: jax.vmap(p.curve)(jnp.asarray(x)))(payoff))
     return rows, summary, (x, *np.percentile(values, ends, axis=0))
 
@@ -159,6 +160,7 @@ def _summary(
         "nash_gap": float(jnp.max(found.nash_gap)),
         "total": float(games.statistic(game, s)) if game.payoff.of_total else float(jnp.sum(s)),
         "contributed": float(jnp.sum(s)),
+        "largest_measured": max((float(one.sizes[-1]) for one in problem.measured.values()), default=None),
         "mean_payoff": float(jnp.mean(games.payoff_values(game, s))),
         "mean_utility": float(jnp.mean(games.utilities(game, s))),
     }

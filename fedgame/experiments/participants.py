@@ -61,6 +61,10 @@ class Config:
     seed: int = option(0, "of the resampling", low=0, high=2**31 - 1)
 
 
+_BY_NUMBERS = ("exponent", "fixed", "capacity", "value", "quality")
+_OF_FAMILIES = ("best", "scale", "power", "shift", "difficulty")
+
+
 class Problem(NamedTuple):
     """A game, and where it comes from."""
 
@@ -83,6 +87,9 @@ def read(config: Config) -> Problem:
     _exactly_one(config, "curve", "family", "scenario")
     if config.bootstrap and not config.curve:
         raise ValueError("--bootstrap resamples measurements: it needs --curve")
+    _no_use(config, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held")
+    _no_use(config, "agents", *_BY_NUMBERS)
+    _no_use(config, "curve", *_OF_FAMILIES)
     if config.scenario:
         scenario = scenarios.load(config.scenario)
         return Problem(scenario.names, scenario.game, {}, {})
@@ -116,6 +123,14 @@ def payoff_of(fitted: dict[str, Any], names: list[str]) -> Any:
         return jax.tree.map(lambda *x: jnp.stack(x), *(fitted[name] for name in names))
     except ValueError:
         raise ValueError("--fit=concave needs the same number of sizes in every agent's curve") from None
+
+
+def _no_use(config: Config, instead: str, *flags: str) -> None:
+    """Refuses numbers that would be ignored, because another flag says where they come from."""
+    defaults = Config()
+    given = [name for name in flags if getattr(config, name) != getattr(defaults, name)]
+    if getattr(config, instead) and given:
+        raise ValueError(f"--{given[0]} has no use with --{instead}, which gives it")
 
 
 def _exactly_one(config: Config, *flags: str) -> None:

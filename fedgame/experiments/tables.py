@@ -197,6 +197,8 @@ def equilibrium_text(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) ->
         b = summary["bootstrap"]
         total += f", {b['confidence']:.0%} interval [{b['total_low']:.6g}, {b['total_high']:.6g}]"
         total += f" from {b['certified']} certified of {b['resamples']} resampled games"
+    if (measured := summary["largest_measured"]) and summary["total"] > measured:
+        total += f"\nBEYOND THE MEASUREMENTS, which end at {measured:g} samples: an extrapolation of the fit"
     if len(summary.get("equilibrium_totals", [])) > 1:
         several = ", ".join(f"{x:.6g}" for x in summary["equilibrium_totals"])
         total += f"\nevery equilibrium total: {several}"

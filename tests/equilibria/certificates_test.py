@@ -89,3 +89,15 @@ def test_theorem_a2_no_profile_on_a_grid_has_a_vanishing_gap():
     expected = jnp.maximum(before, 1 - (0.5 + 1 / 32) / 4) - (e + before - e * before - profiles / 4)
     np.testing.assert_allclose(gaps, expected, atol=1e-12)
     assert jnp.min(jnp.max(gaps, axis=1)) > 0.05
+
+
+@pytest.mark.parametrize("capacity", [1e2, 1e9, 1e30])
+def test_a_capacity_far_beyond_what_is_wanted_hides_nothing(capacity):
+    """a = 1 - (1 + S)^-½, cost 1e-12 s², alone: the best response solves ½ (1 + s)^-1.5 = 2e-12 s."""
+    game = games.check(
+        games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.PowerCost(1e-12, 2.0), [capacity])
+    )
+    (response,) = best_response(game, jnp.zeros(1))
+    assert float(nash_gap(game, jnp.zeros(1))[0]) > 0.8
+    if capacity > 1e5:
+        assert float(0.5 * (1 + response) ** -1.5) == pytest.approx(float(2e-12 * response), rel=1e-6)

@@ -81,6 +81,23 @@ def test_contradictory_settings_are_refused(changes, message):
         participants.read(dataclasses.replace(NUMBERS, **changes))
 
 
+def test_numbers_that_would_be_ignored_are_refused(files):
+    for changes, message in (
+        ({"value": (3.0,)}, "--value has no use with --agents"),
+        ({"best": (0.9,)}, "--best has no use with --curve"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            participants.read(dataclasses.replace(files, **changes))
+
+
+def test_the_interval_is_that_of_the_printed_total(files):
+    config = dataclasses.replace(files, bootstrap=20, held=30.0)
+    problem = participants.read(config)
+    _, summary, _ = equilibrium.bootstrap(config, problem)
+    total = float(solved(config).sum()) + 30
+    assert summary["total_low"] < total < summary["total_high"]
+
+
 def test_a_curve_that_cannot_be_fitted_says_whose(files, tmp_path):
     short = tmp_path / "short.csv"
     short.write_text("samples,accuracy\n1,0.1\n2,0.2\n3,0.3\n")
