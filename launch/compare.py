@@ -6,6 +6,7 @@
 Tables and figures are printed and left under --workdir.
 """
 
+import dataclasses
 import os
 import sys
 import time
@@ -17,8 +18,6 @@ from launch import config_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of the results; results/DATASET if not given")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "where tensorflow-datasets keeps its data")
-RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete the run in --workdir and start anew")
 WORKERS = flags.DEFINE_integer("workers", None, "training runs at a time; one per processor", 1)
 config_flags.define(config.Config)
 flags.adopt_module_key_flags(config_flags)  # so that --helpshort shows them
@@ -26,15 +25,13 @@ flags.adopt_module_key_flags(config_flags)  # so that --helpshort shows them
 
 def main(argv: list[str]) -> None:
     begin = time.perf_counter()
-    config_flags.start()
     try:
-        config_flags.no_arguments(argv)
+        config_flags.start(argv)
         given = config_flags.read(config.Config)
         setting = compare.prepare(given, DATA_DIR.value)
         workdir = WORKDIR.value or f"results/{given.dataset}"
-        work = storage.open_workdir(
-            workdir, config_flags.as_dict(setting.config), RESUME.value, OVERWRITE.value
-        )
+        again = config_flags.RESUME.value, config_flags.OVERWRITE.value
+        work = storage.open_workdir(workdir, "launch.compare", dataclasses.asdict(setting.config), *again)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     try:

@@ -1,4 +1,4 @@
-"""absl flags from the fields of a configuration, so each setting is written down once; and a common start."""
+"""What launch scripts share: flags from the fields of a configuration, and how every script starts."""
 
 import dataclasses
 import os
@@ -7,6 +7,9 @@ from typing import Any
 
 import jax
 from absl import flags, logging
+
+RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete what an earlier run left in --workdir")
 
 
 def define(config: type) -> None:
@@ -50,18 +53,14 @@ def read(config: type) -> Any:
     return config(**values)
 
 
-def as_dict(config: Any) -> dict[str, Any]:
-    return dataclasses.asdict(config)
+def start(argv: list[str]) -> None:
+    """What every launch script does first: quiet libraries, float64, a compilation cache.
 
-
-def no_arguments(argv: list[str]) -> None:
-    """Raises a `ValueError` for words on the command line that belong to no flag."""
+    Raises:
+      ValueError: a word on the command line belongs to no flag.
+    """
     if len(argv) > 1:
         raise ValueError(f"not a flag: {argv[1]!r}; flags are written --name=value")
-
-
-def start() -> None:
-    """What every launch script does first: quiet libraries, float64, a compilation cache."""
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)  # libraries report what they do and what is not there
     jax.config.update("jax_enable_x64", True)  # equilibria; networks are float32 all the same

@@ -20,25 +20,23 @@ from fedgame.experiments import equilibrium, participants, storage
 from launch import config_flags
 
 WORKDIR = flags.DEFINE_string("workdir", "results/equilibrium", "directory of the results")
-RESUME = flags.DEFINE_bool("resume", False, "do the run in --workdir again, if it has the same settings")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete the run in --workdir and start anew")
 config_flags.define(participants.Config)
 flags.adopt_module_key_flags(config_flags)  # so that --helpshort shows them
 
 
 def main(argv: list[str]) -> None:
     begin = time.perf_counter()
-    config_flags.start()
     try:
-        config_flags.no_arguments(argv)
+        config_flags.start(argv)
         config = config_flags.read(participants.Config)
         problem = participants.read(config)
-        named = [config.agents, config.curve, config.scenario]
-        digests = {
-            name: hashlib.sha256(pathlib.Path(name).read_bytes()).hexdigest() for name in named if name
-        }
+        read = [pathlib.Path(x) for x in (config.agents, config.curve, config.scenario) if x]
+        if inside := [x for x in read if pathlib.Path(WORKDIR.value).resolve() in x.resolve().parents]:
+            raise ValueError(f"{inside[0]} lies in --workdir={WORKDIR.value}: write the results elsewhere")
+        digests = {str(x): hashlib.sha256(x.read_bytes()).hexdigest() for x in read}
         settings = dataclasses.asdict(config) | {"sha256": digests}
-        work = storage.open_workdir(WORKDIR.value, settings, RESUME.value, OVERWRITE.value)
+        again = config_flags.RESUME.value, config_flags.OVERWRITE.value
+        work = storage.open_workdir(WORKDIR.value, "launch.equilibrium", settings, *again)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     try:

@@ -20,8 +20,8 @@ from fedgame.experiments import compare, config, storage
 from launch import config_flags
 
 WORKDIR = flags.DEFINE_string("workdir", "examples", "directory of agents.csv and curve.csv")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace the files that are there")
 SEED = flags.DEFINE_integer("seed", 0, "of every random choice", 0)
+flags.declare_key_flag("overwrite")
 
 
 def agents(seed: int, n: int = 12) -> list[dict[str, str]]:
@@ -41,12 +41,11 @@ def agents(seed: int, n: int = 12) -> list[dict[str, str]]:
 
 
 def main(argv: list[str]) -> None:
-    config_flags.start()
     folder = pathlib.Path(WORKDIR.value)
     try:
-        config_flags.no_arguments(argv)
+        config_flags.start(argv)
         there = [str(f) for name in ("agents.csv", "curve.csv") if (f := folder / name).exists()]
-        if there and not OVERWRITE.value:
+        if there and not config_flags.OVERWRITE.value:
             raise ValueError(f"{there[0]} exists already: replace it by --overwrite")
         setting = compare.prepare(config.Config(seed=SEED.value))
     except ValueError as error:

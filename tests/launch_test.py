@@ -97,24 +97,6 @@ def test_an_interrupt_exits_with_130_and_says_how_to_go_on(tmp_path):
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--beta=1.3"], "error: --beta must be a number, at least 0 and at most 1, got 1.3"),
-        (["--cost=1,x,2"], "error: --cost must be numbers separated by commas, got 1,x,2"),
-        (["--dataset=mnist", "--data_dir=/nowhere"], "error: mnist is not prepared under /nowhere"),
-        (["--agents=ten"], "flag --agents=ten"),
-        (["beta=1"], "error: not a flag: 'beta=1'"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_leaves_nothing_behind(flags, message, tmp_path):
-    failed = compare(f"--workdir={tmp_path / 'run'}", *flags)
-    assert failed.returncode == 1
-    assert message in failed.stderr
-    assert "Traceback" not in failed.stderr
-    assert not (tmp_path / "run").exists()
-
-
 def test_results_in_the_way_are_left_alone(finished):
     workdir, _ = finished
     before = bytes_of(workdir)
@@ -172,22 +154,37 @@ def test_your_own_numbers_give_a_table_files_and_a_figure(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("launch", "flags", "message"),
     [
-        (["--agents=missing.csv", "--curve=examples/curve.csv"], "error: there is no file missing.csv"),
-        (["--agents=examples/curve.csv", "--curve=examples/curve.csv"], "column `name` is missing"),
-        (["--cost=1,x", "--capacity=1"], "error: --cost must be numbers separated by commas, got 1,x"),
-        (EXAMPLE[:1], "error: give one of --curve, --family, --scenario; got none"),
-        ([*EXAMPLE, "extra"], "error: not a flag: 'extra'"),
-        (["--scenario=examples/agents.csv"], "error: examples/agents.csv, line 1: not JSON"),
+        (compare, ["--beta=1.3"], "error: --beta must be a number, at least 0 and at most 1, got 1.3"),
+        (compare, ["--cost=1,x,2"], "error: --cost must be numbers separated by commas, got 1,x,2"),
+        (compare, ["--dataset=mnist", "--data_dir=/nowhere"], "error: mnist is not prepared under /nowhere"),
+        (compare, ["--agents=ten"], "flag --agents=ten"),
+        (compare, ["beta=1"], "error: not a flag: 'beta=1'"),
+        (equilibrium, ["--agents=missing.csv", EXAMPLE[1]], "error: there is no file missing.csv"),
+        (equilibrium, ["--agents=examples/curve.csv", EXAMPLE[1]], "column `name` is missing"),
+        (equilibrium, ["--cost=", "--capacity=1"], "error: --cost needs at least one number"),
+        (equilibrium, EXAMPLE[:1], "error: give one of --curve, --family, --scenario; got none"),
+        (equilibrium, [*EXAMPLE, "extra"], "error: not a flag: 'extra'"),
+        (equilibrium, ["--scenario=examples/agents.csv"], "error: examples/agents.csv, line 1: not JSON"),
     ],
 )
-def test_bad_numbers_are_one_sentence_and_leave_nothing_behind(flags, message, tmp_path):
-    failed = equilibrium(f"--workdir={tmp_path / 'run'}", *flags)
+def test_bad_input_is_one_sentence_and_leaves_nothing_behind(launch, flags, message, tmp_path):
+    failed = launch(f"--workdir={tmp_path / 'run'}", *flags)
     assert failed.returncode == 1
     assert message in failed.stderr
     assert "Traceback" not in failed.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_an_input_is_never_deleted_with_the_results(tmp_path):
+    for name in ("agents.csv", "curve.csv"):
+        (tmp_path / name).write_bytes((ROOT / "examples" / name).read_bytes())
+    flags = [f"--agents={tmp_path / 'agents.csv'}", f"--curve={tmp_path / 'curve.csv'}"]
+    refused = equilibrium(*flags, f"--workdir={tmp_path}", "--overwrite")
+    assert refused.returncode == 1
+    assert "agents.csv lies in --workdir" in refused.stderr
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["agents.csv", "curve.csv"]
 
 
 def test_help_shows_every_number_you_can_give():

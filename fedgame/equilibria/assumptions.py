@@ -11,6 +11,8 @@ from fedgame.games import costs, payoffs
 from fedgame.games import game as games
 
 _POINTS = 129  # of an agent's interval, to look for convex pieces and jumps
+_CONTINUOUS, _CONCAVE = "payoff continuous", "payoff concave in own contribution"
+_CONVEX, _INCREASING = "cost convex", "cost increasing"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,81 +38,76 @@ class Condition:
 
 def examine(game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[Condition, ...]:
     """Every agent's payoff and cost along her own interval, the others at each of the points."""
-    share = jnp.linspace(0.0, 1.0, _POINTS)
-
-    def look(agent: games.Game, own: jax.Array, i: jax.Array, z: jax.Array, low: jax.Array, high: jax.Array):
-        rest = games.rest_of(agent, z, own, i)
-        x = low + (high - low) * share
-        step = jnp.where(high > low, (high - low) / (_POINTS - 1), 1.0)
-
-        def payoff(x: jax.Array) -> jax.Array:
-            return agent.value * agent.payoff.value(agent.quality * x, rest)
-
-        def closer(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            a, b = ends
-            middle = (a + b) / 2
-            first = _change(payoff(a), payoff(middle)) >= _change(payoff(middle), payoff(b))
-            return jnp.where(first, a, middle), jnp.where(first, middle, b)
-
-        a, c = jax.vmap(payoff)(x), jax.vmap(agent.cost.value)(x)
-        widest = jnp.argmax(_change(a[:-1], a[1:]))
-        left, right = jax.lax.fori_loop(0, 45, closer, (x[widest], x[widest + 1]))
-        margins = {
-            "payoff continuous": (-_change(payoff(left), payoff(right))[None], jnp.asarray([0])),
-            "payoff concave in own contribution": (-_bend(a, step), jnp.arange(1, _POINTS - 1)),
-            "cost convex": (_bend(c, step), jnp.arange(1, _POINTS - 1)),
-            "cost increasing": (
-                jax.vmap(jax.grad(agent.cost.value))(x[:-1] + step / 2),
-                jnp.arange(_POINTS - 1),
-            ),
-        }
-        worst = {}
-        for name, (margin, at) in margins.items():
-            margin = jnp.where(jnp.isnan(margin), -jnp.inf, margin)
-            k = jnp.argmin(margin)
-            worst[name] = margin[k], left if name == "payoff continuous" else x[at[k]]
-        noise = 1e-12 * jnp.maximum(jnp.max(jnp.abs(a)), jnp.max(jnp.abs(c)))
-        return worst, noise, step
 
     @jax.jit
     def at(game: games.Game, s: jax.Array, low: jax.Array, high: jax.Array) -> tuple:
         axes = (games.agent_axes(game), 0, 0, None, 0, 0)
-        return jax.vmap(look, axes)(game, s, jnp.arange(game.n), games.statistic(game, s), low, high)
+        return jax.vmap(_look, axes)(game, s, jnp.arange(game.n), games.statistic(game, s), low, high)
 
     found = [at(game, s, low, high) for s in points[: max(1, min(64, 2_000_000 // game.n))]]
     worst, noise, step = jax.tree.map(lambda *x: np.stack(x), *found)
-    slack = {
-        "payoff continuous": 1e3 * noise,
-        "payoff concave in own contribution": noise / step**2,
-        "cost convex": noise / step**2,
-        "cost increasing": np.zeros_like(noise),
-    }
+    slack = {_CONTINUOUS: 1e3 * noise, _CONCAVE: noise / step**2, _CONVEX: noise / step**2}
     sampled = f"{len(found)} profiles, {_POINTS} contributions of every agent"
     known = _known(game, low)
     conditions = []
     for name, (margin, contribution) in worst.items():
         point, agent = np.unravel_index(np.argmin(margin), margin.shape)
-        strict = name == "cost increasing"
-        fails = (margin <= 0) & (high > low) if strict else margin < -slack[name]
-        formula = name in known and not np.any(fails)
-        how = "formula" if formula else sampled
+        fails = (margin <= 0) & (high > low) if name == _INCREASING else margin < -slack[name]
+        holds = not np.any(fails)
+        how = "formula" if name in known and holds else sampled
         numbers = float(margin[point, agent]), int(agent), float(contribution[point, agent])
-        conditions.append(Condition(name, not bool(np.any(fails)), *numbers, how))
+        conditions.append(Condition(name, holds, *numbers, how))
     return tuple(conditions)
+
+
+def _look(
+    agent: games.Game, own: jax.Array, i: jax.Array, z: jax.Array, low: jax.Array, high: jax.Array
+) -> tuple[dict[str, tuple[jax.Array, jax.Array]], jax.Array, jax.Array]:
+    """ONE agent's worst margins and where they are, what rounding makes of them, and the spacing."""
+    rest = games.rest_of(agent, z, own, i)
+    x = low + (high - low) * jnp.linspace(0.0, 1.0, _POINTS)
+    step = jnp.where(high > low, (high - low) / (_POINTS - 1), 1.0)
+
+    def payoff(x: jax.Array) -> jax.Array:
+        return agent.value * agent.payoff.value(agent.quality * x, rest)
+
+    def closer(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        a, b = ends
+        middle = (a + b) / 2
+        first = _change(payoff(a), payoff(middle)) >= _change(payoff(middle), payoff(b))
+        return jnp.where(first, a, middle), jnp.where(first, middle, b)
+
+    a, c = jax.vmap(payoff)(x), jax.vmap(agent.cost.value)(x)
+    widest = jnp.argmax(_change(a[:-1], a[1:]))
+    left, right = jax.lax.fori_loop(0, 45, closer, (x[widest], x[widest + 1]))
+    marginal = jax.vmap(jax.grad(agent.cost.value))(x[:-1] + step / 2)
+    margins = {  # and the contributions where they were looked at
+        _CONTINUOUS: (-_change(payoff(left), payoff(right))[None], left[None]),
+        _CONCAVE: (-_bend(a, step), x[1:-1]),
+        _CONVEX: (_bend(c, step), x[1:-1]),
+        _INCREASING: (marginal, x[:-1] + step / 2),
+    }
+    worst = {}
+    for name, (margin, at) in margins.items():
+        margin = jnp.where(jnp.isnan(margin), -jnp.inf, margin)
+        k = jnp.argmin(margin)
+        worst[name] = margin[k], at[k]
+    noise = 5e3 * jnp.finfo(x.dtype).eps * jnp.maximum(jnp.max(jnp.abs(a)), jnp.max(jnp.abs(c)))
+    return worst, noise, step
 
 
 def _known(game: games.Game, low: np.ndarray) -> set[str]:
     """What the families promise on the box, beyond what can be seen at samples."""
     promised = set()
     if isinstance(game.cost, costs.LinearCost | costs.PowerCost | costs.OrderedCost):
-        promised |= {"cost convex", "cost increasing"}
+        promised |= {_CONVEX, _INCREASING}
     least = float(games.statistic(game, jnp.asarray(low))) if game.payoff.of_total else 0.0
     if game.payoff.concave:
         clipped = game.payoff.of_total and np.any(total.pays_from(game) > least)
-        promised |= {"payoff continuous"} | (set() if clipped else {"payoff concave in own contribution"})
+        promised |= {_CONTINUOUS} | (set() if clipped else {_CONCAVE})
     raw = isinstance(game.payoff, payoffs.PowerLaw) and not game.payoff.clip
     if raw and np.any(np.asarray(game.payoff.shift) + least <= 0):
-        promised -= {"payoff continuous"}  # it tends to -∞
+        promised -= {_CONTINUOUS}  # it tends to -∞
     return promised
 
 

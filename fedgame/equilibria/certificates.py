@@ -24,7 +24,7 @@ def best_response(game: games.Game, s: jax.Array) -> jax.Array:
 
     Where a_i is known to be 0 first and concave from some contribution on (all of Section 2.1,
     clipped or not, and measured curves): the better of 0 and the root of the own gradient, by
-    bisection, which is exact. Payoffs given as functions: a grid, then ever closer looks around the
+    bisection down to 10⁻³⁰ τ_i. Payoffs given as functions: a grid, then ever closer looks around the
     four best local maxima, which misses only a peak that hides between two of 1,025 points. Costs
     O(n·m·log(1/ε)) time and O(n·m) memory.
 
@@ -84,15 +84,21 @@ def all_best_responses(game: games.Game, s: jax.Array) -> list[list[tuple[float,
     s = games.as_profile(s)
     tops = jax.jit(games.over_agents(lambda agent, own, rest: _peaks(agent, rest, own.dtype)))(game, s)
 
-    @jax.jit
-    def utility(i: jax.Array, own: jax.Array) -> jax.Array:
-        agent = games.agent_of(game, i)
-        return games.utility(agent, own, games.rest_of(agent, games.statistic(game, s), s[i], i))
-
     return [
-        _maximisers(lambda x, i=i: float(utility(i, x)), np.asarray(tops[i], float), float(game.capacity[i]))
+        _maximisers(
+            lambda x, i=i: float(_own_utility(game, s, i, x)),
+            np.asarray(tops[i], float),
+            float(game.capacity[i]),
+        )
         for i in range(game.n)
     ]
+
+
+@jax.jit
+def _own_utility(game: games.Game, s: jax.Array, i: jax.Array, own: jax.Array) -> jax.Array:
+    """u_i if agent i contributes `own` and the others what they do in s."""
+    agent = games.agent_of(game, i)
+    return games.utility(agent, own, games.rest_of(agent, games.statistic(game, s), s[i], i))
 
 
 def _maximisers(u: Callable[[float], float], tops: np.ndarray, capacity: float) -> list[tuple[float, float]]:
@@ -129,8 +135,8 @@ def _finite(u: jax.Array) -> jax.Array:
 
 def _best(agent: games.Game, rest: Any, dtype: Any) -> tuple[jax.Array, jax.Array]:
     """ONE agent's best contribution and the utility it brings."""
-    ends = jnp.zeros(1, dtype), jnp.asarray(agent.capacity, dtype)[None]
-    candidates = jnp.concatenate([ends[0], _peaks(agent, rest, dtype), ends[1]])
+    capacity = jnp.asarray(agent.capacity, dtype)[None]
+    candidates = jnp.concatenate([0.0 * capacity, _peaks(agent, rest, dtype), capacity])
     values = _finite(jax.vmap(lambda x: games.utility(agent, x, rest))(candidates))
     best = jnp.argmax(values)
     return candidates[best], values[best]

@@ -170,33 +170,35 @@ def _sampled(low: np.ndarray, high: np.ndarray, samples: int, seed: int) -> np.n
 def _attained(game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
     """The least λ and the largest |G_ij| met at the points and by a local search from the worst."""
 
-    def strong(s: jax.Array) -> jax.Array:
+    def strong(s: jax.Array, game: games.Game) -> jax.Array:
         g = games.jacobian(game, s)
         return -jnp.linalg.eigvalsh((g + g.T) / 2)[-1]
 
-    def largest(s: jax.Array) -> jax.Array:
+    def largest(s: jax.Array, game: games.Game) -> jax.Array:
         return -jnp.max(jnp.abs(games.jacobian(game, s)))
 
-    return tuple(sign * _least(jax.jit(f), points, low, high) for f, sign in ((strong, 1.0), (largest, -1.0)))
+    return _least(strong, game, points, low, high), -_least(largest, game, points, low, high)
 
 
-def _least(f: Callable, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
-    values = np.asarray([float(f(jnp.asarray(s))) for s in points[: max(3, 40_000_000 // len(low) ** 3)]])
+def _least(f: Callable, game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    look = jax.jit(jax.value_and_grad(f))
+    looks = [look(s, game) for s in points[: max(3, 40_000_000 // len(low) ** 3)]]
+    values = np.asarray([float(value) for value, _ in looks])
     if np.any(values == -np.inf):
         return -np.inf
     values = np.where(np.isfinite(values), values, np.inf)  # G is not defined there
-    best, slope = points[np.argmin(values)], jax.jit(jax.grad(f))
-    if len(low) > 64 or not np.all(np.isfinite(slope(jnp.asarray(best)))):
-        return float(np.min(values))
+    best = np.argmin(values)
+    if len(low) > 64 or not np.all(np.isfinite(looks[best][1])):
+        return float(values[best])
     found = scipy.optimize.minimize(
-        lambda s: (float(f(jnp.asarray(s))), np.asarray(slope(jnp.asarray(s)))),
-        *(best,),
+        lambda s: tuple(np.asarray(x, float) for x in look(s, game)),
+        points[best],
         jac=True,
         method="L-BFGS-B",
         bounds=list(zip(low, high, strict=True)),
         options={"maxiter": 50},
     )
-    return float(min(np.min(values), found.fun if np.isfinite(found.fun) else np.inf))
+    return float(min(values[best], found.fun if np.isfinite(found.fun) else np.inf))
 
 
 def _count(
@@ -210,18 +212,23 @@ def _count(
 ) -> tuple[int | None, bool]:
     """Steps until ‖g‖ < ε, None if not within `most`; and whether the path stayed in the box."""
 
-    def going(carry: tuple) -> jax.Array:
-        state, taken, _ = carry
-        return (state.residual >= target) & (taken <= most)
+    slack = 1e-12 * (1.0 + high)
 
-    def body(carry: tuple) -> tuple:
-        state, taken, inside = carry
-        state = dynamics.advance(game, state, step is None)
-        slack = 1e-12 * (1.0 + high)
-        stays = jnp.all((state.profile >= low - slack) & (state.profile <= high + slack))
-        return state, taken + 1, inside & stays
+    @jax.jit
+    def follow(game: games.Game, first: dynamics.State, low: jax.Array, high: jax.Array) -> tuple:
+        def going(carry: tuple) -> jax.Array:
+            state, taken, _ = carry
+            return (state.residual >= target) & (taken <= most)
 
-    first = dynamics.start(game, jnp.asarray(start), step), jnp.asarray(0), jnp.asarray(True)
-    state, taken, inside = jax.jit(lambda x: jax.lax.while_loop(going, body, x))(first)
+        def body(carry: tuple) -> tuple:
+            state, taken, inside = carry
+            state = dynamics.advance(game, state, step is None)
+            stays = jnp.all((state.profile >= low) & (state.profile <= high))
+            return state, taken + 1, inside & stays
+
+        return jax.lax.while_loop(going, body, (first, jnp.asarray(0), jnp.asarray(True)))
+
+    first = dynamics.start(game, jnp.asarray(start), step)
+    state, taken, inside = follow(game, first, low - slack, high + slack)
     # The residual of a step is ‖g‖ where the step began.
     return (int(taken) - 1 if float(state.residual) < target else None), bool(inside)

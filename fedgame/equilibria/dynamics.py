@@ -29,7 +29,8 @@ def step(game: games.Game, s: jax.Array, step_size: float | jax.Array) -> jax.Ar
 
 
 def theorem_step(strong_concavity: float, bound: float, n: int) -> float:
-    """δ = λ / (n² L²), the constant step size of Theorem 3.2, from λ and L > 0."""
+    """δ = λ / (n² L²), the constant step size of Theorem 3.2; λ, L and errors as in `iteration_bound`."""
+    _check(strong_concavity, bound)
     return strong_concavity / (n * bound) ** 2
 
 
@@ -47,12 +48,16 @@ def iteration_bound(strong_concavity: float, bound: float, n: int, first: float,
       ValueError: λ, L, or ε is not positive, L is infinite, or ‖g⁰‖ is negative: the theorem says
         nothing there.
     """
+    _check(strong_concavity, bound, target, first)
+    return 2.0 * (n * bound / strong_concavity) ** 2 * max(math.log(first / target), 0.0) if first else 0.0
+
+
+def _check(strong_concavity: float, bound: float, target: float = 1.0, first: float = 0.0) -> None:
     if not (strong_concavity > 0 and 0 < bound < math.inf and target > 0 and first >= 0):
         raise ValueError(
             "Theorem 3.2 needs λ > 0, finite L > 0, ε > 0 and ‖g⁰‖ ≥ 0, got "
             f"λ={strong_concavity}, L={bound}, ε={target}, ‖g⁰‖={first}"
         )
-    return 2.0 * (n * bound / strong_concavity) ** 2 * max(math.log(first / target), 0.0) if first else 0.0
 
 
 def start(game: games.Game, s: jax.Array, step_size: float | None = None) -> State:
@@ -84,7 +89,7 @@ def advance(game: games.Game, state: State, adaptive: bool) -> State:
     new = jnp.clip(s + delta * gradient, 0.0, game.capacity)
     new_gradient = games.own_gradient(game, new)
     moved = jnp.linalg.norm(new - s)
-    residual = moved / delta
+    residual = jnp.where(moved > 0, moved / delta, 0.0)  # not 0/0 if nobody has anything to share
     if adaptive:
         turned = jnp.linalg.norm(new_gradient - gradient)
         curvature_bound = jnp.where((moved > 0) & (turned > 0), moved / (2.0 * turned), jnp.inf)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from fedgame.games import game as games
 
-_GRID = 129
+_GRID = 129  # points of an interval, where there may be several peaks
 NEWTON = 256  # most agents for a Newton step, which solves n equations: 5 ms at 256
 
 

@@ -9,6 +9,7 @@ from fedgame.equilibria import certificates, dynamics, responses, total
 from fedgame.games import game as games
 from fedgame.games import payoffs
 
+_SWEEPS = 1_000  # most sweeps of best responses, unless told otherwise
 METHODS = ("root in S", "separable", "Gauss-Seidel", "dynamics")
 
 UNIQUE, ISOLATED, TOTAL_ONLY, INDIFFERENT, LARGEST, NOT_FOUND, NOT_FINITE = range(7)
@@ -16,7 +17,7 @@ MEANING = {
     UNIQUE: "certified equilibrium, the only one",
     ISOLATED: "certified equilibrium; that it is the only one is not claimed",
     TOTAL_ONLY: "certified equilibrium of which only the total is determined: agents who are indifferent to "
-    "their last samples contribute equal shares of their capacities",
+    "their last samples contribute equal shares of their capacities, or of what they can bear",
     INDIFFERENT: "certified equilibrium; not the only one, nor is the total: somebody is indifferent between "
     "contributing more and less",
     LARGEST: "certified equilibrium with the largest total; others exist (`solve_all` lists them)",
@@ -72,7 +73,8 @@ def solve(
     """An equilibrium, with its proof. Works under `jax.jit` and `jax.vmap`.
 
     Payoffs of S alone: the exact root in S, whatever the number of agents; with clipped (2) or (3) the
-    one with the largest total. Separable payoffs: everybody's best response (Theorem A.1). Others:
+    one with the largest total; with any function of S, if that root is no equilibrium, best responses
+    in turn from there. Separable payoffs: everybody's best response (Theorem A.1). Others:
     best responses in turn, with Newton's method for up to 256 agents. Theorem 3.1 promises that there
     is one if payoffs are concave; else the certificate tells.
 
@@ -88,7 +90,15 @@ def solve(
     """
     found, name = find(game, start, steps, method)
     starts = total.pays_from(game) if name == "root in S" and game.payoff.concave else None
-    return _certified(game, found, name, tolerance, starts)
+    result = _certified(game, found, name, tolerance, starts)
+    if name != "root in S" or game.payoff.concave:
+        return result
+
+    def in_turn() -> Equilibrium:
+        other = Found(*responses.run(game, found.profile, steps or _SWEEPS), jnp.asarray(ISOLATED))
+        return _certified(game, other, name, tolerance)
+
+    return jax.lax.cond(result.converged, lambda: result, in_turn)
 
 
 def find(
@@ -111,7 +121,7 @@ def find(
         profile = certificates.best_response(game, jnp.zeros_like(game.capacity))
         return Found(profile, jnp.zeros(()), jnp.asarray(1), status), name
     if name == "Gauss-Seidel":
-        return Found(*responses.run(game, start, steps or 1_000), status), name
+        return Found(*responses.run(game, start, steps or _SWEEPS), status), name
     state, taken = dynamics.run(game, start, steps or 10_000, 1e-12)
     return Found(state.profile, state.residual, taken, status), name
 
@@ -129,36 +139,26 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
     if not (game.payoff.of_total and game.payoff.concave):
         raise ValueError("`solve_all` needs a payoff of the total that is known to be concave from some S on")
     game = games.check(game)
-    starts = np.unique(np.maximum(total.pays_from(game), game.held))
-    ends = [*np.unique([*starts[np.isfinite(starts)], game.held])[::-1]]
-    between, certify = (
-        jax.jit(total.root_between),
-        jax.jit(_certified, static_argnames=("method", "tolerance")),
-    )
+    between = jax.jit(total.root_between)
+    certify = jax.jit(_certified, static_argnames=("method", "tolerance"))
+    starts = np.asarray(total.pays_from(game))
+    ends = np.unique([*starts[np.isfinite(starts) & (starts > game.held)], game.held])[::-1]
     found, upper, doubtful = [], total.most(game), False
-    for lower in ends:
-        if lower < upper or lower == game.held:
-            root = between(game, lower, upper)
-            one = Found(root.profile, root.residual, root.steps, _status(root, ISOLATED))
-            certified = certify(game, one, method="root in S", tolerance=tolerance)
-            if np.isfinite(root.total) and certified.converged:
-                found.append(certified)
-            else:  # perhaps another split of the same total is an equilibrium
-                doubtful |= bool(np.isfinite(root.total) and root.ties > 1)
-            upper = lower
-    nothing = jnp.zeros_like(game.capacity)
-    if all(jnp.any(one.profile > 0) for one in found):  # also if somebody could give something for free
-        nobody = certify(
-            game,
-            Found(nothing, jnp.zeros(()), jnp.asarray(0), jnp.asarray(ISOLATED)),
-            method="root in S",
-            tolerance=1e-12,
-        )
+    for lower in ends[(ends < upper) | (ends == game.held)]:
+        root = between(game, lower, upper)
+        one = Found(root.profile, root.residual, root.steps, _status(root, ISOLATED))
+        certified = certify(game, one, method="root in S", tolerance=tolerance)
+        if np.isfinite(root.total) and certified.converged:
+            found.append(certified)
+        else:  # perhaps another split of the same total is an equilibrium
+            doubtful |= bool(np.isfinite(root.total) and root.ties > 1)
+        upper = lower
+    if all(jnp.any(one.profile > 0) for one in found):  # S₀ too, if somebody could also give for free
+        nothing = Found(jnp.zeros(game.n), jnp.zeros(()), jnp.asarray(0), jnp.asarray(ISOLATED))
+        nobody = certify(game, nothing, method="root in S", tolerance=1e-12)
         found += [nobody] if nobody.converged else []
-    if len(found) == 1:
-        only = found[0].status == ISOLATED and not doubtful
-        status = UNIQUE if only else found[0].status
-        return [found[0].replace(status=jnp.asarray(status), unique=jnp.asarray(only))]
+    if len(found) == 1 and found[0].status == ISOLATED and not doubtful:
+        return [found[0].replace(status=jnp.asarray(UNIQUE), unique=jnp.asarray(True))]
     return found
 
 

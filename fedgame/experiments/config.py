@@ -78,8 +78,6 @@ def check(config: Config) -> None:
             raise ValueError(
                 f"--{name} needs one number or one for each of {config.agents} agents, got {len(given)}"
             )
-    if not config.p:
-        raise ValueError("--p needs at least one number")
 
 
 def settle(config: Config, available: tuple[int, int]) -> Config:

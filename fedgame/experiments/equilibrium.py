@@ -1,5 +1,6 @@
 """Who contributes what: the equilibrium of a federation, certified, with intervals, as files."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -76,66 +77,57 @@ def bootstrap(
       For every agent the intervals of contribution and utility, and how often she contributes nothing
       or would rather leave; the same for the total; and the band of the curve, or None for
       curves that differ between agents.
+
+    Raises:
+      FloatingPointError: not one resampled game has a certified equilibrium.
     """
-    samples = config.bootstrap
-    stacked = {}
-    with pieces.progress("resampling the curve", samples * len(problem.measured)) as bar:
-
-        def counted(items: Any) -> Any:
-            for item in items:
-                yield item
-                bar.update()
-
-        for key, one in problem.measured.items():
-            stacked[key] = curves.bootstrap(
-                config.fit,
-                one.sizes,
-                one.accuracy,
-                one.error,
-                samples=samples,
-                seed=config.seed,
-                progress=counted,
-            )
-    payoff = participants.payoff_of(stacked, problem.names)
-    shared = "" in stacked
-    if not shared:  # [n, samples, …] -> [samples, n, …]
-        payoff = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), payoff)
-    game = problem.game
-
-    @jax.jit
-    @jax.vmap
-    def solved(payoff: Any) -> tuple:
-        one = game.replace(payoff=payoff)
-        found = equilibria.solve(one)
-        return found.profile, games.utilities(one, found.profile), found.converged
-
-    profile, utility, converged = (np.asarray(x) for x in solved(payoff))
+    game, (payoff, shared) = problem.game, _resampled(config, problem)
+    solved = jax.jit(jax.vmap(_solved, in_axes=(None, 0)))
+    profile, utility, converged = (np.asarray(x) for x in solved(game, payoff))
     profile, utility = profile[converged], utility[converged]
     if not len(profile):
         raise FloatingPointError("no resampled game has a certified equilibrium")
     ends = 50 * (1 - config.confidence), 50 * (1 + config.confidence)
     s, u = np.percentile(profile, ends, axis=0), np.percentile(utility, ends, axis=0)
-    nothing = _nothing(profile, np.asarray(game.capacity)).mean(axis=0)
-    leaves = (utility < 0).mean(axis=0)
-    names = ("contribution_low", "contribution_high", "utility_low", "utility_high")
-    names += ("shares_nothing_in", "rather_leaves_in")
-    rows = [
-        dict(zip(names, map(float, row), strict=True)) for row in zip(*s, *u, nothing, leaves, strict=True)
-    ]
-    total = float(game.held) + (profile * np.asarray(game.quality)).sum(axis=1)  # S, as it is printed
-    totals = np.percentile(total, ends)
-    summary = {
-        "resamples": samples,
-        "certified": int(converged.sum()),
-        "confidence": config.confidence,
-        "total_low": float(totals[0]),
-        "total_high": float(totals[1]),
+    columns = {
+        **{"contribution_low": s[0], "contribution_high": s[1], "utility_low": u[0], "utility_high": u[1]},
+        "shares_nothing_in": _nothing(profile, np.asarray(game.capacity)).mean(axis=0),
+        "rather_leaves_in": (utility < 0).mean(axis=0),
     }
+    rows = [{name: float(column[i]) for name, column in columns.items()} for i in range(game.n)]
+    total = float(game.held) + (profile * np.asarray(game.quality)).sum(axis=1)  # S, as it is printed
+    low, high = np.percentile(total, ends)
+    summary = {"resamples": config.bootstrap, "certified": len(profile), "confidence": config.confidence}
+    summary |= {"total_low": float(low), "total_high": float(high)}
     if not shared:
         return rows, summary, None
     x = _totals(problem, float(total.max()))
     values = np.asarray(jax.vmap(lambda p: jax.vmap(p.curve)(jnp.asarray(x)))(payoff))
     return rows, summary, (x, *np.percentile(values, ends, axis=0))
+
+
+def _resampled(config: participants.Config, problem: participants.Problem) -> tuple[Any, bool]:
+    """The payoff with a leading axis of resamples, and whether one curve is shared by all agents."""
+    stacked = {}
+    with pieces.progress("resampling the curve", config.bootstrap * len(problem.measured)) as bar:
+
+        def counted(items: Iterable) -> Iterable:
+            for item in items:
+                yield item
+                bar.update()
+
+        for key, one in problem.measured.items():
+            numbers = {"samples": config.bootstrap, "seed": config.seed, "progress": counted}
+            stacked[key] = curves.bootstrap(config.fit, *one, **numbers)
+    payoff, shared = participants.payoff_of(stacked, problem.names), "" in stacked
+    # Curves of their own are [n, resamples, …].
+    return payoff if shared else jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), payoff), shared
+
+
+def _solved(game: games.Game, payoff: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    game = game.replace(payoff=payoff)
+    found = equilibria.solve(game)
+    return found.profile, games.utilities(game, found.profile), found.converged
 
 
 def _summary(

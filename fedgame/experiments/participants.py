@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame.experiments import inputs, settings
+from fedgame.experiments import inputs, pieces, settings
 from fedgame.experiments.settings import option
 from fedgame.games import costs, curves, payoffs, scenarios
 from fedgame.games import game as games
@@ -87,9 +87,10 @@ def read(config: Config) -> Problem:
     _exactly_one(config, "curve", "family", "scenario")
     if config.bootstrap and not config.curve:
         raise ValueError("--bootstrap resamples measurements: it needs --curve")
-    _no_use(config, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held")
+    _no_use(config, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit")
     _no_use(config, "agents", *_BY_NUMBERS)
     _no_use(config, "curve", *_OF_FAMILIES)
+    _no_use(config, "family", "fit")
     if config.scenario:
         scenario = scenarios.load(config.scenario)
         return Problem(scenario.names, scenario.game, {}, {})
@@ -97,7 +98,7 @@ def read(config: Config) -> Problem:
     measured, fits = {}, {}
     if config.curve:
         measured = inputs.read_curve(config.curve, agents.names)
-        fits = {key: _fits(config, key, one) for key, one in measured.items()}
+        fits = _fits(config, measured)
         payoff = payoff_of({key: fit[config.fit].payoff for key, fit in fits.items()}, agents.names)
     else:
         payoff = _payoff_by_numbers(config)
@@ -130,7 +131,7 @@ def _no_use(config: Config, instead: str, *flags: str) -> None:
     defaults = Config()
     given = [name for name in flags if getattr(config, name) != getattr(defaults, name)]
     if getattr(config, instead) and given:
-        raise ValueError(f"--{given[0]} has no use with --{instead}, which gives it")
+        raise ValueError(f"--{given[0]} has no use with --{instead}")
 
 
 def _exactly_one(config: Config, *flags: str) -> None:
@@ -140,16 +141,20 @@ def _exactly_one(config: Config, *flags: str) -> None:
         raise ValueError(f"give one of {', '.join(f'--{name}' for name in flags)}; got {got}")
 
 
-def _fits(config: Config, key: str, measured: inputs.Measurements) -> dict[str, curves.Fit]:
-    """The fit that was asked for, and the others where they are possible, to compare."""
-    found = {}
-    for name, fit in curves.FITS.items():
-        try:
-            found[name] = fit(measured.sizes, measured.accuracy)
-        except ValueError as error:
-            if name == config.fit:
-                whose = f", agent {key}" if key else ""
-                raise ValueError(f"{config.curve}{whose}: --fit={name}: {error}") from None
+def _fits(config: Config, measured: dict[str, inputs.Measurements]) -> dict[str, dict[str, curves.Fit]]:
+    """The fit that was asked for, and of a shared curve the others too where they are possible."""
+    found: dict[str, dict[str, curves.Fit]] = {key: {} for key in measured}
+    wanted = {name: curves.FITS[name] for name in ([config.fit] if len(measured) > 1 else curves.FITS)}
+    with pieces.progress("fitting the curve", len(measured)) as bar:
+        for key, one in measured.items():
+            for name, fit in wanted.items():
+                try:
+                    found[key][name] = fit(one.sizes, one.accuracy)
+                except ValueError as error:
+                    if name == config.fit:
+                        whose = f", agent {key}" if key else ""
+                        raise ValueError(f"{config.curve}{whose}: --fit={name}: {error}") from None
+            bar.update()
     return found
 
 
@@ -164,8 +169,10 @@ def _agents_by_numbers(config: Config) -> inputs.Agents:
         raise ValueError(
             f"--{wrong[0]} needs one number or one for each of {n} agents, got {len(lists[wrong[0]])}"
         )
-    if config.capacity is None and not config.family:
-        raise ValueError("--cost needs --capacity, unless --family says how much accuracy can pay for")
+    if config.capacity is None and not (config.family and all(config.cost)):
+        raise ValueError(
+            "--cost needs --capacity, unless --family says how much accuracy can pay for, at a cost above 0"
+        )
     arrays = {name: np.broadcast_to(np.asarray(lists[name] or (np.nan,), float), (n,)) for name in columns}
     return inputs.Agents(names=[str(i + 1) for i in range(n)], **arrays)
 

@@ -24,6 +24,8 @@ def check(config: Any) -> None:
     """Raises a `ValueError` that names the flag, its value and what is allowed."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if value == ():
+            raise ValueError(f"--{field.name} needs at least one number")
         for number in value if isinstance(value, tuple) else (value,):
             if number is not None:
                 _check_one(field.name, number, field.metadata)

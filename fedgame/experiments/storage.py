@@ -59,11 +59,12 @@ class Workdir:
             return list(csv.DictReader(file))
 
 
-def open_workdir(path: str, config: dict[str, Any], resume: bool, overwrite: bool) -> Workdir:
+def open_workdir(path: str, program: str, config: dict[str, Any], resume: bool, overwrite: bool) -> Workdir:
     """Makes or reopens the directory of the run that `config` describes.
 
     Args:
       path: the directory; may be missing or empty.
+      program: whose run it is; the runs of others are left alone, whatever the flags.
       config: JSON values that determine the results.
       resume: go on with the run that is there, if it has the same configuration.
       overwrite: delete the run that is there.
@@ -78,7 +79,7 @@ def open_workdir(path: str, config: dict[str, Any], resume: bool, overwrite: boo
     if root.exists() and not root.is_dir():
         raise ValueError(f"--workdir={path} is a file, not a directory")
     if root.is_dir() and any(root.iterdir()):
-        stored = _stored_config(root)
+        stored = _stored_config(root, program)
         if overwrite:
             shutil.rmtree(root)
         elif not resume:
@@ -98,13 +99,14 @@ def open_workdir(path: str, config: dict[str, Any], resume: bool, overwrite: boo
                 )
             return Workdir(root)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    write(root / "config.json", to_json({"config": config, "versions": versions}))
+    write(root / "config.json", to_json({"program": program, "config": config, "versions": versions}))
     return Workdir(root)
 
 
-def _stored_config(root: pathlib.Path) -> dict[str, Any]:
+def _stored_config(root: pathlib.Path, program: str) -> dict[str, Any]:
     try:
-        return json.loads((root / "config.json").read_text(encoding="utf-8"))["config"]
+        stored = json.loads((root / "config.json").read_text(encoding="utf-8"))
+        return {program: stored["config"]}[stored["program"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f"--workdir={root} is not empty and holds no run of this program; it is "

@@ -56,7 +56,8 @@ class PowerCost:
     fixed: Any = 0.0
 
     def value(self, own: jax.Array) -> jax.Array:
-        straight = self.exponent == 1.0  # then own**exponent has no second derivative at 0
+        # Then own**exponent has no second derivative at 0, or an infinite one that free samples do not.
+        straight = (self.exponent == 1.0) | (self.rate == 0.0)
         power = jnp.where(straight, own, own ** jnp.where(straight, 2.0, self.exponent))
         return self.rate * power + self.fixed
 

@@ -87,6 +87,8 @@ def check(game: Game) -> Game:
     records = getattr(checked.cost, "record_costs", None)
     if records is not None and np.any(checked.capacity > records.shape[-1]):
         raise ValueError(f"`capacity` must be at most the {records.shape[-1]} records, got {capacity}")
+    if not np.isfinite(jnp.sum(checked.quality * checked.capacity)):
+        raise ValueError(f"the sum of `capacity` must be finite, got {capacity}")
     if checked.held.ndim or (checked.held > 0 and not game.payoff.of_total):
         raise ValueError(f"`held` must be one number, and needs a payoff of the total; got {game.held}")
     return checked

@@ -65,6 +65,15 @@ def test_power_law_3_needs_a_box_away_from_0():
     assert away.needed is None or away.needed <= away.iterations
 
 
+def test_a_path_that_leaves_the_box_is_told():
+    """At the equilibrium agents share less than 2 each, which is where the box begins."""
+    game = games.Game(games.PowerLaw(1.0, 1.0, 0.5), games.PowerCost(0.02, 2.0), [100.0] * 4)
+    found = equilibria.check_conditions(game, low=2.0, samples=8, most_steps=2000)
+    assert found.step is not None
+    assert not found.inside
+    assert "the path LEFT the box, so the bound is not proved" in str(found)
+
+
 def test_a_mix_with_linear_costs_is_looked_at_up_to_0():
     """Identical payoffs: G = a''·1 - diag(0, c''), λ = 0 at the worst, nowhere below."""
     game = games.Game(games.PowerLaw(1.0, 1.0, 1.0, 1.0), games.PowerCost(0.1, [1.0, 2.0]), [3.0] * 2)

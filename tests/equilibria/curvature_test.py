@@ -142,3 +142,6 @@ def test_steps_and_bound_of_the_theorem():
             equilibria.iteration_bound(*wrong)
     with pytest.raises(ValueError, match=r"Theorem 3\.2 needs"):
         equilibria.iteration_bound(1.0, np.inf, 2, 0.5, 1.0)  # inf · 0: no number of steps
+    for wrong in [(-1.0, 1.0, 2), (0.0, 1.0, 2), (1.0, 0.0, 2), (1.0, np.inf, 2)]:
+        with pytest.raises(ValueError, match=r"Theorem 3\.2 needs λ > 0"):
+            equilibria.theorem_step(*wrong)

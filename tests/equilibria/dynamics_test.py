@@ -76,3 +76,9 @@ def test_run_stops_at_the_tolerance_and_at_the_steps():
     assert state.residual <= 1e-10
     np.testing.assert_allclose(state.profile, np.linalg.solve(m, np.ones(3)), rtol=1e-9)
     assert dynamics.run(game, jnp.zeros(3), 2, 1e-10)[1] == 2
+
+
+def test_agents_who_have_nothing_stay_where_they_are():
+    game = games.check(games.Game(games.TotalPayoff(jnp.log1p), games.LinearCost(0.1), [0.0, 0.0]))
+    state, taken = dynamics.run(game, jnp.zeros(2), 10, 1e-12)
+    assert (state.profile.tolist(), float(state.residual), int(taken)) == ([0, 0], 0, 1)

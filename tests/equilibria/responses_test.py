@@ -112,3 +112,27 @@ def test_the_bound_at_the_cost_where_nothing_and_much_are_equally_good():
     ((zero, much),) = equilibria.all_best_responses(game, jnp.array([7.0]))
     assert zero == (0.0, 0.0)
     np.testing.assert_allclose(much, (interior, interior), rtol=1e-5)
+
+
+def test_functions_of_s_that_are_not_concave_have_their_equilibria_too():
+    """A sigmoid: 20 samples before anything is learned. The cheaper agent carries them alone."""
+    payoff = games.TotalPayoff(lambda S: jax.nn.sigmoid(S - 20))
+    game = games.check(games.Game(payoff, games.LinearCost([0.01, 0.02]), [50.0, 50.0]))
+    found = jax.jit(equilibria.solve)(game)
+    assert found.converged
+    p = (1 + np.sqrt(1 - 4 * 0.01)) / 2  # p (1 - p) = 0.01
+    np.testing.assert_allclose(found.profile, [20 + np.log(p / (1 - p)), 0], rtol=1e-8, atol=1e-12)
+
+
+def test_best_responses_in_turn_go_from_peak_to_peak():
+    """Theorem A.2 on a line instead of a circle: the first agent shares, the second lives on that."""
+
+    def line(s):
+        e = jnp.clip(0.5 + (s - 0.5) * 16, 0.0, 1.0)
+        before = jnp.concatenate([jnp.zeros(1), e[:-1]])
+        return e + before - e * before
+
+    game = games.check(games.Game(games.CustomPayoff(line), games.LinearCost(0.25), [1.0] * 2))
+    found = jax.jit(equilibria.solve)(game)
+    assert found.converged
+    np.testing.assert_allclose(found.profile, [0.5 + 1 / 32, 0], atol=1e-12)

@@ -9,7 +9,7 @@ CONFIG = {"agents": 10, "p": (0.2, 1.0)}
 
 
 def open_workdir(path, config=CONFIG, resume=False, overwrite=False):
-    return storage.open_workdir(str(path), config, resume, overwrite)
+    return storage.open_workdir(str(path), "this", config, resume, overwrite)
 
 
 def test_a_new_directory_says_what_made_it(tmp_path):
@@ -33,7 +33,7 @@ def test_a_run_in_the_way_is_kept_unless_a_flag_says_otherwise(tmp_path):
     assert not (tmp_path / "result.json").exists()
 
 
-@pytest.mark.parametrize("config_text", [None, "{", "[]", "{}"])
+@pytest.mark.parametrize("config_text", [None, "{", "[]", "{}", '{"program": "other", "config": {}}'])
 def test_somebody_elses_directory_is_never_touched(tmp_path, config_text):
     (tmp_path / "thesis.tex").write_text("mine")
     if config_text is not None:

@@ -125,9 +125,9 @@ def test_a_power_of_1_is_a_linear_cost(x, price, amount):
 
 
 @pytest.mark.parametrize("x", [0.0, 1.0])
-@pytest.mark.parametrize("rate", [0.3, 0.0])
-def test_a_power_of_1_has_no_curvature(x, rate):
-    cost = games.PowerCost(jnp.asarray(rate), jnp.asarray(1.0))
+@pytest.mark.parametrize(("rate", "power"), [(0.3, 1.0), (0.0, 1.0), (0.0, 1.5), (0.0, 3.0)])
+def test_a_power_of_1_and_free_samples_have_no_curvature(x, rate, power):
+    cost = games.PowerCost(jnp.asarray(rate), jnp.asarray(power))
     assert float(jax.grad(jax.grad(cost.value))(x)) == 0.0
 
 

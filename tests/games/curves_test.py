@@ -159,7 +159,7 @@ def test_resampled_curves_are_one_family_with_a_leading_axis(name):
     jax.tree.map(lambda many, one: np.testing.assert_equal(many.shape, (6, *one.shape)), resampled, fit)
     values = jax.vmap(lambda payoff: jax.vmap(payoff.curve)(SIZES))(resampled)
     assert values.shape == (6, len(SIZES))
-    np.testing.assert_allclose(values, np.tile(jax.vmap(fit.curve)(SIZES), (6, 1)), atol=0.05)
+    np.testing.assert_allclose(values, np.tile(jax.vmap(fit.curve)(SIZES), (6, 1)), atol=0.02)
 
 
 def test_standard_errors_serve_where_nothing_is_repeated():

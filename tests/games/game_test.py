@@ -163,6 +163,7 @@ def test_quality_and_held_samples_against_the_direct_formula():
         ({"held": -1.0}, "`held` must be non-negative"),
         ({"held": [1.0, 2.0]}, "`held` must be one number"),
         ({"held": np.inf}, "`held` must be finite"),
+        ({"capacity": [1e308, 1e308]}, "the sum of `capacity` must be finite"),
         ({"held": 1.0, "payoff": games.RandomCoverage([0.1, 0.2])}, "`held` .* needs a payoff of the total"),
         ({"payoff": games.LinearPayoff([[1.0, 2.0, 3.0]] * 2)}, "`w` must be a square matrix"),
         ({"payoff": games.GeneralizationBound(2.5, 1.0)}, "`best` must be at most 2"),
