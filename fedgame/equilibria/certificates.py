@@ -160,7 +160,7 @@ def _peaks(agent: games.Game, rest: Any, dtype: Any) -> jax.Array:
         return jnp.where(rising, middle, low), jnp.where(rising, high, middle)
 
     start = jnp.maximum(first, 1e-30 * capacity), capacity
-    low, high = jax.lax.fori_loop(0, 70 if dtype == jnp.float64 else 40, halve, start)
+    low, high = jax.lax.fori_loop(0, 64 if dtype == jnp.float64 else 34, halve, start)
     return ((low + high) / 2)[None]
 
 

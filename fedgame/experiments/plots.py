@@ -108,7 +108,7 @@ def equilibrium(work: storage.Workdir, fig: figure.Figure) -> None:
     keys.append(
         lines.Line2D([], [], color="black", marker="|", linestyle="", label="capacity, if in the picture")
     )
-    right.legend(handles=keys, loc="lower right", edgecolor="white")
+    fig.legend(handles=keys, loc="outside lower right", ncols=len(keys), frameon=False)
 
 
 def _curve_with_equilibria(work: storage.Workdir, ax: axes.Axes) -> None:
