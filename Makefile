@@ -24,4 +24,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .cache
+	rm -rf .venv .venv-nashopt .cache
