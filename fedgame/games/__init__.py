@@ -17,6 +17,7 @@ from fedgame.games.game import (
     jacobian,
     own_gradient,
     payoff_values,
+    subset,
     utilities,
 )
 from fedgame.games.payoffs import (
@@ -49,5 +50,6 @@ __all__ = [
     "jacobian",
     "own_gradient",
     "payoff_values",
+    "subset",
     "utilities",
 ]

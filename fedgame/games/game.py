@@ -124,6 +124,21 @@ def agent_of(game: Game, i: jax.Array) -> Game:
     return Game(mine(game.payoff), mine(game.cost), game.capacity[i], held=game.held, **scalars)
 
 
+def subset(game: Game, keep: Any) -> Game:
+    """The game of the agents `keep`, [k] numbers, when the others have left and contribute nothing."""
+    keep = jnp.asarray(keep)
+
+    def theirs(family: Any) -> Any:
+        return jax.tree.map(lambda x: jnp.asarray(x)[keep] if jnp.ndim(x) > family.core_ndim else x, family)
+
+    payoff = game.payoff.kept(keep, game.n) if hasattr(game.payoff, "kept") else theirs(game.payoff)
+    scalars = {
+        name: jnp.asarray(x)[keep] if jnp.ndim(x := getattr(game, name)) else x
+        for name in ("value", "quality")
+    }
+    return Game(payoff, theirs(game.cost), jnp.asarray(game.capacity)[keep], held=game.held, **scalars)
+
+
 def statistic(game: Game, s: jax.Array) -> jax.Array:
     """z, what payoffs see of the whole profile: for payoffs of the total it is S = S₀ + Σ w_i s_i."""
     return game.payoff.statistic(game.quality * s) + game.held

@@ -11,6 +11,8 @@ agent; `vmap` gives all of them:
     rest(z, own, i)         what agent i sees of the others, who contributes `own` of z herself
     value(own, rest)        a_i
     moved(z, change, i)     z after agent i has changed her contribution
+    kept(keep, n)           the payoff if of n agents only `keep` are there; only where taking their
+                            parameters is not enough
 
 A parameter with `core_ndim` dimensions is shared by all agents; one more, leading, dimension of
 length n makes it one per agent. Payoffs are non-negative in the paper: (2) and (3) are clipped at 0
@@ -224,6 +226,10 @@ class Separable(sampling.OfProfile):
         i, others = rest
         return self.own(i, own) + others
 
+    def kept(self, keep: jax.Array, n: int) -> "Separable":
+        others = CustomPayoff(self.others).kept(keep, n).fn
+        return Separable(lambda i, own: self.own(keep[i], own), others)
+
 
 @flax.struct.dataclass
 class CustomPayoff(sampling.OfProfile):
@@ -237,3 +243,6 @@ class CustomPayoff(sampling.OfProfile):
     def value(self, own: jax.Array, rest: tuple[jax.Array, jax.Array]) -> jax.Array:
         i, s = rest
         return self.fn(s.at[i].set(own))[i]
+
+    def kept(self, keep: jax.Array, n: int) -> "CustomPayoff":
+        return CustomPayoff(lambda s: self.fn(jnp.zeros(n, s.dtype).at[keep].set(s))[keep])

@@ -38,6 +38,9 @@ class LinearPayoff(OfProfile):
         square = self.w.ndim == 2 and self.w.shape[0] == self.w.shape[1]
         return None if square else f"`w` must be a square matrix, got shape {self.w.shape}"
 
+    def kept(self, keep: Any, n: int) -> "LinearPayoff":
+        return LinearPayoff(jnp.asarray(self.w)[jnp.ix_(keep, keep)])
+
     def rest(self, z: jax.Array, own: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
         return self.w @ z - self.w[i] * own, self.w[i]
 

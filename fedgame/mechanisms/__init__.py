@@ -1,24 +1,54 @@
-"""What a server can add (Section 4).
+"""What a server can add (Section 4), audited, and what does better.
 
-budget_balanced  M_β: payments, β* (Definition 2, Lemma 1), Falkinger's 1 - 1/n
-welfare          p-means, on the scale of Section 1.1 and on that of Table 1
+budget_balanced  payments, M_β, β* (Definition 2, Lemma 1), Falkinger's 1 - 1/n, whole currency units
+welfare          p-means, on the scale of Section 1.1 and on that of Table 1; rows that contradict themselves
+budgets          the general model u_i(b_i, S) of Section 4, program (5)
+optimum          welfare optima: without payments, and programs (7), (19) with duals and a bound
+theorem          Theorem 4.1 on your game: KKT (20)-(26) at the equilibrium, and a verdict
+personal         personal rates whose equilibrium is the utilitarian optimum
+design           rates by gradient ascent through the equilibrium
+rules            from a game to what a server announces: none, β*, Falkinger's, personal, designed
+outcomes         who would rather leave, and who is left
+misreports       what misreporting a cost gains (Remark 2)
+baselines        Blum et al. 2021, Karimireddy et al. 2022
 """
 
 from fedgame.mechanisms.budget_balanced import (
+    Mechanism,
     falkinger_beta,
     optimal_beta,
     payments,
     under_mechanism,
     utilities,
+    whole_units,
 )
+from fedgame.mechanisms.design import design_beta, design_rates
+from fedgame.mechanisms.misreports import manipulation
+from fedgame.mechanisms.optimum import largest_p_mean, maximize_welfare
+from fedgame.mechanisms.outcomes import participation
+from fedgame.mechanisms.personal import alone, first_best, personal_rates
+from fedgame.mechanisms.theorem import audit, kkt_residuals
 from fedgame.mechanisms.welfare import log_p_mean, p_mean
 
 __all__ = [
+    "Mechanism",
+    "alone",
+    "audit",
+    "design_beta",
+    "design_rates",
     "falkinger_beta",
+    "first_best",
+    "kkt_residuals",
+    "largest_p_mean",
     "log_p_mean",
+    "manipulation",
+    "maximize_welfare",
     "optimal_beta",
     "p_mean",
+    "participation",
     "payments",
+    "personal_rates",
     "under_mechanism",
     "utilities",
+    "whole_units",
 ]

@@ -1,11 +1,13 @@
-"""The budget-balanced mechanism M_β of Section 4, its β* (Definition 2) and Falkinger's β.
+"""Budget-balanced payments: M_β of Section 4, its β* (Definition 2), Falkinger's β, and personal rates.
 
-Agent i receives p_i(s) = β (c_i(s_i) - 1/(n-1) Σ_{j≠i} c_j(s_j)). She controls only the first term,
-so the equilibria of M_β are those of the game with every cost scaled by 1 - β.
+Agent i receives p_i(s) = β_i c_i(s_i) - 1/(n-1) Σ_{j≠i} β_j c_j(s_j) + t_i with Σ t_i = 0; they sum to 0
+whatever the rates. M_β has one rate β for all and no t. An agent controls only the first term, so the
+equilibria are those of the game with c_i scaled by 1 - β_i.
 """
 
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,15 +15,59 @@ import numpy as np
 from fedgame.games import game as games
 
 
-def payments(beta: Any, spent: jax.Array) -> jax.Array:
+@flax.struct.dataclass
+class Mechanism:
+    """What the server announces.
+
+    Attributes:
+      rates: β_i in [0, 1], the share of her costs that agent i gets back; scalar or [n].
+      transfers: t_i, paid to her whatever she does, which sum to 0; 0 or [n].
+    """
+
+    rates: Any = 0.0
+    transfers: Any = 0.0
+
+
+def payments(beta: Any, spent: jax.Array, transfers: Any = 0.0) -> jax.Array:
     """p_i, [n], what each agent receives (negative: pays); they sum to 0.
 
     Args:
-      beta: β in [0, 1].
+      beta: β in [0, 1], or β_i, [n].
       spent: [n] incurred costs c_i(s_i), n ≥ 2.
+      transfers: t_i, [n], which sum to 0.
     """
-    others = (jnp.sum(spent) - spent) / max(len(spent) - 1, 1)  # one agent alone gets β = 0 only
-    return beta * (spent - others)
+    refunds = beta * spent
+    others = (jnp.sum(refunds) - refunds) / max(len(spent) - 1, 1)  # one agent alone gets β = 0 only
+    return refunds - others + transfers
+
+
+def whole_units(paid: Any, unit: float) -> np.ndarray:
+    """Payments in whole currency units, [n] int64, that sum to exactly 0, by largest remainders.
+
+    Everybody is rounded down, and the units then missing go, one each, to those who lost the largest
+    parts of a unit: nobody is a whole unit off.
+
+    Args:
+      paid: [n] payments that sum to 0, up to rounding.
+      unit: the smallest amount that can be paid, > 0, in the currency of `paid`.
+
+    Raises:
+      ValueError: a payment or the unit is not a finite number, payments do not sum to 0, or are so large
+        that units cannot be told apart in floating point.
+    """
+    paid = np.asarray(paid, float)
+    if not (np.isfinite(unit) and unit > 0):
+        raise ValueError(f"`unit` must be a number above 0, got {unit}")
+    scaled = paid / unit
+    if not np.all(np.abs(scaled) < 2.0**52):
+        raise ValueError(f"`paid` must be finite and below 2^52 units of {unit}, got {paid}")
+    down = np.floor(scaled)
+    missing = -int(down.astype(np.int64).sum())
+    if not 0 <= missing <= len(paid) or abs(scaled.sum()) > 0.5:
+        raise ValueError(f"`paid` must sum to 0, got {paid.sum()}")
+    units = down.astype(np.int64)
+    units[np.argsort(down - scaled, kind="stable")[:missing]] += 1
+    return units
 
 
 def optimal_beta(rates: Any) -> Any:
@@ -31,8 +77,8 @@ def optimal_beta(rates: Any) -> Any:
     formula loses half its digits or is NaN. Here it is written through q = C/A - n², computed without
     cancellation from the deviations e_i = c_i / mean(c) - 1.
 
-    β* maximises welfare as Theorem 4.1 says where costs are equal (β* = 1 - 1/n); see the README
-    for where it does not.
+    β* maximises welfare as Theorem 4.1 says where costs are equal (β* = 1 - 1/n); `audit` tells where
+    it does not.
 
     Args:
       rates: [n] costs per sample, all > 0, n ≥ 2.
@@ -55,26 +101,43 @@ def optimal_beta(rates: Any) -> Any:
 
 
 def falkinger_beta(n: int) -> float:
-    """1 - 1/n (Falkinger et al. 2000): every agent then bears the average cost of all."""
+    """1 - 1/n (Falkinger et al. 2000): every agent then bears the average cost of all.
+
+    Where payoffs are identical, all have the utility v a(S) - 1/n Σ c_j(s_j) then: a game of common
+    interest. At its equilibria Σ u_j is the largest possible and shared equally, so every p-mean with
+    p ≤ 1 is at its bound (max Σ u_j) / n, for any convex costs and capacities.
+    """
     return 1.0 - 1.0 / n
 
 
 def under_mechanism(game: games.Game, beta: Any) -> games.Game:
-    """The game whose equilibria are those of M_β: every cost times 1 - β.
+    """The game whose equilibria are those of M_β, or of rates β_i: costs times 1 - β_i.
 
-    Its utilities are those of M_β up to what an agent cannot influence; `utilities` has them whole.
+    Its utilities are those of the mechanism up to what an agent cannot influence; `utilities` has them
+    whole.
 
     Raises:
-      ValueError: β outside [0, 1], or payments asked for with a single agent.
+      ValueError: a β outside [0, 1], or neither one nor n of them, or payments asked for with a single
+        agent.
     """
-    if not isinstance(beta, jax.core.Tracer):
-        if not 0.0 <= beta <= 1.0:
-            raise ValueError(f"`beta` must lie in [0, 1], got {beta}")
-        if beta > 0.0 and game.n < 2:
-            raise ValueError("payments between agents need at least two of them")
-    return game.replace(cost=game.cost.scaled(1.0 - beta))
+    check_beta(beta, game.n)
+    factor = 1.0 - jnp.asarray(beta)
+    if factor.ndim:
+        factor = factor.reshape(-1, *[1] * game.cost.core_ndim)
+    return game.replace(cost=game.cost.scaled(factor))
 
 
-def utilities(game: games.Game, beta: Any, s: jax.Array) -> jax.Array:
-    """u_i(s) + p_i(s), [n]: what agents get under M_β."""
-    return games.utilities(game, s) + payments(beta, games.incurred_costs(game, s))
+def check_beta(beta: Any, n: int) -> None:
+    """Raises the `ValueError` of `under_mechanism`; knows nothing of numbers that are being traced."""
+    if isinstance(beta, jax.core.Tracer):
+        return
+    rates = np.asarray(beta, float)
+    if rates.shape not in ((), (n,)) or not np.all((rates >= 0) & (rates <= 1)):
+        raise ValueError(f"`beta` must lie in [0, 1], one or one for each of {n} agents, got {beta}")
+    if np.any(rates) and n < 2:
+        raise ValueError("payments between agents need at least two of them")
+
+
+def utilities(game: games.Game, beta: Any, s: jax.Array, transfers: Any = 0.0) -> jax.Array:
+    """u_i(s) + p_i(s), [n]: what agents get under M_β, or under rates β_i and transfers t_i."""
+    return games.utilities(game, s) + payments(beta, games.incurred_costs(game, s), transfers)

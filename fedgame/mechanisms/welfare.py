@@ -4,6 +4,8 @@ Section 1.1 has (1/n Σ u_i^p)^(1/p); Section 4 and Table 1 leave out the 1/n. H
 `normalized`, and every table says which one it shows.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,3 +65,44 @@ def undefined(u: jax.Array, p: float) -> list[int]:
     """The agents whose negative (or NaN) utility leaves W_p without a value; none if it has one."""
     u = np.asarray(u)
     return np.flatnonzero(np.isnan(u) if p == 1 else ~(u >= 0)).tolist()
+
+
+def inconsistencies(powers: Any, values: Any, rounding: Any = 0.0) -> list[tuple[float, float]]:
+    """Where a row of W_p contradicts itself, whatever the utilities behind it.
+
+    p ln W_p, unnormalised, is ln Σ u_i^p, which is convex in p: no inner value may lie above the chord
+    between its neighbours. The same holds for normalised rows. Rows that are averages over runs need
+    not obey this: of those see `falls`.
+
+    Args:
+      powers: [k] p ≠ 0, increasing, finite; k ≥ 3.
+      values: [k] W_p > 0.
+      rounding: the most by which each value was rounded (half a unit of the last printed digit), one
+        number or [k]; differences that it explains are not reported.
+
+    Returns:
+      (p, by how much p ln W_p exceeds the chord) for every such p; empty if the row is consistent.
+
+    Raises:
+      ValueError: powers do not increase or are not finite, or a value is not positive.
+    """
+    p, w = np.asarray(powers, float), np.asarray(values, float)
+    if p.ndim != 1 or p.shape != w.shape or not (np.all(np.isfinite(p)) and np.all(np.diff(p) > 0)):
+        raise ValueError(f"`powers` must be finite and increase, one for each value, got {p}")
+    if not (np.all(np.isfinite(w)) and np.all(w > 0)):
+        raise ValueError(f"`values` must be positive and finite, got {w}")
+    y, slack = p * np.log(w), np.abs(p) * np.broadcast_to(rounding, p.shape) / w
+    left = (p[2:] - p[1:-1]) / (p[2:] - p[:-2])  # weight of the left neighbour
+    excess = y[1:-1] - left * y[:-2] - (1 - left) * y[2:]
+    explained = slack[1:-1] + left * slack[:-2] + (1 - left) * slack[2:] + 1e-12 * np.abs(y[1:-1])
+    return [(float(p[k + 1]), float(excess[k])) for k in np.flatnonzero(excess > explained)]
+
+
+def falls(powers: Any, values: Any, slack: Any = 0.0) -> list[float]:
+    """The p at which a row of normalised means, also of averages over runs, is below an earlier one.
+
+    The normalised p-mean rises with p, for every run and so for their average.
+    """
+    order = np.argsort(np.asarray(powers, float))
+    p, w = np.asarray(powers, float)[order], np.asarray(values, float)[order]
+    return p[1:][np.diff(w) < -np.broadcast_to(slack, w.shape)[1:]].tolist()

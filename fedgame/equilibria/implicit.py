@@ -1,0 +1,111 @@
+"""Equilibria that can be differentiated: how contributions move when costs, rates or payoffs do.
+
+At an equilibrium agents who are between their bounds have ∂u_i/∂s_i = 0, the others stay at their bound.
+So the derivative of the profile solves a linear system (implicit function theorem), and no iteration of
+a solver is differentiated. For payoffs of S it is one equation: with g_i = v_i w_i a_i'(S) - c_i'(s_i),
+the tangents obey
+
+    h_i + k_i dS - c_i'' ds_i = 0,    k_i = v_i w_i a_i''(S),    h_i the direct change of g_i,
+
+and dS = Σ w_i ds_i + …. Where costs are linear c_i'' = 0 and the agent's equation gives dS itself; the
+full Jacobian, which has rank one then, is never formed. Works under `jax.jit`, `vmap`, `grad` and `jvp`.
+
+Where an agent enters or leaves a bound, or several with linear costs take turns, there are only one-
+sided derivatives: `kinks` names these agents."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedgame.equilibria import solvers
+from fedgame.games import game as games
+
+_DENSE = 2_048  # most agents for which an n×n system is solved
+
+
+@jax.custom_jvp
+def profile(game: games.Game) -> jax.Array:
+    """The equilibrium that `solvers.find` returns, [n], not certified; differentiable in all of the game.
+
+    Differentiating raises a ValueError beyond 2,048 agents if payoffs are not of S. Agents with linear
+    costs who are indifferent share dS as `solve` shares S, in proportion to their capacities.
+    """
+    return solvers.find(game)[0].profile
+
+
+@profile.defjvp
+def _profile_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    (game,), (change,) = primals, tangents
+    s = profile(game)
+    direct = jax.jvp(lambda g: games.own_gradient(g, s), (game,), (change,))[1]
+    at_capacity = s >= game.capacity
+    between = (s > 0) & ~at_capacity
+    held = jnp.where(at_capacity, change.capacity + jnp.zeros_like(s), 0.0)
+    if not game.payoff.of_total:
+        return s, _dense(game, s, between, direct, held)
+    moved = jax.jvp(lambda g: games.statistic(g, s), (game,), (change,))[1]  # S if nobody reacts
+    return s, _of_total(game, s, between, direct, held, moved)
+
+
+def _of_total(
+    game: games.Game, s: jax.Array, between: jax.Array, direct: jax.Array, held: jax.Array, moved: jax.Array
+) -> jax.Array:
+    """ds, linear in `direct`, `held` and `moved`."""
+    k, bend = _curvatures(game, s)
+    quality = game.quality + jnp.zeros_like(s)
+    straight = between & (bend == 0.0)
+    curved = between & ~straight
+    bend = jnp.where(curved, bend, 1.0)
+    base = moved + jnp.sum(quality * held)
+    reaction = jnp.where(curved, quality / bend, 0.0)
+    free = (base + jnp.sum(reaction * direct)) / (1.0 - jnp.sum(reaction * k))
+    pull = jnp.sum(jnp.where(straight, k, 0.0))
+    pinned = -jnp.sum(jnp.where(straight, direct, 0.0)) / jnp.where(pull == 0.0, -1.0, pull)
+    change = jnp.where(jnp.any(straight), pinned, free)  # dS
+    react = jnp.where(curved, (direct + k * change) / bend, 0.0)
+    room = jnp.where(straight, game.capacity, 0.0)
+    left = change - base - jnp.sum(quality * react)
+    share = room / jnp.where(jnp.any(straight), jnp.sum(quality * room), 1.0)
+    return held + react + share * left
+
+
+def _dense(
+    game: games.Game, s: jax.Array, between: jax.Array, direct: jax.Array, held: jax.Array
+) -> jax.Array:
+    if game.n > _DENSE:
+        raise ValueError(f"derivatives need a payoff of S or at most {_DENSE} agents, got {game.n}")
+    matrix = games.jacobian(game, s)
+    right = -direct - matrix @ held
+    system = jnp.where(between[:, None] & between[None, :], matrix, jnp.eye(game.n, dtype=s.dtype))
+    return jnp.where(between, jnp.linalg.solve(system, jnp.where(between, right, 0.0)), held)
+
+
+def _curvatures(game: games.Game, s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """k_i and c_i'', [n] each."""
+    total = games.statistic(game, s)
+
+    def one(agent: games.Game, own: jax.Array) -> tuple[jax.Array, jax.Array]:
+        k = agent.value * agent.quality * jax.grad(jax.grad(agent.payoff.curve))(total)
+        return k, jax.grad(jax.grad(agent.cost.value))(own)
+
+    return jax.vmap(one, (games.agent_axes(game), 0))(game, s)
+
+
+def kinks(game: games.Game, s: jax.Array, tolerance: Any = 1e-9) -> jax.Array:
+    """[n] agents at whose bounds or turns the derivative of the profile s is only one-sided.
+
+    Those at a bound whose own gradient is 0 there, up to `tolerance` of their marginal cost or payoff; and
+    those with linear costs between their bounds, if there are several.
+    """
+    s = games.as_profile(s)
+    gradient = games.own_gradient(game, s)
+    marginal = jax.vmap(lambda cost, x: jax.grad(cost.value)(x), (games.family_axes(game.cost), 0))(
+        game.cost, s
+    )
+    bound = (s <= 0) | (s >= game.capacity)
+    undecided = bound & (jnp.abs(gradient) <= tolerance * jnp.maximum(marginal, jnp.abs(gradient + marginal)))
+    if not game.payoff.of_total:
+        return undecided
+    straight = ~bound & (_curvatures(game, s)[1] == 0.0)
+    return undecided | (straight & (jnp.sum(straight) > 1))

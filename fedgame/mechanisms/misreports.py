@@ -1,0 +1,104 @@
+"""What the assumption of public costs carries (Remark 2): the gain of an agent who misreports hers.
+
+The server computes rates and pays on *reported* costs; agents then play with their true ones. Who
+reports f c_i instead of c_i gets back β_i f c_i, so a sample costs her (1 - β_i f) times its true cost:
+with f > 1/β_i she earns by contributing."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame import equilibria
+from fedgame.games import game as games
+from fedgame.mechanisms import budget_balanced, rules
+
+_ZOOMS, _POINTS = 4, 17  # closer looks around the best report, and points in each
+
+
+class Manipulation(NamedTuple):
+    """Reports f c_i of one agent, and what they bring her."""
+
+    factors: np.ndarray  # [k] f, ascending, 1 among them
+    gains: np.ndarray  # [k] her utility less the one of the honest report
+    contributions: np.ndarray  # [k] what she contributes, samples
+    best: float  # the f that gains most; 1 if none gains
+    gain: float  # what it gains, ≥ 0
+    honest: float  # her utility with the honest report
+    others: float  # what the best report changes in the sum of the others' utilities
+    nash_gap: float  # the largest of all equilibria that were compared
+
+
+def manipulation(
+    game: games.Game,
+    rule: rules.Rule,
+    agent: int,
+    low: float = 0.1,
+    high: float = 10.0,
+    fixed: bool = False,
+    points: int = 65,
+) -> Manipulation:
+    """The best report f c_i with f in [low, high] of one agent, the others being honest.
+
+    A grid on a logarithmic scale, then closer looks around its best point: welfare jumps where agents
+    take turns, so a higher peak between two points of the grid can be missed.
+
+    Args:
+      game: with the true costs.
+      rule: from a game, as reported, to what the server announces.
+      agent: her number, 0 … n-1.
+      low: smallest factor, > 0.
+      high: largest.
+      fixed: whether the server announced its rates for the true costs before, and only pays on reports;
+        else the rule is applied to the reports.
+      points: of the grid.
+
+    Raises:
+      ValueError: no such agent, or an interval that is none.
+    """
+    if not 0 <= agent < game.n:
+        raise ValueError(f"`agent` must be one of 0 to {game.n - 1}, got {agent}")
+    if not 0 < low < high < np.inf:
+        raise ValueError(f"the interval must be 0 < low < high, got {low} and {high}")
+    announced = rule(game) if fixed else None
+
+    def look(factor: float) -> tuple[float, float, float, float]:
+        mechanism = announced or rule(_reported(game, agent, factor))
+        u, s, gap = _play(game, mechanism, agent, factor)
+        return float(u[agent]), float(s), float(gap), float(jnp.sum(u) - u[agent])
+
+    seen = {1.0: look(1.0)}
+    grid = np.geomspace(low, high, points)
+    for _ in range(_ZOOMS + 1):
+        seen |= {float(f): look(float(f)) for f in grid if float(f) not in seen}
+        ordered = np.asarray(sorted(seen))
+        k = int(np.argmax([seen[f][0] for f in ordered]))
+        grid = np.linspace(ordered[max(k - 1, 0)], ordered[min(k + 1, len(ordered) - 1)], _POINTS)
+    u, s, gap, others = (np.asarray(x) for x in zip(*(seen[f] for f in ordered), strict=True))
+    honest = seen[1.0]
+    inside = (ordered >= low) & (ordered <= high)
+    k = int(np.argmax(np.where(inside, u, -np.inf)))
+    gain = max(u[k] - honest[0], 0.0)
+    best, changed = (float(ordered[k]), float(others[k] - honest[3])) if gain > 0 else (1.0, 0.0)
+    return Manipulation(ordered, u - honest[0], s, best, float(gain), honest[0], changed, float(gap.max()))
+
+
+def _reported(game: games.Game, agent: int, factor: float) -> games.Game:
+    scale = jnp.ones(game.n).at[agent].set(factor)
+    return game.replace(cost=game.cost.scaled(scale.reshape(-1, *[1] * game.cost.core_ndim)))
+
+
+@jax.jit
+def _play(
+    game: games.Game, mechanism: budget_balanced.Mechanism, agent: jax.Array, factor: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Utilities [n], her contribution, and the largest Nash gap."""
+    reported = jnp.ones(game.n).at[agent].set(factor)  # of every true cost
+    left = jnp.maximum(1.0 - mechanism.rates * reported, 0.0)  # free, and paid for: both mean capacity
+    played = game.replace(cost=game.cost.scaled(left.reshape(-1, *[1] * game.cost.core_ndim)))
+    found = equilibria.solve(played)
+    spent = games.incurred_costs(game, found.profile) * reported
+    paid = budget_balanced.payments(mechanism.rates, spent, mechanism.transfers)
+    u = games.utilities(game, found.profile) + paid
+    return u, found.profile[agent], jnp.max(found.nash_gap)

@@ -1,0 +1,193 @@
+"""Personal rates: a budget-balanced mechanism whose equilibrium is the utilitarian optimum.
+
+Let s* maximise Σ u_j, and let λ_i = Σ_j v_j ∂a_j/∂s_i be what one more sample of agent i is worth to all
+at s*, of which m_i = v_i ∂a_i/∂s_i is hers. Take
+
+    β_i = 1 - m_i / λ_i,
+
+with which she bears the share of her costs that is hers of what they bring (Lindahl's prices; for
+payoffs of S it is v_i a_i'(S*) / Σ_j v_j a_j'(S*), and 1/n if payoffs are identical).
+
+s* is an equilibrium: her utility is concave in s_i with slope m_i - (1-β_i) c_i'(s*_i) = (m_i/λ_i)(λ_i -
+c_i'(s*_i)) at s*, and λ_i - c_i' is 0 at an interior s*_i, ≥ 0 at capacity and ≤ 0 at 0, because s* is
+an optimum. So no deviation gains. Payments sum to 0, so Σ u_i = max Σ u_j, and no p-mean with p ≤ 1 of
+utilities with this sum exceeds (max Σ u_j)/n: constants t_i that make utilities equal at s* attain that.
+
+Three traps. Agents with linear costs equal to λ_i are indifferent, and other splits of S* are then
+equilibria, where t_i no longer equalises: here such agents contribute in turn, so at most one is between
+0 and her capacity; those at 0 get β_i = 0 and those at capacity a larger β_i, and want nothing else.
+Payoffs (2) and (3) clipped at 0 are not concave, and at s* somebody whose payoff is small may rather
+give nothing: `Personal.nash_gap` shows it. And equal utilities may leave an agent worse off than what
+she has elsewhere: `outside` asks for the largest p-means that do not, which are those of utilities
+max(r_i, level).
+
+What the server must know: every agent's marginal payoff at s* for the rates, all payoffs and costs
+for s* and t_i. Agents can misreport them: see `misreports`.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame.equilibria import certificates, total
+from fedgame.games import game as games
+from fedgame.games import payoffs
+from fedgame.mechanisms import budget_balanced, optimum
+
+
+class FirstBest(NamedTuple):
+    """The largest Σ u_i; payments that balance cannot change it."""
+
+    profile: jax.Array  # [n] s*, samples
+    welfare: float  # Σ u_i, fixed costs included
+    proved: bool  # whether no other profile has more, to rounding; see `first_best`
+
+
+class Personal(NamedTuple):
+    """Personal rates and transfers, and what they lead to."""
+
+    mechanism: budget_balanced.Mechanism
+    profile: jax.Array  # [n] s*, an equilibrium under the rates
+    utilities: jax.Array  # [n] with all payments
+    nash_gap: jax.Array  # [n] what each could still gain by deviating from s*: 0 where utilities are concave
+    alone: jax.Array  # [n] what each agent has by training alone, see `alone`
+    proved: bool  # whether s* is proved to be the utilitarian optimum
+
+
+@flax.struct.dataclass
+class _Pooled(payoffs.OfTotal):
+    """Σ_j v_j a_j(S), what all agents together gain."""
+
+    core_ndim: ClassVar[int] = 99  # no number in it is one agent's: under vmap it is computed once for all
+
+    game: games.Game
+
+    def curve(self, total: jax.Array) -> jax.Array:
+        def one(agent: games.Game) -> jax.Array:
+            return agent.value * agent.payoff.curve(total)
+
+        return jnp.sum(jax.vmap(one, (games.agent_axes(self.game),))(self.game))
+
+
+_between = jax.jit(total.root_between)
+_gained = jax.jit(lambda game, total: _Pooled(game).curve(total))
+_sum_of_utilities = jax.jit(lambda game, s: jnp.sum(games.utilities(game, s)))
+
+
+def first_best(game: games.Game) -> FirstBest:
+    """The profile with the largest Σ u_i.
+
+    Payoffs of S that are known to be concave where they are not 0: what one more sample is worth to all
+    falls with S between two neighbouring z_i (see `equilibria.total`), so there is one candidate in each
+    such interval, and S₀. From the largest S down, until payoffs at the upper end, for free, would not be
+    more: that proves it. A million agents take a second. Other payoffs: `optimum.maximize_welfare`,
+    proved by its bound where payoffs are concave. Not for use inside jit.
+    """
+    if not (game.payoff.of_total and game.payoff.concave):
+        found = optimum.maximize_welfare(game, 0.0, 1.0)
+        close = found.bound - found.welfare <= 1e-6 * max(1.0, abs(found.welfare))
+        return FirstBest(jnp.asarray(found.profile), game.n * found.welfare, found.concave and close)
+    pooled = game.replace(payoff=_Pooled(game), value=1.0, capacity=jnp.asarray(game.capacity, float))
+    starts = np.unique(np.asarray(total.pays_from(game)))
+    upper, held = total.most(pooled), float(game.held)
+    best = jnp.zeros(game.n)
+    fixed = float(jnp.sum(games.incurred_costs(game, best)))
+    most = float(_sum_of_utilities(game, best))
+    for lower in [*starts[(starts > held) & (starts < upper)][::-1], held]:
+        if float(_gained(game, upper)) - fixed <= most:
+            break
+        root = _between(pooled, jnp.asarray(lower, float), jnp.asarray(upper, float))
+        if np.isfinite(root.total) and (sum_ := float(_sum_of_utilities(game, root.profile))) > most:
+            best, most = _in_turn(pooled, root), sum_
+        upper = lower
+    return FirstBest(best, most, True)
+
+
+def _in_turn(pooled: games.Game, root: total.Root) -> jax.Array:
+    """The profile of the root if agents who are indifferent contribute in turn, not all the same share."""
+    return _fill(pooled, root.total) if root.ties > 1 else root.profile
+
+
+@jax.jit
+def _fill(pooled: games.Game, at: jax.Array) -> jax.Array:
+    """Those to whom the model is worth the most come first: they are the last to rather give nothing."""
+    margin = 1e-13 if at.dtype == jnp.float64 else 1e-5
+    more, less = (total.wanted(pooled, at, less=x) for x in (-margin, margin))
+    room = pooled.quality * (more - less)
+    game = pooled.payoff.game
+    worth = jax.vmap(lambda agent: agent.value * agent.payoff.curve(at), (games.agent_axes(game),))(game)
+    first = jnp.argsort(-worth)
+    before = jnp.zeros_like(room).at[first].set(jnp.cumsum(room[first]) - room[first])
+    lacking = at - pooled.held - jnp.sum(pooled.quality * less)
+    return less + jnp.clip(lacking - before, 0.0, room) / pooled.quality
+
+
+def personal_rates(game: games.Game, outside: Any = None) -> Personal:
+    """The mechanism described above.
+
+    Args:
+      game: n ≥ 2 agents; utilities concave in own contributions.
+      outside: r_i, [n], what every agent shall have at least, for example `alone(game)`; None makes all
+        utilities equal.
+
+    Raises:
+      ValueError: all agents together have less than Σ r_i, even at the optimum.
+    """
+    best = first_best(game)
+    rates = _rates(game, best.profile)
+    budget_balanced.check_beta(rates, game.n)
+    before = budget_balanced.utilities(game, rates, best.profile)
+    target = np.full(game.n, best.welfare / game.n)
+    if outside is not None:
+        target = _at_least(np.broadcast_to(np.asarray(outside, float), (game.n,)), best.welfare)
+    transfers = target - before
+    transfers = transfers - jnp.mean(transfers)
+    mechanism = budget_balanced.Mechanism(rates, transfers)
+    gap = _examine(budget_balanced.under_mechanism(game, rates), best.profile)[0]
+    return Personal(mechanism, best.profile, before + transfers, gap, alone(game), best.proved)
+
+
+@jax.jit
+def _rates(game: games.Game, s: jax.Array) -> jax.Array:
+    """β_i, [n]."""
+    own = games.over_agents(
+        jax.grad(lambda agent, x, rest: agent.value * agent.payoff.value(agent.quality * x, rest), argnums=1)
+    )(game, s)
+    worth = jax.grad(lambda s: jnp.sum(game.value * games.payoff_values(game, s)))(s)
+    marginal = jax.vmap(jax.grad(lambda x, cost: cost.value(x)), (0, games.family_axes(game.cost)))(
+        s, game.cost
+    )
+    share = jnp.where(worth > 0, own / jnp.where(worth > 0, worth, 1.0), 1.0)
+    # Somebody who is indifferent at her capacity shall want it.
+    tied = (s >= game.capacity) & (marginal >= worth * (1.0 - 1e-9))
+    rates = 1.0 - jnp.where(tied, share / 2.0, share)
+    return jnp.where(s > 0, jnp.clip(rates, 0.0, 1.0), 0.0)
+
+
+def _at_least(outside: np.ndarray, total: float) -> np.ndarray:
+    """max(r_i, level) with the level that makes the sum `total`."""
+    if outside.sum() > total:
+        raise ValueError(
+            f"no transfers leave everybody at least what she has outside: that is {outside.sum():.6g} in "
+            f"all, and the largest sum of utilities is {total:.6g}"
+        )
+    r = np.sort(outside)
+    levels = (total - (r.sum() - np.cumsum(r))) / np.arange(1, len(r) + 1)  # if the k lowest are lifted
+    k = np.flatnonzero(np.append(levels[:-1] <= r[1:], True))[0]
+    return np.maximum(outside, levels[k])
+
+
+def alone(game: games.Game) -> jax.Array:
+    """[n] what every agent has if she leaves and trains alone: max over x of v_i a_i(x, 0) - c_i(x) + c_i(0).
+
+    She has only her own samples, not S₀, and pays no fixed cost, which is one of being enrolled.
+    """
+    nobody = jnp.zeros(game.n)
+    gap, now = _examine(game.replace(held=0.0), nobody)
+    return gap + now + games.incurred_costs(game, nobody)
+
+
+_examine = jax.jit(certificates.examine)

@@ -1,0 +1,196 @@
+"""Theorem 4.1, checked on a game: is the equilibrium of M_β one that maximises the p-mean?
+
+The proof (Lemma 3) takes multipliers (24)-(25) and checks (26), which follows from the KKT conditions
+(20) and (21) of program (19) but does not imply (21). With quasi-linear utility and p = 1, (20) and (21)
+force equal costs. So where costs differ the theorem can fail; `audit` says whether it does, with every
+residual."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame import equilibria
+from fedgame.games import game as games
+from fedgame.mechanisms import budget_balanced, budgets, optimum, welfare
+
+_TOLERANCE = 1e-6  # relative, of residuals and welfare
+
+
+class Kkt(NamedTuple):
+    """Multipliers of program (19) at an equilibrium, and how far each condition is from holding.
+
+    Residuals are relative to the size of the terms of their equation.
+    """
+
+    mu: np.ndarray  # [n] μ_i by (24)
+    gamma: np.ndarray  # [n] γ_i by (25)
+    lagrange: np.ndarray  # [n] λ_i ≥ 0 of (16)-(18), the multiplier of b_i ≥ 0 in her own program (5)
+    residuals: dict[str, float]  # "(16)", "(20)", "(21)", "(22)", "(23)", "(26)"
+
+    @property
+    def holds(self) -> bool:
+        """Whether (20)-(23) hold, which for s > 0 and concave utilities proves a maximum."""
+        return all(self.residuals[name] <= _TOLERANCE for name in ("(20)", "(21)", "(22)", "(23)"))
+
+
+class Audit(NamedTuple):
+    """What Theorem 4.1 says of a game, and what is true."""
+
+    beta: float
+    p: float
+    profile: np.ndarray  # [n] the equilibrium
+    nash_gap: float
+    positive: bool  # s > 0, as the theorem requires
+    utilities: np.ndarray  # [n]
+    welfare: float  # W_p at the equilibrium, normalised
+    optimum: optimum.Optimum  # of program (7)
+    kkt: Kkt | None  # None unless s > 0 and W_p is defined and positive there
+    verdict: str
+
+    @property
+    def gap(self) -> float:
+        """How much more W_p the optimum has."""
+        return self.optimum.welfare - self.welfare
+
+    def __str__(self) -> str:
+        lines = [
+            f"M_β with β = {self.beta:.6g}, p = {self.p:g}: {self.verdict}",
+            f"equilibrium: W_p = {self.welfare:.6g}, largest Nash gap {self.nash_gap:.1e}",
+            f"optimum of (7): W_p = {self.optimum.welfare:.6g}, at most {self.optimum.bound:.6g}"
+            + ("" if self.optimum.concave else " if utilities were concave, which they are not")
+            + {True: "", False: "; approached by s > 0, not attained", None: ""}[self.optimum.attained],
+        ]
+        if self.kkt:
+            lines.append("KKT residuals: " + ", ".join(f"{k} {v:.1e}" for k, v in self.kkt.residuals.items()))
+        return "\n".join(lines)
+
+
+def audit(
+    game: games.Game | budgets.BudgetGame, beta: float, p: float, budget: Any = None, profile: Any = None
+) -> Audit:
+    """Compares the equilibrium of M_β with the welfare optimum of program (7).
+
+    Args:
+      game: payoffs of S and linear costs; or the general model with budgets.
+      beta: β in [0, 1]; Theorem 4.1 is about β*.
+      p: in [-∞, 1].
+      budget: B_i, one number or [n]: adds b_i ≥ 0, and B_i to utilities. None: neither.
+      profile: [n] the equilibrium to audit; None is the one that is found, where agents who are
+        indifferent contribute equal shares.
+
+    Raises:
+      ValueError: another model than Section 4's, p or β out of range, or W_p undefined everywhere.
+    """
+    general = game if isinstance(game, budgets.BudgetGame) else budgets.with_budgets(game, budget or 0.0)
+    budget_balanced.check_beta(beta, general.n)
+    bounded = general is game or budget is not None
+    if profile is None:
+        s, gap = _equilibrium(game, general, beta, bounded)
+    else:
+        s = games.as_profile(profile)
+        gap = _gap(general, beta, s) if bounded else _nash_gap(budget_balanced.under_mechanism(game, beta), s)
+    u = budgets.utilities(general, beta, s)
+    best = optimum.maximize_welfare(general if bounded else game, beta, p)
+    value = float(welfare.p_mean(u, p))
+    positive = bool(jnp.all(s > 1e-9 * jnp.max(s)))
+    kkt = kkt_residuals(general, beta, p, s, bounded) if positive and value > 0 and p > -np.inf else None
+    found = Audit(
+        float(beta), p, np.asarray(s), float(jnp.max(gap)), positive, np.asarray(u), value, best, kkt, ""
+    )
+    return found._replace(verdict=_verdict(general, found))
+
+
+_solve, _nash_gap = jax.jit(equilibria.solve), jax.jit(equilibria.nash_gap)
+_solve_budgets = jax.jit(budgets.solve)
+
+
+def _equilibrium(game: Any, general: budgets.BudgetGame, beta: float, bounded: bool) -> tuple:
+    """A profile and its Nash gaps. An equilibrium that everybody can afford is one with budgets too."""
+    if isinstance(game, games.Game):
+        found = _solve(budget_balanced.under_mechanism(game, beta))
+        if not bounded or jnp.all(budgets.unspent(general, beta, found.profile) >= 0):
+            return found.profile, found.nash_gap
+    s = _solve_budgets(general, jnp.asarray(beta, float)).profile
+    return s, _gap(general, beta, s)
+
+
+def _gap(general: budgets.BudgetGame, beta: float, s: jax.Array) -> jax.Array:
+    gap, stranded = jax.jit(budgets.nash_gap)(general, jnp.asarray(beta, float), s)
+    return jnp.where(stranded, jnp.inf, gap)
+
+
+def kkt_residuals(game: budgets.BudgetGame, beta: float, p: float, s: Any, bounded: bool = True) -> Kkt:
+    """The multipliers (24)-(25) of program (19) at a profile, and the residuals of its KKT conditions.
+
+    W_p is the normalised one; without the 1/n all multipliers are n^(1/p) times as large. With equal costs
+    and β = 1 - 1/n, (24) is 0/0: then (20) only fixes Σ μ_i, and of all such μ the one is taken that the
+    limit of (21) asks for, μ_i = ∂W_p/∂u_i (∂u_i/∂b_i + λ_i).
+
+    Args:
+      game: the general model; `budgets.with_budgets` makes the quasi-linear one.
+      beta: β in [0, 1).
+      p: finite, at most 1; utilities at s are positive.
+      s: [n] profile, s > 0.
+      bounded: whether b_i ≥ 0 is asked for.
+    """
+    s, n, c = games.as_profile(s), game.n, np.asarray(game.rate)
+    by_money, by_data = (np.asarray(x) for x in budgets.marginals(game, beta, s))
+    b = np.asarray(budgets.unspent(game, beta, s))
+    weight = np.asarray(jax.grad(lambda u: welfare.p_mean(u, p))(budgets.utilities(game, beta, s)))
+    spends_all = bounded & (b <= 1e-9 * np.maximum(1.0, np.asarray(game.budget)))
+    price = (1.0 - beta) * c
+    lagrange = np.where(spends_all, np.maximum(by_data / price - by_money, 0.0), 0.0)
+    alpha = float(weight @ by_data)
+    share = (1 / c) / np.sum(1 / c)
+    rest = 1.0 - beta * n / (n - 1)
+    if abs(rest) < 1e-9 and np.ptp(share) < 1e-9 / n:
+        mu = weight * (by_money + lagrange)
+    else:
+        with np.errstate(divide="ignore"):  # β = 1 - 1/n with unequal costs: no finite multipliers
+            mu = alpha * np.sum(1 / c) * np.divide(share - beta / (n - 1), rest)
+    gamma = mu * lagrange / (lagrange + by_money)
+    common = c * (mu * (1.0 - beta) + beta / (n - 1) * (np.sum(mu) - mu))
+    size = np.max(np.abs(mu))
+
+    def relative(difference: Any, scale: Any) -> float:
+        return float(np.max(np.abs(difference) / scale))
+
+    residuals = {
+        "(16)": relative(by_data - price * (by_money + lagrange), np.abs(by_data)),
+        "(20)": relative(alpha - common, abs(alpha)),
+        "(21)": relative(weight * by_money - (mu - gamma), size),
+        "(22)": relative(np.minimum(gamma, 0.0), size),
+        "(23)": relative(gamma * b, size * np.maximum(1.0, np.asarray(game.budget))),
+        "(26)": relative(np.sum((mu - gamma) * by_data / by_money) - common, abs(alpha)),
+    }
+    return Kkt(mu, gamma, lagrange, residuals)
+
+
+def _verdict(game: budgets.BudgetGame, found: Audit) -> str:
+    tolerance = _TOLERANCE * max(1.0, abs(found.welfare))
+    if not found.nash_gap <= _TOLERANCE * max(1.0, float(np.max(np.abs(found.utilities)))):
+        return "no equilibrium was found, so there is nothing to compare"
+    if np.isnan(found.welfare):
+        agents = welfare.undefined(found.utilities, found.p)
+        return f"W_p is undefined at the equilibrium: negative utility of agents {agents[:10]}"
+    if found.gap > tolerance:
+        maximal = f"does not maximise W_p: a feasible profile has {found.gap:.6g} more"
+    elif found.optimum.concave and found.optimum.bound - found.welfare <= tolerance:
+        maximal = "maximises W_p: proved"
+    else:
+        maximal = "maximises W_p as far as was found, which is no proof"
+    equal = abs(found.beta - float(budget_balanced.optimal_beta(np.asarray(game.rate)))) <= 1e-9
+    if not equal:
+        return f"the equilibrium {maximal}. (Theorem 4.1 is about β*, and says nothing of this β.)"
+    if not found.positive:
+        idle = np.flatnonzero(found.profile <= 1e-9 * np.max(found.profile)).tolist()
+        return (
+            f"Theorem 4.1 says nothing, as agents {idle[:10]} contribute nothing; the equilibrium {maximal}"
+        )
+    if np.any(found.profile >= np.asarray(game.capacity) * (1 - 1e-9)):
+        binding = "it knows no capacities and here some bind"
+        return f"Theorem 4.1 says nothing, as {binding}; the equilibrium {maximal}"
+    says = "Theorem 4.1 FAILS here" if found.gap > tolerance else "Theorem 4.1 holds here"
+    return f"{says}: the equilibrium has s > 0 and {maximal}"
