@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import decimal
 import json
 import pathlib
 import signal
@@ -11,7 +12,9 @@ import time
 
 import pytest
 
-from fedgame.experiments import config, participants
+from fedgame.experiments import config
+from fedgame.experiments import equilibrium as equilibrium_experiment
+from fedgame.experiments import mechanism as mechanism_experiment
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = [
@@ -118,6 +121,11 @@ def equilibrium(*flags):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def mechanism(*flags):
+    command = [sys.executable, "-m", "launch.mechanism", *map(str, flags)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 EXAMPLE = ["--agents=examples/agents.csv", "--curve=examples/curve.csv"]
 
 
@@ -153,6 +161,33 @@ def test_your_own_numbers_give_a_table_files_and_a_figure(tmp_path):
     assert contributions[0] == contributions[1]
 
 
+def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
+    run = tmp_path / "run"
+    done = mechanism(*EXAMPLE, "--sweep=5", "--p=1,-inf", f"--workdir={run}")
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "mechanism: personal; 12 of 12 agents stay",
+        "clinic 12",
+        "their sum: 0.0000",
+        "at its bound",
+    ):
+        assert words in done.stdout
+    for stage in ("agents who leave", "sweep over β"):
+        assert stage in done.stderr
+    rows = list(csv.DictReader((run / "agents.csv").read_text().splitlines()))
+    assert sum(decimal.Decimal(row["payment"]) for row in rows) == 0
+    for row in rows:
+        assert float(row["nash_gap"]) < 1e-12
+        assert float(row["utility"]) == pytest.approx(float(rows[0]["utility"]), rel=1e-9)
+    assert (run / "mechanism.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(run.glob("*.partial"))
+    before = (run / "agents.csv").read_bytes()
+    in_the_way = mechanism(*EXAMPLE, f"--workdir={run}")
+    assert in_the_way.returncode == 1
+    assert "--overwrite" in in_the_way.stderr
+    assert (run / "agents.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("launch", "flags", "message"),
     [
@@ -166,6 +201,13 @@ def test_your_own_numbers_give_a_table_files_and_a_figure(tmp_path):
         (equilibrium, ["--cost=", "--capacity=1"], "error: --cost needs at least one number"),
         (equilibrium, EXAMPLE[:1], "error: give one of --curve, --family, --scenario; got none"),
         (equilibrium, [*EXAMPLE, "extra"], "error: not a flag: 'extra'"),
+        (
+            mechanism,
+            [*EXAMPLE, "--mechanism=beta_star"],
+            "error: β* (Definition 2) is defined for linear costs",
+        ),
+        (mechanism, [*EXAMPLE, "--mechanism=tax"], "error: --mechanism must be one of none, beta_star"),
+        (mechanism, [*EXAMPLE, "--p=2"], "error: --p must be a number, at most 1, got 2.0"),
         (equilibrium, ["--scenario=examples/agents.csv"], "error: examples/agents.csv, line 1: not JSON"),
     ],
 )
@@ -187,9 +229,13 @@ def test_an_input_is_never_deleted_with_the_results(tmp_path):
     assert sorted(f.name for f in tmp_path.iterdir()) == ["agents.csv", "curve.csv"]
 
 
-def test_help_shows_every_number_you_can_give():
-    text = equilibrium("--helpshort").stdout
-    for field in dataclasses.fields(participants.Config):
+@pytest.mark.parametrize(
+    ("launch", "settings"),
+    [(equilibrium, equilibrium_experiment.Config), (mechanism, mechanism_experiment.Config)],
+)
+def test_help_shows_every_number_you_can_give(launch, settings):
+    text = launch("--helpshort").stdout
+    for field in dataclasses.fields(settings):
         assert f"{field.name}: {field.metadata['help'][:15]}" in text
 
 

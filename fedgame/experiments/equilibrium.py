@@ -1,5 +1,6 @@
 """Who contributes what: the equilibrium of a federation, certified, with intervals, as files."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,12 +9,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria
-from fedgame.experiments import participants, pieces, plots, storage, tables
+from fedgame.experiments import participants, pieces, plots, reports, storage
+from fedgame.experiments.settings import option
 from fedgame.games import curves, scenarios
 from fedgame.games import game as games
 
 
-def run(config: participants.Config, problem: participants.Problem, work: storage.Workdir) -> str:
+@dataclasses.dataclass(frozen=True)
+class Config(participants.Config):
+    """Settings of `launch.equilibrium`."""
+
+    bootstrap: int = option(0, "resampled curves, for intervals", low=0)
+    confidence: float = option(0.95, "of the intervals", above=0, high=1)
+    conditions: bool = option(False, "also check the assumptions of Theorems 3.1 and 3.2")
+    seed: int = option(0, "of the resampling", low=0, high=2**31 - 1)
+
+
+def read(config: Config) -> participants.Problem:
+    """The game of a configuration; raises as `participants.read`."""
+    if config.bootstrap and not config.curve:
+        raise ValueError("--bootstrap resamples measurements: it needs --curve")
+    return participants.read(config)
+
+
+def run(config: Config, problem: participants.Problem, work: storage.Workdir) -> str:
     """Solves, resamples if asked, writes every table and the figure; returns the text to print.
 
     Writes `agents.csv`, `agents.json`, `equilibria.csv` (every equilibrium total, where they can be
@@ -42,7 +61,7 @@ def run(config: participants.Config, problem: participants.Problem, work: storag
     work.write_json("summary.json", summary)
     scenarios.save(work.path / "scenario.json", game, problem.names)
     plots.draw(work, "equilibrium", plots.equilibrium, (10, 4))
-    return tables.equilibrium_text(summary, rows)
+    return reports.equilibrium_text(summary, rows)
 
 
 def agent_rows(problem: participants.Problem, found: equilibria.Equilibrium) -> list[dict[str, Any]]:
@@ -69,7 +88,7 @@ def agent_rows(problem: participants.Problem, found: equilibria.Equilibrium) -> 
 
 
 def bootstrap(
-    config: participants.Config, problem: participants.Problem
+    config: Config, problem: participants.Problem
 ) -> tuple[list[dict[str, Any]], dict[str, Any], tuple[np.ndarray, np.ndarray, np.ndarray] | None]:
     """Solves the game for resampled curves, all of them in one vmapped call.
 
@@ -106,7 +125,7 @@ def bootstrap(
     return rows, summary, (x, *np.percentile(values, ends, axis=0))
 
 
-def _resampled(config: participants.Config, problem: participants.Problem) -> tuple[Any, bool]:
+def _resampled(config: Config, problem: participants.Problem) -> tuple[Any, bool]:
     """The payoff with a leading axis of resamples, and whether one curve is shared by all agents."""
     stacked = {}
     with pieces.progress("resampling the curve", config.bootstrap * len(problem.measured)) as bar:
@@ -130,9 +149,7 @@ def _solved(game: games.Game, payoff: Any) -> tuple[jax.Array, jax.Array, jax.Ar
     return found.profile, games.utilities(game, found.profile), found.converged
 
 
-def _summary(
-    config: participants.Config, problem: participants.Problem, found: equilibria.Equilibrium
-) -> dict[str, Any]:
+def _summary(config: Config, problem: participants.Problem, found: equilibria.Equilibrium) -> dict[str, Any]:
     game, s = problem.game, found.profile
     fits = [
         {"agent": key, "fit": name, "used": name == config.fit, "rmse": fit.rmse, "largest": fit.largest}

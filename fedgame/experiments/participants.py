@@ -18,7 +18,7 @@ from fedgame.games import game as games
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of `launch.equilibrium`. Tuples of numbers have one entry, or one per agent."""
+    """Where the game comes from. Tuples of numbers have one entry, or one per agent."""
 
     agents: str | None = option(
         None, "CSV file: name, cost, capacity; optional fixed, exponent, value, quality"
@@ -55,10 +55,6 @@ class Config:
         (1.0,), "with --cost: standard samples that one sample counts as", above=0, kind=float
     )
     held: float = option(0.0, "S₀, samples that the server holds already", low=0)
-    bootstrap: int = option(0, "resampled curves, for intervals", low=0)
-    confidence: float = option(0.95, "of the intervals", above=0, high=1)
-    conditions: bool = option(False, "also check the assumptions of Theorems 3.1 and 3.2")
-    seed: int = option(0, "of the resampling", low=0, high=2**31 - 1)
 
 
 _BY_NUMBERS = ("exponent", "fixed", "capacity", "value", "quality")
@@ -85,8 +81,6 @@ def read(config: Config) -> Problem:
     settings.check(config)
     _exactly_one(config, "agents", "cost", "scenario")
     _exactly_one(config, "curve", "family", "scenario")
-    if config.bootstrap and not config.curve:
-        raise ValueError("--bootstrap resamples measurements: it needs --curve")
     _no_use(config, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit")
     _no_use(config, "agents", *_BY_NUMBERS)
     _no_use(config, "curve", *_OF_FAMILIES)
@@ -102,7 +96,12 @@ def read(config: Config) -> Problem:
         payoff = payoff_of({key: fit[config.fit].payoff for key, fit in fits.items()}, agents.names)
     else:
         payoff = _payoff_by_numbers(config)
-    cost = costs.PowerCost(agents.cost, agents.exponent, agents.fixed)
+    linear = np.all(agents.exponent == 1.0)  # Section 4 is about linear costs
+    cost = (
+        costs.LinearCost(agents.cost, agents.fixed)
+        if linear
+        else costs.PowerCost(agents.cost, agents.exponent, agents.fixed)
+    )
     numbers = {"value": agents.value, "quality": agents.quality, "held": config.held}
     capacity = agents.capacity
     if np.any(np.isnan(capacity)):  # Section 2: more than this only brings negative utility

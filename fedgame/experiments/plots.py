@@ -131,6 +131,44 @@ def _curve_with_equilibria(work: storage.Workdir, ax: axes.Axes) -> None:
     ax.legend(frameon=False, loc="lower right")
 
 
+def mechanism(work: storage.Workdir, fig: figure.Figure) -> None:
+    """Contributions and welfare over β, with the rates that have names."""
+    left, right = fig.subplots(1, 2, sharex=True)
+    contributions, swept = work.read_csv("sweep_contributions.csv"), work.read_csv("sweep.csv")
+    (beta,) = _columns(swept, "beta")
+    names = [name for name in contributions[0] if name != "beta"]
+    left.stackplot(beta, _columns(contributions, *names), labels=[name[:24] for name in names], alpha=0.8)
+    left.set(ylabel="contributions, samples", title="Who contributes what under M_β")
+    left.legend(frameon=False, loc="upper left", fontsize="small")
+    for name in swept[0]:
+        if name.startswith("p="):
+            known = [row for row in swept if row[name]]
+            if known:
+                right.plot(*_columns(known, "beta", name), label=name.replace("=", " = "))
+    (bound,) = (row for row in work.read_csv("welfare.csv") if row["mechanism"] == "bound for everybody")
+    first = next(name for name in bound if name.startswith("p="))
+    right.axhline(float(bound[first]), color="black", linestyle=":", linewidth=1, label="largest Σ u / n")
+    right.set(ylabel="p-mean of utilities", title="Welfare of everybody under M_β")
+    marked: dict[str, list[str]] = {}
+    for mark in work.read_csv("marks.csv"):
+        marked.setdefault(f"{float(mark['beta']):.4g}", []).append(mark["name"])
+    for k, (where, names) in enumerate(marked.items()):
+        for ax in (left, right):
+            ax.axvline(float(where), color=f"C{k + 5}", linestyle="--", linewidth=1)
+        text = f"β = {where}: " + ",\n".join(names)
+        right.plot([], [], color=f"C{k + 5}", linestyle="--", label=text)
+    ticks = [x for x in (0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999, 0.99999) if x <= beta.max()]
+    for ax in (left, right):
+        ax.set_xscale(
+            "function", functions=(lambda x: -np.log1p(-np.minimum(x, 1 - 1e-15)), lambda y: -np.expm1(-y))
+        )
+        ax.set(xlabel="β", xlim=(0, beta.max()))
+        ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    fig.legend(
+        *right.get_legend_handles_labels(), frameon=False, loc="outside right center", fontsize="small"
+    )
+
+
 def _columns(rows: list[dict[str, str]], *names: str) -> list[np.ndarray]:
     return [np.asarray([float(row[name]) for row in rows]) for name in names]
 

@@ -11,7 +11,6 @@ from fedgame.equilibria import certificates
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, welfare
 
-_SHOWN = 20  # agents in a printed table
 SCALES = {"mean": True, "sum": False}  # of the p-mean: Section 1.1's with 1/n, Table 1's without
 
 
@@ -179,59 +178,6 @@ def run_text(rows: Sequence[dict[str, Any]]) -> str:
             ]
         )
     return markdown(header, body)
-
-
-def equilibrium_text(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
-    """Fits, what was found, a table of the agents who contribute most, and who drops out."""
-    blocks = []
-    if summary["fits"]:
-        lines = [
-            ("curve of " + one["agent"] if one["agent"] else "curve")
-            + f": {one['fit']} fit, root mean square error {one['rmse']:.4f}, largest {one['largest']:.4f}"
-            + ("  <- used" if one["used"] else "")
-            for one in summary["fits"][:12]
-        ]
-        blocks.append("\n".join(lines))
-    total = f"S = {summary['total']:.6g} samples"
-    if "bootstrap" in summary:
-        b = summary["bootstrap"]
-        total += f", {b['confidence']:.0%} interval [{b['total_low']:.6g}, {b['total_high']:.6g}]"
-        total += f" from {b['certified']} certified of {b['resamples']} resampled games"
-    if (measured := summary["largest_measured"]) and summary["total"] > measured:
-        total += f"\nBEYOND THE MEASUREMENTS, which end at {measured:g} samples: an extrapolation of the fit"
-    if len(summary.get("equilibrium_totals", [])) > 1:
-        several = ", ".join(f"{x:.6g}" for x in summary["equilibrium_totals"])
-        total += f"\nevery equilibrium total: {several}"
-    blocks.append(f"{summary['status']}\n{total}")
-    header = ["agent", "contributes", "of", "shares", "accuracy", "cost", "utility", "Nash gap"]
-    if "bootstrap" in summary:
-        header += ["contribution in", "utility in", "nothing in", "leaves in"]
-    most = sorted(range(len(rows)), key=lambda i: -rows[i]["contribution"])
-    shown = sorted(most[:_SHOWN])
-    blocks.append(markdown(header, [_agent_cells(rows[i]) for i in shown]))
-    if len(rows) > len(shown):
-        blocks[-1] += f"\n… and {len(rows) - len(shown)} agents who contribute less; all are in agents.csv"
-    idle = [row["name"] for row in rows if row["shares"] == "nothing"]
-    leaving = [row["name"] for row in rows if row["rather_leaves"]]
-    blocks.append(
-        f"shares nothing: {_listed(idle)}\nwould rather leave (utility below 0): {_listed(leaving)}"
-    )
-    return "\n\n".join(blocks + ([summary["conditions"]] if "conditions" in summary else []))
-
-
-def _agent_cells(row: dict[str, Any]) -> list[str]:
-    cells = [row["name"], f"{row['contribution']:.6g}", f"{row['capacity']:.6g}", row["shares"]]
-    cells += [f"{row['payoff']:.4f}", f"{row['cost']:.4g}", f"{row['utility']:.4g}", f"{row['nash_gap']:.1e}"]
-    if "utility_low" in row:
-        for name in ("contribution", "utility"):
-            cells.append(f"[{row[name + '_low']:.4g}, {row[name + '_high']:.4g}]")
-        cells += [f"{row[x]:.0%}" for x in ("shares_nothing_in", "rather_leaves_in")]
-    return cells
-
-
-def _listed(names: list[str]) -> str:
-    more = f", … ({len(names)} in all)" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more if names else "nobody"
 
 
 def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from fedgame import equilibria, games
-from fedgame.experiments import equilibrium, participants, storage
+from fedgame.experiments import equilibrium, storage
 from fedgame.games import curves
 
-NUMBERS = participants.Config(
+NUMBERS = equilibrium.Config(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
     capacity=(100.0,),
 )  # fmt: skip
@@ -27,16 +27,16 @@ def files(tmp_path):
     values = np.asarray(jax.vmap(TRUTH.curve)(SIZES)) + rng.normal(0, 0.01, (3, len(SIZES)))
     rows = [f"{s},{a}\n" for row in values for s, a in zip(SIZES, row.clip(0, 1), strict=True)]
     curve.write_text("samples,accuracy\n" + "".join(rows))
-    return participants.Config(agents=str(agents), curve=str(curve))
+    return equilibrium.Config(agents=str(agents), curve=str(curve))
 
 
 def solved(config):
-    game = participants.read(config).game
+    game = equilibrium.read(config).game
     return jax.jit(equilibria.solve)(game).profile
 
 
 def test_numbers_on_the_command_line_make_the_game_of_the_readme():
-    problem = participants.read(NUMBERS)
+    problem = equilibrium.read(NUMBERS)
     direct = games.Game(
         games.PowerLaw(0.97, 6.0, 0.8, 12.0),
         games.LinearCost(jnp.array([0.004, 0.005, 0.012])),
@@ -48,12 +48,12 @@ def test_numbers_on_the_command_line_make_the_game_of_the_readme():
 
 
 def test_without_a_capacity_agents_have_what_the_best_accuracy_can_pay_for():
-    game = participants.read(dataclasses.replace(NUMBERS, capacity=None, exponent=(2.0,), fixed=(0.1,))).game
+    game = equilibrium.read(dataclasses.replace(NUMBERS, capacity=None, exponent=(2.0,), fixed=(0.1,))).game
     np.testing.assert_allclose(game.capacity, np.sqrt((0.97 - 0.1) / np.array([0.004, 0.005, 0.012])))
 
 
 def test_the_bound_has_a_family_and_held_samples_count():
-    config = participants.Config(
+    config = equilibrium.Config(
         family="bound", best=(0.95,), difficulty=(1.0,), cost=(1e-3,), capacity=(5000.0,), held=30.0
     )
     assert float(solved(config).sum()) + 30 == pytest.approx(238.113, abs=1e-3)  # S as without them
@@ -79,7 +79,7 @@ def test_the_bound_has_a_family_and_held_samples_count():
 )
 def test_contradictory_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        participants.read(dataclasses.replace(NUMBERS, **changes))
+        equilibrium.read(dataclasses.replace(NUMBERS, **changes))
 
 
 def test_numbers_that_would_be_ignored_are_refused(files):
@@ -88,12 +88,12 @@ def test_numbers_that_would_be_ignored_are_refused(files):
         ({"best": (0.9,)}, "--best has no use with --curve"),
     ):
         with pytest.raises(ValueError, match=message):
-            participants.read(dataclasses.replace(files, **changes))
+            equilibrium.read(dataclasses.replace(files, **changes))
 
 
 def test_the_interval_is_that_of_the_printed_total(files):
     config = dataclasses.replace(files, bootstrap=20, held=30.0)
-    problem = participants.read(config)
+    problem = equilibrium.read(config)
     _, summary, _ = equilibrium.bootstrap(config, problem)
     total = float(solved(config).sum()) + 30
     assert summary["total_low"] < total < summary["total_high"]
@@ -102,7 +102,7 @@ def test_the_interval_is_that_of_the_printed_total(files):
 def test_an_equilibrium_beyond_the_measurements_is_called_an_extrapolation(files, tmp_path):
     for held, beyond in ((0.0, False), (400.0, True)):
         config = dataclasses.replace(files, held=held)
-        text = equilibrium.run(config, participants.read(config), storage.Workdir(tmp_path / str(held)))
+        text = equilibrium.run(config, equilibrium.read(config), storage.Workdir(tmp_path / str(held)))
         assert ("BEYOND THE MEASUREMENTS, which end at 320 samples" in text) == beyond
 
 
@@ -110,15 +110,15 @@ def test_a_curve_that_cannot_be_fitted_says_whose(files, tmp_path):
     short = tmp_path / "short.csv"
     short.write_text("samples,accuracy\n1,0.1\n2,0.2\n3,0.3\n")
     with pytest.raises(ValueError, match=r"short.csv: --fit=power: `sizes` must be at least 4"):
-        participants.read(dataclasses.replace(files, curve=str(short)))
+        equilibrium.read(dataclasses.replace(files, curve=str(short)))
     with pytest.raises(ValueError, match=r"short.csv: --fit=concave: the first size must be 0, got 1"):
-        participants.read(dataclasses.replace(files, curve=str(short), fit="concave"))
+        equilibrium.read(dataclasses.replace(files, curve=str(short), fit="concave"))
 
 
 @pytest.mark.parametrize("fit", curves.FITS)
 def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
     config = dataclasses.replace(files, fit=fit, conditions=fit == "power")
-    problem = participants.read(config)
+    problem = equilibrium.read(config)
     work = storage.Workdir(tmp_path / "run")
     text = equilibrium.run(config, problem, work)
     rows = work.read_csv("agents.csv")
@@ -136,14 +136,14 @@ def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
     assert summary["converged"]
     assert [f["fit"] for f in summary["fits"] if f["used"]] == [fit]
     assert (tmp_path / "run" / "equilibrium.png").read_bytes().startswith(b"\x89PNG")
-    again = participants.read(participants.Config(scenario=str(tmp_path / "run" / "scenario.json")))
+    again = equilibrium.read(equilibrium.Config(scenario=str(tmp_path / "run" / "scenario.json")))
     jax.tree.map(np.testing.assert_array_equal, again.game, problem.game)
     assert again.names == problem.names
 
 
 def test_intervals_come_from_resampled_games(files, tmp_path):
     config = dataclasses.replace(files, bootstrap=60, confidence=0.9, seed=3)
-    problem = participants.read(config)
+    problem = equilibrium.read(config)
     rows, summary, (x, low, high) = equilibrium.bootstrap(config, problem)
     assert summary["certified"] == summary["resamples"] == 60
     (measured,) = problem.measured.values()
@@ -180,7 +180,7 @@ def test_every_agent_can_have_a_curve_of_her_own(files, tmp_path):
     own.write_text("samples,accuracy,agent,standard_error\n" + "".join(rows))
     for fit in ("power", "concave"):
         config = dataclasses.replace(files, curve=str(own), fit=fit, bootstrap=5)
-        problem = participants.read(config)
+        problem = equilibrium.read(config)
         at_end = games.payoff_values(problem.game, jnp.array([50.0, 80.0, 9.0]))
         expected = [float(games.PowerLaw(best, 6.0, 0.8, 12.0).curve(139.0)) for best in (0.9, 0.95, 0.85)]
         # The power law is found again; a concave curve has 80 and 160 samples to go by, not 139.

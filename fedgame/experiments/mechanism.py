@@ -1,0 +1,222 @@
+"""Which payments fix it: who pays and receives what, who leaves, how well all do, and what else could be."""
+
+import dataclasses
+import decimal
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame import equilibria, mechanisms
+from fedgame.experiments import participants, pieces, plots, reports, storage, sweep
+from fedgame.experiments.settings import option
+from fedgame.games import game as games
+from fedgame.games import scenarios
+from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
+
+_AUDITED = 200  # most agents of an audit: its optimum is that of a general solver
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(participants.Config):
+    """Settings of `launch.mechanism`."""
+
+    mechanism: str = option(
+        "personal",
+        "who gets which share of her costs back: nobody, β* of the paper, 1 - 1/n, --beta, personal rates, "
+        "or the β with the largest welfare",
+        choices=("none", "beta_star", "falkinger", "beta", "personal", "designed"),
+    )
+    beta: float | None = option(None, "--mechanism=beta: the rate", low=0, high=1, kind=float)
+    p: tuple[float, ...] = option(
+        (1.0, 0.5, 0.0, -1.0),
+        "of the p-means; --mechanism=designed maximises the first",
+        high=1,
+        infinite=True,
+        kind=float,
+    )
+    outside: str = option(
+        "alone",
+        "what agents have if they leave: a model of their own data, or none",
+        choices=("alone", "nothing"),
+    )
+    rational: bool = option(False, "--mechanism=personal: transfers that leave nobody worse off than outside")
+    leave: bool = option(True, "agents who would rather leave do, the one first who is worst off")
+    unit: float = option(1e-4, "the smallest amount that can be paid", above=0)
+    sweep: int = option(60, "rates β in the figure", low=2)
+
+
+def read(config: Config) -> participants.Problem:
+    """The game of a configuration.
+
+    Raises:
+      ValueError: as `participants.read`; fewer than two agents; a mechanism that the game does not allow.
+    """
+    problem = participants.read(config)
+    if problem.game.n < 2:
+        raise ValueError("payments between agents need at least two of them")
+    if (config.beta is not None) != (config.mechanism == "beta"):
+        raise ValueError("--beta and --mechanism=beta need each other")
+    if config.rational and config.mechanism != "personal":
+        raise ValueError("--rational needs --mechanism=personal")
+    if config.mechanism == "beta_star" or config.rational:
+        rule_of(config)(problem.game)  # raises if there is none
+    return problem
+
+
+def rule_of(config: Config) -> rules.Rule:
+    """The rule that `--mechanism` names."""
+
+    def rational(game: games.Game) -> budget_balanced.Mechanism:
+        return mechanisms.personal_rates(game, outside_of(config, game)).mechanism
+
+    return {
+        "none": rules.none,
+        "beta_star": rules.optimal,
+        "falkinger": rules.falkinger,
+        "beta": lambda game: budget_balanced.Mechanism(config.beta if game.n > 1 else 0.0),
+        "personal": rational if config.rational else rules.personal,
+        "designed": rules.designed(config.p[0]),
+    }[config.mechanism]
+
+
+def outside_of(config: Config, game: games.Game) -> np.ndarray:
+    """[n] what every agent has if she leaves."""
+    return np.asarray(mechanisms.alone(game)) if config.outside == "alone" else np.zeros(game.n)
+
+
+def run(config: Config, problem: participants.Problem, work: storage.Workdir) -> str:
+    """Solves, lets agents leave, sweeps β, writes every table and the figure; returns the text to print.
+
+    Writes `agents.csv`, `agents.json`, `welfare.csv`, `sweep.csv`, `sweep_contributions.csv`, `marks.csv`,
+    `mechanism.json`, `summary.json`, `scenario.json` (to be read by --scenario), `mechanism.png`.
+    """
+    game, rule = problem.game, rule_of(config)
+    outside = outside_of(config, game)
+    if config.leave:
+        with pieces.progress("agents who leave", game.n) as bar:
+            found = outcomes.participation(game, rule, outside, bar.update)
+    else:
+        found = outcomes.participation(game, rule, np.full(game.n, -np.inf))
+    rows = agent_rows(config, problem, found, outside)
+    welfare, best = sweep.welfare_rows(game, found, config.p)
+    rates, contributions = sweep.sweep_rows(problem, outside, config.p, config.sweep)
+    summary = _summary(config, problem, found, best) | {"audit": _verdicts(config, game, found, best)}
+    work.write_csv("agents.csv", rows)
+    work.write_json("agents.json", rows)
+    work.write_csv("welfare.csv", welfare)
+    work.write_csv("marks.csv", sweep.marks(game, config.p[0], config.beta))
+    work.write_csv("sweep.csv", rates)
+    work.write_csv("sweep_contributions.csv", contributions)
+    work.write_json("summary.json", summary)
+    work.write_json("mechanism.json", _announced(problem, found))
+    scenarios.save(work.path / "scenario.json", game, problem.names)
+    plots.draw(work, "mechanism", plots.mechanism, (11, 4.5))
+    return reports.mechanism_text(summary, rows, welfare)
+
+
+def agent_rows(
+    config: Config, problem: participants.Problem, found: outcomes.Participation, outside: np.ndarray
+) -> list[dict[str, Any]]:
+    """One row per agent: what she contributes, pays or receives, and has in the end.
+
+    `payment` is rounded to whole units of `config.unit`, as text, and sums to exactly 0.
+    """
+    game, final = problem.game, found.outcome
+    before = outcomes.outcome(game, budget_balanced.Mechanism())
+    rows = [
+        {"name": name, "stays": False, "contribution": 0.0, "capacity": float(game.capacity[i])}
+        | {"payoff": None, "cost": 0.0, "rate": None, "exact_payment": 0.0, "payment": "0"}
+        | {"utility": float(outside[i]), "outside": float(outside[i])}
+        | {"without_payments": float(before.utilities[i]), "nash_gap": None}
+        for i, name in enumerate(problem.names)
+    ]
+    if final is None:
+        return rows
+    unit = decimal.Decimal(repr(config.unit))
+    whole = mechanisms.whole_units(final.payments, config.unit)
+    payoff = games.payoff_values(games.subset(game, found.stay), final.equilibrium.profile)
+    columns = {
+        "contribution": final.equilibrium.profile,
+        "payoff": payoff,
+        "cost": final.spent,
+        "rate": jnp.broadcast_to(jnp.asarray(final.mechanism.rates, float), payoff.shape),
+        "exact_payment": final.payments,
+        "utility": final.utilities,
+        "nash_gap": final.equilibrium.nash_gap,
+    }
+    numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
+    for k, i in enumerate(found.stay):
+        rows[i] |= {name: column[k] for name, column in numbers.items()}
+        rows[i] |= {"stays": True, "payment": format(int(whole[k]) * unit, "f")}
+    return rows
+
+
+def _verdicts(
+    config: Config, game: games.Game, found: outcomes.Participation, best: personal.FirstBest
+) -> list[str]:
+    """Whether the equilibrium of those who stay is optimal, in sentences."""
+    if found.outcome is None:
+        return []
+    rest, rates = games.subset(game, found.stay), found.outcome.mechanism.rates
+    if np.ndim(rates):
+        best = best if not found.left else mechanisms.first_best(rest)
+        u = found.outcome.utilities
+        short = best.welfare - float(jnp.sum(u))
+        proof = "proved to be" if best.proved else "as far as was found"
+        equal = float(jnp.ptp(u)) <= 1e-9 * max(1.0, float(jnp.max(jnp.abs(u))))
+        return [
+            f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
+            + ("; utilities are equal, so every p-mean with p ≤ 1 is at its bound" if equal else "")
+        ]
+    if rest.n > _AUDITED:
+        return [f"not audited: {rest.n} agents are more than the {_AUDITED} of an audit"]
+    try:
+        return [str(mechanisms.audit(rest, float(rates), p)) for p in config.p]
+    except ValueError as error:
+        return [f"not audited: {error}"]
+
+
+def _summary(
+    config: Config, problem: participants.Problem, found: outcomes.Participation, best: personal.FirstBest
+) -> dict[str, Any]:
+    names, final = problem.names, found.outcome
+    summary = {
+        "mechanism": config.mechanism,
+        "agents": problem.game.n,
+        "stay": len(found.stay),
+        "left": [
+            {"name": names[i], "worse_off_by": short}
+            for i, short in zip(found.left, found.shortfall, strict=True)
+        ],
+        "outside": config.outside,
+        "unit": config.unit,
+        "largest_sum_of_utilities": best.welfare,
+        "largest_sum_proved": best.proved,
+    }
+    if final is None:
+        return summary
+    rates = np.asarray(final.mechanism.rates, float)
+    return summary | {
+        "status": equilibria.describe(final.equilibrium),
+        "converged": bool(final.equilibrium.converged),
+        "nash_gap": float(jnp.max(final.equilibrium.nash_gap)),
+        "beta": rates.tolist() if rates.ndim == 0 else None,
+        "contributed": float(jnp.sum(final.equilibrium.profile)),
+        "received": float(jnp.sum(jnp.maximum(final.payments, 0.0))),
+        "mean_utility": float(jnp.mean(final.utilities)),
+    }
+
+
+def _announced(problem: participants.Problem, found: outcomes.Participation) -> list[dict[str, Any]]:
+    """The rate and transfer of everybody who stays."""
+    if found.outcome is None:
+        return []
+    n, announced = len(found.stay), found.outcome.mechanism
+    rates, transfers = (
+        np.broadcast_to(np.asarray(x, float), (n,)).tolist() for x in (announced.rates, announced.transfers)
+    )
+    return [
+        {"name": problem.names[i], "rate": rate, "transfer": transfer}
+        for i, rate, transfer in zip(found.stay, rates, transfers, strict=True)
+    ]

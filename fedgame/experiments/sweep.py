@@ -1,0 +1,91 @@
+"""What other rates would do: equilibria and welfare of M_β over β, and of the mechanisms that have names."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame import equilibria, mechanisms
+from fedgame.experiments import participants, pieces
+from fedgame.games import game as games
+from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
+
+_STACKED = 8  # agents whose contributions the figure tells apart
+_AT_ONCE = 8  # rates β that are solved in one call
+
+
+def welfare_rows(
+    game: games.Game, found: outcomes.Participation, powers: Sequence[float]
+) -> tuple[list[dict[str, Any]], personal.FirstBest]:
+    """Normalised p-means with everybody taking part, by mechanism, and of those who stay; and the first best.
+
+    None where a p-mean is undefined because somebody's utility is negative.
+    """
+    several = {"no payments": rules.none, "β*": rules.optimal, "1 - 1/n": rules.falkinger}
+    if rules.linear_rates(game) is None:
+        del several["β*"]
+    utilities = {name: outcomes.outcome(game, rule(game)).utilities for name, rule in several.items()}
+    utilities["chosen"] = found.everybody.utilities
+    if found.left and found.outcome is not None:
+        utilities["chosen, those who stay"] = found.outcome.utilities
+    best = mechanisms.first_best(game)
+    rows = [
+        {"mechanism": name}
+        | {f"p={p:g}": None if np.isnan(x := float(mechanisms.p_mean(u, p))) else x for p in powers}
+        for name, u in utilities.items()
+    ]
+    most = {"mechanism": "bound for everybody"} | {f"p={p:g}": best.welfare / game.n for p in powers}
+    return [*rows, most], best
+
+
+def sweep_rows(
+    problem: participants.Problem, outside: np.ndarray, powers: Sequence[float], count: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Equilibria under M_β with everybody taking part, for rates β evenly spread in log(1 - β)."""
+    game = problem.game
+    betas = 1.0 - np.geomspace(1.0, 1.0 / (4 * game.n), count)
+    solved = jax.jit(jax.vmap(_solved, in_axes=(None, 0)))
+    several = []
+    with pieces.progress("sweep over β", len(betas)) as bar:
+        for some in np.array_split(betas, max(len(betas) // _AT_ONCE, 1)):
+            several.append([np.asarray(x) for x in solved(game, jnp.asarray(some))])
+            bar.update(len(some))
+    profile, u, gap, total = (np.concatenate(x) for x in zip(*several, strict=True))
+    rows = [
+        {"beta": float(beta), "total": float(total[k]), "contributors": int(np.sum(profile[k] > 0))}
+        | {"rather_leave": int(np.sum(u[k] < outside)), "nash_gap": float(gap[k].max())}
+        | {f"p={p:g}": float(mechanisms.p_mean(jnp.asarray(u[k]), p)) for p in powers}
+        for k, beta in enumerate(betas)
+    ]
+    rows = [{name: None if x != x else x for name, x in row.items()} for row in rows]
+    most = np.sort(np.argsort(-profile.max(axis=0), kind="stable")[:_STACKED])
+    others = profile.sum(axis=1) - profile[:, most].sum(axis=1)
+    contributions = [
+        {"beta": float(beta)}
+        | {problem.names[i]: float(profile[k, i]) for i in most}
+        | ({"others": float(max(others[k], 0.0))} if game.n > _STACKED else {})
+        for k, beta in enumerate(betas)
+    ]
+    return rows, contributions
+
+
+def _solved(game: games.Game, beta: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    found = equilibria.solve(budget_balanced.under_mechanism(game, beta))
+    s = found.profile
+    total = games.statistic(game, s) if game.payoff.of_total else jnp.sum(s)
+    return s, budget_balanced.utilities(game, beta, s), found.nash_gap, total
+
+
+def marks(game: games.Game, power: float, chosen: float | None) -> list[dict[str, Any]]:
+    """Rates worth a line in the figure."""
+    design = jax.jit(mechanisms.design_beta, static_argnums=1)(game, power)
+    found = {"1 - 1/n": budget_balanced.falkinger_beta(game.n)}
+    if np.isfinite(design.welfare):
+        found[f"largest welfare, p={power:g}"] = float(design.rates)
+    if (linear := rules.linear_rates(game)) is not None:
+        found["β*"] = float(budget_balanced.optimal_beta(linear))
+    if chosen is not None:
+        found["chosen"] = chosen
+    return [{"name": name, "beta": beta} for name, beta in found.items()]

@@ -1,0 +1,136 @@
+import dataclasses
+import decimal
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedgame import games, mechanisms
+from fedgame.experiments import mechanism, storage
+from fedgame.mechanisms import outcomes, rules
+
+NUMBERS = mechanism.Config(
+    family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
+    capacity=(100.0,), sweep=9, p=(1.0, 0.0, -np.inf),
+)  # fmt: skip
+GAME = games.Game(
+    games.PowerLaw(0.97, 6.0, 0.8, 12.0),
+    games.LinearCost(jnp.array([0.004, 0.005, 0.012])),
+    jnp.full(3, 100.0),
+)
+
+
+def run(config, tmp_path):
+    problem = mechanism.read(config)
+    work = storage.Workdir(tmp_path)
+    text = mechanism.run(config, problem, work)
+    return text, work
+
+
+@pytest.fixture(scope="module")
+def expensive(tmp_path_factory):
+    """Agent 3 pays 0.6 for being enrolled: under β* the others would carry that, and leave."""
+    config = dataclasses.replace(NUMBERS, mechanism="none", fixed=(0.0, 0.0, 0.6))
+    return run(config, tmp_path_factory.mktemp("run"))
+
+
+def test_who_leaves_and_what_the_others_then_have(expensive):
+    text, work = expensive
+    rows = work.read_csv("agents.csv")
+    assert [row["stays"] for row in rows] == ["True", "True", "False"]
+    two = games.Game(GAME.payoff, games.LinearCost(jnp.array([0.004, 0.005])), jnp.full(2, 100.0))
+    there = outcomes.outcome(two, rules.none(two))
+    np.testing.assert_allclose([float(row["utility"]) for row in rows[:2]], there.utilities, rtol=1e-12)
+    assert float(rows[2]["utility"]) == float(rows[2]["outside"])
+    assert "3 (worse off by" in text
+    summary = json.loads((work.path / "summary.json").read_text())
+    assert [one["name"] for one in summary["left"]] == ["3"]
+    assert summary["nash_gap"] < 1e-12
+
+
+@pytest.mark.parametrize("which", ["beta_star", "personal", "designed", "beta"])
+def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
+    beta = 0.3 if which == "beta" else None
+    config = dataclasses.replace(NUMBERS, mechanism=which, beta=beta, unit=0.003, leave=False)
+    text, work = run(config, tmp_path)
+    rows = work.read_csv("agents.csv")
+    paid = [decimal.Decimal(row["payment"]) for row in rows]
+    assert sum(paid) == 0
+    assert all(x % decimal.Decimal("0.003") == 0 for x in paid)
+    for row, x in zip(rows, paid, strict=True):
+        assert abs(float(x) - float(row["exact_payment"])) < 0.003
+    rates = {
+        "beta_star": mechanisms.optimal_beta(np.array([0.004, 0.005, 0.012])),
+        "designed": 2 / 3, "beta": 0.3,
+    }  # fmt: skip
+    if which in rates:
+        assert [float(row["rate"]) for row in rows] == pytest.approx([rates[which]] * 3, abs=1e-6)
+        assert "Theorem 4.1" in text
+    else:
+        assert "every p-mean with p ≤ 1 is at its bound" in text
+    for name in ("agents.json", "mechanism.json", "scenario.json", "mechanism.png"):
+        assert work.has(name)
+
+
+def test_the_sweep_and_welfare_are_those_of_the_library(expensive):
+    _, work = expensive
+    game = games.Game(
+        GAME.payoff, games.LinearCost(GAME.cost.rate, jnp.array([0.0, 0.0, 0.6])), GAME.capacity
+    )
+    swept = work.read_csv("sweep.csv")
+    assert len(swept) == 9
+    for row in (swept[0], swept[5]):
+        there = outcomes.outcome(game, mechanisms.Mechanism(float(row["beta"])))
+        assert float(row["total"]) == pytest.approx(float(jnp.sum(there.equilibrium.profile)), rel=1e-9)
+        assert float(row["p=0"]) == pytest.approx(float(mechanisms.p_mean(there.utilities, 0)), rel=1e-9)
+        assert float(row["p=-inf"]) == pytest.approx(float(jnp.min(there.utilities)), rel=1e-9)
+        assert int(row["rather_leave"]) == np.sum(there.utilities < mechanisms.alone(game))
+    welfare = {row["mechanism"]: row for row in work.read_csv("welfare.csv")}
+    assert set(welfare) == {
+        "no payments", "β*", "1 - 1/n", "chosen", "chosen, those who stay", "bound for everybody"
+    }  # fmt: skip
+    assert float(welfare["1 - 1/n"]["p=-inf"]) == pytest.approx(
+        float(welfare["bound for everybody"]["p=1"]), rel=1e-9
+    )
+    marks = {row["name"]: float(row["beta"]) for row in work.read_csv("marks.csv")}
+    assert marks["largest welfare, p=1"] == pytest.approx(2 / 3, abs=1e-6)
+    contributions = work.read_csv("sweep_contributions.csv")
+    assert float(contributions[0]["1"]) == pytest.approx(float(swept[0]["total"]), rel=1e-9)
+
+
+def test_rational_transfers_leave_nobody_worse_off(tmp_path):
+    config = dataclasses.replace(NUMBERS, mechanism="personal", rational=True, value=(5.0, 1.0, 1.0))
+    _, work = run(config, tmp_path)
+    rows = work.read_csv("agents.csv")
+    assert all(row["stays"] == "True" for row in rows)
+    for row in rows:
+        assert float(row["utility"]) >= float(row["outside"]) - 1e-12
+    assert float(rows[0]["utility"]) > float(rows[1]["utility"]) + 1e-3  # equal ones would be below hers
+
+
+def test_a_federation_that_falls_apart_says_so(tmp_path):
+    config = dataclasses.replace(NUMBERS, mechanism="none", fixed=(5.0,))
+    text, work = run(config, tmp_path)
+    assert "the federation falls apart" in text
+    assert json.loads((work.path / "mechanism.json").read_text()) == []
+    assert {row["stays"] for row in work.read_csv("agents.csv")} == {"False"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mechanism": "beta"}, "--beta and --mechanism=beta need each other"),
+        ({"mechanism": "none", "beta": 0.5}, "--beta and --mechanism=beta need each other"),
+        ({"mechanism": "beta", "beta": 1.5}, "--beta must be a number, at least 0 and at most 1"),
+        ({"mechanism": "falkinger", "rational": True}, "--rational needs --mechanism=personal"),
+        ({"mechanism": "beta_star", "exponent": (2.0,)}, "defined for linear costs above 0 only"),
+        ({"cost": (0.004,)}, "payments between agents need at least two"),
+        ({"p": (1.5,)}, "--p must be a number, at most 1"),
+        ({"unit": 0.0}, "--unit must be a number, greater than 0"),
+        ({"mechanism": "personal", "rational": True, "fixed": (5.0,)}, "no transfers leave everybody"),
+    ],
+)
+def test_settings_that_contradict_each_other(changes, message):
+    with pytest.raises(ValueError, match=message):
+        mechanism.read(dataclasses.replace(NUMBERS, **changes))
