@@ -10,9 +10,11 @@ design           rates by gradient ascent through the equilibrium
 rules            from a game to what a server announces: none, β*, Falkinger's, personal, designed
 outcomes         who would rather leave, and who is left
 misreports       what misreporting a cost gains (Remark 2)
-baselines        Blum et al. 2021, Karimireddy et al. 2022
+baselines        Karimireddy et al. 2022: accuracy as the reward for data
+constrained      Blum et al. 2021: the least data that reaches a target
 """
 
+from fedgame.mechanisms.baselines import data_maximizing
 from fedgame.mechanisms.budget_balanced import (
     Mechanism,
     falkinger_beta,
@@ -22,6 +24,7 @@ from fedgame.mechanisms.budget_balanced import (
     utilities,
     whole_units,
 )
+from fedgame.mechanisms.constrained import constrained_equilibrium, optimal_collaboration, price_of_stability
 from fedgame.mechanisms.design import design_beta, design_rates
 from fedgame.mechanisms.misreports import manipulation
 from fedgame.mechanisms.optimum import largest_p_mean, maximize_welfare
@@ -34,6 +37,8 @@ __all__ = [
     "Mechanism",
     "alone",
     "audit",
+    "constrained_equilibrium",
+    "data_maximizing",
     "design_beta",
     "design_rates",
     "falkinger_beta",
@@ -44,10 +49,12 @@ __all__ = [
     "manipulation",
     "maximize_welfare",
     "optimal_beta",
+    "optimal_collaboration",
     "p_mean",
     "participation",
     "payments",
     "personal_rates",
+    "price_of_stability",
     "under_mechanism",
     "utilities",
     "whole_units",

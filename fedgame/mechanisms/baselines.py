@@ -1,0 +1,80 @@
+"""Karimireddy, Guo and Jordan (2022): accuracy is the reward for data, without payments."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+
+from fedgame.equilibria import certificates
+from fedgame.games import costs
+from fedgame.games import game as games
+
+_best_responses = jax.jit(certificates.best_response)
+_curve = jax.jit(lambda payoff, total: jnp.vectorize(payoff.curve)(total))
+
+
+class DataMaximizing(NamedTuple):
+    """The equilibrium of the data-maximising mechanism."""
+
+    alone: np.ndarray  # [n] m_i*, what she would collect for herself, samples
+    contributions: np.ndarray  # [n] m_i^max, samples
+    received: np.ndarray  # [n] a of the model she is given, at most a(Σ m^max)
+    utilities: np.ndarray  # [n] v_i received_i - c_i(m_i^max)
+    gap: np.ndarray  # [n] utility she could gain by another contribution, on a grid
+
+
+def data_maximizing(game: games.Game, epsilon: float = 0.0) -> DataMaximizing:
+    """m_i^max = m_i* + v_i (a(S) - a(m_i*)) / (c_i + ε) for all agents, S = Σ m^max the largest root.
+
+    An agent whose capacity is less gives all of it, and gets what her schedule says: less than a(S). With
+    ε = 0 she is indifferent between m_i* and m_i^max. a is non-decreasing and the same for all; v_i and
+    linear costs may differ. Roots of S closer than 5 % go unseen. `ValueError`: another game, or ε < 0.
+    """
+    game = _common(game, epsilon)
+    alone, capacity = np.asarray(_best_responses(game, jnp.zeros(game.n))), np.asarray(game.capacity)
+    price, accuracy = (game.cost.rate + epsilon) / game.value, _curve(game.payoff, alone)
+
+    def wanted(total: Any) -> np.ndarray:
+        gain = _curve(game.payoff, np.asarray(total)[..., None]) - accuracy
+        return np.asarray(jnp.minimum(alone + gain / price, capacity))
+
+    total, most = np.sum(alone), np.sum(capacity)
+    totals = np.geomspace(max(total, 1e-12 * most), 2.0 * most, 1025) if most > 0 else np.zeros(1)
+    if len(last := np.flatnonzero(wanted(totals).sum(axis=1) > totals)[-1:]):
+        total = scipy.optimize.brentq(lambda x: wanted(x).sum() - x, *totals[[*last, *last + 1]], xtol=1e-300)
+    given = wanted(total)
+    parts = np.linspace(0.0, 2.0, 801)[:, None] * np.stack([capacity, given, alone])[:, None]
+    tried = np.clip(np.concatenate([given[None], *parts]), 0.0, capacity)
+    received = schedule(game, alone, given, tried, epsilon)
+    utility = np.asarray(game.value * received - jax.vmap(games.incurred_costs, (None, 0))(game, tried))
+    return DataMaximizing(alone, given, received[0], utility[0], utility.max(axis=0) - utility[0])
+
+
+def schedule(game: games.Game, alone: Any, profile: Any, own: Any, epsilon: float = 0.0) -> np.ndarray:
+    """The payoff agent i is given for `own` samples, [..., n], if the others keep to `profile`, [n].
+
+    a(m) up to m_i*, then a(m_i*) + (c_i + ε)/v_i (m - m_i*), but never more than all the data allow.
+    """
+    game, own = games.check(game), np.asarray(own, float)
+    line = _curve(game.payoff, alone) + (game.cost.rate + epsilon) / game.value * (own - alone)
+    pooled = _curve(game.payoff, np.sum(profile) - profile + own)
+    return np.where(own <= alone, _curve(game.payoff, own), np.minimum(line, pooled))
+
+
+def _common(game: games.Game, epsilon: float) -> games.Game:
+    game, payoff, cost = games.check(game), game.payoff, game.cost
+    alike = payoff.of_total and all(jnp.ndim(x) == payoff.core_ndim for x in jax.tree.leaves(payoff))
+    for name, good, words in (
+        ("payoff", alike and _curve(payoff, 0.0) >= 0, "of the total, the same for all, ≥ 0 at 0"),
+        ("cost", isinstance(cost, costs.LinearCost) and np.all(cost.rate > 0), "linear with rates above 0"),
+        ("value", np.all(game.value > 0), "above 0"),
+        ("quality", np.all(game.quality == 1), "1"),
+        ("held", game.held == 0, "0"),
+    ):
+        if not good:
+            raise ValueError(f"`{name}` must be {words}, got {getattr(game, name)}")
+    if not 0 <= epsilon < np.inf:
+        raise ValueError(f"`epsilon` must be at least 0, got {epsilon}")
+    return game

@@ -1,0 +1,187 @@
+"""The constrained model of Blum et al. (2021): agent i contributes the least s_i with a_i(s) ≥ μ_i.
+
+constrained_equilibrium  where everybody does
+optimal_collaboration    the least total with every target met; `price_of_stability` compares the two
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+
+from fedgame.games import game as games
+from fedgame.games import sampling
+
+_payoffs = jax.jit(games.payoff_values)
+_slopes = jax.jit(jax.jacfwd(games.payoff_values, argnums=1))  # [n, n] ∂a_i/∂s_j
+
+
+class ConstrainedEquilibrium(NamedTuple):
+    """A profile, and whether it is an equilibrium of the constrained model."""
+
+    profile: np.ndarray  # [n] s, samples
+    excess: np.ndarray  # [n] how much less each could give and still reach her target, samples
+    shortfall: np.ndarray  # [n] max(μ_i - a_i(s), 0)
+    converged: bool  # whether both are 0 up to the tolerance
+    exhaustive: bool  # whether no equilibrium has a smaller total, and there is none if not converged
+    infeasible: tuple[int, ...]  # agents whose targets are out of reach though all give everything
+
+
+class Collaboration(NamedTuple):
+    """The least total found with every target met, and a lower bound on any."""
+
+    profile: np.ndarray  # [n] samples
+    total: float  # Σ s_i
+    lower_bound: float  # on the total of every profile that meets the targets; 0 where none is known
+    gap: float  # 1 - lower_bound / total
+    prices: np.ndarray  # [n] ≥ 0, dual of target i: samples per accuracy, or per standard sample of S
+
+
+def least_contribution(game: games.Game, targets: Any, s: Any) -> np.ndarray:
+    """The least x in [0, τ_i] with a_i(x, s_-i) ≥ μ_i, [n], by bisection; `inf` where τ_i is not enough.
+
+    a_i must not fall with s_i. Costs and values play no part. `ValueError`: targets neither one nor n.
+    """
+    return np.asarray(_leasts(_aiming(game, targets), games.as_profile(s)))
+
+
+def _aiming(game: games.Game, targets: Any) -> games.Game:
+    """The checked game with μ_i in the place of v_i, which the constrained model has no use for."""
+    game, targets = games.check(game), jnp.asarray(targets, float)
+    if targets.shape not in ((), (game.n,)) or not np.all(np.isfinite(targets)):
+        raise ValueError(f"`targets` must be finite, one or one for each of {game.n} agents, got {targets}")
+    return game.replace(value=jnp.broadcast_to(targets, game.n))
+
+
+def _least(agent: games.Game, own: jax.Array, rest: Any) -> jax.Array:
+    def reaches(x: jax.Array) -> jax.Array:
+        return agent.payoff.value(agent.quality * x, rest) >= agent.value
+
+    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bracket  # on a logarithmic scale while wide: a capacity may be far more than is wanted
+        middle = jnp.where(high > 4.0 * low, jnp.sqrt(low) * jnp.sqrt(high), (low + high) / 2)
+        return jnp.where(reaches(middle), low, middle), jnp.where(reaches(middle), middle, high)
+
+    capacity = jnp.asarray(agent.capacity, own.dtype)
+    _, high = jax.lax.fori_loop(0, 64, halve, (1e-30 * capacity, capacity))
+    return jnp.where(reaches(0.0 * own), 0.0, jnp.where(reaches(capacity), high, jnp.inf))
+
+
+_leasts = jax.jit(games.over_agents(_least))
+
+
+@jax.jit
+def _in_turn(game: games.Game, s: jax.Array, step: float) -> jax.Array:
+    def turn(i: int, s: jax.Array) -> jax.Array:
+        agent = games.agent_of(game, i)
+        need = _least(agent, s[i], games.rest_of(agent, games.statistic(game, s), s[i], i))
+        return s.at[i].add(step * (jnp.minimum(need, agent.capacity) - s[i]))
+
+    return jax.lax.fori_loop(0, game.n, turn, s)
+
+
+def constrained_equilibrium(game: games.Game, targets: Any, starts: int = 6) -> ConstrainedEquilibrium:
+    """A profile at which everyone gives the least that reaches her target, certified by bisection.
+
+    There is one if a_i is continuous, rises strictly with s_i and reaches μ_i without the others; else
+    perhaps not: someone may need the help of agents who have enough. Payoffs of the total, and linear
+    ones with a symmetric positive semi-definite W: of all equilibria one with the least total. Else best
+    responses in turn from `starts` profiles, in ever shorter steps; the least total of those certified.
+    """
+    game = _aiming(game, targets)
+    (w, b), capacity = _linear(game), np.asarray(game.capacity)
+    goal, needs = np.asarray(game.value), np.minimum(_leasts(game, 0.0 * capacity), capacity)
+    most = _payoffs(game, capacity) if w is None else w.clip(0) @ (game.quality * capacity)
+    infeasible = tuple(np.flatnonzero(~(most >= b - 1e-12 * np.abs(b))).tolist())
+    searched, exact = (False, None) if w is None else _least_equilibrium(game, w, b)
+
+    def examined(s: jax.Array) -> ConstrainedEquilibrium:
+        shortfall, allowed = np.maximum(goal - _payoffs(game, s), 0.0), 1e-6 * np.maximum(1.0, np.abs(goal))
+        slack = 2.0 * np.max(shortfall * (shortfall <= allowed))  # whoever needs 0 but for rounding is seen
+        excess = np.maximum(s - _leasts(game.replace(value=goal - slack), s), 0.0)
+        good = np.all(shortfall <= allowed) and np.all(excess <= 1e-6 * np.maximum(1.0, s))
+        return ConstrainedEquilibrium(np.asarray(s), excess, shortfall, bool(good), False, infeasible)
+
+    found = [] if exact is None else [examined(exact)]
+    for k in range(0 if found else 1 if searched else starts):
+        s = needs * np.random.default_rng(k).random(game.n) * min(k, 1)
+        for step in np.repeat([1.0, 0.5, 0.25, 0.125], 100):
+            before, s = s, _in_turn(game, s, step)
+            if np.max(np.abs(s - before)) <= 1e-10 * step * np.max(s):
+                break
+        found.append(examined(s))
+    best = min(found, key=lambda e: (not e.converged, np.sum(e.profile)))
+    return best._replace(exhaustive=searched and best.converged == (exact is not None))
+
+
+def _linear(game: games.Game) -> tuple[np.ndarray | None, np.ndarray]:
+    """W and b with a_i(s) ≥ μ_i ⟺ (Wt)_i ≥ b_i, t_i = w_i s_i, or None and μ. Of the total: W = 11ᵀ."""
+    zero, standard = jnp.zeros(game.n), game.replace(quality=jnp.ones(()))
+    if game.payoff.of_total:
+        most = jnp.full(game.n, game.held + jnp.sum(game.quality * game.capacity))
+        enough = _leasts(standard.replace(capacity=most, held=jnp.zeros(())), zero)
+        return np.ones((game.n, game.n)), np.asarray(jnp.minimum(enough, 2.0 * most + 1.0) - game.held)
+    if not isinstance(game.payoff, sampling.LinearPayoff | sampling.RandomDiscovery):
+        return None, np.asarray(game.value)
+    return np.asarray(_slopes(standard, zero)), np.asarray(game.value)
+
+
+def _least_equilibrium(game: games.Game, w: np.ndarray, b: np.ndarray) -> tuple[bool, np.ndarray | None]:
+    """Whether W = AᵀA for some A, and then the equilibrium with the least Σ s_i, or None if there is none.
+
+    Equilibria are the t in the box with Wt ≥ b and t_i (Wt - b)_i = 0. All of them share y = At, the
+    shortest y with Aᵀy ≥ b: least distance programming, by non-negative least squares (Lawson, Hanson).
+    """
+    size, goal = np.max(np.abs(w)) or 1.0, np.max(np.abs(b)) or 1.0
+    w, b, unit = w / size, b / goal, np.asarray(goal / size / game.quality) + np.zeros(game.n)
+    values, vectors = np.linalg.eigh(w)
+    if not np.allclose(w, w.T, rtol=1e-9, atol=1e-12) or values[0] < -1e-10:
+        return False, None
+    kept = values > 1e-12
+    a = np.sqrt(values[kept])[:, None] * vectors[:, kept].T
+    u = scipy.optimize.nnls(np.vstack([a, b]), np.append(np.zeros(len(a)), 1.0))[0]
+    if not (left := 1.0 - b @ u) > 1e-12:  # no t ≥ 0 at all meets the targets
+        return True, None
+    active = a.T @ a @ u / left - b <= 1e-9
+    box = np.stack([0.0 * b, active * game.capacity / unit], axis=1)
+    found = scipy.optimize.linprog(unit, A_eq=a, b_eq=a @ u / left, bounds=box)
+    return True, np.clip(found.x * unit, 0.0, game.capacity) if found.success else None
+
+
+def optimal_collaboration(game: games.Game, targets: Any) -> Collaboration:
+    """min Σ s_i with a_i(s) ≥ μ_i and 0 ≤ s ≤ τ, and a lower bound by linear programming duality.
+
+    Linear payoffs and payoffs of the total: a linear program. Else SLSQP, and for the bound the tangents
+    at its solution, which concave payoffs do not exceed. `ValueError`: no profile found that meets all.
+    """
+    game = _aiming(game, targets)
+    (w, b), box = _linear(game), np.stack([np.zeros(game.n), game.capacity], axis=1)
+    if w is None:
+        start = np.minimum(_leasts(game, box[:, 0]), box[:, 1])
+        unit = np.max(start) or 1.0
+        met = scipy.optimize.NonlinearConstraint(
+            lambda x: _payoffs(game, x * unit), b, np.inf, lambda x: _slopes(game, x * unit) * unit
+        )
+        setting = {"jac": np.ones_like, "bounds": box / unit, "constraints": met, "options": {"ftol": 1e-13}}
+        x = scipy.optimize.minimize(np.sum, start / unit, method="SLSQP", **setting).x
+        s = np.clip(x * unit, *box.T)
+        box[:, 1] = np.minimum(box[:, 1], 2.0 * np.sum(s))  # where the optimum is, for a tighter bound
+        b = np.asarray(b + _slopes(game, s) @ s - _payoffs(game, s))
+    matrix = np.asarray(_slopes(game, s) if w is None else w * game.quality)
+    rows = np.max(np.abs(matrix), axis=1) + 1e-300  # HiGHS allows an absolute error in each constraint
+    program = scipy.optimize.linprog(np.ones(game.n), -matrix / rows[:, None], -b / rows, bounds=box)
+    s = s if w is None else program.x
+    if s is None or np.any(game.value - _payoffs(game, s) > 1e-6 * np.maximum(1.0, np.abs(game.value))):
+        raise ValueError(f"`targets` must be within reach together, and no profile meets {targets}")
+    known = program.success and (w is not None or game.payoff.concave)
+    prices = np.maximum(-program.ineqlin.marginals, 0.0) / rows if known else np.zeros(game.n)
+    bound = float(prices @ b + box[:, 1] @ np.minimum(1.0 - prices @ matrix, 0.0))  # for any prices ≥ 0
+    return Collaboration(s, total := float(np.sum(s)), bound, 1.0 - bound / total if total else 0.0, prices)
+
+
+def price_of_stability(equilibrium: ConstrainedEquilibrium, optimum: Collaboration) -> float:
+    """Σ s_i at equilibrium (`inf` if none) over the least: exact if `exhaustive`, else an upper bound."""
+    total = float(np.sum(equilibrium.profile)) if equilibrium.converged else np.inf
+    return total / optimum.total if total > 0 else 1.0
