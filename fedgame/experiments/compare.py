@@ -26,7 +26,7 @@ class Setting(NamedTuple):
     """What all pieces of one comparison share."""
 
     config: configs.Config  # settled
-    model: models.CNN
+    model: models.CNN | models.VGG11
     options: local.LocalTraining
     agents: data.Data  # the agents' training and test images, undealt
     server: data.Data  # the server's training and held-out images
@@ -57,7 +57,8 @@ def prepare(config: configs.Config, data_dir: str | None = None) -> Setting:
         )
         for spans in ((slice(train), slice(test)), (slice(train, None), slice(test, None)))
     ]
-    model = models.CNN(channels=config.channels, units=config.units, padding=config.padding)
+    cnn = models.CNN(channels=config.channels, units=config.units, padding=config.padding)
+    model = models.VGG11() if config.model == "vgg11" else cnn
     options = local.LocalTraining(config.batch_size, config.epochs, config.learning_rate, config.momentum)
     return Setting(
         config, model, options, data.Data(*parts[0]), data.Data(*parts[1]), jax.random.key(config.seed)

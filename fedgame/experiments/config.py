@@ -39,6 +39,7 @@ class Config:
     epochs: int = option(5, "local epochs in a round", low=1)
     learning_rate: float = option(0.01, "local learning rate", above=0)
     momentum: float = option(0.9, "local momentum", low=0, high=1)
+    model: str = option("cnn", "the network: the CNN, or VGG11 for 32×32 images", choices=("cnn", "vgg11"))
     channels: tuple[int, ...] = option((10, 20), "channels of the CNN's two convolutions", low=1, kind=int)
     units: int = option(50, "units of the CNN's first fully connected layer", low=1)
     padding: str = option("SAME", "of the convolutions", choices=("SAME", "VALID"))
@@ -70,6 +71,10 @@ class Config:
 def check(config: Config) -> None:
     """Raises a `ValueError` that names the flag, its value and what is allowed."""
     settings.check(config)
+    if config.model == "vgg11" and config.dataset != "cifar10":
+        raise ValueError(
+            f"--model=vgg11 needs images of 32×32, as cifar10 has; got --dataset={config.dataset}"
+        )
     if len(config.channels) != 2:
         raise ValueError(f"--channels needs two numbers, got {len(config.channels)}")
     for name in ("capacity", "cost"):

@@ -12,8 +12,9 @@ from fedgame.learning import layers
 class CNN(nn.Module):
     """Two 5×5 convolutions, two fully connected layers, ReLU (Section 5.2, MNIST).
 
-    The paper gives no widths; these are the small ones common in federated learning. "SAME" padding
-    lets the network take 8×8, 28×28 and 32×32 images alike.
+    The paper gives no widths. The default is a small one common in federated learning; 32/64 channels and
+    512 units are McMahan et al.'s (2017). "SAME" padding lets the network take 8×8, 28×28 and 32×32
+    images alike.
 
     Attributes:
       classes: number of outputs.
@@ -42,6 +43,38 @@ class CNN(nn.Module):
             )(x)
             x = nn.relu(layers.max_pool(x))  # the same as pooling after ReLU, on a quarter of it
         x = nn.relu(nn.Dense(self.units, kernel_init=he)(x.reshape(len(x), -1)))
+        return nn.Dense(self.classes)(x)
+
+
+class VGG11(nn.Module):
+    """Eight 3×3 convolutions with ReLU, five of them followed by pooling (Simonyan and Zisserman 2014).
+
+    The paper's model for CIFAR-10. Configuration A without batch normalisation, for 32×32 images, which
+    five poolings leave one pixel of: then one linear layer is enough, as is common on CIFAR-10.
+
+    Attributes:
+      classes: number of outputs.
+      units: widths of fully connected layers before the last; (4096, 4096) is the original.
+    """
+
+    classes: int = 10
+    units: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Logits [b, classes] for images [b, h, w, c] of at least 32×32."""
+        if min(images.shape[1:3]) < 32:
+            raise ValueError(f"VGG11 needs images of at least 32×32, got {images.shape[1:3]}")
+        he = nn.initializers.he_normal()
+        x = images
+        for block in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
+            for channels in block:
+                convolve = layers.convolution()
+                x = nn.relu(nn.Conv(channels, (3, 3), kernel_init=he, conv_general_dilated=convolve)(x))
+            x = layers.max_pool(x)
+        x = x.reshape(len(x), -1)
+        for units in self.units:
+            x = nn.relu(nn.Dense(units, kernel_init=he)(x))
         return nn.Dense(self.classes)(x)
 
 

@@ -53,6 +53,7 @@ def test_one_number_per_agent():
         ({"cost": (0.0,)}, r"--cost: β\* of Definition 2 needs every cost above 0"),
         ({"learning_rate": 0.0}, r"--learning_rate must be a number, greater than 0, got 0.0"),
         ({"channels": (3,)}, r"--channels needs two numbers, got 1"),
+        ({"model": "vgg11"}, r"--model=vgg11 needs images of 32×32, as cifar10 has; got --dataset=digits"),
         ({"dataset": "minst"}, r"--dataset must be one of digits, mnist, cifar10, got 'minst'"),
         ({"padding": "same"}, r"--padding must be one of SAME, VALID, got 'same'"),
         ({"capacity": (61,)}, r"--capacity=61.*10 agents need 610 .* at least 610 .*digits has 1200"),

@@ -13,6 +13,8 @@ from fedgame.learning import models
         (models.CNN(), (32, 32, 3), 760 + 5020 + 64050 + 510),
         (models.CNN(padding="VALID"), (28, 28, 1), 21840),
         (models.CNN(channels=(32, 64), units=512), (28, 28, 1), 1663370),  # McMahan et al. (2017)
+        (models.VGG11(), (32, 32, 3), 9_225_610),
+        (models.VGG11(units=(4096, 4096)), (32, 32, 3), 9_220_480 + 2_101_248 + 16_781_312 + 40_970),
     ],
 )
 def test_shapes_types_and_parameter_counts(model, shape, parameters):
@@ -23,3 +25,8 @@ def test_shapes_types_and_parameter_counts(model, shape, parameters):
     logits = model.apply(params, jnp.ones((3, *shape), jnp.float32))
     assert logits.shape == (3, 10)
     assert logits.dtype == jnp.float32
+
+
+def test_vgg11_takes_no_smaller_images():
+    with pytest.raises(ValueError, match="at least 32×32, got"):
+        models.initial_parameters(models.VGG11(), jax.random.key(0), (28, 28, 1))
