@@ -97,7 +97,8 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
         with pieces.progress("agents who leave", game.n) as bar:
             found = outcomes.participation(game, rule, outside, bar.update)
     else:
-        found = outcomes.participation(game, rule, np.full(game.n, -np.inf))
+        there = outcomes.outcome(game, rule(game))
+        found = outcomes.Participation(np.arange(game.n), [], [], there, outside, there)
     rows = agent_rows(config, problem, found, outside)
     welfare, best = sweep.welfare_rows(game, found, config.p)
     rates, contributions = sweep.sweep_rows(problem, outside, config.p, config.sweep)
