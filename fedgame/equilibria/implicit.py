@@ -8,10 +8,11 @@ the tangents obey
     h_i + k_i dS - c_i'' ds_i = 0,    k_i = v_i w_i a_i''(S),    h_i the direct change of g_i,
 
 and dS = Σ w_i ds_i + …. Where costs are linear c_i'' = 0 and the agent's equation gives dS itself; the
-full Jacobian, which has rank one then, is never formed. Works under `jax.jit`, `vmap`, `grad` and `jvp`.
+full Jacobian, which has rank one then, is never formed. An agent at a kink of her cost (`OrderedCost` at
+a whole number of records) stays there. Works under `jax.jit`, `vmap`, `grad` and `jvp`.
 
-Where an agent enters or leaves a bound, or several with linear costs take turns, there are only one-
-sided derivatives: `kinks` names these agents."""
+Where an agent enters or leaves a bound or a kink of her cost, or several with linear costs take turns,
+there are only one-sided derivatives: `kinks` names these agents."""
 
 from typing import Any
 
@@ -24,45 +25,61 @@ from fedgame.games import game as games
 _DENSE = 2_048  # most agents for which an n×n system is solved
 
 
-@jax.custom_jvp
 def profile(game: games.Game) -> jax.Array:
     """The equilibrium that `solvers.find` returns, [n], not certified; differentiable in all of the game.
 
     Differentiating raises a ValueError beyond 2,048 agents if payoffs are not of S. Agents with linear
     costs who are indifferent share dS as `solve` shares S, in proportion to their capacities.
     """
+    return _profile(jax.tree.map(games.as_profile, game))  # whole numbers have derivatives too
+
+
+@jax.custom_jvp
+def _profile(game: games.Game) -> jax.Array:
     return solvers.find(game)[0].profile
 
 
-@profile.defjvp
+@_profile.defjvp
 def _profile_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     (game,), (change,) = primals, tangents
-    s = profile(game)
+    s = _profile(game)
     direct = jax.jvp(lambda g: games.own_gradient(g, s), (game,), (change,))[1]
-    at_capacity = s >= game.capacity
-    between = (s > 0) & ~at_capacity
+    at_capacity = s >= game.capacity * (1.0 - 16 * jnp.finfo(s.dtype).eps)  # best responses may round
+    between = (s > 0) & ~at_capacity & ~_at_turn(game, s)
+    direct = jnp.where(between, direct, 0.0)  # elsewhere it may be no number: s^x has no derivative at 0
     held = jnp.where(at_capacity, change.capacity + jnp.zeros_like(s), 0.0)
-    if not game.payoff.of_total:
-        return s, _dense(game, s, between, direct, held)
-    moved = jax.jvp(lambda g: games.statistic(g, s), (game,), (change,))[1]  # S if nobody reacts
-    return s, _of_total(game, s, between, direct, held, moved)
+    solve = _of_total if game.payoff.of_total else _dense
+    return s, solve(game, s, between, direct, held)
+
+
+def _at_turn(game: games.Game, s: jax.Array) -> jax.Array:
+    """[n] whether the marginal cost jumps at s_i."""
+    apart = float(jnp.finfo(s.dtype).eps) ** 0.5
+    above, below = _marginal_costs(game, s * (1.0 + apart)), _marginal_costs(game, s * (1.0 - apart))
+    return above - below > 100.0 * apart * above
+
+
+def _marginal_costs(game: games.Game, s: jax.Array) -> jax.Array:
+    one = jax.vmap(lambda cost, own: jax.grad(cost.value)(own), (games.family_axes(game.cost), 0))
+    return one(game.cost, s)
 
 
 def _of_total(
-    game: games.Game, s: jax.Array, between: jax.Array, direct: jax.Array, held: jax.Array, moved: jax.Array
+    game: games.Game, s: jax.Array, between: jax.Array, direct: jax.Array, held: jax.Array
 ) -> jax.Array:
-    """ds, linear in `direct`, `held` and `moved`."""
+    """ds, linear in `direct` and `held`. `change` is Σ w_i ds_i: what S is besides is in `direct`."""
     k, bend = _curvatures(game, s)
+    k = jnp.where(between, k, 0.0)
     quality = game.quality + jnp.zeros_like(s)
     straight = between & (bend == 0.0)
     curved = between & ~straight
     bend = jnp.where(curved, bend, 1.0)
-    base = moved + jnp.sum(quality * held)
+    base = jnp.sum(quality * held)
     reaction = jnp.where(curved, quality / bend, 0.0)
     free = (base + jnp.sum(reaction * direct)) / (1.0 - jnp.sum(reaction * k))
     pull = jnp.sum(jnp.where(straight, k, 0.0))
     pinned = -jnp.sum(jnp.where(straight, direct, 0.0)) / jnp.where(pull == 0.0, -1.0, pull)
-    change = jnp.where(jnp.any(straight), pinned, free)  # dS
+    change = jnp.where(jnp.any(straight), pinned, free)
     react = jnp.where(curved, (direct + k * change) / bend, 0.0)
     room = jnp.where(straight, game.capacity, 0.0)
     left = change - base - jnp.sum(quality * react)
@@ -76,9 +93,9 @@ def _dense(
     if game.n > _DENSE:
         raise ValueError(f"derivatives need a payoff of S or at most {_DENSE} agents, got {game.n}")
     matrix = games.jacobian(game, s)
-    right = -direct - matrix @ held
+    right = -direct - jnp.where(between[:, None], matrix, 0.0) @ held
     system = jnp.where(between[:, None] & between[None, :], matrix, jnp.eye(game.n, dtype=s.dtype))
-    return jnp.where(between, jnp.linalg.solve(system, jnp.where(between, right, 0.0)), held)
+    return jnp.where(between, jnp.linalg.solve(system, right), held)
 
 
 def _curvatures(game: games.Game, s: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -92,20 +109,25 @@ def _curvatures(game: games.Game, s: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jax.vmap(one, (games.agent_axes(game), 0))(game, s)
 
 
-def kinks(game: games.Game, s: jax.Array, tolerance: Any = 1e-9) -> jax.Array:
+def kinks(game: games.Game, s: jax.Array, tolerance: Any = None) -> jax.Array:
     """[n] agents at whose bounds or turns the derivative of the profile s is only one-sided.
 
-    Those at a bound whose own gradient is 0 there, up to `tolerance` of their marginal cost or payoff; and
-    those with linear costs between their bounds, if there are several.
+    Those at a bound or a kink of their cost who are indifferent there to giving a little more, or a
+    little less, but not to both; and those with linear costs between their bounds, if there are several.
+    Indifferent is an own gradient of 0 up to `tolerance` of its terms; None is 10 √ε of the dtype.
     """
     s = games.as_profile(s)
-    gradient = games.own_gradient(game, s)
-    marginal = jax.vmap(lambda cost, x: jax.grad(cost.value)(x), (games.family_axes(game.cost), 0))(
-        game.cost, s
-    )
-    bound = (s <= 0) | (s >= game.capacity)
-    undecided = bound & (jnp.abs(gradient) <= tolerance * jnp.maximum(marginal, jnp.abs(gradient + marginal)))
+    tolerance = 10.0 * float(jnp.finfo(s.dtype).eps) ** 0.5 if tolerance is None else tolerance
+    apart = 0.01 * tolerance
+    price = games.own_gradient(game, s) + _marginal_costs(game, s)  # what one more sample is worth to her
+
+    def indifferent(marginal: jax.Array) -> jax.Array:
+        return jnp.abs(price - marginal) <= tolerance * jnp.maximum(marginal, jnp.abs(price))
+
+    above_0, below_capacity = s > apart * jnp.max(s), s < game.capacity * (1.0 - apart)
+    more = indifferent(_marginal_costs(game, s * (1.0 + apart))) & below_capacity
+    less = indifferent(_marginal_costs(game, s * (1.0 - apart))) & above_0
     if not game.payoff.of_total:
-        return undecided
-    straight = ~bound & (_curvatures(game, s)[1] == 0.0)
-    return undecided | (straight & (jnp.sum(straight) > 1))
+        return more != less
+    straight = more & less & (_curvatures(game, s)[1] == 0.0)
+    return (more != less) | (straight & (jnp.sum(straight) > 1))

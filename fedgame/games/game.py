@@ -125,7 +125,16 @@ def agent_of(game: Game, i: jax.Array) -> Game:
 
 
 def subset(game: Game, keep: Any) -> Game:
-    """The game of the agents `keep`, [k] numbers, when the others have left and contribute nothing."""
+    """The game of the agents `keep`, [k] numbers, when the others have left and contribute nothing.
+
+    Raises:
+      ValueError: a number is none of an agent, or there are none.
+    """
+    if not isinstance(keep, jax.core.Tracer):
+        numbers = np.asarray(keep)
+        whole = numbers.ndim == 1 and numbers.dtype.kind in "iu"
+        if not (whole and np.all((numbers >= 0) & (numbers < game.n))):
+            raise ValueError(f"`keep` must be numbers of agents from 0 to {game.n - 1}, got {keep}")
     keep = jnp.asarray(keep)
 
     def theirs(family: Any) -> Any:

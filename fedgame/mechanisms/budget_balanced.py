@@ -58,7 +58,8 @@ def whole_units(paid: Any, unit: float) -> np.ndarray:
     paid = np.asarray(paid, float)
     if not (np.isfinite(unit) and unit > 0):
         raise ValueError(f"`unit` must be a number above 0, got {unit}")
-    scaled = paid / unit
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = paid / unit
     if not np.all(np.abs(scaled) < 2.0**52):
         raise ValueError(f"`paid` must be finite and below 2^52 units of {unit}, got {paid}")
     down = np.floor(scaled)

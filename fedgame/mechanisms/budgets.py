@@ -22,6 +22,8 @@ from fedgame.games import costs
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced
 
+_ROUNDING = 1e-13  # of all money involved
+
 
 @flax.struct.dataclass
 class BudgetGame:
@@ -74,26 +76,27 @@ def budget_game(
 ) -> BudgetGame:
     """A `BudgetGame` whose numbers are checked; those given once are everybody's.
 
-    Without `capacity` it is what all budgets together can pay for, Σ B_j / c_i: as payments balance,
-    nobody can spend more.
+    Without `capacity` it is Σ B_j / c_i: as payments balance, nobody can spend more than all budgets.
 
     Raises:
       ValueError: a rate that is not positive, a number that is negative or not finite, or shapes that
         do not fit.
     """
-    budget = np.atleast_1d(np.asarray(budget, float))
     numbers = {"rate": rate, "fixed": fixed, "budget": budget}
-    numbers["capacity"] = budget.sum() / np.asarray(rate, float) if capacity is None else capacity
+    numbers["capacity"] = 0.0 if capacity is None else capacity
+    leaves = jax.tree.leaves(agents)
+    n = len(leaves[0]) if leaves else max(map(np.size, numbers.values()))
     for name, x in numbers.items():
         x = np.asarray(x, float)
-        if x.shape not in ((), budget.shape):
-            raise ValueError(f"`{name}` must be one number or {len(budget)}, got shape {x.shape}")
+        if x.shape not in ((), (n,)):
+            raise ValueError(f"`{name}` must be one number or one for each of {n} agents, got {x}")
         if not np.all(np.isfinite(x) & ((x > 0) if name == "rate" else (x >= 0))):
-            raise ValueError(
-                f"`{name}` must be finite and {'above' if name == 'rate' else 'at least'} 0, got {x}"
-            )
-        numbers[name] = jnp.broadcast_to(jnp.asarray(x), budget.shape)
-    return BudgetGame(agents, utility=utility, **numbers)
+            above = "above" if name == "rate" else "at least"
+            raise ValueError(f"`{name}` must be finite and {above} 0, got {x}")
+        numbers[name] = jnp.broadcast_to(jnp.asarray(x), (n,))
+    if capacity is None:
+        numbers["capacity"] = jnp.sum(numbers["budget"]) / numbers["rate"]
+    return BudgetGame(jax.tree.map(jnp.asarray, agents), utility=utility, **numbers)
 
 
 def with_budgets(game: games.Game, budget: Any) -> BudgetGame:
@@ -112,7 +115,6 @@ def with_budgets(game: games.Game, budget: Any) -> BudgetGame:
 
     payoff = jax.tree.map(lambda x: each(x, game.payoff.core_ndim), game.payoff)
     agents = (payoff, each(game.value, 0), jnp.full(n, game.held, float))
-    budget = np.broadcast_to(np.asarray(budget, float), (n,))
     return budget_game(_quasi_linear, agents, game.cost.rate, budget, game.cost.fixed, game.capacity)
 
 
@@ -122,9 +124,11 @@ def _quasi_linear(agent: Any, unspent: jax.Array, total: jax.Array) -> jax.Array
 
 
 def unspent(game: BudgetGame, beta: Any, s: jax.Array) -> jax.Array:
-    """b_i = B_i - c_i(s_i) + p_i(s), [n]; feasible where it is at least 0."""
+    """b_i = B_i - c_i(s_i) + p_i(s), [n]; feasible where it is at least 0. Rounding errors are 0."""
     spent = game.rate * s + game.fixed
-    return game.budget - spent + budget_balanced.payments(beta, spent)
+    b = game.budget - spent + budget_balanced.payments(beta, spent)
+    rounding = jnp.abs(b) <= _ROUNDING * (game.budget + jnp.sum(jnp.abs(spent)))
+    return b - jax.lax.stop_gradient(jnp.where(rounding, b, 0.0))
 
 
 def utilities(game: BudgetGame, beta: Any, s: jax.Array) -> jax.Array:
@@ -140,20 +144,29 @@ def marginals(game: BudgetGame, beta: Any, s: jax.Array) -> tuple[jax.Array, jax
 
 def best_response(game: BudgetGame, beta: Any, s: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Every agent's best feasible contribution, [n], and who has none, [n]: those get 0."""
+    budget_balanced.check_beta(beta, game.n)
     s = games.as_profile(s)
     return jax.vmap(lambda i: _respond(game, beta, s, i))(jnp.arange(game.n))
 
 
-def _respond(game: BudgetGame, beta: Any, s: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Agent i's u along her own contribution is concave: bisection of its slope on what she can afford."""
-    agent = jax.tree.map(lambda x: x[i], game.agents)
-    price = (1.0 - beta) * game.rate[i]
+def _own(game: BudgetGame, beta: Any, s: jax.Array, i: jax.Array) -> tuple:
+    """Agent i's u as a function of her contribution, the most she can afford, and whether that is none."""
+    agent, price = jax.tree.map(lambda x: x[i], game.agents), ((1.0 - beta) * game.rate)[i]
     idle, others = unspent(game, beta, s)[i] + price * s[i], jnp.sum(s) - s[i]  # idle: b_i at s_i = 0
-    affordable = idle / jnp.where(price > 0, price, 1.0)
-    top = jnp.maximum(jnp.where(price > 0, jnp.minimum(game.capacity[i], affordable), game.capacity[i]), 0.0)
+    slack = _ROUNDING * (game.budget[i] + jnp.sum(game.rate * s + game.fixed))
+    affordable = jnp.where(price > 0, jnp.maximum(idle, 0.0) / jnp.where(price > 0, price, 1.0), jnp.inf)
 
     def u(x: jax.Array) -> jax.Array:
         return game.utility(agent, jnp.maximum(idle - price * x, 0.0), others + x)
+
+    return u, jnp.minimum(game.capacity[i], affordable), idle < -slack
+
+
+def _respond(game: BudgetGame, beta: Any, s: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Bisection of the slope of agent i's u, where she can afford it, around the best of a few points."""
+    u, top, stranded = _own(game, beta, s, i)
+    grid = top * jnp.linspace(0.0, 1.0, 65)
+    k = jnp.argmax(_finite(jax.vmap(u)(grid)))
 
     def halve(_: int, bracket: tuple) -> tuple:
         low, high = bracket
@@ -161,24 +174,44 @@ def _respond(game: BudgetGame, beta: Any, s: jax.Array, i: jax.Array) -> tuple[j
         rising = jax.grad(u)(middle) > 0
         return jnp.where(rising, middle, low), jnp.where(rising, high, middle)
 
-    low, high = jax.lax.fori_loop(0, 100, halve, (jnp.zeros_like(top), top))
-    x = jnp.stack([jnp.zeros_like(top), (low + high) / 2, top])
-    values = jax.vmap(u)(x)
-    best = x[jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))]
-    return jnp.where(idle < 0, 0.0, best), idle < 0
+    bracket = grid[jnp.maximum(k - 1, 0)], grid[jnp.minimum(k + 1, 64)]
+    x = jnp.stack([grid[k], sum(jax.lax.fori_loop(0, 100, halve, bracket)) / 2])
+    best = x[jnp.argmax(_finite(jax.vmap(u)(x)))]
+    return jnp.where(stranded, 0.0, best), stranded
+
+
+def _finite(u: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isnan(u), -jnp.inf, u)
 
 
 def nash_gap(game: BudgetGame, beta: Any, s: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What each could gain by a deviation that she can afford, [n], and who has no feasible action, [n].
 
-    An agent who overspends at s although she need not has an infinite gap.
+    A grid on two scales, then ever closer looks around its best point, without concavity. An agent who
+    overspends at s although she need not, or leaves [0, τ_i], has an infinite gap.
     """
+    budget_balanced.check_beta(beta, game.n)
     s = games.as_profile(s)
-    best, stranded = best_response(game, beta, s)
-    moved = jax.vmap(lambda i, x: utilities(game, beta, s.at[i].set(x))[i])(jnp.arange(game.n), best)
-    gain = jnp.maximum(moved - utilities(game, beta, s), 0.0)
-    slack = 1e-12 * jnp.maximum(1.0, game.budget)
-    return jnp.where(stranded, 0.0, jnp.where(unspent(game, beta, s) < -slack, jnp.inf, gain)), stranded
+    grid = jnp.sort(jnp.concatenate([jnp.linspace(0.0, 1.0, 500), jnp.logspace(-14, 0, 500)]))
+
+    def gain(i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        u, top, stranded = _own(game, beta, s, i)
+
+        def zoom(_: int, interval: tuple) -> tuple:
+            low, high, best = interval
+            x = low + (high - low) * grid
+            values = _finite(jax.vmap(u)(x))
+            k = jnp.argmax(values)
+            inner = x[jnp.maximum(k - 1, 0)], x[jnp.minimum(k + 1, len(x) - 1)]
+            return *inner, jnp.maximum(best, values[k])
+
+        start, now = (jnp.zeros_like(top), top, jnp.full_like(top, -jnp.inf)), _finite(u(s[i]))
+        best = jax.lax.fori_loop(0, 6, zoom, start)[2]
+        return jnp.where(best > now, best - now, 0.0), stranded
+
+    gains, stranded = jax.vmap(gain)(jnp.arange(game.n))
+    outside = (unspent(game, beta, s) < 0) | ~(s >= 0) | (s > game.capacity * (1 + 1e-12))
+    return jnp.where(stranded, 0.0, jnp.where(outside, jnp.inf, gains)), stranded
 
 
 def solve(
@@ -188,12 +221,16 @@ def solve(
 
     Args:
       game: n ≥ 2 agents.
-      beta: β in [0, 1].
-      start: [n] profile; None is nobody contributing.
+      beta: β in [0, 1], or β_i, [n].
+      start: [n] profile; None: from 0 a hundred steps, each 1/n of the way to all best responses, so that
+        agents who are alike contribute alike.
       sweeps: most rounds. No theorem says that they end here: `converged` tells.
       tolerance: of the certificate.
     """
-    first = jnp.zeros(game.n) if start is None else games.as_profile(start)
+    budget_balanced.check_beta(beta, game.n)
+    if start is None:
+        closer = lambda _, s: s + (best_response(game, beta, s)[0] - s) / game.n  # noqa: E731
+        start = jax.lax.fori_loop(0, 100, closer, jnp.zeros(game.n))
 
     def turn(i: int, s: jax.Array) -> jax.Array:
         return s.at[i].set(_respond(game, beta, s, i)[0])
@@ -207,8 +244,7 @@ def solve(
         s, moved, k = carry
         return (moved > 1e-13 * jnp.maximum(jnp.max(s), 1e-300)) & (k < sweeps)
 
-    s, _, k = jax.lax.while_loop(going, body, (first, jnp.asarray(jnp.inf), jnp.asarray(0)))
+    s, _, k = jax.lax.while_loop(going, body, (games.as_profile(start), jnp.asarray(jnp.inf), jnp.asarray(0)))
     gap, stranded = nash_gap(game, beta, s)
-    u = utilities(game, beta, s)
-    good = jnp.all((gap <= tolerance * jnp.maximum(1.0, jnp.abs(u))) & ~stranded)
+    good = jnp.all((gap <= tolerance * jnp.maximum(1.0, jnp.abs(utilities(game, beta, s)))) & ~stranded)
     return BudgetEquilibrium(s, unspent(game, beta, s), gap, stranded, good, k)

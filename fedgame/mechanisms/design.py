@@ -40,7 +40,7 @@ def welfare_of_rates(game: games.Game, rates: Any, p: Welfare) -> tuple[jax.Arra
       p: in [-∞, 1], or a function from utilities, [n], to a number.
 
     Returns:
-      Welfare, NaN where it is undefined; and the profile, [n].
+      Welfare, NaN where it is undefined (see `welfare.p_mean`); and the profile, [n].
     """
     s = implicit.profile(budget_balanced.under_mechanism(game, rates))
     u = budget_balanced.utilities(game, rates, s)
@@ -50,15 +50,21 @@ def welfare_of_rates(game: games.Game, rates: Any, p: Welfare) -> tuple[jax.Arra
 def design_beta(game: games.Game, p: Welfare) -> Design:
     """The one β in [0, 1] for all whose equilibrium has the largest welfare. Works under jit and vmap.
 
-    Looks at 64 rates, then halves the interval around the best one by the sign of the slope, which also finds
-    a maximum at a kink. A higher peak that lies between two of the 64 can be missed.
+    Looks at 64 rates, then halves the interval around the best one by the sign of the slope, which also
+    finds a maximum at a kink, and by welfare itself, which can jump where agents take turns. A higher peak
+    that lies between two of the 64 can be missed. A welfare of NaN says that it is undefined at all of them;
+    the rate is 0 then.
+
+    Raises:
+      ValueError: fewer than two agents, or p is out of range.
     """
+    _check(game)
 
     def look(beta: jax.Array) -> jax.Array:
         return _defined(welfare_of_rates(game, beta, p)[0])
 
-    def slope(beta: jax.Array) -> jax.Array:
-        return jax.jvp(lambda b: welfare_of_rates(game, b, p)[0], (beta,), (jnp.ones_like(beta),))[1]
+    def slope(beta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.jvp(lambda b: welfare_of_rates(game, b, p)[0], (beta,), (jnp.ones_like(beta),))
 
     half = _GRID // 2
     # Contributions go with 1/(1 - β): half of the looks are spread evenly, half on the scale of 1 - β.
@@ -67,24 +73,29 @@ def design_beta(game: games.Game, p: Welfare) -> Design:
     values = jax.lax.map(look, betas)
     k = jnp.argmax(values)
 
-    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bracket
+    def halve(_: int, search: tuple) -> tuple:
+        low, high, best, most = search
         middle = (low + high) / 2
-        rising = slope(middle) > 0
-        return jnp.where(rising, middle, low), jnp.where(rising, high, middle)
+        value, rise = slope(middle)
+        good = value >= most - 1e-12 * jnp.maximum(1.0, jnp.abs(most))  # not if NaN
+        rising = jnp.where(good, rise > 0, middle < best)
+        better = good & (value > most)
+        best, most = jnp.where(better, middle, best), jnp.where(better, value, most)
+        return jnp.where(rising, middle, low), jnp.where(rising, high, middle), best, most
 
     bracket = betas[jnp.maximum(k - 1, 0)], betas[jnp.minimum(k + 1, len(betas) - 1)]
-    low, high = jax.lax.fori_loop(0, _HALVINGS, halve, bracket)
+    low, high, _, _ = jax.lax.fori_loop(0, _HALVINGS, halve, (*bracket, betas[k], values[k]))
     candidates = jnp.stack([betas[k], (low + high) / 2, low, high])
     best = candidates[jnp.argmax(jax.lax.map(look, candidates))]
-    return _result(game, best, p, slope(best))
+    return _result(game, best, p, slope(best)[1])
 
 
 def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rate: float = 0.03) -> Design:
     """Personal rates β_i by projected gradient ascent (Adam) from `start`; the best on the way is kept.
 
     A local method: agents who contribute nothing have no slope, and so do not enter. Starts worth trying
-    are `design_beta`'s rate and those of `personal.personal_rates`. Works under jit and vmap.
+    are `design_beta`'s rate and those of `personal.personal_rates`. Where welfare is undefined at the start
+    there is no slope either: its welfare, NaN, is returned. Works under jit and vmap.
 
     Args:
       game: n ≥ 2 agents.
@@ -92,7 +103,12 @@ def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rat
       start: scalar or [n] in [0, 1].
       steps: of the ascent; each costs a solve and its derivative.
       rate: the largest change of a rate in the first step; falls to 0 by a cosine.
+
+    Raises:
+      ValueError: fewer than two agents, p is out of range, or `start` outside [0, 1].
     """
+    _check(game)
+    budget_balanced.check_beta(start, game.n)
     first = jnp.broadcast_to(jnp.asarray(start, float), (game.n,))
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
     look = jax.value_and_grad(lambda rates: _defined(welfare_of_rates(game, rates, p)[0]))
@@ -101,13 +117,18 @@ def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rat
         rates, best, most, state = carry
         value, slope = look(rates)
         best, most = jnp.where(value > most, rates, best), jnp.maximum(value, most)
-        update, state = optimizer.update(-jnp.nan_to_num(slope), state)
+        update, state = optimizer.update(jnp.where(jnp.isfinite(slope), -slope, 0.0), state)
         return (jnp.clip(rates + update, 0.0, 1.0), best, most, state), None
 
     carry = first, first, jnp.asarray(-jnp.inf), optimizer.init(first)
     (last, best, most, _), _ = jax.lax.scan(climb, carry, length=steps)
     best = jnp.where(look(last)[0] > most, last, best)
     return _result(game, best, p, look(best)[1])
+
+
+def _check(game: games.Game) -> None:
+    if game.n < 2:
+        raise ValueError("payments between agents need at least two of them")
 
 
 def _defined(value: jax.Array) -> jax.Array:

@@ -73,8 +73,9 @@ def manipulation(
     for _ in range(_ZOOMS + 1):
         seen |= {float(f): look(float(f)) for f in grid if float(f) not in seen}
         ordered = np.asarray(sorted(seen))
-        k = int(np.argmax([seen[f][0] for f in ordered]))
-        grid = np.linspace(ordered[max(k - 1, 0)], ordered[min(k + 1, len(ordered) - 1)], _POINTS)
+        k = int(np.argmax([seen[f][0] if low <= f <= high else -np.inf for f in ordered]))
+        around = np.clip(ordered[[max(k - 1, 0), min(k + 1, len(ordered) - 1)]], low, high)
+        grid = np.linspace(*around, _POINTS)
     u, s, gap, others = (np.asarray(x) for x in zip(*(seen[f] for f in ordered), strict=True))
     honest = seen[1.0]
     inside = (ordered >= low) & (ordered <= high)

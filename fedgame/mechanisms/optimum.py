@@ -4,10 +4,9 @@
     largest_p_mean    the largest W_p without payments
     maximize_welfare  the largest W_p under M_β: programs (7) and (19)
 
-The last two are solved by scipy (L-BFGS-B, or SLSQP where there are constraints, with exact
-derivatives). W_p(u(s)) is concave (Lemma 2), so it lies below its tangents: the linear program of the
-tangent at the profile found bounds what any feasible profile attains, and its duals are those of the KKT
-conditions (20)-(23)."""
+The last two are solved by scipy (L-BFGS-B, or SLSQP where there are constraints), with exact derivatives.
+W_p(u(s)) is concave (Lemma 2), so it lies below its tangents: the linear program of the tangent at the
+profile found bounds what any feasible profile attains, and its duals are those of (20)-(23)."""
 
 from typing import Any, NamedTuple
 
@@ -18,8 +17,6 @@ from scipy import optimize
 
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, budgets, welfare
-
-_SAMPLES = 256  # profiles at which utilities are compared with their tangents
 
 
 class Optimum(NamedTuple):
@@ -36,15 +33,16 @@ class Optimum(NamedTuple):
 
     @property
     def attained(self) -> bool | None:
-        """Whether the maximum over s ≥ 0 is one over s > 0 too; None if the multipliers do not tell.
+        """Whether the maximum over s ≥ 0 is one over s > 0 too, or just a supremum; None if it is open.
 
-        A positive multiplier of s_i ≥ 0 means that s_i = 0 at every maximiser: then the program over
-        s > 0 only has a supremum.
+        By weak duality every maximiser has s_i ≤ (bound - welfare) / (multiplier of s_i ≥ 0).
         """
-        if np.all(self.profile > 1e-9 * np.max(self.profile)):
+        most = np.max(self.profile)
+        if np.all(self.profile > 1e-9 * most):
             return True
-        scale = max(float(np.max(np.abs(self.mu))), 1e-300)
-        return False if np.any(self.at_zero > 1e-6 * scale) else None
+        slack = max(self.bound - self.welfare, 1e-13 * float(np.max(np.abs(self.utilities))))
+        least = 1e6 * slack / most if most > 0 else 0.0
+        return False if self.concave and np.any(self.at_zero > least) else None
 
 
 def largest_p_mean(game: games.Game, p: float) -> Optimum:
@@ -71,143 +69,162 @@ def maximize_welfare(game: games.Game | budgets.BudgetGame, beta: Any, p: float)
         raise ValueError(f"`p` must lie in [-inf, 1], got {p}")
     budget_balanced.check_beta(beta, game.n)
     program = _Program(game, jnp.asarray(beta, float))
-    s = program.start()
-    if p < 1:
+    s = program.start(p)
+    if p < 1 and not np.min(program.look(s)[0]) > 0:
         s = program.refine(-np.inf, s)
-        worst = program.look(s)[0]
-        if np.min(worst) < 0:
+        found = program.optimum(-np.inf, s)
+        if not found.welfare >= 0:
+            where = "every feasible profile" if found.concave and found.bound < 0 else "all that were tried"
+            agent = f"agent {int(np.argmin(found.utilities))} has utility {found.welfare:.6g}"
             raise ValueError(
-                f"the p-mean with p={p} is undefined at every feasible profile: where the worst-off agent "
-                f"does best, agent {int(np.argmin(worst))} has utility {np.min(worst):.6g}"
+                f"W_p with p={p} is undefined at {where}: where the worst-off does best, {agent}"
             )
-    return program.optimum(p, s if p == -np.inf else program.refine(p, s))
+    return program.optimum(p, program.refine(p, s))
 
 
 class _Program:
     """max W_p(u(s)) subject to 0 ≤ s ≤ τ and b(s) ≥ 0."""
 
     def __init__(self, game: Any, beta: jax.Array):
-        self.game, self.beta = game, beta
-        self.capacity = np.asarray(game.capacity, float)
+        self.game, self.beta, self.capacity = game, beta, np.asarray(game.capacity, float)
+        self.idle = self.look(np.zeros_like(self.capacity))[2]  # b(0), the most that anybody can have
+        if np.any(self.idle < 0):
+            i = int(np.argmin(self.idle))
+            raise ValueError(f"no profile is feasible: agent {i} has b = {self.idle[i]:.6g} at s = 0 already")
+        self.money = max(np.max(self.idle, initial=0.0), 1e-300)
+        self.most = self.affordable(self.capacity)
+        # W_p ≤ W_1, whose tangent far out bounds what that at an optimum, never quite level, cannot.
+        u, slope, _, _ = self.look(self.most / 2)
+        usable, mean = self._below_tangents(self.most / 2), np.nan_to_num(np.mean(slope, 0))
+        self.far = np.nan_to_num(np.mean(u)) - mean @ self.most / 2, mean
+        self.shares = np.append(0.0, np.logspace(-16, -1, 31) * usable)[:, None]
 
     def look(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """u [n], ∂u/∂s [n, n], b [m], ∂b/∂s [m, n], with m = n or 0."""
-        return tuple(np.asarray(x) for x in _look(self.game, self.beta, jnp.asarray(s)))
+        return tuple(np.asarray(x) for x in _look(self.game, self.beta, s))
 
-    def start(self) -> np.ndarray:
-        """Of equal shares of all capacities the best that everybody can afford."""
-        shares = [x * self.capacity for x in (0.5, 0.2, 0.05, 1e-2, 1e-3, 1e-4, 1e-6, 0.0)]
-        looks = [self.look(s) for s in shares]
-        means = [np.mean(u) if np.all(b >= 0) else -np.inf for u, _, b, _ in looks]
-        best = int(np.nanargmax(means)) if np.any(np.isfinite(means)) else 4
-        return shares[best]
+    def start(self, p: float) -> np.ndarray:
+        """The best of equal shares of what everybody can afford, and of shares of what one agent can."""
+        shares = np.array([0.5, 0.2, 0.05, 1e-2, 1e-3, 1e-4, 1e-6, 0.0])
+        profiles = np.vstack([np.multiply.outer(shares, x) for x in (self.most, *np.diag(self.most))])
+        u = np.asarray(_utilities(self.game, self.beta, profiles))
+        values = np.mean(u, 1) if p == 1 else np.min(u, 1)
+        return profiles[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))]
+
+    def affordable(self, s: np.ndarray) -> np.ndarray:
+        """The largest multiple of s, but no more than s, that leaves b ≥ 0; b is affine, and falls in s."""
+        b = self.look(s)[2]
+        over = b < -1e-14 * self.money
+        return s * np.min(self.idle[over] / (self.idle[over] - b[over]), initial=1.0)
 
     def refine(self, p: float, s: np.ndarray) -> np.ndarray:
         """Solved again on the scale of its own solution, until the bound is met or nothing improves."""
         best, value = s, self.optimum(p, s)
-        for _ in range(6):
-            scale = np.maximum(best, 1e-2 * max(np.mean(best), 1e-4 * np.max(self.capacity)))
-            new = self._solve(p, best, np.where(scale > 0, scale, 1.0))
-            found = self.optimum(p, new)
-            feasible = np.all(self.look(new)[2] >= -1e-9 * (1 + np.max(np.abs(new))))
-            better = not found.welfare <= value.welfare or found.bound < value.bound
-            if not (feasible and better and found.welfare >= value.welfare - 1e-12 * abs(value.welfare)):
+        # At b_i = 0 a utility may have no slope: at first everybody keeps a share of what she has.
+        for kept in [1e-2, 1e-4, 1e-6, 1e-9] * bool(len(self.idle)) + [0.0] * 8:
+            scale = np.maximum(best, 1e-2 * max(np.mean(best), 1e-4 * np.max(self.capacity)) or 1.0)
+            found = self.optimum(p, self._solve(p, best, scale, kept))
+            gain = found.welfare - value.welfare
+            closer = gain >= -1e-12 * abs(value.welfare) and found.bound < value.bound
+            if gain > 0 or closer or np.isnan(value.welfare):
+                best, value = found.profile, found
+            elif kept == 0:
                 break
-            best, value = new, found
-            if value.bound - value.welfare <= 1e-12 * max(1.0, abs(value.welfare)):
+            if value.bound - value.welfare <= 1e-12 * np.max(np.abs(value.utilities)):
                 break
         return best
 
-    def _solve(self, p: float, s: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """One run of SLSQP on s / scale; for p = -∞ with the minimum itself as one more variable."""
-        n, worst = len(s), p == -np.inf
-        u = self.look(s)[0]
-        size = max(float(np.max(np.abs(u))), 1e-300)
-        floor = 1e-6 * np.min(u)
+    def _solve(self, p: float, s: np.ndarray, scale: np.ndarray, kept: float) -> np.ndarray:
+        """One run of scipy on s / scale; for p = -∞ with the minimum itself as one more variable."""
+        n, worst, u = len(s), p == -np.inf, self.look(s)[0]
+        size, floor = np.max(np.abs(u)) or 1.0, 1e-6 * np.min(u)
 
         def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
             if worst:
                 return -x[n], np.append(np.zeros(n), -1.0)
-            u, slope, _, _ = self.look(x[:n] * scale)
+            u, slope = self.look(x * scale)[:2]
             # A trial step may make a utility negative, where W_p has no value: its tangent goes on there.
             inside = u if p == 1 else np.maximum(u, floor)
-            value, weight = _welfare(inside, p)
+            value, weight = map(np.asarray, _welfare(inside, p))
             return -(value + weight @ (u - inside)) / size, -weight @ slope * scale / size
 
         def constraint(x: np.ndarray) -> np.ndarray:
-            u, _, b, _ = self.look(x[:n] * scale)
-            return np.append(u / size - x[n], b) if worst else b
+            u, b = self.look(x[:n] * scale)[::2]
+            return np.append(u / size - x[-1], (b - kept * self.idle) / self.money)[n * (not worst) :]
 
         def slope_of_constraint(x: np.ndarray) -> np.ndarray:
-            _, slope, _, b_slope = self.look(x[:n] * scale)
-            if not worst:
-                return b_slope * scale
-            rows = np.vstack([slope * scale / size, b_slope * scale])
-            return np.hstack([rows, np.append(-np.ones(n), np.zeros(len(b_slope)))[:, None]])
+            slope, b_slope = self.look(x[:n] * scale)[1::2]
+            rows = np.vstack([slope / size, b_slope / self.money]) * scale
+            least = -np.append(np.ones(n), np.zeros(len(b_slope)))  # the derivative by the minimum
+            return np.column_stack([rows, least]) if worst else rows[n:]
 
-        bounds = [(0.0, top) for top in self.capacity / scale] + ([(None, None)] if worst else [])
-        first = np.append(s / scale, np.min(u) / size) if worst else s / scale
-        limits = {"type": "ineq", "fun": constraint, "jac": slope_of_constraint}
-        method, options = "SLSQP", {"maxiter": 500, "ftol": 1e-15}
-        if not worst and not len(self.look(s)[2]):
-            limits, method = None, "L-BFGS-B"
-            options = {"maxiter": 2_000, "maxfun": 10_000, "ftol": 0.0, "gtol": 1e-15, "maxcor": 50}
+        more = {"bounds": [*zip(np.zeros(n), self.capacity / scale, strict=True), *[(None, None)] * worst]}
+        if worst or len(self.idle):
+            more["constraints"] = {"type": "ineq", "fun": constraint, "jac": slope_of_constraint}
+            method, options = "SLSQP", {"maxiter": 300, "ftol": 1e-15}
+        else:
+            method, options = "L-BFGS-B", {"maxiter": 2_000, "ftol": 0.0, "gtol": 1e-15, "maxcor": 50}
         with np.errstate(all="ignore"):
-            more = {"constraints": limits} if limits else {}
-            result = optimize.minimize(
-                objective, first, jac=True, bounds=bounds, method=method, options=options, **more
-            )
-        return np.clip(np.where(np.isfinite(result.x[:n]), result.x[:n] * scale, s), 0.0, self.capacity)
+            first = np.append(s / scale, [np.min(u) / size] * worst)
+            x = optimize.minimize(objective, first, jac=True, method=method, options=options, **more).x[:n]
+        x = np.where(x > 1e-15 * np.max(x), x * scale, 0.0) if np.all(np.isfinite(x)) else s
+        return self.affordable(np.clip(x, 0.0, self.capacity))
 
     def optimum(self, p: float, s: np.ndarray) -> Optimum:
         """The welfare at s, and the linear program of the tangent there."""
-        u, slope, b, b_slope = self.look(s)
-        value, weight = _welfare(u, p)
-        n, worst = len(s), p == -np.inf
-        scale = np.maximum(s, 1e-3 * max(np.mean(s), 1e-3 * np.max(self.capacity)))
-        scale = np.where(scale > 0, scale, 1.0)
-        # In units of `scale`: rows (s' - s) ≤ room, gain (s' - s) → max. For p = -∞ one variable more, the
-        # minimum t, with t ≤ u_i + ∂u_i (s' - s).
-        rows, room, gain = -b_slope * scale, b, weight @ slope * scale
-        low, high = -s / scale, (self.capacity - s) / scale
-        if worst:
-            above = np.hstack([-slope * scale, np.ones((n, 1))])
-            rows, room = np.vstack([above, np.pad(rows, ((0, 0), (0, 1)))]), np.append(u, b)
-            gain = np.append(np.zeros(n), 1.0)
-        duals = np.zeros(len(rows))
-        if len(rows) and np.all(np.isfinite(gain)):
-            moves = [*zip(low, high, strict=True), *[(None, None)] * worst]
-            result = optimize.linprog(-gain, A_ub=rows, b_ub=room, bounds=moves, method="highs")
-            duals = np.maximum(-result.ineqlin.marginals, 0.0) if result.status == 0 else duals * np.nan
-        if worst:
-            weight = duals[:n] = duals[:n] / np.sum(duals[:n])
-        # By weak duality any duals ≥ 0 bound the program, whatever the solver's own tolerance.
-        reduced = (gain - duals @ rows)[:n]
-        bound = duals @ room + np.sum(np.maximum(reduced * low, reduced * high)) + (0.0 if worst else value)
-        gamma = duals[-len(b) :] if len(b) else np.zeros(n)
-        mu = weight * self._marginal_utility(s) + gamma
-        bound = np.inf if np.isnan(bound) else float(bound)
-        at_zero = np.where(s <= 1e-9 * scale, np.maximum(-reduced, 0.0), 0.0) / scale
-        return Optimum(s, u, value, bound, self._below_tangents(s), mu, gamma, at_zero)
+        u, slope, b, _ = self.look(s)
+        value, weight = (np.min(u), 1.0) if p == -np.inf else map(np.asarray, _welfare(u, p))
+        heights, slopes = (u, slope) if p == -np.inf else (value[None], (weight @ slope)[None])
+        bound, duals, at_zero = self._bound(s, heights, slopes)
+        gamma, by_money = np.zeros(len(s)), 1.0  # ∂u_i/∂b_i of the quasi-linear model of Section 2
+        if len(b):
+            gamma, by_money = duals[-len(b) :], budgets.marginals(self.game, self.beta, jnp.asarray(s))[0]
+        mu = weight * duals[: len(heights)] * np.asarray(by_money) + gamma
+        concave = self._below_tangents(s)
+        return Optimum(s, u, float(value), float(max(bound, value)), concave, mu, gamma, at_zero)
 
-    def _marginal_utility(self, s: np.ndarray) -> np.ndarray:
-        """∂u_i/∂b_i; 1 in the quasi-linear model of Section 2."""
-        if isinstance(self.game, games.Game):
-            return np.ones(len(s))
-        return np.asarray(budgets.marginals(self.game, self.beta, jnp.asarray(s))[0])
+    def _bound(self, s: np.ndarray, heights: np.ndarray, slopes: np.ndarray) -> tuple:
+        """max t subject to t ≤ heights + slopes (s' - s) and b(s') ≥ 0; its duals; those of s' ≥ 0."""
+        b, b_slope = self.look(s)[2:]
+        n, k, size = len(s), len(heights), np.max(np.abs(heights)) or 1.0
+        scale = np.maximum(s, 1e-3 * max(np.mean(s), 1e-3 * np.max(self.capacity)) or 1.0)
+        unit = np.append(np.full(k, size), np.full(len(b), self.money))
+        rows = -np.vstack([slopes, b_slope]) * scale / unit[:, None]
+        room, low, high = np.append(heights, b) / unit, -s / scale, (self.capacity - s) / scale
+        if not np.all(np.isfinite(np.column_stack([rows, room]))):
+            return np.inf, np.full(len(rows), np.nan), np.zeros(n)
+        duals = np.ones(1)
+        if len(rows) > 1:
+            above, cost = np.append(np.ones(k), np.zeros(len(b))), np.append(np.zeros(n), -1.0)
+            ends = np.column_stack([np.append(low, -np.inf), np.append(high, np.inf)])
+            found = optimize.linprog(cost, np.column_stack([rows, above]), room, bounds=ends)
+            duals = np.maximum(-found.ineqlin.marginals, 0.0) if found.status == 0 else np.nan * room
+            duals[:k] /= np.sum(duals[:k])
+        # By weak duality any duals ≥ 0 bound the program, whatever the solver's own tolerance.
+        reduced, (offset, far) = -duals @ rows, self.far
+        mixed = (1 - self.shares) * reduced + self.shares * far * scale / size
+        level = (1 - self.shares) * (duals @ room) + self.shares * (offset + far @ s) / size
+        bound = np.min(np.sum(np.maximum(mixed * low, mixed * high), 1) + level[:, 0])
+        at_zero = np.where(s <= 1e-9 * scale, np.maximum(-reduced, 0.0), 0.0)
+        return np.inf if np.isnan(bound) else size * bound, duals * size / unit, at_zero * size / scale
 
     def _below_tangents(self, s: np.ndarray) -> bool:
-        """Whether u(s') ≤ u(s) + ∂u(s) (s' - s) at random profiles s', small ones and large ones."""
-        rng = np.random.default_rng(0)
-        size = self.capacity * 10.0 ** rng.uniform(-6, 0, (_SAMPLES, 1))
-        others = jnp.asarray(size * rng.uniform(0, 1, (_SAMPLES, len(s))))
-        return bool(_no_higher(self.game, self.beta, jnp.asarray(s), others))
+        """Whether u(s') ≤ u(s) + ∂u(s) (s' - s) at 0 and 256 random feasible s', small and large."""
+        rng, most = np.random.default_rng(0), max(np.max(self.capacity), 1e-300)
+        least = np.log10(np.clip(1e-4 * np.max(s) / most, 1e-30, 1e-6))
+        size = 10.0 ** rng.uniform(least, 0, (256, 1)) * rng.uniform(0, 1, (256, len(s)))
+        return bool(_no_higher(self.game, self.beta, s, np.vstack([0.0 * s, size * self.capacity])))
 
 
 def _values(game: Any, beta: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
     if isinstance(game, budgets.BudgetGame):
         return budgets.utilities(game, beta, s), budgets.unspent(game, beta, s)
     return budget_balanced.utilities(game, beta, s), jnp.zeros(0)
+
+
+@jax.jit
+def _utilities(game: Any, beta: jax.Array, profiles: jax.Array) -> jax.Array:
+    return jax.lax.map(lambda s: _values(game, beta, s)[0], profiles)
 
 
 @jax.jit
@@ -219,19 +236,15 @@ def _look(game: Any, beta: jax.Array, s: jax.Array) -> tuple:
 @jax.jit
 def _no_higher(game: Any, beta: jax.Array, s: jax.Array, others: jax.Array) -> jax.Array:
     u, slope = _values(game, beta, s)[0], jax.jacfwd(lambda s: _values(game, beta, s)[0])(s)
+    idle = _values(game, beta, 0.0 * s)[1]
 
     def higher(other: jax.Array) -> jax.Array:
-        there, b = _values(game, beta, other)
-        over = there - (u + slope @ (other - s)) > 1e-9 * jnp.maximum(1.0, jnp.abs(there))
-        return jnp.any(over) & jnp.all(b >= 0)
+        b = _values(game, beta, other)[1]
+        other = other * jnp.min(jnp.where(b < 0, idle / (idle - b), 1.0), initial=1.0)
+        there, change = _values(game, beta, other)[0], slope @ (other - s)
+        return jnp.any(there - (u + change) > 1e-9 * (jnp.abs(there) + jnp.abs(u) + jnp.abs(change)))
 
-    return ~jnp.any(jax.lax.map(higher, others))
-
-
-def _welfare(u: np.ndarray, p: float) -> tuple[float, np.ndarray]:
-    """W_p and ∂W_p/∂u_i."""
-    value, weight = _value_and_slope(jnp.asarray(u), p)
-    return float(value), np.asarray(weight)
+    return jnp.all(jnp.isfinite(slope)) & ~jnp.any(jax.lax.map(higher, others))
 
 
-_value_and_slope = jax.jit(jax.value_and_grad(welfare.p_mean), static_argnums=1)
+_welfare = jax.jit(jax.value_and_grad(welfare.p_mean), static_argnums=1)  # W_p and ∂W_p/∂u_i

@@ -64,9 +64,14 @@ def participation(
       outside: [n] what each has outside; None is training alone (`personal.alone`), 0 is having no
         model. A difference below 1e-9 · max(1, |outside|) keeps nobody from staying.
       progress: called once for everybody who leaves.
+
+    Raises:
+      ValueError: what somebody has outside is not a finite number, or what the rule raises.
     """
     alternative = np.asarray(personal.alone(game) if outside is None else outside, float)
     alternative = np.broadcast_to(alternative, (game.n,))
+    if not np.all(np.isfinite(alternative)):
+        raise ValueError(f"`outside` must be finite, got {alternative}")
     stay, left, shortfall = np.arange(game.n), [], []
     first = now = outcome(game, rule(game))
     while True:

@@ -13,9 +13,11 @@ c_i'(s*_i)) at s*, and λ_i - c_i' is 0 at an interior s*_i, ≥ 0 at capacity a
 an optimum. So no deviation gains. Payments sum to 0, so Σ u_i = max Σ u_j, and no p-mean with p ≤ 1 of
 utilities with this sum exceeds (max Σ u_j)/n: constants t_i that make utilities equal at s* attain that.
 
-Three traps. Agents with linear costs equal to λ_i are indifferent, and other splits of S* are then
+Four traps. Agents with linear costs equal to λ_i are indifferent, and other splits of S* are then
 equilibria, where t_i no longer equalises: here such agents contribute in turn, so at most one is between
-0 and her capacity; those at 0 get β_i = 0 and those at capacity a larger β_i, and want nothing else.
+0 and her capacity; those at 0 get β_i = 0 and those at capacity a larger β_i, and want nothing else
+(records of equal costs likewise, see `OrderedCost`). An agent who gains nothing herself, m_i = 0, bears
+nothing, whatever she gives: no rates make her want s*_i and nothing else.
 Payoffs (2) and (3) clipped at 0 are not concave, and at s* somebody whose payoff is small may rather
 give nothing: `Personal.nash_gap` shows it. And equal utilities may leave an agent worse off than what
 she has elsewhere: `outside` asks for the largest p-means that do not, which are those of utilities
@@ -84,15 +86,17 @@ def first_best(game: games.Game) -> FirstBest:
     falls with S between two neighbouring z_i (see `equilibria.total`), so there is one candidate in each
     such interval, and S₀. From the largest S down, until payoffs at the upper end, for free, would not be
     more: that proves it. A million agents take a second. Other payoffs: `optimum.maximize_welfare`,
-    proved by its bound where payoffs are concave. Not for use inside jit.
+    proved by its bound where payoffs are known to be concave. Not for use inside jit.
     """
     if not (game.payoff.of_total and game.payoff.concave):
         found = optimum.maximize_welfare(game, 0.0, 1.0)
         close = found.bound - found.welfare <= 1e-6 * max(1.0, abs(found.welfare))
-        return FirstBest(jnp.asarray(found.profile), game.n * found.welfare, found.concave and close)
+        proved = game.payoff.concave and found.concave and close
+        return FirstBest(jnp.asarray(found.profile), game.n * found.welfare, proved)
     pooled = game.replace(payoff=_Pooled(game), value=1.0, capacity=jnp.asarray(game.capacity, float))
     starts = np.unique(np.asarray(total.pays_from(game)))
-    upper, held = total.most(pooled), float(game.held)
+    # A little more than all there is: in another compiled expression the same sum may round up.
+    upper, held = float(total.most(pooled)) * (1.0 + 1e-12), float(game.held)
     best = jnp.zeros(game.n)
     fixed = float(jnp.sum(games.incurred_costs(game, best)))
     most = float(_sum_of_utilities(game, best))
@@ -122,7 +126,8 @@ def _fill(pooled: games.Game, at: jax.Array) -> jax.Array:
     first = jnp.argsort(-worth)
     before = jnp.zeros_like(room).at[first].set(jnp.cumsum(room[first]) - room[first])
     lacking = at - pooled.held - jnp.sum(pooled.quality * less)
-    return less + jnp.clip(lacking - before, 0.0, room) / pooled.quality
+    part = jnp.clip(lacking - before, 0.0, room)
+    return jnp.where(part < room, less + part / pooled.quality, more)  # a capacity without rounding
 
 
 def personal_rates(game: games.Game, outside: Any = None) -> Personal:
@@ -134,7 +139,7 @@ def personal_rates(game: games.Game, outside: Any = None) -> Personal:
         utilities equal.
 
     Raises:
-      ValueError: all agents together have less than Σ r_i, even at the optimum.
+      ValueError: all agents together have less than Σ r_i, even at the optimum, or an r_i is NaN.
     """
     best = first_best(game)
     rates = _rates(game, best.profile)
@@ -157,25 +162,28 @@ def _rates(game: games.Game, s: jax.Array) -> jax.Array:
         jax.grad(lambda agent, x, rest: agent.value * agent.payoff.value(agent.quality * x, rest), argnums=1)
     )(game, s)
     worth = jax.grad(lambda s: jnp.sum(game.value * games.payoff_values(game, s)))(s)
-    marginal = jax.vmap(jax.grad(lambda x, cost: cost.value(x)), (0, games.family_axes(game.cost)))(
-        s, game.cost
-    )
-    share = jnp.where(worth > 0, own / jnp.where(worth > 0, worth, 1.0), 1.0)
-    # Somebody who is indifferent at her capacity shall want it.
-    tied = (s >= game.capacity) & (marginal >= worth * (1.0 - 1e-9))
-    rates = 1.0 - jnp.where(tied, share / 2.0, share)
-    return jnp.where(s > 0, jnp.clip(rates, 0.0, 1.0), 0.0)
+    marginal = jax.vmap(jax.grad(lambda x, cost: cost.value(x)), (0, games.family_axes(game.cost)))
+    below, above = (marginal(s * factor, game.cost) for factor in (1.0 - 1e-9, 1.0 + 1e-9))
+    above = jnp.minimum(jnp.where(s >= game.capacity, jnp.inf, above), 3.0 * worth)
+    # Somebody at her capacity, or between two records, shall want nothing else: what her last sample
+    # costs, or the next one, may be λ_i, and then (λ_i - c_i') / λ_i is to be above 0, or below.
+    next_tied = (above <= worth * (1.0 + 1e-7)) & (below < worth * (1.0 - 1e-6))
+    last_tied = (below >= worth * (1.0 - 1e-7)) & (above > worth * (1.0 + 1e-6))
+    price = jnp.where(next_tied, (below + worth) / 2, jnp.where(last_tied, (above + worth) / 2, worth))
+    rates = 1.0 - own / jnp.where(worth > 0, price, 1.0)
+    return jnp.where((s > 0) & (worth > 0), jnp.clip(rates, 0.0, 1.0), 0.0)
 
 
 def _at_least(outside: np.ndarray, total: float) -> np.ndarray:
     """max(r_i, level) with the level that makes the sum `total`."""
-    if outside.sum() > total:
+    if not outside.sum() - total <= 1e-12 * max(1.0, np.abs(outside).sum()):
         raise ValueError(
             f"no transfers leave everybody at least what she has outside: that is {outside.sum():.6g} in "
             f"all, and the largest sum of utilities is {total:.6g}"
         )
     r = np.sort(outside)
-    levels = (total - (r.sum() - np.cumsum(r))) / np.arange(1, len(r) + 1)  # if the k lowest are lifted
+    others = np.append(np.cumsum(r[:0:-1])[::-1], 0.0)
+    levels = (total - others) / np.arange(1, len(r) + 1)  # if the k lowest are lifted
     k = np.flatnonzero(np.append(levels[:-1] <= r[1:], True))[0]
     return np.maximum(outside, levels[k])
 
@@ -185,9 +193,18 @@ def alone(game: games.Game) -> jax.Array:
 
     She has only her own samples, not S₀, and pays no fixed cost, which is one of being enrolled.
     """
+    return _alone(game.replace(held=jnp.zeros(())))
+
+
+@jax.jit
+def _alone(game: games.Game) -> jax.Array:
     nobody = jnp.zeros(game.n)
-    gap, now = _examine(game.replace(held=0.0), nobody)
-    return gap + now + games.incurred_costs(game, nobody)
+    own, z = certificates.best_response(game, nobody), games.statistic(game, nobody)
+
+    def one(agent: games.Game, own: jax.Array, i: jax.Array) -> jax.Array:
+        return games.utility(agent, own, games.rest_of(agent, z, 0.0 * own, i)) + agent.cost.value(0.0 * own)
+
+    return jax.vmap(one, (games.agent_axes(game), 0, 0))(game, own, jnp.arange(game.n))
 
 
 _examine = jax.jit(certificates.examine)

@@ -46,7 +46,7 @@ class Audit(NamedTuple):
     utilities: np.ndarray  # [n]
     welfare: float  # W_p at the equilibrium, normalised
     optimum: optimum.Optimum  # of program (7)
-    kkt: Kkt | None  # None unless s > 0 and W_p is defined and positive there
+    kkt: Kkt | None  # None unless s > 0, β < 1, p > -∞, and W_p has derivatives there
     verdict: str
 
     @property
@@ -81,21 +81,31 @@ def audit(
         indifferent contribute equal shares.
 
     Raises:
-      ValueError: another model than Section 4's, p or β out of range, or W_p undefined everywhere.
+      ValueError: another model than Section 4's, fewer than two agents, p, β, a budget or the profile out
+        of range, W_p undefined everywhere, or no profile that everybody can afford.
     """
-    general = game if isinstance(game, budgets.BudgetGame) else budgets.with_budgets(game, budget or 0.0)
+    general = game
+    if isinstance(game, games.Game):
+        general = budgets.with_budgets(game, 0.0 if budget is None else budget)
+    elif budget is not None:
+        raise ValueError("`budget` is for games without one: a `BudgetGame` has its own")
+    if general.n < 2 or np.ndim(beta):
+        raise ValueError(f"M_β needs at least two agents and one β for all, got {general.n} and {beta}")
     budget_balanced.check_beta(beta, general.n)
     bounded = general is game or budget is not None
     if profile is None:
         s, gap = _equilibrium(game, general, beta, bounded)
     else:
         s = games.as_profile(profile)
+        if s.shape != (general.n,) or not jnp.all((s >= 0) & (s <= general.capacity * (1 + 1e-9))):
+            raise ValueError(f"`profile` must be {general.n} numbers from 0 to the capacities, got {profile}")
         gap = _gap(general, beta, s) if bounded else _nash_gap(budget_balanced.under_mechanism(game, beta), s)
-    u = budgets.utilities(general, beta, s)
+    u = _utilities(general, beta, s)
     best = optimum.maximize_welfare(general if bounded else game, beta, p)
     value = float(welfare.p_mean(u, p))
     positive = bool(jnp.all(s > 1e-9 * jnp.max(s)))
-    kkt = kkt_residuals(general, beta, p, s, bounded) if positive and value > 0 and p > -np.inf else None
+    smooth = -np.inf < p and beta < 1 and (p == 1 or value > 0)
+    kkt = kkt_residuals(general, beta, p, s, bounded) if positive and smooth else None
     found = Audit(
         float(beta), p, np.asarray(s), float(jnp.max(gap)), positive, np.asarray(u), value, best, kkt, ""
     )
@@ -103,21 +113,28 @@ def audit(
 
 
 _solve, _nash_gap = jax.jit(equilibria.solve), jax.jit(equilibria.nash_gap)
-_solve_budgets = jax.jit(budgets.solve)
+_solve_budgets, _budgets_gap = jax.jit(budgets.solve), jax.jit(budgets.nash_gap)
+_utilities, _unspent, _marginals = map(jax.jit, (budgets.utilities, budgets.unspent, budgets.marginals))
+_weight = jax.jit(jax.grad(welfare.p_mean), static_argnums=1)  # ∂W_p/∂u_i
 
 
 def _equilibrium(game: Any, general: budgets.BudgetGame, beta: float, bounded: bool) -> tuple:
     """A profile and its Nash gaps. An equilibrium that everybody can afford is one with budgets too."""
+    starts = [None]
     if isinstance(game, games.Game):
         found = _solve(budget_balanced.under_mechanism(game, beta))
-        if not bounded or jnp.all(budgets.unspent(general, beta, found.profile) >= 0):
+        if not bounded or jnp.all(_unspent(general, beta, found.profile) >= 0):
             return found.profile, found.nash_gap
-    s = _solve_budgets(general, jnp.asarray(beta, float)).profile
-    return s, _gap(general, beta, s)
+        starts.append(found.profile)
+    for start in starts[::-1]:
+        found = _solve_budgets(general, jnp.asarray(beta, float), start)
+        if found.converged:
+            break
+    return found.profile, jnp.where(found.stranded, jnp.inf, found.nash_gap)
 
 
 def _gap(general: budgets.BudgetGame, beta: float, s: jax.Array) -> jax.Array:
-    gap, stranded = jax.jit(budgets.nash_gap)(general, jnp.asarray(beta, float), s)
+    gap, stranded = _budgets_gap(general, jnp.asarray(beta, float), s)
     return jnp.where(stranded, jnp.inf, gap)
 
 
@@ -134,12 +151,17 @@ def kkt_residuals(game: budgets.BudgetGame, beta: float, p: float, s: Any, bound
       p: finite, at most 1; utilities at s are positive.
       s: [n] profile, s > 0.
       bounded: whether b_i ≥ 0 is asked for.
+
+    Raises:
+      ValueError: β or p out of range.
     """
+    if not (0 <= beta < 1 and -np.inf < p <= 1):
+        raise ValueError(f"(20)-(26) need 0 ≤ β < 1 and finite p ≤ 1, got β = {beta} and p = {p}")
     s, n, c = games.as_profile(s), game.n, np.asarray(game.rate)
-    by_money, by_data = (np.asarray(x) for x in budgets.marginals(game, beta, s))
-    b = np.asarray(budgets.unspent(game, beta, s))
-    weight = np.asarray(jax.grad(lambda u: welfare.p_mean(u, p))(budgets.utilities(game, beta, s)))
-    spends_all = bounded & (b <= 1e-9 * np.maximum(1.0, np.asarray(game.budget)))
+    by_money, by_data = (np.asarray(x) for x in _marginals(game, beta, s))
+    b, weight = np.asarray(_unspent(game, beta, s)), np.asarray(_weight(_utilities(game, beta, s), p))
+    money = np.asarray(game.budget) + float(np.sum(c * s))
+    spends_all = bounded & (b <= 1e-9 * money)
     price = (1.0 - beta) * c
     lagrange = np.where(spends_all, np.maximum(by_data / price - by_money, 0.0), 0.0)
     alpha = float(weight @ by_data)
@@ -148,8 +170,8 @@ def kkt_residuals(game: budgets.BudgetGame, beta: float, p: float, s: Any, bound
     if abs(rest) < 1e-9 and np.ptp(share) < 1e-9 / n:
         mu = weight * (by_money + lagrange)
     else:
-        with np.errstate(divide="ignore"):  # β = 1 - 1/n with unequal costs: no finite multipliers
-            mu = alpha * np.sum(1 / c) * np.divide(share - beta / (n - 1), rest)
+        # With β = 1 - 1/n and unequal costs there are no such multipliers: they become NaN.
+        mu = alpha * np.sum(1 / c) * (share - beta / (n - 1)) / (rest if abs(rest) > 1e-12 else np.nan)
     gamma = mu * lagrange / (lagrange + by_money)
     common = c * (mu * (1.0 - beta) + beta / (n - 1) * (np.sum(mu) - mu))
     size = np.max(np.abs(mu))
@@ -162,15 +184,19 @@ def kkt_residuals(game: budgets.BudgetGame, beta: float, p: float, s: Any, bound
         "(20)": relative(alpha - common, abs(alpha)),
         "(21)": relative(weight * by_money - (mu - gamma), size),
         "(22)": relative(np.minimum(gamma, 0.0), size),
-        "(23)": relative(gamma * b, size * np.maximum(1.0, np.asarray(game.budget))),
+        "(23)": relative(gamma * b, size * money),
         "(26)": relative(np.sum((mu - gamma) * by_data / by_money) - common, abs(alpha)),
     }
     return Kkt(mu, gamma, lagrange, residuals)
 
 
 def _verdict(game: budgets.BudgetGame, found: Audit) -> str:
-    tolerance = _TOLERANCE * max(1.0, abs(found.welfare))
-    if not found.nash_gap <= _TOLERANCE * max(1.0, float(np.max(np.abs(found.utilities)))):
+    tolerance = _TOLERANCE * (float(np.max(np.abs(found.utilities))) or 1.0)
+    if not found.nash_gap <= tolerance:
+        stranded = np.flatnonzero(np.asarray(_unspent(game, found.beta, found.profile)) < 0).tolist()
+        if np.isinf(found.nash_gap) and stranded:
+            who = f"agents {stranded[:10]} cannot pay what the costs of others oblige them to"
+            return f"no equilibrium was found: {who}"
         return "no equilibrium was found, so there is nothing to compare"
     if np.isnan(found.welfare):
         agents = welfare.undefined(found.utilities, found.p)

@@ -75,7 +75,7 @@ def inconsistencies(powers: Any, values: Any, rounding: Any = 0.0) -> list[tuple
     not obey this: of those see `falls`.
 
     Args:
-      powers: [k] p ≠ 0, increasing, finite; k ≥ 3.
+      powers: [k] p, increasing, finite; k ≥ 3. 0 has a place in normalised rows only.
       values: [k] W_p > 0.
       rounding: the most by which each value was rounded (half a unit of the last printed digit), one
         number or [k]; differences that it explains are not reported.
@@ -91,7 +91,8 @@ def inconsistencies(powers: Any, values: Any, rounding: Any = 0.0) -> list[tuple
         raise ValueError(f"`powers` must be finite and increase, one for each value, got {p}")
     if not (np.all(np.isfinite(w)) and np.all(w > 0)):
         raise ValueError(f"`values` must be positive and finite, got {w}")
-    y, slack = p * np.log(w), np.abs(p) * np.broadcast_to(rounding, p.shape) / w
+    off = np.minimum(np.broadcast_to(rounding, p.shape) / w, 1.0 - 1e-15)  # of w, at most
+    y, slack = p * np.log(w), np.abs(p) * -np.log1p(-off)
     left = (p[2:] - p[1:-1]) / (p[2:] - p[:-2])  # weight of the left neighbour
     excess = y[1:-1] - left * y[:-2] - (1 - left) * y[2:]
     explained = slack[1:-1] + left * slack[:-2] + (1 - left) * slack[2:] + 1e-12 * np.abs(y[1:-1])
@@ -99,10 +100,13 @@ def inconsistencies(powers: Any, values: Any, rounding: Any = 0.0) -> list[tuple
 
 
 def falls(powers: Any, values: Any, slack: Any = 0.0) -> list[float]:
-    """The p at which a row of normalised means, also of averages over runs, is below an earlier one.
+    """The p at which a row of normalised means, also of averages over runs, is below one at a smaller p.
 
-    The normalised p-mean rises with p, for every run and so for their average.
+    The normalised p-mean rises with p, for every run and so for their average. Differences up to `slack`,
+    one number or one for each value, are not reported.
     """
     order = np.argsort(np.asarray(powers, float))
     p, w = np.asarray(powers, float)[order], np.asarray(values, float)[order]
-    return p[1:][np.diff(w) < -np.broadcast_to(slack, w.shape)[1:]].tolist()
+    slack = np.broadcast_to(slack, w.shape)[order]
+    most = np.maximum.accumulate(w)
+    return p[w < most - 1e-12 * np.abs(most) - slack].tolist()

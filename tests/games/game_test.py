@@ -190,3 +190,60 @@ def test_check_of_weights_held_samples_and_families(changes, message):
 def test_a_total_that_is_not_a_number_has_no_payoff(payoff):
     """0 would hide it: clipped payoffs are 0 where there are too few samples, not where there is a NaN."""
     assert jnp.isnan(payoff.curve(jnp.nan))
+
+
+# Those who are left when others have gone
+
+LEFT = np.array([0, 2, 3])
+FUNCTIONS = {
+    "any function": games.CustomPayoff(lambda s: jnp.log1p(s @ jnp.asarray(Q @ Q.T) + s.sum()) * K),
+    "separable": games.Separable(lambda i, x: jnp.asarray(K)[i] * jnp.log1p(x), lambda s: (s.sum() - s) * K),
+}
+
+
+@jax.jit
+def sight(game, s):
+    return games.utilities(game, s), games.own_gradient(game, s)
+
+
+@pytest.mark.parametrize("keep", [LEFT, [3, 1]], ids=str)
+@pytest.mark.parametrize("name", [*PAYOFFS, *FUNCTIONS])
+def test_a_subset_is_the_game_in_which_the_others_contribute_nothing(name, keep):
+    game = make(name) if name in PAYOFFS else make("linear").replace(payoff=FUNCTIONS[name])
+    held = jnp.asarray(2.5 if game.payoff.of_total else 0.0)
+    game, keep = game.replace(quality=jnp.asarray([0.5, 1.0, 2.0, 3.0]), held=held), np.asarray(keep)
+    rest, s = games.subset(game, keep), jnp.zeros(N).at[keep].set(S[keep])
+    assert rest.n == len(keep)
+    for ours, whole in zip(sight(rest, S[keep]), sight(game, s), strict=True):
+        np.testing.assert_allclose(ours, whole[keep], rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(rest.capacity, game.capacity[keep])
+    twice = games.subset(games.subset(game, [3, 2, 1]), [2, 0])  # agents 1 and 3
+    direct = games.subset(game, [1, 3])
+    np.testing.assert_allclose(sight(twice, S[:2])[0], sight(direct, S[:2])[0], rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", [name for name in PAYOFFS if name not in ("linear", "measured")])
+def test_a_subset_is_the_game_built_by_hand(name):
+    by_hand = games.Game(PAYOFFS[name](LEFT), games.PowerCost(K[LEFT] / 100, 2.0), 100 + K[LEFT], 1 + K[LEFT])
+    ours, direct = games.subset(make(name), LEFT), games.check(by_hand)
+    assert jax.tree.structure(ours) == jax.tree.structure(direct)
+    jax.tree.map(np.testing.assert_array_equal, ours, direct)
+    traced = jax.jit(games.subset)(make(name), LEFT)
+    jax.tree.map(np.testing.assert_array_equal, traced, direct)
+
+
+def test_numbers_for_all_stay_for_all_and_records_are_an_agents_own():
+    shared = games.Game(
+        games.PowerLaw(1.0, 1.0, 1.0), games.OrderedCost([1.0, 2.0]), [1.0, 2.0, 2.0], 3.0, 2.0, 1.0
+    )
+    rest = games.subset(shared, [2, 1])
+    assert (rest.cost.record_costs, rest.value, rest.quality, rest.held) == ([1.0, 2.0], 3.0, 2.0, 1.0)
+    assert rest.capacity.tolist() == [2, 2]
+    own = shared.replace(cost=games.OrderedCost(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])))
+    assert games.subset(own, [2, 1]).cost.record_costs.tolist() == [[5, 6], [3, 4]]
+
+
+@pytest.mark.parametrize("keep", [[4], [-1], [0.5], [True, False, True, True], [[0, 1]], []])
+def test_nobody_else_can_be_kept(keep):
+    with pytest.raises(ValueError, match="`keep` must be numbers of agents from 0 to 3"):
+        games.subset(make("power law"), keep)

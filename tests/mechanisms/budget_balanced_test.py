@@ -7,8 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 
 from fedgame import equilibria, games, mechanisms
+from fedgame.mechanisms import budget_balanced
+
+SOLVE = jax.jit(equilibria.solve)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -98,3 +102,175 @@ def test_equilibria_of_scaled_costs_are_those_of_the_mechanism(cost):
         deviations = jnp.linspace(0, game.capacity[i], 2001)
         utility = jax.vmap(lambda x, i=i: mechanisms.utilities(game, beta, found.profile.at[i].set(x))[i])
         assert jnp.max(utility(deviations)) <= at[i] + 1e-12
+
+
+# Rates of one's own, and transfers
+
+
+@hypothesis.given(
+    hnp.arrays(float, st.integers(2, 50), elements=st.floats(0, 1e6)), st.integers(0, 2**32 - 1)
+)
+def test_payments_with_personal_rates_sum_to_zero(spent, seed):
+    rng, n = np.random.default_rng(seed), len(spent)
+    rates, transfers = rng.random(n), rng.normal(size=n)
+    transfers -= transfers.mean()
+    paid = np.asarray(mechanisms.payments(jnp.asarray(rates), jnp.asarray(spent), jnp.asarray(transfers)))
+    assert abs(paid.sum()) <= 1e-15 * n * (n + spent.sum())
+    for i in range(n):
+        others = sum(rates[j] * spent[j] for j in range(n) if j != i) / (n - 1)
+        assert paid[i] == pytest.approx(
+            rates[i] * spent[i] - others + transfers[i], rel=1e-9, abs=1e-9 * (1 + spent.max())
+        )
+    one = np.asarray(mechanisms.payments(0.3, jnp.asarray(spent)))
+    np.testing.assert_allclose(mechanisms.payments(jnp.full(n, 0.3), jnp.asarray(spent)), one, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        games.PowerCost([0.1, 0.2, 0.3], 2.0),
+        games.OrderedCost([0.1, 0.2, 0.3, 0.5, 0.6, 0.7]),
+    ],
+)  # fmt: skip
+def test_personal_rates_scale_everybodys_own_cost(cost):
+    """No deviation pays under the whole of u_i + p_i, by brute force; shared costs become her own."""
+    game = games.check(games.Game(games.TotalPayoff(jnp.log1p), cost, [6.0, 2.0, 4.0]))
+    rates, transfers = jnp.array([0.2, 0.9, 0.5]), jnp.array([1.0, -3.0, 2.0])
+    under = mechanisms.under_mechanism(game, rates)
+    s = jnp.array([1.5, 0.25, 3.75])
+    np.testing.assert_allclose(
+        games.incurred_costs(under, s), (1 - rates) * games.incurred_costs(game, s), rtol=1e-14
+    )
+    found = SOLVE(under)
+    assert found.converged
+
+    def utility(x, i):
+        return mechanisms.utilities(game, rates, found.profile.at[i].set(x), transfers)[i]
+
+    for i in range(3):
+        tried = jax.vmap(utility, (0, None))(jnp.linspace(0, game.capacity[i], 2001), i)
+        assert jnp.max(tried) <= utility(found.profile[i], i) + 1e-12
+
+
+@pytest.mark.parametrize("beta", [[0.5, 1.1], [0.5, -0.1], [0.5, np.nan], [0.5] * 3, [[0.5, 0.5]], [0.5]])
+def test_rates_that_are_none(beta):
+    game = games.Game(games.PowerLaw(1.0, 1.0, 1.0), games.LinearCost(1.0), jnp.ones(2))
+    for rates in (beta, np.asarray(beta), jnp.asarray(beta)):
+        with pytest.raises(ValueError, match=r"`beta` must lie in \[0, 1\], one or one for each of 2 agents"):
+            mechanisms.under_mechanism(game, rates)
+
+
+def test_one_agent_may_have_the_rate_0():
+    game = games.Game(games.PowerLaw(1.0, 1.0, 1.0), games.LinearCost(0.1), jnp.ones(1))
+    for nothing in (0.0, [0.0], jnp.zeros(1)):
+        assert np.ravel(mechanisms.under_mechanism(game, nothing).cost.rate) == [0.1]
+    with pytest.raises(ValueError, match="at least two"):
+        mechanisms.under_mechanism(game, [0.5])
+
+
+# Falkinger's β
+
+
+@hypothesis.settings(max_examples=8)
+@hypothesis.given(st.integers(0, 2**32 - 1))
+def test_falkingers_beta_attains_the_bound_of_every_p_mean(seed):
+    """Identical payoffs, different convex costs, capacities that bind; against one convex program."""
+    rng, n = np.random.default_rng(seed), 6
+    rate, exponent, fixed = (
+        10 ** rng.uniform(-2, 0, n),
+        rng.choice([1.0, 1.3, 2.0, 3.0], n),
+        rng.uniform(0, 0.2, n),
+    )
+    capacity = rng.choice([0.0, 0.1, 0.5, 5.0], n)
+    game = games.check(
+        games.Game(games.PowerLaw(8.0, 2.0, 1.0, 1.0), games.PowerCost(rate, exponent, fixed), capacity)
+    )
+
+    def lost(s):
+        return -n * (8 - 2 / (1 + s.sum())) + np.sum(rate * s**exponent + fixed)
+
+    def slope(s):
+        return -2 * n / (1 + s.sum()) ** 2 + rate * exponent * s ** (exponent - 1)
+
+    best = scipy.optimize.minimize(
+        lost, capacity / 2, jac=slope, bounds=[(0, c) for c in capacity], method="L-BFGS-B",
+        options={"ftol": 1e-15, "gtol": 1e-12, "maxiter": 5000},
+    )  # fmt: skip
+    beta = mechanisms.falkinger_beta(n)
+    found = SOLVE(mechanisms.under_mechanism(game, beta))
+    assert found.converged
+    u = np.asarray(mechanisms.utilities(game, beta, found.profile))
+    assert np.ptp(u) <= 1e-13
+    for p in (1, 0.5, 0, -1, -20, -np.inf):
+        assert float(mechanisms.p_mean(u, p)) == pytest.approx(-best.fun / n, rel=1e-8)
+        assert float(mechanisms.p_mean(u, p)) >= -best.fun / n - 1e-12
+
+
+# Whole currency units
+
+
+@hypothesis.given(
+    hnp.arrays(float, st.integers(1, 60), elements=st.floats(-1e6, 1e6)),
+    st.sampled_from([0.01, 1.0, 1e-3, 7.0, 1e7]),
+)
+def test_whole_units_sum_to_exactly_zero_and_nobody_is_a_whole_unit_off(paid, unit):
+    paid = paid - paid.mean()
+    units = budget_balanced.whole_units(paid, unit)
+    assert units.dtype == np.int64
+    assert sum(units.tolist()) == 0
+    assert np.all(np.abs(units - paid / unit) < 1)
+    # Largest remainders: nobody who was rounded down lost more of a unit than somebody rounded up.
+    lost = paid / unit - np.floor(paid / unit)
+    up = units > np.floor(paid / unit)
+    assert not (np.any(up) and np.any(~up)) or lost[up].min() >= lost[~up].max()
+
+
+def test_a_million_payments():
+    paid = np.random.default_rng(0).normal(scale=1e4, size=10**6)
+    paid -= paid.mean()
+    units = budget_balanced.whole_units(paid, 0.01)
+    assert units.sum() == 0
+    assert np.abs(units - paid / 0.01).max() < 1
+    halves = np.tile([0.5, -0.5], 500_000)  # all lose alike: the first ones get the units
+    units = budget_balanced.whole_units(halves, 1)
+    assert units.sum() == 0
+    assert units[:500_000:2].tolist() == [1] * 250_000
+
+
+@pytest.mark.parametrize(
+    ("paid", "units"),
+    [
+        ([1.0, -1.0], [1, -1]),
+        ([0.5, -0.5], [1, -1]),
+        ([-0.5, 0.5], [0, 0]),  # both lose ½, and the first gets the unit
+        ([1e-17, -1e-17], [0, 0]),
+        ([0.1 + 0.2, -0.3], [0, 0]),
+        ([0.4, 0.3, -0.7], [1, 0, -1]),
+        ([2.0**51, -(2.0**51)], [2**51, -(2**51)]),
+        ([0.0], [0]),
+        ([1e-9], [0]),
+        ([2.9999999999, -3.0], [3, -3]),
+    ],
+)
+def test_known_whole_units(paid, units):
+    assert budget_balanced.whole_units(paid, 1).tolist() == units
+
+
+@pytest.mark.parametrize(
+    ("paid", "unit", "message"),
+    [
+        ([1.0, -1.0], 0.0, "`unit` must be a number above 0"),
+        ([1.0, -1.0], -0.01, "`unit` must be"),
+        ([1.0, -1.0], np.nan, "`unit` must be"),
+        ([1.0, -1.0], np.inf, "`unit` must be"),
+        ([1.0, np.nan], 0.01, "`paid` must be finite"),
+        ([np.inf, -np.inf], 0.01, "`paid` must be finite"),
+        ([1e300, -1e300], 1e-300, "`paid` must be finite and below"),
+        ([2.0**53, -(2.0**53)], 1.0, "`paid` must be finite and below"),
+        ([1.0, 1.0], 0.01, "`paid` must sum to 0, got 2.0"),
+        ([1.0, -3.0], 0.01, "`paid` must sum to 0, got -2.0"),
+    ],
+)
+def test_what_cannot_be_paid(paid, unit, message):
+    with pytest.raises(ValueError, match=message):
+        budget_balanced.whole_units(paid, unit)

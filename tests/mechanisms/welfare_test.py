@@ -106,3 +106,112 @@ def test_one_agent_unlike_many_others_costs_no_digits(dtype, error, p, outlier):
     u = np.ones(10**5, dtype)
     u[0] = outlier
     assert abs(float(mechanisms.log_p_mean(jnp.asarray(u), p)) - float(direct(u, p))) < error
+
+
+# Table 1 (Section 5): p = 0.2, 0.4, 0.6, 0.8, 1.0, unnormalised
+
+TABLE_1 = {
+    "MNIST FedAvg": ["48985.23", "154.99", "22.763", "8.726", "4.909"],
+    "MNIST MWFed": ["51326.49", "158.92", "21.648", "8.803", "5.230"],
+    "MNIST FedBR": ["53395.21", "168.85", "24.784", "9.495", "5.340"],
+    "MNIST FedBR-BG": ["54589.31", "172.63", "25.340", "9.708", "5.459"],
+    "CIFAR-10 FedAvg": ["42386.21", "135.92", "23.528", "8.381", "4.582"],
+    "CIFAR-10 MWFed": ["48178.29", "142.91", "23.981", "8.879", "4.891"],
+    "CIFAR-10 FedBR": ["58297.23", "178.32", "26.187", "9.675", "5.681"],
+    "CIFAR-10 FedBR-BG": ["60385.32", "183.23", "27.958", "9.981", "5.891"],
+}
+COLUMNS = [0.2, 0.4, 0.6, 0.8, 1.0]
+
+
+def printed(row):
+    """The numbers, and half a unit of the last printed digit of each."""
+    return [float(x) for x in row], [0.5 * 10.0 ** -len(x.split(".")[1]) for x in row]
+
+
+@pytest.mark.parametrize("name", TABLE_1)
+def test_five_of_eight_rows_of_table_1_contradict_themselves(name):
+    values, rounding = printed(TABLE_1[name])
+    found = welfare.inconsistencies(COLUMNS, values, rounding)
+    assert bool(found) == (name not in ("MNIST FedAvg", "MNIST FedBR", "MNIST FedBR-BG"))
+    for p, excess in found:
+        k = COLUMNS.index(p)  # the middle of three equidistant powers: the chord is their mean
+        y = [COLUMNS[j] * np.log(values[j]) for j in (k - 1, k, k + 1)]
+        assert excess == pytest.approx(y[1] - (y[0] + y[2]) / 2, rel=1e-12)
+        assert excess > 1e-3  # far beyond rounding
+
+
+def test_equal_utilities_are_consistent_only_up_to_the_printed_digits():
+    """FedBR and FedBR-BG on MNIST are n^(1/p) u, a straight line: second differences are rounding."""
+    for name, second in (("MNIST FedBR", -2e-5), ("MNIST FedBR-BG", -4e-5)):
+        values, _ = printed(TABLE_1[name])
+        found = welfare.inconsistencies(COLUMNS, values)
+        assert found
+        assert -2 * max(excess for _, excess in found) == pytest.approx(second, rel=0.5)
+
+
+@hypothesis.given(
+    u=UTILITIES,
+    powers=st.lists(st.floats(-20, 1), min_size=3, max_size=7, unique_by=lambda p: round(p, 2)),
+    normalized=st.booleans(),
+    digits=st.integers(-2, 4),
+)
+def test_rows_that_were_computed_are_never_reported(u, powers, normalized, digits):
+    """On both scales, also with p = 0 if normalised, printed or not; nor do normalised rows fall."""
+    p = np.sort(powers)
+    p = p[(np.abs(p) > 1e-2) | (normalized & (p == 0))]
+    logs = np.array([float(mechanisms.log_p_mean(u, x, normalized)) for x in p])
+    values = np.exp(logs[np.abs(logs) < 300])
+    p = p[np.abs(logs) < 300]
+    assert welfare.inconsistencies(p, values) == []
+    row, half = np.round(values, digits), 0.5 * 10.0**-digits
+    row, powers = row[row > 0], p[row > 0]
+    assert welfare.inconsistencies(powers, row, half * (1 + 1e-9)) == []
+    if normalized:
+        assert welfare.falls(p, values) == []
+        assert welfare.falls(powers, row, 1e-9) == []  # rounding keeps an order
+
+
+def test_coarse_rounding_explains_more_than_its_first_order():
+    """ln W may be off by -ln(1 - r/W), which is more than r/W: here by 0.69, not 0.5."""
+    p, true, printed = [1.0, 2.0, 3.0], [1.0, 0.5, 0.5], [1.0, 1.0, 0.5]
+    assert welfare.inconsistencies(p, true) == []
+    assert welfare.inconsistencies(p, printed) != []
+    assert welfare.inconsistencies(p, printed, [0.0, 0.5, 0.0]) == []
+
+
+def test_a_change_beyond_rounding_is_reported_where_it_is():
+    u = np.array([1.0, 2.0, 5.0])
+    p = np.array([-4.0, -1.0, -0.3, 0.2, 0.7, 1.0])
+    values = np.array([float(mechanisms.p_mean(u, x, normalized=False)) for x in p])
+    for k in range(1, 5):
+        bad = values.copy()
+        bad[k] *= np.exp(0.5 / p[k])  # p ln W_p by ½ too large
+        assert p[k] in [where for where, _ in welfare.inconsistencies(p, bad, 1e-6)]
+    assert welfare.inconsistencies(p, values, 1e-6) == []
+
+
+def test_normalised_rows_that_fall():
+    assert welfare.falls([0.2, 0.4, 0.6, 1.0], [1.0, 1.1, 1.05, 1.2]) == [0.6]
+    assert welfare.falls([1.0, 0.6, 0.4, 0.2], [1.2, 1.05, 1.1, 1.0]) == [0.6]  # in any order
+    assert welfare.falls([0.2, 0.4, 0.6, 1.0], [1.0, 0.5, 0.7, 1.0]) == [0.4, 0.6]  # below an earlier one
+    assert welfare.falls([0.2, 0.4, 0.6], [1.0, 0.95, 0.9], slack=0.06) == [0.6]  # by small steps
+    assert welfare.falls([0.6, 0.4, 0.2], [0.9, 0.9, 1.0], slack=[0.2, 0.0, 0.0]) == [0.4]
+    assert welfare.falls([-INF, 0.0, 1.0], [1.0, 2.0, 3.0]) == []
+    assert welfare.falls([0.5], [1.0]) == []
+
+
+@pytest.mark.parametrize(
+    ("powers", "values", "message"),
+    [
+        ([0.2, 0.6, 0.4], [1, 1, 1], "`powers` must be finite and increase"),
+        ([0.2, 0.2, 0.4], [1, 1, 1], "`powers` must be finite and increase"),
+        ([0.2, 0.4, np.inf], [1, 1, 1], "`powers` must be finite"),
+        ([-np.inf, 0.4, 1.0], [1, 1, 1], "`powers` must be finite"),
+        ([0.2, 0.4], [1, 1, 1], "one for each value"),
+        ([0.2, 0.4, 1.0], [1, 0, 1], "`values` must be positive and finite"),
+        ([0.2, 0.4, 1.0], [1, np.nan, 1], "`values` must be positive and finite"),
+    ],
+)
+def test_rows_that_are_none(powers, values, message):
+    with pytest.raises(ValueError, match=message):
+        welfare.inconsistencies(powers, values)

@@ -1,0 +1,188 @@
+"""Outcomes under a mechanism and who leaves, against a naive version in numpy."""
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import scipy.optimize
+
+from fedgame import games, mechanisms
+from fedgame.mechanisms import outcomes, personal, rules
+
+few = hypothesis.settings(max_examples=8)
+SEEDS = st.integers(0, 2**32 - 1)
+N = 4
+
+
+class Direct:
+    """v_i (1 - 1 / (2 + S₀ + Σ w_j s_j)) - c_i s_i² - d_i, one rate β, in numpy."""
+
+    def __init__(self, seed):
+        rng = np.random.default_rng(seed)
+        self.value, self.quality = rng.uniform(0.2, 3, N), rng.uniform(0.5, 2, N)
+        self.rate, self.fixed = 10 ** rng.uniform(-3, -0.5, N), rng.uniform(0, 0.6, N)
+        self.capacity, self.held = rng.uniform(0.5, 6, N), rng.uniform(0, 1)
+        self.game = games.check(
+            games.Game(
+                games.PowerLaw(1.0, 1.0, 1.0, 2.0), games.PowerCost(self.rate, 2.0, self.fixed),
+                self.capacity, self.value, self.quality, self.held,
+            )
+        )  # fmt: skip
+
+    def equilibrium(self, who, beta):
+        v, w, c, top = (x[who] for x in (self.value, self.quality, self.rate, self.capacity))
+
+        def wanted(total):
+            bears = 2 * (1 - beta) * c
+            price = v * w / (2 + total) ** 2
+            return np.minimum(price / bears, top) if beta < 1 else top
+
+        total = scipy.optimize.brentq(
+            lambda x: self.held + w @ wanted(x) - x, self.held, self.held + w @ top + 1, xtol=1e-14
+        )
+        return wanted(total)
+
+    def utilities(self, who, beta):
+        s = self.equilibrium(who, beta)
+        spent = self.rate[who] * s**2 + self.fixed[who]
+        paid = np.array([beta * (x - (spent.sum() - x) / max(len(who) - 1, 1)) for x in spent])
+        payoff = 1 - 1 / (2 + self.held + self.quality[who] @ s)
+        return self.value[who] * payoff - spent + paid, paid, spent, s
+
+    def alone(self, i):
+        x = np.linspace(0, self.capacity[i], 200_001)
+        return (self.value[i] * (1 - 1 / (2 + self.quality[i] * x)) - self.rate[i] * x**2).max()
+
+    def participation(self, beta, outside):
+        who, left = list(range(N)), []
+        while len(who) > 1:
+            utility = self.utilities(who, beta(len(who)))[0]
+            short = {i: outside[i] - u for i, u in zip(who, utility, strict=True)}
+            worst = max(who, key=lambda i: short[i])
+            if short[worst] <= 1e-9:
+                break
+            who.remove(worst)
+            left.append((worst, short[worst]))
+        return who, left
+
+
+RULES = {
+    "none": (rules.none, lambda n: 0.0),
+    "Falkinger": (rules.falkinger, lambda n: 1 - 1 / n),
+    "0.9": (lambda game: mechanisms.Mechanism(0.9), lambda n: 0.9),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("outside", ["alone", "no model", "some"])
+@few
+@hypothesis.given(seed=SEEDS)
+def test_agents_leave_one_at_a_time_the_worst_off_first(rule, outside, seed):
+    direct = Direct(seed)
+    alone = np.array([direct.alone(i) for i in range(N)])
+    given = {"alone": None, "no model": 0.0, "some": 0.3 + 0.1 * np.arange(N)}[outside]
+    alternative = alone if given is None else np.broadcast_to(given, N)
+    ours, theirs = RULES[rule]
+    calls = []
+    found = mechanisms.participation(direct.game, ours, given, progress=lambda: calls.append(1))
+    np.testing.assert_allclose(found.outside, alternative, atol=1e-9)
+    stay, left = direct.participation(theirs, alternative)
+    assert found.stay.tolist() == stay
+    assert found.left == [i for i, _ in left]
+    assert len(calls) == len(left)
+    np.testing.assert_allclose(found.shortfall, [short for _, short in left], atol=1e-8)
+    assert sorted([*found.left, *found.stay]) == list(range(N))
+    utility, paid, spent, s = direct.utilities(np.arange(N), theirs(N))
+    np.testing.assert_allclose(found.everybody.utilities, utility, rtol=1e-9, atol=1e-12)
+    if len(stay) < 2:
+        assert found.outcome is None
+        return
+    utility, paid, spent, s = direct.utilities(stay, theirs(len(stay)))
+    np.testing.assert_allclose(found.outcome.equilibrium.profile, s, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.outcome.spent, spent, rtol=1e-9)
+    np.testing.assert_allclose(found.outcome.payments, paid, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.outcome.utilities, utility, rtol=1e-9, atol=1e-12)
+    assert abs(float(found.outcome.payments.sum())) <= 1e-13
+    assert float(found.outcome.equilibrium.nash_gap.max()) <= 1e-12
+
+
+@few
+@hypothesis.given(seed=SEEDS)
+def test_nobody_leaves_personal_rates_that_ask_what_she_has_alone(seed):
+    direct = Direct(seed)
+    game = direct.game.replace(cost=games.PowerCost(direct.rate, 2.0, 0.0 * direct.fixed))
+
+    def rule(game):
+        return mechanisms.personal_rates(game, outside=personal.alone(game)).mechanism
+
+    found = mechanisms.participation(game, rule)
+    assert (found.left, found.shortfall, found.stay.tolist()) == ([], [], [0, 1, 2, 3])
+    assert np.all(found.outcome.utilities >= np.asarray(personal.alone(game)) - 1e-9)
+    best = mechanisms.first_best(game)
+    assert float(found.outcome.utilities.sum()) == pytest.approx(best.welfare, rel=1e-10)
+    equal = outcomes.outcome(game, rules.personal(game))
+    np.testing.assert_allclose(equal.utilities, best.welfare / N, rtol=1e-9)
+
+
+def test_one_agent_after_the_other_until_one_is_left():
+    """Fixed costs that nobody bears: the one with the most goes first, and one alone is no federation."""
+    fixed = [5.0, 9.0, 7.0, 6.0]
+    game = games.check(
+        games.Game(
+            games.PowerLaw(1.0, 1.0, 1.0, 2.0),
+            games.PowerCost([0.1] * 4, 2.0, fixed),
+            [1.0] * 4,
+            [1.0] * 4,
+            [1.0] * 4,
+        )
+    )
+    found = mechanisms.participation(game, rules.none)
+    assert found.left == [1, 2, 3]
+    assert found.stay.tolist() == [0]
+    assert found.outcome is None
+    # Falkinger's β shares fixed costs too, so at first all lose the same, and the lowest number goes.
+    assert mechanisms.participation(game, rules.falkinger).left[0] == 0
+
+
+def test_a_difference_of_rounding_keeps_nobody_from_staying():
+    game = Direct(0).game
+    utility = np.asarray(outcomes.outcome(game, mechanisms.Mechanism()).utilities)
+    assert mechanisms.participation(game, rules.none, utility + 1e-12).left == []
+    slightly = mechanisms.participation(game, rules.none, utility + 1e-6 * np.eye(N)[2])
+    assert slightly.left[0] == 2
+    assert slightly.shortfall[0] == pytest.approx(1e-6, rel=1e-6)
+
+
+def test_one_agent_stays_or_leaves():
+    game = games.check(games.Game(games.PowerLaw(8.0, 1.0, 1.0), games.LinearCost(4.0, 0.5), [3.0]))
+    for rule in (rules.none, rules.optimal, rules.falkinger, rules.personal, rules.designed(1.0)):
+        found = mechanisms.participation(game, rule, outside=3.0)  # she has 8 - 2 - 2 - ½
+        assert found.stay.tolist() == [0]
+        np.testing.assert_allclose(found.outcome.utilities, [3.5], rtol=1e-12)
+        assert found.outcome.payments.tolist() == [0.0]
+    left = mechanisms.participation(game, rules.none, outside=4.0)
+    assert (left.left, left.shortfall, left.stay.tolist(), left.outcome) == ([0], [0.5], [], None)
+
+
+@pytest.mark.parametrize("outside", [np.nan, np.inf, [0.0, 0.0, -np.inf, 0.0]])
+def test_what_is_outside_is_a_number(outside):
+    with pytest.raises(ValueError, match="`outside` must be finite"):
+        mechanisms.participation(Direct(0).game, rules.none, outside)
+
+
+def test_rules():
+    """β* knows linear costs above 0 only; a sample of quality w_i costs c_i / w_i per standard sample."""
+    payoff = games.PowerLaw(8.0, 1.0, 1.0)
+    linear = games.check(games.Game(payoff, games.LinearCost([5.0, 4.0]), [1.0, 1.0]))
+    assert float(rules.optimal(linear).rates) == pytest.approx(4 / 9)
+    weighted = linear.replace(cost=games.LinearCost(np.array([10.0, 2.0])), quality=np.array([2.0, 0.5]))
+    assert float(rules.optimal(weighted).rates) == pytest.approx(4 / 9)
+    power = linear.replace(cost=games.PowerCost(np.array([5.0, 4.0]), 1.0))
+    assert float(rules.optimal(power).rates) == pytest.approx(4 / 9)
+    assert rules.falkinger(linear).rates == 0.5
+    np.testing.assert_array_equal(
+        rules.personal(linear).rates, mechanisms.personal_rates(linear).mechanism.rates
+    )
+    for cost in (games.PowerCost(1.0, 2.0), games.LinearCost([1.0, 0.0]), games.OrderedCost([1.0, 1.0])):
+        with pytest.raises(ValueError, match="defined for linear costs above 0 only"):
+            rules.optimal(linear.replace(cost=cost))
