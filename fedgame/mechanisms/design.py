@@ -60,34 +60,35 @@ def design_beta(game: games.Game, p: Welfare) -> Design:
     """
     _check(game)
 
-    def look(beta: jax.Array) -> jax.Array:
-        return _defined(welfare_of_rates(game, beta, p)[0])
-
-    def slope(beta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.jvp(lambda b: welfare_of_rates(game, b, p)[0], (beta,), (jnp.ones_like(beta),))
-
     half = _GRID // 2
     # Contributions go with 1/(1 - β): half of the looks are spread evenly, half on the scale of 1 - β.
     spread = [np.linspace(0.0, 1.0, half), 1.0 - np.geomspace(1e-3 / game.n, 1.0, half - 1)]
     betas = jnp.sort(jnp.asarray(np.concatenate([*spread, [budget_balanced.falkinger_beta(game.n)]])))
-    values = jax.lax.map(look, betas)
-    k = jnp.argmax(values)
+    last = len(betas) - 1
 
-    def halve(_: int, search: tuple) -> tuple:
+    def look(beta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, slope = jax.jvp(lambda b: welfare_of_rates(game, b, p)[0], (beta,), (jnp.ones_like(beta),))
+        return _defined(value), slope
+
+    def turn(t: jax.Array, search: tuple) -> tuple:
+        """Grid and halvings are turns of one loop, so that the solver in it is compiled once."""
         low, high, best, most = search
-        middle = (low + high) / 2
-        value, rise = slope(middle)
-        good = value >= most - 1e-12 * jnp.maximum(1.0, jnp.abs(most))  # not if NaN
-        rising = jnp.where(good, rise > 0, middle < best)
-        better = good & (value > most)
-        best, most = jnp.where(better, middle, best), jnp.where(better, value, most)
-        return jnp.where(rising, middle, low), jnp.where(rising, high, middle), best, most
+        first = t <= last
+        beta = jnp.where(first, betas[jnp.minimum(t, last)], (low + high) / 2)
+        value, slope = look(beta)
+        rounding = 4.0 * jnp.finfo(value.dtype).eps * jnp.maximum(1.0, jnp.abs(most))
+        better = value > jnp.where(first, most, most - rounding)  # at a flat top the slope tells, not welfare
+        # By welfare itself where it is lower than the best seen: it may have jumped there.
+        good = value >= most - 1e-12 * jnp.maximum(1.0, jnp.abs(most))
+        rising = jnp.where(good, slope > 0, beta < best)
+        around = betas[jnp.maximum(t - 1, 0)], betas[jnp.minimum(t + 1, last)]
+        low = jnp.where(first, jnp.where(better, around[0], low), jnp.where(rising, beta, low))
+        high = jnp.where(first, jnp.where(better, around[1], high), jnp.where(rising, high, beta))
+        return low, high, jnp.where(better, beta, best), jnp.maximum(value, most)
 
-    bracket = betas[jnp.maximum(k - 1, 0)], betas[jnp.minimum(k + 1, len(betas) - 1)]
-    low, high, _, _ = jax.lax.fori_loop(0, _HALVINGS, halve, (*bracket, betas[k], values[k]))
-    candidates = jnp.stack([betas[k], (low + high) / 2, low, high])
-    best = candidates[jnp.argmax(jax.lax.map(look, candidates))]
-    return _result(game, best, p, slope(best)[1])
+    start = betas[0], betas[1], betas[0], jnp.full_like(betas[0], -jnp.inf)
+    _, _, best, _ = jax.lax.fori_loop(0, last + 1 + _HALVINGS, turn, start)
+    return _result(game, best, p)
 
 
 def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rate: float = 0.03) -> Design:
@@ -121,9 +122,8 @@ def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rat
         return (jnp.clip(rates + update, 0.0, 1.0), best, most, state), None
 
     carry = first, first, jnp.asarray(-jnp.inf), optimizer.init(first)
-    (last, best, most, _), _ = jax.lax.scan(climb, carry, length=steps)
-    best = jnp.where(look(last)[0] > most, last, best)
-    return _result(game, best, p, look(best)[1])
+    (_, best, _, _), _ = jax.lax.scan(climb, carry, length=steps + 1)  # the last look moves nothing
+    return _result(game, best, p)
 
 
 def _check(game: games.Game) -> None:
@@ -135,6 +135,6 @@ def _defined(value: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(value), -jnp.inf, value)
 
 
-def _result(game: games.Game, rates: jax.Array, p: Welfare, slope: jax.Array) -> Design:
-    value, s = welfare_of_rates(game, rates, p)
+def _result(game: games.Game, rates: jax.Array, p: Welfare) -> Design:
+    (value, s), slope = jax.value_and_grad(lambda r: welfare_of_rates(game, r, p), has_aux=True)(rates)
     return Design(rates, value, slope, s, implicit.kinks(budget_balanced.under_mechanism(game, rates), s))
