@@ -160,22 +160,21 @@ def _verdicts(
     if found.outcome is None:
         return []
     rest, rates = games.subset(game, found.stay), found.outcome.mechanism.rates
-    if np.ndim(rates):
-        best = best if not found.left else mechanisms.first_best(rest)
-        u = found.outcome.utilities
-        short = best.welfare - float(jnp.sum(u))
-        proof = "proved to be" if best.proved else "as far as was found"
-        equal = float(jnp.ptp(u)) <= 1e-9 * max(1.0, float(jnp.max(jnp.abs(u))))
-        return [
-            f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
-            + ("; utilities are equal, so every p-mean with p ≤ 1 is at its bound" if equal else "")
-        ]
+    best = mechanisms.first_best(rest) if found.left else best
+    u = found.outcome.utilities
+    short, proof = best.welfare - float(jnp.sum(u)), "proved to be" if best.proved else "as far as was found"
+    equal = float(jnp.ptp(u)) <= 1e-9 * max(1.0, float(jnp.max(jnp.abs(u))))
+    at_bound = equal and short <= 1e-9 * max(1.0, abs(best.welfare))
+    first = f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
+    first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound" if at_bound else ""
+    if np.ndim(rates):  # Theorem 4.1 is about one rate for all
+        return [first]
     if rest.n > _AUDITED:
-        return [f"not audited: {rest.n} agents are more than the {_AUDITED} of an audit"]
+        return [first, f"not audited: {rest.n} agents are more than the {_AUDITED} of an audit"]
     try:
-        return [str(mechanisms.audit(rest, float(rates), p)) for p in config.p]
+        return [first, *(str(mechanisms.audit(rest, float(rates), p)) for p in config.p)]
     except ValueError as error:
-        return [f"not audited: {error}"]
+        return [first, f"not audited: {error}"]
 
 
 def _summary(
