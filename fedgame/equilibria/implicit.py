@@ -46,7 +46,7 @@ def _profile_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]
     direct = jax.jvp(lambda g: games.own_gradient(g, s), (game,), (change,))[1]
     at_capacity = s >= game.capacity * (1.0 - 16 * jnp.finfo(s.dtype).eps)  # best responses may round
     between = (s > 0) & ~at_capacity & ~_at_turn(game, s)
-    direct = jnp.where(between, direct, 0.0)  # elsewhere it may be no number: s^x has no derivative at 0
+    direct = jnp.where(between, direct, 0.0)  # elsewhere it need not be a number
     held = jnp.where(at_capacity, change.capacity + jnp.zeros_like(s), 0.0)
     solve = _of_total if game.payoff.of_total else _dense
     return s, solve(game, s, between, direct, held)

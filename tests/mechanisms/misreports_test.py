@@ -147,6 +147,20 @@ def test_an_interval_without_the_truth():
     assert above.best == 4.0
 
 
+def test_a_peak_inside_an_interval_without_the_truth_is_zoomed_in_on():
+    """Both ends are worse than honesty: a made-up rule pays ½ - 2|f - 2| for reports above 1.5."""
+
+    def rule(game):
+        factor = float(game.cost.rate[0]) / 0.01
+        paid = 0.5 - 2 * abs(factor - 2.0) if factor > 1.5 else 0.0
+        return mechanisms.Mechanism(0.0, jnp.array([paid, -paid, 0.0]))
+
+    found = misreports.manipulation(make("power"), rule, 0, 1.6, 2.6, points=2)
+    assert found.best == pytest.approx(2.0, abs=1e-3)
+    assert found.gain == pytest.approx(0.5, abs=2e-3)
+    assert found.others == pytest.approx(-found.gain, rel=1e-9)
+
+
 def test_alone_there_is_nobody_to_pay():
     game = games.check(games.Game(LAW, games.LinearCost(0.05, 0.1), [3.0]))
     for rule in (rules.none, rules.optimal, rules.falkinger, rules.personal):

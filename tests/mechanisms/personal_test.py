@@ -183,6 +183,7 @@ def bound(total, best, k):
 
 @few
 @hypothesis.given(seed=SEEDS)
+@hypothesis.example(seed=147)  # the largest S that nobody would change has less than half of the welfare
 def test_several_candidates_of_the_clipped_bound_by_brute_force_over_totals(seed):
     """Agents with easy and with difficult tasks: one peak in S for each group that has a model at all."""
     rng, n = np.random.default_rng(seed), 4
