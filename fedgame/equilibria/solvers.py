@@ -143,7 +143,8 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
     certify = jax.jit(_certified, static_argnames=("method", "tolerance"))
     starts = np.asarray(total.pays_from(game))
     ends = np.unique([*starts[np.isfinite(starts) & (starts > game.held)], game.held])[::-1]
-    found, upper, doubtful = [], total.most(game), False
+    # A little more than all there is: in another compiled expression the same sum may round up.
+    found, upper, doubtful = [], total.most(game) * (1.0 + 1e-12), False
     for lower in ends[(ends < upper) | (ends == game.held)]:
         root = between(game, lower, upper)
         one = Found(root.profile, root.residual, root.steps, _status(root, ISOLATED))

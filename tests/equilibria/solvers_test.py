@@ -512,3 +512,15 @@ def test_theorem_a2_defeats_every_method_from_every_start(method):
         assert not found.converged
         assert jnp.max(found.nash_gap) > 0.05
         assert "somebody gains" in equilibria.describe(found)
+
+
+@pytest.mark.parametrize("seed", [11, 24, 44])
+def test_everybody_at_capacity_is_found_however_the_total_rounds(seed):
+    """Weighted capacities whose sum is another float in another compiled expression."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 6))
+    capacity, quality = jnp.asarray(rng.uniform(1, 9, n)), jnp.asarray(rng.uniform(0.3, 3, n))
+    cheap = games.LinearCost(jnp.full(n, 1e-9))
+    game = games.Game(games.PowerLaw(0.95, 2.0, 0.5, 3.0), cheap, capacity, 1.0, quality)
+    (found,) = equilibria.solve_all(game)
+    np.testing.assert_array_equal(found.profile, capacity)
