@@ -39,6 +39,6 @@ def main(argv: list[str], program: str, experiment: ModuleType, workdir: str) ->
     except KeyboardInterrupt:
         print(f"\ninterrupted; start anew with --workdir={workdir} --resume", file=sys.stderr, flush=True)
         sys.exit(130)
-    except FloatingPointError as error:
+    except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     print(f"{time.perf_counter() - begin:.0f} s; tables and the figure are in {workdir}")

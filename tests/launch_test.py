@@ -181,6 +181,11 @@ def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
         assert float(row["utility"]) == pytest.approx(float(rows[0]["utility"]), rel=1e-9)
     assert (run / "mechanism.png").read_bytes().startswith(b"\x89PNG")
     assert not list(run.glob("*.partial"))
+    tiny = mechanism(*EXAMPLE, "--sweep=2", "--unit=1e-30", f"--workdir={tmp_path / 'tiny'}")
+    assert tiny.returncode == 1
+    assert "error: `paid` must be finite and below 2^52 units of 1e-30" in tiny.stderr
+    assert "Traceback" not in tiny.stderr
+    assert [f.name for f in (tmp_path / "tiny").iterdir()] == ["config.json"]
     before = (run / "agents.csv").read_bytes()
     in_the_way = mechanism(*EXAMPLE, f"--workdir={run}")
     assert in_the_way.returncode == 1

@@ -1,8 +1,10 @@
 """A claim, measured.
 
-config   every setting of the comparison
-compare  Section 5 from end to end
-tables   Table 1 and what lies behind it
-plots    figures, from the tables' files
-storage  a run's directory: written whole, resumable
+config, compare         Section 5 from end to end: its settings, and the comparison
+inputs, participants    your own federation: CSV files and numbers, to a game
+equilibrium             who contributes what in it
+mechanism, sweep        which payments fix it, and what other rates would do
+tables, reports, plots  rows and text; figures, from the files of a run alone
+settings                flags with their limits
+pieces, storage         pieces of work with a progress bar; a run's directory, written whole, resumable
 """
