@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fedgame.learning import partitions
 from fedgame.learning.federated import Images
 
 DATASETS = ("digits", "mnist", "cifar10")
@@ -81,12 +82,7 @@ def deal(data: Images, sizes: np.ndarray, key: jax.Array) -> Images:
     Returns:
       Images [n, max(sizes), h, w, c] and labels [n, max(sizes)], zero beyond an owner's size.
     """
-    order = np.asarray(jax.random.permutation(key, len(data.labels)))[: np.sum(sizes)]
-    mine = np.arange(np.max(sizes)) < np.asarray(sizes)[:, None]
-    images = np.zeros((*mine.shape, *data.images.shape[1:]), np.float32)
-    labels = np.zeros(mine.shape, np.int32)
-    images[mine], labels[mine] = data.images[order], data.labels[order]
-    return Images(images, labels)
+    return partitions.partition(data, sizes, key)
 
 
 def _images(images: np.ndarray, labels: np.ndarray) -> Images:
