@@ -1,8 +1,10 @@
+import hashlib
 import time
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from fedgame.learning import data, federated
 
@@ -32,11 +34,44 @@ def test_more_images_than_there_are():
         data.load("digits", 1201, 0, seed=0)
 
 
-def test_a_missing_data_set_is_told_at_once(tmp_path):
+def test_the_classes_of_the_digits():
+    assert data.classes("digits") == tuple("0123456789")
+
+
+def test_the_draws_of_the_digits_are_those_of_earlier_versions():
+    loaded = data.load("digits", 321, 123, seed=7)
+    content = b"".join(array.tobytes() for part in loaded for array in part)
+    assert hashlib.sha256(content).hexdigest().startswith("f9978f976335228f")
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("mnist", "`python -m launch.prepare --dataset=mnist --data_dir="),
+        ("svhn_cropped", "tfds build svhn_c"),
+    ],
+)
+def test_a_missing_data_set_is_told_at_once(name, how, tmp_path):
+    (tmp_path / name / "incomplete.ABCDEF_3.0.1").mkdir(parents=True)
+    (tmp_path / name / "incomplete.ABCDEF_3.0.1" / "dataset_info.json").write_text("{}")  # of a killed run
     begin = time.perf_counter()
-    with pytest.raises(FileNotFoundError, match=r"mnist is not prepared under .* tfds build mnist"):
-        data.load("mnist", 10, 10, seed=0, data_dir=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=f"{name} is not prepared under .*--data_dir, or run .*{how}"):
+        data.load(name, 10, 10, seed=0, data_dir=str(tmp_path))
     assert time.perf_counter() - begin < 1  # tensorflow-datasets alone would retry for minutes
+
+
+@pytest.mark.parametrize("name", ["", "..", "*", "mnist:3.0.1"])
+def test_what_cannot_name_a_data_set(name):
+    with pytest.raises(ValueError, match="is no name of a data set: a path contains a slash or ends in"):
+        data.sizes(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("gone.npz", "file"), ("./gone", "folder"), ("gone/", "folder"), ("a/b/c", "folder")]
+)
+def test_own_data_that_are_not_there(name, what):
+    with pytest.raises(FileNotFoundError, match=f"there is no {what} "):
+        data.sizes(name)
 
 
 @pytest.mark.parametrize("sizes", [[3, 3, 3], [5, 1, 2], [4]])
@@ -53,48 +88,112 @@ def test_dealt_images_are_disjoint(sizes):
     assert np.count_nonzero(dealt.labels) == sum(sizes)
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepare(folder, name, features=None, splits=("train", "test"), config=None):
     """A small data set of our own, written by tensorflow-datasets without TensorFlow."""
+    import io
+
     import tensorflow_datasets as tfds
 
-    class FedgameSquares(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
+    kinds = {
+        "image": tfds.features.Image(shape=(8, 8, 1)),
+        "label": tfds.features.ClassLabel(names=["a", "b", "c", "d"]),
+    }
 
-        def _info(self):
-            features = {
-                "image": tfds.features.Image(shape=(8, 8, 1)),
-                "label": tfds.features.ClassLabel(num_classes=4),
-            }
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+    def info(builder):
+        return tfds.core.DatasetInfo(builder=builder, features=tfds.features.FeaturesDict(features or kinds))
 
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(12), "test": self._generate_examples(6)}
+    def examples(number):
+        for i in range(number):
+            png = io.BytesIO()
+            Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(png, format="PNG")
+            values = {"image": png.getvalue(), "label": i % 4, "text": "word"}
+            yield i, {key: values[key] for key in features or kinds}
 
-        def _generate_examples(self, number=0):
-            import io
+    methods = {
+        "VERSION": tfds.core.Version("1.0.0"),
+        "_info": info,
+        "_split_generators": lambda *_: {part: examples(n) for part, n in zip(splits, (12, 6), strict=False)},
+        "_generate_examples": None,
+        "BUILDER_CONFIGS": [tfds.core.BuilderConfig(name=config, version="1.0.0")] if config else [],
+        "__module__": __name__,
+    }
+    base = tfds.core.GeneratorBasedBuilder
+    builder = type(base)(name, (base,), methods, skip_registration=True)
+    compute = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
+    builder(data_dir=str(folder), file_format="array_record").download_and_prepare(download_config=compute)
 
-            from PIL import Image
 
-            for i in range(number):
-                png = io.BytesIO()
-                Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(png, format="PNG")
-                yield i, {"image": png.getvalue(), "label": i % 4}
-
-    folder = tmp_path_factory.mktemp("tfds")
-    config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
-    builder = FedgameSquares(data_dir=str(folder), file_format="array_record")
-    builder.download_and_prepare(download_config=config)
-    return str(folder)
+def brightness(part):
+    return np.rint(part.images[:, 0, 0, 0] * 255 / 20).astype(int)
 
 
 @pytest.mark.filterwarnings("ignore")  # tensorflow-datasets' own
-def test_data_prepared_by_tensorflow_datasets_are_read(prepared):
-    name = "fedgame_squares"
-    assert data.sizes(name, prepared) == (12, 6)
-    loaded = data.load(name, 12, 6, seed=0, data_dir=prepared)
+def test_data_prepared_by_tensorflow_datasets_are_read(tmp_path):
+    prepare(tmp_path, "Squares")
+    name, folder = "squares", str(tmp_path)
+    assert data.sizes(name, folder) == (12, 6)
+    assert data.classes(name, folder) == ("a", "b", "c", "d")
+    loaded = data.load(name, 12, 6, seed=0, data_dir=folder)
     assert loaded.train.images.shape == (12, 8, 8, 1)
-    brightness = np.rint(loaded.train.images[:, 0, 0, 0] * 255 / 20).astype(int)
-    assert sorted(brightness) == list(range(12))
-    np.testing.assert_array_equal(loaded.train.labels, brightness % 4)
+    assert loaded.train.images.dtype == np.float32
+    assert sorted(brightness(loaded.train)) == list(range(12))
+    np.testing.assert_array_equal(loaded.train.labels, brightness(loaded.train) % 4)
+    assert sorted(brightness(loaded.test)) == list(range(6))
     assert loaded.test.labels.dtype == np.int32
+    assert data.load(name, 3, 0, seed=0, data_dir=folder).test.images.shape == (0, 8, 8, 1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_without_test_images_a_third_is_held_out_always_the_same(tmp_path):
+    prepare(tmp_path, "Unsplit", splits=("train",))
+    assert data.sizes("unsplit", str(tmp_path)) == (8, 4)
+    a, b = (data.load("unsplit", 8, 4, seed, str(tmp_path)) for seed in (0, 1))
+    assert sorted([*brightness(a.train), *brightness(a.test)]) == list(range(12))
+    assert set(brightness(a.test)) == set(brightness(b.test))
+    prepare(tmp_path, "Validated", splits=("train", "validation"))
+    assert data.sizes("validated", str(tmp_path)) == (12, 6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_data_set_stored_in_a_form_that_needs_tensorflow(tmp_path):
+    prepare(tmp_path, "Records")
+    info = tmp_path / "records/1.0.0/dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(
+        ValueError, match="is stored as tfrecord: prepare it with `--file_format=array_record`"
+    ):
+        data.sizes("records", str(tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_configurations_are_named_with_a_slash(tmp_path):
+    prepare(tmp_path, "Many", config="one")
+    assert data.sizes("many", str(tmp_path)) == (12, 6)
+    prepare(tmp_path, "Many", config="two")
+    assert data.sizes("many/two", str(tmp_path)) == (12, 6)
+    with pytest.raises(FileNotFoundError, match="many/three is no folder, and it is not prepared under"):
+        data.sizes("many/three", str(tmp_path))
+    with pytest.raises(ValueError, match="name one of many/one, many/two instead of many"):
+        data.sizes("many", str(tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_data_sets_of_tensorflow_datasets_are_refused(tmp_path):
+    from tensorflow_datasets import features
+
+    label, text = features.ClassLabel(num_classes=4), features.Text()
+    cases = {
+        "Words": ({"text": text, "label": label}, r"needed are `image` .* it has .*text \(Text\)"),
+        "Varied": (
+            {"image": features.Image(shape=(None, None, 1)), "label": label},
+            r"images of varied are \(None, None, 1\) uint8, needed are images of one size",
+        ),
+        "Captions": ({"image": features.Image(shape=(8, 8, 1)), "text": text}, r"it has .*image \(Image\)"),
+    }
+    for name, (kinds, message) in cases.items():
+        prepare(tmp_path, name, kinds)
+        with pytest.raises(ValueError, match=message):
+            data.sizes(name.lower(), str(tmp_path))
+    prepare(tmp_path, "Untrained", splits=("test",))
+    with pytest.raises(ValueError, match="untrained has no split `train`, but test"):
+        data.sizes("untrained", str(tmp_path))
