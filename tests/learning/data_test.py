@@ -88,7 +88,7 @@ def test_dealt_images_are_disjoint(sizes):
     assert np.count_nonzero(dealt.labels) == sum(sizes)
 
 
-def prepare(folder, name, features=None, splits=("train", "test"), config=None):
+def prepare(folder, name, features=None, splits=("train", "test"), config=None, labels=(0, 1, 2, 3)):
     """A small data set of our own, written by tensorflow-datasets without TensorFlow."""
     import io
 
@@ -106,7 +106,7 @@ def prepare(folder, name, features=None, splits=("train", "test"), config=None):
         for i in range(number):
             png = io.BytesIO()
             Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(png, format="PNG")
-            values = {"image": png.getvalue(), "label": i % 4, "text": "word"}
+            values = {"image": png.getvalue(), "label": labels[i % 4], "text": "word"}
             yield i, {key: values[key] for key in features or kinds}
 
     methods = {
@@ -152,6 +152,22 @@ def test_without_test_images_a_third_is_held_out_always_the_same(tmp_path):
     assert set(brightness(a.test)) == set(brightness(b.test))
     prepare(tmp_path, "Validated", splits=("train", "validation"))
     assert data.sizes("validated", str(tmp_path)) == (12, 6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_newest_version_is_read(tmp_path):
+    prepare(tmp_path, "Aged")
+    (tmp_path / "aged/1.0.0").rename(tmp_path / "aged/10.0.0")
+    prepare(tmp_path, "Aged", splits=("train",))
+    (tmp_path / "aged/1.0.0").rename(tmp_path / "aged/9.0.0")
+    assert data.sizes("aged", str(tmp_path)) == (12, 6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_images_without_labels_are_no_examples(tmp_path):
+    prepare(tmp_path, "Secret", labels=(0, 1, 2, -1))
+    with pytest.raises(ValueError, match="train images of secret are not labelled"):
+        data.load("secret", 12, 0, seed=0, data_dir=str(tmp_path))
 
 
 @pytest.mark.filterwarnings("ignore")

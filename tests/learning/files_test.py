@@ -1,3 +1,5 @@
+import pathlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -145,6 +147,15 @@ def test_a_folder_of_class_folders(mode, suffix, channels, tmp_path):
     assert by_pixels(data.load(path, 1, 4, seed=5).test) == by_pixels(test)
 
 
+def test_the_order_in_which_a_file_system_lists_is_of_no_matter(tmp_path, monkeypatch):
+    draw(tmp_path, FLAT)
+    listed, drawn = pathlib.Path.iterdir, []
+    for backwards in (False, True):
+        monkeypatch.setattr(pathlib.Path, "iterdir", lambda d, b=backwards: sorted(listed(d), reverse=b))
+        drawn.append(data.load(str(tmp_path), 5, 3, seed=0).train.images)
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_a_folder_with_a_split(tmp_path):
     draw(tmp_path, [f"train/{name}" for name in FLAT])
     draw(tmp_path, ["test/cat/a", "test/dog/b"])
@@ -159,7 +170,7 @@ def test_only_images_that_are_asked_for_are_decoded(tmp_path):
     draw(tmp_path, ["test/cat/a", "test/dog/b"])
     (tmp_path / "train/dog/5.png").write_bytes(b"broken")
     assert data.sizes(str(tmp_path)) == (12, 2)
-    broken = [np.any(data.np.random.default_rng(s).permutation(12)[:4] == 11) for s in range(8)]
+    broken = [np.any(np.random.default_rng(s).permutation(12)[:4] == 11) for s in range(8)]
     assert set(broken) == {True, False}
     for seed, met in enumerate(broken):
         if met:
