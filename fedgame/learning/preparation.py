@@ -84,6 +84,7 @@ def prepare(
     _write(official, folder, splits, names)
     unchecked = [path.name for file, path in zip(files, paths, strict=True) if path.name != file.name]
     note = f"; without checksums, only the form of {', '.join(unchecked)} was checked" if unchecked else ""
+    note += "; checksums were those given, not the publisher's" if sha256 else ""
     numbers = " and ".join(f"{len(split.images)} {part}" for part, split in splits.items())
     return f"prepared {numbers} images of {name} in {place}{note}"
 
