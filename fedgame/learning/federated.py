@@ -1,4 +1,7 @@
-"""One round of federated averaging (McMahan et al. 2017), the training of every protocol."""
+"""One round of federated averaging (McMahan et al. 2017), the training of every protocol.
+
+Several devices share the agents: each trains her own, and one sum over devices makes the new model.
+"""
 
 import functools
 from typing import Any, NamedTuple
@@ -10,12 +13,49 @@ import numpy as np
 
 from fedgame.learning import layers, local
 
+AXIS = "agents"  # of the device mesh
+_EVALUATED = 100  # images at a time: patches of a whole test set would fill the memory
+
 
 class Images(NamedTuple):
     """Labelled images, of one owner or with a leading axis over agents."""
 
     images: jax.Array  # [..., m, h, w, c] float32 in [0, 1]
     labels: jax.Array  # [..., m] int32
+
+
+def agents_mesh() -> jax.sharding.Mesh | None:
+    """A mesh named `agents` of all devices of all processes; None if there is but one device."""
+    if jax.device_count() == 1:
+        return None
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def place(agents: Images, mesh: jax.sharding.Mesh | None) -> Images:
+    """Puts agents on the devices that will train them, each process its own part.
+
+    Args:
+      agents: images [n, most, h, w, c] and labels [n, most], the same in every process.
+      mesh: from `agents_mesh`; None leaves everything as it is.
+
+    Returns:
+      The same, sharded; agents without images fill up where devices do not divide n.
+    """
+    if mesh is None:
+        return agents
+    sharding = jax.sharding.NamedSharding(mesh, jax.P(AXIS))
+    extra = -len(agents.labels) % mesh.size
+
+    def put(x: Any) -> jax.Array:
+        x = np.pad(np.asarray(x), [(0, extra)] + [(0, 0)] * (np.ndim(x) - 1))
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return Images(*map(put, agents))
+
+
+def local_copy(tree: Any) -> Any:
+    """numpy copies of arrays that every device holds, such as a model."""
+    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree)
 
 
 def federated_round(
@@ -26,6 +66,7 @@ def federated_round(
     samples: jax.Array,
     key: jax.Array,
     number: int,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Any:
     """Round `number` of a training run: `average`, its randomness from (key, number), checked.
 
@@ -36,8 +77,8 @@ def federated_round(
       FloatingPointError: an agent's training diverged; names the round and the agents.
     """
     key = jax.random.fold_in(key, number)
-    params, losses = average(model, options, params, agents, samples, key)
-    diverged = np.flatnonzero(~np.isfinite(losses)).tolist()
+    params, losses = average(model, options, params, agents, samples, key, mesh=mesh)
+    diverged = np.flatnonzero(~np.isfinite(local_copy(losses))).tolist()
     if diverged:
         raise FloatingPointError(
             f"training diverged in round {number}: the loss of agents {diverged} is not finite; "
@@ -46,7 +87,7 @@ def federated_round(
     return params
 
 
-@functools.partial(jax.jit, static_argnames=("model", "options", "server_rate"))
+@functools.partial(jax.jit, static_argnames=("model", "options", "server_rate", "mesh"))
 def average(
     model: nn.Module,
     options: local.LocalTraining,
@@ -55,6 +96,7 @@ def average(
     samples: jax.Array,
     key: jax.Array,
     server_rate: float = 1.0,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[Any, jax.Array]:
     """params + server_rate · Σ_i (s_i/S) (params_i - params), params_i from agent i's local training.
 
@@ -65,32 +107,59 @@ def average(
       model: a flax module, [b, h, w, c] -> logits.
       options: local training of each agent.
       params: the global model.
-      agents: images [n, most, h, w, c] and labels [n, most]; agent i trains on her first s_i.
+      agents: images [n, most, h, w, c] and labels [n, most]; agent i trains on her first s_i. With a mesh,
+        as `place` puts them.
       samples: [n] int32, s_i ≤ most.
       key: for the order of samples in each agent's epochs.
       server_rate: the paper's global learning rate.
+      mesh: of `agents_mesh`; None computes on one device.
 
     Returns:
       The new global model and each agent's last batch loss, [n].
     """
-    weights = samples / jnp.maximum(jnp.sum(samples), 1)
+    n, weights = len(samples), samples / jnp.maximum(jnp.sum(samples), 1)
     weights = weights.astype(jnp.float32) * server_rate
+    arrays = (*agents, samples, jax.random.split(key, n))
+    if mesh is None:
+        change, losses = _change(model, options, params, weights, arrays)
+    else:
+        filled = jnp.minimum(jnp.arange(len(agents.labels)), n - 1)
+        there = jnp.arange(len(agents.labels)) < n
+        samples, weights = jnp.where(there, samples[filled], 0), jnp.where(there, weights[filled], 0)
+        change, losses = jax.shard_map(
+            functools.partial(_shard, model, options),
+            mesh=mesh,
+            in_specs=(jax.P(), jax.P(AXIS), jax.P(AXIS)),
+            out_specs=(jax.P(), jax.P(AXIS)),
+        )(params, weights, (*agents, samples, arrays[-1][filled]))
+        everywhere = jax.sharding.NamedSharding(mesh, jax.P())
+        losses = jax.lax.with_sharding_constraint(losses, everywhere)[:n]
+    return jax.tree.map(jnp.add, params, change), losses
 
-    def train(images: jax.Array, labels: jax.Array, samples: jax.Array, key: jax.Array) -> Any:
-        return local.sgd(model.apply, options, params, images, labels, samples, key)
 
-    agent_arrays = agents.images, agents.labels, samples, jax.random.split(key, len(samples))
-    if not layers.on_cpu():
-        trained, losses = jax.vmap(train)(*agent_arrays)
-        change = jax.tree.map(lambda t, p: jnp.tensordot(weights, t - p, 1), trained, params)
-        return jax.tree.map(jnp.add, params, change), losses
+def _shard(model: nn.Module, options: local.LocalTraining, params: Any, weights: Any, arrays: Any) -> Any:
+    """One device's part. Without the cast, gradients of a shared model would be summed over devices."""
+    params = jax.lax.pcast(params, AXIS, to="varying")
+    change, losses = _change(model, options, params, weights, arrays)
+    return jax.lax.psum(change, AXIS), losses
+
+
+def _change(model: nn.Module, options: local.LocalTraining, params: Any, weights: Any, arrays: Any) -> Any:
+    """Σ_i weights_i (params_i - params) over the agents at hand, and their losses."""
+
+    def train(*agent: jax.Array) -> Any:
+        return local.train(model.apply, options, params, *agent)
+
+    if not layers.on_cpu(options.lowering):
+        trained, losses = jax.vmap(train)(*arrays)
+        return jax.tree.map(lambda t, p: jnp.tensordot(weights, t - p, 1), trained, params), losses
 
     def add(total: Any, agent: Any) -> Any:  # one agent at a time: no copy of the model per agent
-        weight, arrays = agent
-        trained, loss = train(*arrays)
+        weight, agent_arrays = agent
+        trained, loss = train(*agent_arrays)
         return jax.tree.map(lambda s, t, p: s + weight * (t - p), total, trained, params), loss
 
-    return jax.lax.scan(add, params, (weights, agent_arrays))
+    return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), (weights, arrays))
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
@@ -98,5 +167,8 @@ def accuracy(model: nn.Module, params: Any, data: Images) -> jax.Array:
     """The share of `data` that the model labels correctly, one for each leading axis of `data`."""
     owners = data.labels.shape[:-1]
     flat = data.images.reshape(-1, *data.images.shape[-3:])
-    hits = jnp.argmax(model.apply(params, flat), axis=-1) == data.labels.reshape(-1)
+    number, batch = len(flat), min(_EVALUATED, len(flat))
+    batches = jnp.pad(flat, [(0, -number % batch)] + [(0, 0)] * 3).reshape(-1, batch, *flat.shape[1:])
+    found = jax.lax.map(lambda images: jnp.argmax(model.apply(params, images), axis=-1), batches)
+    hits = found.reshape(-1)[:number] == data.labels.reshape(-1)
     return jnp.mean(hits.reshape(*owners, -1), axis=-1)

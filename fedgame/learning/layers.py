@@ -4,54 +4,55 @@ With one set of weights per agent, a native convolution under `vmap` becomes a g
 GPUs and TPUs are built for it; XLA's CPU back end runs it some 20 times slower than the same sum as
 image patches times a matrix, and gains nothing from batching over agents. `on_cpu` is the one place
 that decides.
+
+What is left on a CPU is memory traffic: the patches of 5×5 pixels are 25 copies of an image. Where
+pooling follows and channels are few, `_blocks` needs 9 copies instead of 25.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-
-def on_cpu() -> bool:
-    """Whether JAX computes on a CPU: patches and one agent at a time, else native and batched."""
-    return jax.default_backend() == "cpu"
+LOWERINGS = ("auto", "patches", "native")
+_FEW_CHANNELS = 16  # up to here 44% more arithmetic (5×5) cost less than the memory traffic they save
 
 
-def convolution() -> Callable:
-    """What flax `nn.Conv` should call here."""
-    return patches_convolution if on_cpu() else jax.lax.conv_general_dilated
-
-
-def patches_convolution(
-    images: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any, **options: Any
-) -> jax.Array:
-    """`jax.lax.conv_general_dilated` for stride 1 and NHWC images, as patches times a matrix.
+def on_cpu(lowering: str = "auto") -> bool:
+    """Whether to compute as is best on a CPU: patches, and one agent at a time.
 
     Args:
-      images: [b, h, w, c].
-      kernel: [kh, kw, c, d].
-      strides: all 1.
-      padding: "SAME", "VALID" or ((top, bottom), (left, right)).
-      **options: what flax passes beside; dilated or grouped convolutions are not offered.
+      lowering: "auto" looks at the platform; "patches" and "native" (the convolution of XLA, agents
+        batched by `vmap`) overrule it.
 
-    Returns:
-      [b, h', w', d].
+    Raises:
+      ValueError: `lowering` is none of these.
     """
-    dilations = (*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ()))
-    if set(strides) | set(dilations) > {1} or options.get("feature_group_count", 1) != 1:
-        raise ValueError("patches_convolution needs strides and dilations of 1 and a single group")
-    kh, kw, c, d = kernel.shape
-    pads = (
-        jax.lax.padtype_to_pads(images.shape[1:3], (kh, kw), (1, 1), padding)
-        if isinstance(padding, str)
-        else padding
-    )
-    images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-    b, h, w = images.shape[0], images.shape[1] - kh + 1, images.shape[2] - kw + 1
-    patches = [images[:, i : i + h, j : j + w] for i in range(kh) for j in range(kw)]
-    patches = jnp.concatenate(patches, axis=-1).reshape(b * h * w, kh * kw * c)
-    return (patches @ kernel.reshape(kh * kw * c, d)).reshape(b, h, w, d)
+    if lowering not in LOWERINGS:
+        raise ValueError(f"`lowering` must be one of {', '.join(LOWERINGS)}, got {lowering!r}")
+    return jax.default_backend() == "cpu" if lowering == "auto" else lowering == "patches"
+
+
+def convolve(
+    images: jax.Array, kernel: jax.Array, padding: str = "SAME", lowering: str = "auto"
+) -> jax.Array:
+    """The convolution (cross-correlation) of stride 1, [b, h, w, c] and [kh, kw, c, d] -> [b, h', w', d]."""
+    if not on_cpu(lowering):
+        return jax.lax.conv_general_dilated(
+            images, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+    return _times_patches(_padded(images, kernel, padding), kernel)
+
+
+def convolve_and_pool(
+    images: jax.Array, kernel: jax.Array, padding: str = "SAME", lowering: str = "auto"
+) -> jax.Array:
+    """`max_pool(convolve(…))`, [b, h, w, c] and [kh, kw, c, d] -> [b, h'//2, w'//2, d]."""
+    kh, kw, c, _ = kernel.shape
+    if on_cpu(lowering) and c <= _FEW_CHANNELS and kh % 2 and kw % 2:
+        return _blocks(_padded(images, kernel, padding), kernel)
+    return max_pool(convolve(images, kernel, padding, lowering))
 
 
 def max_pool(images: jax.Array) -> jax.Array:
@@ -61,4 +62,64 @@ def max_pool(images: jax.Array) -> jax.Array:
     """
     b, h, w, c = images.shape
     h, w = h // 2, w // 2
-    return images[:, : 2 * h, : 2 * w].reshape(b, h, 2, w, 2, c).max(axis=(2, 4))
+    return _largest(images[:, : 2 * h, : 2 * w].reshape(b, h, 2, w, 2, c), (2, 4))
+
+
+def _padded(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
+    pads = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], (1, 1), padding)
+    return jnp.pad(images, ((0, 0), *pads, (0, 0)))
+
+
+def _times_patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The convolution without padding, as patches [b·h'·w', kh·kw·c] times a matrix."""
+    kh, kw, c, d = kernel.shape
+    b, h, w = images.shape[0], images.shape[1] - kh + 1, images.shape[2] - kw + 1
+    patches = [images[:, i : i + h, j : j + w] for i in range(kh) for j in range(kw)]
+    patches = jnp.concatenate(patches, axis=-1).reshape(b * h * w, kh * kw * c)
+    return (patches @ kernel.reshape(kh * kw * c, d)).reshape(b, h, w, d)
+
+
+def _blocks(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolution and pooling at once: a convolution of 2×2 blocks that yields each block's four outputs.
+
+    Four pixels of an image become one of 4c channels; the (kh, kw) kernel, shifted to each pixel of a
+    block, becomes one of ((kh+1)/2, (kw+1)/2) with 4c inputs and 4d outputs. The maximum over the four is
+    then taken within a row of the matrix product.
+    """
+    kh, kw, c, d = kernel.shape
+    shifted = [jnp.pad(kernel, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in (0, 1) for j in (0, 1)]
+    kernel = _space_to_depth(jnp.stack(shifted, axis=-2).reshape(1, kh + 1, kw + 1, c * 4 * d))[0]
+    kernel = kernel.reshape((kh + 1) // 2, (kw + 1) // 2, 4 * c, 4 * d)
+    h, w = (images.shape[1] - kh + 1) // 2, (images.shape[2] - kw + 1) // 2
+    outputs = _times_patches(_space_to_depth(images[:, : 2 * h + kh - 1, : 2 * w + kw - 1]), kernel)
+    return _largest(outputs.reshape(-1, h, w, 4, d), (3,))
+
+
+def _space_to_depth(images: jax.Array) -> jax.Array:
+    """[b, 2h, 2w, c] -> [b, h, w, 4c]."""
+    b, h, w, c = images.shape
+    blocks = images.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(b, h // 2, w // 2, 4 * c)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _largest(x: jax.Array, axes: Sequence[int]) -> jax.Array:
+    """`jnp.max(x, axes)`; equal entries share its gradient, as there, but in one pass over x."""
+    return jnp.max(x, axes)
+
+
+def _largest_forward(x: jax.Array, axes: Sequence[int]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    largest = jnp.max(x, axes)
+    return largest, (x, largest)
+
+
+def _largest_backward(
+    axes: Sequence[int], saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array]:
+    x, largest = saved
+    hits = x == jnp.expand_dims(largest, axes)
+    share = gradient / jnp.sum(hits, axes, dtype=gradient.dtype)
+    return (jnp.where(hits, jnp.expand_dims(share, axes), 0),)
+
+
+_largest.defvjp(_largest_forward, _largest_backward)

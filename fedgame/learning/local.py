@@ -13,12 +13,37 @@ class LocalTraining(NamedTuple):
 
     The learning rate and momentum are the paper's (Section 5.2). It gives neither batch size nor
     epochs: 10 and 5 are McMahan et al.'s (2017).
+
+    Attributes:
+      batch_size: images in a step.
+      epochs: passes over an agent's samples.
+      learning_rate: the paper's α.
+      momentum: of SGD; it starts at 0 in every round.
+      full_batch: instead of all that, one step along the gradient over all of an agent's samples, as in
+        Algorithms 1 and 2.
+      lowering: one of `layers.LOWERINGS`: whether agents train one by one ("patches") or batched.
     """
 
     batch_size: int = 10
     epochs: int = 5
     learning_rate: float = 0.01
     momentum: float = 0.9
+    full_batch: bool = False
+    lowering: str = "auto"
+
+
+def train(
+    apply: Callable,
+    options: LocalTraining,
+    params: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    samples: jax.Array,
+    key: jax.Array,
+) -> tuple[Any, jax.Array]:
+    """`sgd` or, with `options.full_batch`, `full_batch_step`: same arguments, same results."""
+    rule = full_batch_step if options.full_batch else sgd
+    return rule(apply, options, params, images, labels, samples, key)
 
 
 def sgd(
@@ -53,9 +78,7 @@ def sgd(
     dtype = jnp.result_type(*jax.tree.leaves(params))
 
     def loss(params: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:
-        logits = apply(params, images[rows])
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
-        return jnp.sum(weight * losses) / jnp.sum(weight)
+        return jnp.sum(weight * _losses(apply, params, images[rows], labels[rows])) / jnp.sum(weight)
 
     def epoch(index: jax.Array, carry: Any) -> Any:
         noise = jax.random.uniform(jax.random.fold_in(key, index), (most,), jnp.float32)
@@ -74,6 +97,45 @@ def sgd(
 
         return jax.lax.fori_loop(0, -(-samples // batch), step, carry)
 
-    carry = params, optimizer.init(params), jnp.zeros((), dtype)
+    carry = params, optimizer.init(params), jnp.zeros_like(samples, dtype)
     params, _, value = jax.lax.fori_loop(0, options.epochs, epoch, carry)
     return params, value
+
+
+def full_batch_step(
+    apply: Callable,
+    options: LocalTraining,
+    params: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    samples: jax.Array,
+    key: jax.Array,
+) -> tuple[Any, jax.Array]:
+    """θ - α ∇L_i(θ), L_i the mean loss over all of the agent's samples: lines 6-7 of Algorithms 1 and 2.
+
+    Averaged with weights s_i/S, agents' results are one gradient step on the union of their data, line
+    11. The gradient is summed over batches, so memory does not grow with `samples`; `key` is not used.
+
+    Returns:
+      As `sgd`; the loss is L_i(θ) before the step.
+    """
+    del key
+    batch, most = options.batch_size, len(labels)
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+
+    def loss(params: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:
+        return jnp.sum(weight * _losses(apply, params, images[rows], labels[rows]))
+
+    def add(number: jax.Array, carry: Any) -> Any:
+        rows = number * batch + jnp.arange(batch)
+        weight = (rows < samples) / samples.astype(dtype)
+        part = jax.value_and_grad(loss)(params, jnp.minimum(rows, most - 1), weight.astype(dtype))
+        return jax.tree.map(jnp.add, carry, part)
+
+    nothing = jnp.zeros_like(samples, dtype), jax.tree.map(jnp.zeros_like, params)
+    value, gradient = jax.lax.fori_loop(0, -(-samples // batch), add, nothing)
+    return jax.tree.map(lambda p, g: p - options.learning_rate * g, params, gradient), value
+
+
+def _losses(apply: Callable, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(apply(params, images), labels)

@@ -1,5 +1,6 @@
 """The networks that agents train together (Section 5.2)."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -7,6 +8,35 @@ import jax
 import jax.numpy as jnp
 
 from fedgame.learning import layers
+
+
+class Convolution(nn.Module):
+    """Convolution, 2×2 max pooling if asked for, bias, ReLU; He initialisation.
+
+    Bias and ReLU come after pooling, on a quarter of the numbers: the result is the same.
+
+    Attributes:
+      channels: number of outputs.
+      size: height and width of the kernel.
+      pool: whether to pool.
+      padding: "SAME" or "VALID".
+      lowering: how to compute it, one of `layers.LOWERINGS`.
+    """
+
+    channels: int
+    size: int
+    pool: bool
+    padding: str = "SAME"
+    lowering: str = "auto"
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """[b, h, w, c] -> [b, h', w', channels]."""
+        shape = (self.size, self.size, images.shape[-1], self.channels)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,), jnp.float32)
+        convolve = layers.convolve_and_pool if self.pool else layers.convolve
+        return nn.relu(convolve(images, kernel, self.padding, self.lowering) + bias)
 
 
 class CNN(nn.Module):
@@ -21,28 +51,23 @@ class CNN(nn.Module):
       channels: outputs of the two convolutions.
       units: width of the first fully connected layer.
       padding: of both convolutions, "SAME" or "VALID".
+      lowering: of both, one of `layers.LOWERINGS`.
     """
 
     classes: int = 10
     channels: tuple[int, int] = (10, 20)
     units: int = 50
     padding: str = "SAME"
+    lowering: str = "auto"
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits [b, classes] for images [b, h, w, c]."""
-        he = nn.initializers.he_normal()
         x = images
         for channels in self.channels:
-            x = nn.Conv(
-                channels,
-                (5, 5),
-                padding=self.padding,
-                kernel_init=he,
-                conv_general_dilated=layers.convolution(),
-            )(x)
-            x = nn.relu(layers.max_pool(x))  # the same as pooling after ReLU, on a quarter of it
-        x = nn.relu(nn.Dense(self.units, kernel_init=he)(x.reshape(len(x), -1)))
+            x = Convolution(channels, 5, pool=True, padding=self.padding, lowering=self.lowering)(x)
+        x = x.reshape(len(x), -1)
+        x = nn.relu(nn.Dense(self.units, kernel_init=nn.initializers.he_normal())(x))
         return nn.Dense(self.classes)(x)
 
 
@@ -55,29 +80,36 @@ class VGG11(nn.Module):
     Attributes:
       classes: number of outputs.
       units: widths of fully connected layers before the last; (4096, 4096) is the original.
+      lowering: of the convolutions, one of `layers.LOWERINGS`.
     """
 
     classes: int = 10
     units: tuple[int, ...] = ()
+    lowering: str = "auto"
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits [b, classes] for images [b, h, w, c] of at least 32×32."""
         if min(images.shape[1:3]) < 32:
             raise ValueError(f"VGG11 needs images of at least 32×32, got {images.shape[1:3]}")
-        he = nn.initializers.he_normal()
         x = images
         for block in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
-            for channels in block:
-                convolve = layers.convolution()
-                x = nn.relu(nn.Conv(channels, (3, 3), kernel_init=he, conv_general_dilated=convolve)(x))
-            x = layers.max_pool(x)
+            for k, channels in enumerate(block, 1):
+                x = Convolution(channels, 3, pool=k == len(block), lowering=self.lowering)(x)
         x = x.reshape(len(x), -1)
         for units in self.units:
-            x = nn.relu(nn.Dense(units, kernel_init=he)(x))
+            x = nn.relu(nn.Dense(units, kernel_init=nn.initializers.he_normal())(x))
         return nn.Dense(self.classes)(x)
 
 
+PRESETS = {
+    "cnn": CNN(),  # 54,840 parameters on 28×28 images
+    "cnn_wide": CNN(channels=(32, 64), units=512),  # 1,663,370
+    "vgg11": VGG11(),  # 9,225,610
+}
+
+
+@functools.partial(jax.jit, static_argnames=("model", "image_shape"))
 def initial_parameters(model: nn.Module, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
     """Fresh float32 parameters for images of shape [h, w, c]."""
     return model.init(key, jnp.zeros((1, *image_shape), jnp.float32))

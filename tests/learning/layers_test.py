@@ -1,44 +1,68 @@
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from fedgame.learning import layers
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 2), (0, 3))])
-@pytest.mark.parametrize("shape", [(3, 8, 8, 1), (2, 7, 9, 4)])
-def test_patches_convolution_is_the_native_one_with_its_gradients(shape, padding):
+def value_and_gradients(function, images, kernel):
+    value, back = jax.vjp(function, images, kernel)
+    return value, back(jnp.sin(1 + jnp.arange(value.size).reshape(value.shape)))
+
+
+def agree(functions, images, kernel):
+    """Values and gradients of two functions of images and kernel are the same."""
+    results = [jax.jit(value_and_gradients, static_argnums=0)(f, images, kernel) for f in functions]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), *results)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "padding"),
+    [
+        ((3, 8, 8, 1), (5, 5), "SAME"),
+        ((2, 7, 9, 4), (5, 5), "SAME"),
+        ((2, 7, 9, 4), (5, 3), "VALID"),
+        ((2, 7, 9, 4), (5, 4), "SAME"),
+        ((1, 6, 8, 20), (3, 3), "SAME"),
+    ],
+)
+def test_patches_are_the_native_convolution_with_and_without_pooling(shape, size, padding):
     image_key, kernel_key = jax.random.split(jax.random.key(0))
     images = jax.random.normal(image_key, shape)
-    kernel = jax.random.normal(kernel_key, (5, 4, shape[-1], 6))
+    kernel = jax.random.normal(kernel_key, (*size, shape[-1], 6))
 
     def native(images, kernel):
         numbers = ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(images, kernel, (1, 1), padding, dimension_numbers=numbers)
 
-    def patches(images, kernel):
-        return layers.patches_convolution(images, kernel, (1, 1), padding)
+    def pooled(images, kernel):
+        return nn.max_pool(native(images, kernel), (2, 2), (2, 2))
 
-    np.testing.assert_allclose(patches(images, kernel), native(images, kernel), rtol=1e-10, atol=1e-12)
-    gradients = [
-        jax.grad(lambda x, w, f=f: jnp.sum(jnp.sin(f(x, w))), argnums=(0, 1))(images, kernel)
-        for f in (patches, native)
-    ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), *gradients)
+    for lowering in ("patches", "native"):
+        options = {"padding": padding, "lowering": lowering}
+        agree([lambda x, w, o=options: layers.convolve(x, w, **o), native], images, kernel)
+        agree([lambda x, w, o=options: layers.convolve_and_pool(x, w, **o), pooled], images, kernel)
 
 
-@pytest.mark.parametrize(
-    "options", [{"strides": (2, 1)}, {"rhs_dilation": (1, 2)}, {"feature_group_count": 2}]
-)
-def test_patches_convolution_refuses_what_it_does_not_compute(options):
-    images, kernel = jnp.zeros((1, 8, 8, 2)), jnp.zeros((3, 3, 2, 2))
-    with pytest.raises(ValueError, match="strides and dilations of 1"):
-        layers.patches_convolution(images, kernel, **{"strides": (1, 1), "padding": "SAME"} | options)
+def test_only_one_place_decides_and_a_setting_overrules_it(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert [layers.on_cpu(x) for x in layers.LOWERINGS] == [False, True, False]
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert [layers.on_cpu(x) for x in layers.LOWERINGS] == [True, True, False]
+    with pytest.raises(ValueError, match="must be one of auto, patches, native, got 'fast'"):
+        layers.on_cpu("fast")
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 5, 2)])
 def test_max_pool_is_flax_max_pool(shape):
     images = jax.random.normal(jax.random.key(1), shape)
     np.testing.assert_array_equal(layers.max_pool(images), nn.max_pool(images, (2, 2), (2, 2)))
+
+
+def test_equal_pixels_share_the_gradient_of_pooling():
+    gradient = jax.grad(lambda x: jnp.sum(layers.max_pool(x)))
+    images = jnp.asarray([[1.0, 1.0], [0.0, 1.0]]).reshape(1, 2, 2, 1)
+    np.testing.assert_allclose(gradient(images)[0, ..., 0], [[1 / 3, 1 / 3], [0, 1 / 3]])
+    np.testing.assert_allclose(gradient(jnp.zeros((1, 2, 2, 1)))[0, ..., 0], np.full((2, 2), 0.25))

@@ -9,11 +9,11 @@ from fedgame.learning import models
     ("model", "shape", "parameters"),
     [
         (models.CNN(), (8, 8, 1), 260 + 5020 + 4050 + 510),
-        (models.CNN(), (28, 28, 1), 260 + 5020 + 49050 + 510),
         (models.CNN(), (32, 32, 3), 760 + 5020 + 64050 + 510),
         (models.CNN(padding="VALID"), (28, 28, 1), 21840),
-        (models.CNN(channels=(32, 64), units=512), (28, 28, 1), 1663370),  # McMahan et al. (2017)
-        (models.VGG11(), (32, 32, 3), 9_225_610),
+        (models.PRESETS["cnn"], (28, 28, 1), 54840),
+        (models.PRESETS["cnn_wide"], (28, 28, 1), 1663370),  # McMahan et al. (2017)
+        (models.PRESETS["vgg11"], (32, 32, 3), 9_225_610),
         (models.VGG11(units=(4096, 4096)), (32, 32, 3), 9_220_480 + 2_101_248 + 16_781_312 + 40_970),
     ],
 )
@@ -22,7 +22,7 @@ def test_shapes_types_and_parameter_counts(model, shape, parameters):
     leaves = jax.tree.leaves(params)
     assert sum(leaf.size for leaf in leaves) == parameters
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
-    logits = model.apply(params, jnp.ones((3, *shape), jnp.float32))
+    logits = jax.eval_shape(model.apply, params, jax.ShapeDtypeStruct((3, *shape), jnp.float32))
     assert logits.shape == (3, 10)
     assert logits.dtype == jnp.float32
 

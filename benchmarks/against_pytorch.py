@@ -1,0 +1,147 @@
+"""A federated round against PyTorch eager and against `lax.conv` under `vmap`: one run, ratios.
+
+  pip install "fedgame[pytorch]"                        # torch 2.13.0, for this benchmark alone
+  python benchmarks/against_pytorch.py                  # about 5 minutes on two cores
+  python benchmarks/against_pytorch.py --models=vgg11   # a part of it
+
+Ten agents × 100 images, batch 10, one local epoch, SGD with momentum, weighted average; VGG11 two agents ×
+50. Sides take turns, the best of three rounds counts. FLOPs are those of convolutions and linear layers,
+forward and backward, without the first layer's input gradient; numpy's matrix product of 2000×2000 float32
+in the same run is the measure of what the machine can do.
+"""
+
+import argparse
+import copy
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from fedgame.learning import federated, local, models
+
+CASES = {  # model, padding, image shape, agents, images of each
+    "cnn, VALID": (models.PRESETS["cnn"].clone(padding="VALID"), (28, 28, 1), 10, 100),
+    "cnn, SAME": (models.PRESETS["cnn"], (28, 28, 1), 10, 100),
+    "cnn_wide, VALID": (models.PRESETS["cnn_wide"].clone(padding="VALID"), (28, 28, 1), 10, 100),
+    "cnn_wide, SAME": (models.PRESETS["cnn_wide"], (28, 28, 1), 10, 100),
+    "vgg11": (models.PRESETS["vgg11"], (32, 32, 3), 2, 50),
+}
+OPTIONS = local.LocalTraining(epochs=1)
+TURNS = 3
+
+
+def network(model: models.CNN | models.VGG11, shape: tuple[int, int, int]) -> torch.nn.Sequential:
+    """The same network in PyTorch, with lazy input sizes resolved."""
+    nn, made = torch.nn, []
+    if isinstance(model, models.CNN):
+        for channels in model.channels:
+            padding = 2 if model.padding == "SAME" else 0
+            made += [nn.LazyConv2d(channels, 5, padding=padding), nn.MaxPool2d(2), nn.ReLU()]
+        made += [nn.Flatten(), nn.LazyLinear(model.units), nn.ReLU()]
+    else:
+        for block in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
+            made += [layer for c in block for layer in (nn.LazyConv2d(c, 3, padding=1), nn.ReLU())]
+            made.append(nn.MaxPool2d(2))
+        made.append(nn.Flatten())
+    made = nn.Sequential(*made, nn.LazyLinear(model.classes))
+    made(torch.zeros(1, shape[2], *shape[:2]))
+    return made
+
+
+def flops_per_image(network: torch.nn.Sequential, shape: tuple[int, int, int]) -> int:
+    """Of a training step: twice the multiplications, three times, but twice in the first layer."""
+    x, total, first = torch.zeros(1, shape[2], *shape[:2]), 0, True
+    for layer in network:
+        x = layer(x)
+        weights = getattr(layer, "weight", None)
+        if weights is not None:
+            uses = math.prod(x.shape[2:]) if x.ndim == 4 else 1
+            total += 2 * weights.numel() * uses * (2 if first else 3)
+            first = False
+    return total
+
+
+def pytorch_round(network: torch.nn.Module, images: np.ndarray, labels: np.ndarray) -> None:
+    """FedAvg as it is written in eager PyTorch: every agent trains a copy, then the mean."""
+    trained = []
+    images, labels = torch.tensor(images.transpose(0, 1, 4, 2, 3)), torch.tensor(labels, dtype=torch.long)
+    for x, y in zip(images, labels, strict=True):
+        mine = copy.deepcopy(network)
+        optimizer = torch.optim.SGD(mine.parameters(), OPTIONS.learning_rate, OPTIONS.momentum)
+        for rows in torch.randperm(len(y)).split(OPTIONS.batch_size):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(mine(x[rows]), y[rows]).backward()
+            optimizer.step()
+        trained.append(mine.state_dict())
+    network.load_state_dict({k: torch.stack([t[k] for t in trained]).mean(0) for k in trained[0]})
+
+
+def jax_round(
+    model: models.CNN, lowering: str, images: np.ndarray, labels: np.ndarray, mesh: jax.sharding.Mesh | None
+) -> Callable[[], object]:
+    """A round that is ready to run; `mesh` puts half of the agents on each core."""
+    model, options = model.clone(lowering=lowering), OPTIONS._replace(lowering=lowering)
+    agents = federated.place(federated.Images(images, labels), mesh)
+    params = models.initial_parameters(model, jax.random.key(1), images.shape[2:])
+    samples = np.full(len(labels), labels.shape[1], np.int32)
+    arguments = jax.device_get(params), agents, samples, jax.random.key(2)
+    return lambda: jax.block_until_ready(federated.average(model, options, *arguments, mesh=mesh))
+
+
+def best(sides: dict[str, Callable[[], object]], turns: int = TURNS) -> dict[str, float]:
+    """The fewest seconds of each side, sides taking turns, after one call that is not counted."""
+    seconds = {name: [] for name in sides}
+    for turn in range(turns + 1):
+        for name, side in sides.items():
+            begin = time.perf_counter()
+            side()
+            seconds[name] += [time.perf_counter() - begin] if turn else []
+    return {name: min(times) for name, times in seconds.items()}
+
+
+def compare(name: str, gflops_of_numpy: float) -> None:
+    model, shape, agents, each = CASES[name]
+    rng = np.random.default_rng(0)
+    images = rng.random((agents, each, *shape), np.float32)
+    labels = rng.integers(0, 10, (agents, each)).astype(np.int32)
+    network_ = network(model, shape)
+    sides = {
+        "ours": jax_round(model, "auto", images, labels, federated.agents_mesh()),
+        "ours, one device": jax_round(model, "auto", images, labels, None),
+        "PyTorch eager": functools.partial(pytorch_round, network_, images, labels),
+    }
+    seconds = best(sides)
+    if name.startswith("cnn,"):  # the others take minutes
+        seconds |= best({"lax.conv, vmap": jax_round(model, "native", images, labels, None)}, turns=1)
+    ours, work = seconds["ours"], flops_per_image(network_, shape) / 1e9
+    for side, taken in seconds.items():
+        rate = agents * each / taken
+        share = rate * work / gflops_of_numpy
+        print(f"{name:<16} {side:<17} {rate:8.0f} {rate * work:8.1f} {share:8.0%} {taken / ours:10.2f}", flush=True)
+
+
+def numpy_gflops() -> float:
+    a = np.random.default_rng(0).random((2000, 2000), np.float32)
+    return 16 / best({"numpy": lambda: a @ a})["numpy"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=list(CASES), choices=list(CASES), help="which cases")
+    chosen = parser.parse_args().models
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    gflops = numpy_gflops()
+    print(f"numpy's matrix product: {gflops:.0f} GFLOP/s on {os.cpu_count()} cores")
+    print(f"{'network':<16} {'side':<17} images/s  GFLOP/s of numpy  seconds / ours")
+    for name in chosen:
+        compare(name, gflops)
+
+
+if __name__ == "__main__":
+    main()
