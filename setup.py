@@ -33,6 +33,7 @@ setuptools.setup(
     ],
     extras_require={
         "test": ["hypothesis", "pytest", "pytest-xdist", "ruff"],
+        "pytorch": ["torch==2.13.0"],  # benchmarks/against_pytorch.py
         "nashopt": ["nashopt", "qpsolvers"],  # benchmarks/against_nashopt.py
     },
 )

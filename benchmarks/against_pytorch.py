@@ -1,11 +1,11 @@
 """A federated round against PyTorch eager and against `lax.conv` under `vmap`: one run, ratios.
 
-  pip install "fedgame[pytorch]"                        # torch 2.13.0, for this benchmark alone
-  python benchmarks/against_pytorch.py                  # about 5 minutes on two cores
-  python benchmarks/against_pytorch.py --models=vgg11   # a part of it
+  pip install -e ".[pytorch]"                           # torch 2.13.0, for this benchmark alone
+  python benchmarks/against_pytorch.py                  # about 3 minutes on two cores
+  python benchmarks/against_pytorch.py --cases vgg11    # a part of it
 
 Ten agents × 100 images, batch 10, one local epoch, SGD with momentum, weighted average; VGG11 two agents ×
-50. Sides take turns, the best of three rounds counts. FLOPs are those of convolutions and linear layers,
+50. Sides take turns, the best of six rounds counts. FLOPs are those of convolutions and linear layers,
 forward and backward, without the first layer's input gradient; numpy's matrix product of 2000×2000 float32
 in the same run is the measure of what the machine can do.
 """
@@ -15,11 +15,12 @@ import copy
 import functools
 import math
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 
@@ -33,7 +34,7 @@ CASES = {  # model, padding, image shape, agents, images of each
     "vgg11": (models.PRESETS["vgg11"], (32, 32, 3), 2, 50),
 }
 OPTIONS = local.LocalTraining(epochs=1)
-TURNS = 3
+TURNS = 6
 
 
 def network(model: models.CNN | models.VGG11, shape: tuple[int, int, int]) -> torch.nn.Sequential:
@@ -94,53 +95,74 @@ def jax_round(
     return lambda: jax.block_until_ready(federated.average(model, options, *arguments, mesh=mesh))
 
 
-def best(sides: dict[str, Callable[[], object]], turns: int = TURNS) -> dict[str, float]:
-    """The fewest seconds of each side, sides taking turns, after one call that is not counted."""
-    seconds = {name: [] for name in sides}
-    for turn in range(turns + 1):
-        for name, side in sides.items():
-            begin = time.perf_counter()
-            side()
-            seconds[name] += [time.perf_counter() - begin] if turn else []
-    return {name: min(times) for name, times in seconds.items()}
-
-
-def compare(name: str, gflops_of_numpy: float) -> None:
-    model, shape, agents, each = CASES[name]
+def side(case: str, name: str) -> Callable[[], object]:
+    """A round of one side of a case, ready to be timed."""
+    model, shape, agents, each = CASES[case]
     rng = np.random.default_rng(0)
     images = rng.random((agents, each, *shape), np.float32)
     labels = rng.integers(0, 10, (agents, each)).astype(np.int32)
-    network_ = network(model, shape)
-    sides = {
-        "ours": jax_round(model, "auto", images, labels, federated.agents_mesh()),
-        "ours, one device": jax_round(model, "auto", images, labels, None),
-        "PyTorch eager": functools.partial(pytorch_round, network_, images, labels),
-    }
-    seconds = best(sides)
-    if name.startswith("cnn,"):  # the others take minutes
-        seconds |= best({"lax.conv, vmap": jax_round(model, "native", images, labels, None)}, turns=1)
-    ours, work = seconds["ours"], flops_per_image(network_, shape) / 1e9
-    for side, taken in seconds.items():
-        rate = agents * each / taken
+    if name == "PyTorch eager":
+        return functools.partial(pytorch_round, network(model, shape), images, labels)
+    if name == "ours":
+        jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    lowering = "native" if name.startswith("lax.conv") else "auto"
+    return jax_round(model, lowering, images, labels, federated.agents_mesh())
+
+
+def seconds(side: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    side()
+    return time.perf_counter() - begin
+
+
+def serve(case: str, name: str) -> None:
+    """Times a round for every line that comes in; the first, with compilation, is not counted."""
+    ready = side(case, name)
+    for _ in sys.stdin:
+        print(seconds(ready), flush=True)
+
+
+def compare(case: str, gflops_of_numpy: float) -> None:
+    """Runs the sides of a case in turns, each in a process of its own: their idle threads would disturb."""
+    model, shape, agents, each = CASES[case]
+    names = ["ours", "ours, one device", "PyTorch eager"]
+    names += ["lax.conv, vmap"] if case.startswith("cnn,") else []  # the others take minutes
+    start = functools.partial(subprocess.Popen, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    servers = {name: start([sys.executable, __file__, "--serve", case, name]) for name in names}
+    taken = {name: [] for name in names}
+    for _ in range(TURNS + 1):
+        for name, server in servers.items():
+            print(file=server.stdin, flush=True)
+            taken[name].append(float(server.stdout.readline()))
+    for server in servers.values():
+        server.communicate()
+    best = {name: min(times[1:]) for name, times in taken.items()}
+    work = flops_per_image(network(model, shape), shape) / 1e9
+    for name in names:
+        rate = agents * each / best[name]
         share = rate * work / gflops_of_numpy
-        print(f"{name:<16} {side:<17} {rate:8.0f} {rate * work:8.1f} {share:8.0%} {taken / ours:10.2f}", flush=True)
+        ratio = best[name] / best["ours"]
+        print(f"{case:<16} {name:<17} {rate:8.0f} {rate * work:8.1f} {share:8.0%} {ratio:15.2f}", flush=True)
 
 
 def numpy_gflops() -> float:
     a = np.random.default_rng(0).random((2000, 2000), np.float32)
-    return 16 / best({"numpy": lambda: a @ a})["numpy"]
+    return 16 / min(seconds(lambda: a @ a) for _ in range(5))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=list(CASES), choices=list(CASES), help="which cases")
-    chosen = parser.parse_args().models
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), help="which cases")
+    parser.add_argument("--serve", nargs=2, metavar=("CASE", "SIDE"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve(*given.serve)
+        return
     gflops = numpy_gflops()
     print(f"numpy's matrix product: {gflops:.0f} GFLOP/s on {os.cpu_count()} cores")
     print(f"{'network':<16} {'side':<17} images/s  GFLOP/s of numpy  seconds / ours")
-    for name in chosen:
-        compare(name, gflops)
+    for case in given.cases:
+        compare(case, gflops)
 
 
 if __name__ == "__main__":
