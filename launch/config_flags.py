@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from absl import flags, logging
 
+_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame"
 RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete what an earlier run left in --workdir")
 
@@ -30,6 +31,23 @@ def define(config: type) -> None:
             flags.DEFINE_integer(name, default, about)
         else:
             flags.DEFINE_float(name, default, about)
+
+
+def define_cache() -> flags.FlagHolder:
+    """The flag of the cache of measured accuracies."""
+    default = str(_CACHE / "curves")
+    return flags.DEFINE_string("cache", default, "directory of accuracies measured earlier; empty: none")
+
+
+def folder(path: str) -> pathlib.Path | None:
+    return pathlib.Path(path).expanduser() if path else None
+
+
+def use_processors(number: int | None) -> None:
+    """Makes every processor a device of its own, unless JAX has been told otherwise; no effect on GPUs."""
+    told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if number or not (told or "JAX_NUM_CPU_DEVICES" in os.environ):
+        jax.config.update("jax_num_cpu_devices", number or os.cpu_count() or 1)
 
 
 def read(config: type) -> Any:
@@ -64,6 +82,5 @@ def start(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)  # libraries report what they do and what is not there
     jax.config.update("jax_enable_x64", True)  # equilibria; networks are float32 all the same
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame/jax"
     if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_compilation_cache_dir", str(_CACHE / "jax"))

@@ -16,7 +16,7 @@ import tempfile
 import numpy as np
 from absl import app, flags
 
-from fedgame.experiments import compare, config, storage
+from fedgame.experiments import accuracy, config, storage, training
 from launch import config_flags
 
 WORKDIR = flags.DEFINE_string("workdir", "examples", "directory of agents.csv and curve.csv")
@@ -47,12 +47,12 @@ def main(argv: list[str]) -> None:
         there = [str(f) for name in ("agents.csv", "curve.csv") if (f := folder / name).exists()]
         if there and not config_flags.OVERWRITE.value:
             raise ValueError(f"{there[0]} exists already: replace it by --overwrite")
-        setting = compare.prepare(config.Config(seed=SEED.value))
+        setting = training.prepare(config.Config(seed=SEED.value))
     except ValueError as error:
         sys.exit(f"error: {error}")
     with tempfile.TemporaryDirectory() as temporary:
         work = storage.Workdir(pathlib.Path(temporary))
-        compare.measure_curve(setting, work, workers=2)
+        accuracy.measure(setting, work, workers=2)
         curve = (work.path / "curve.csv").read_text(encoding="utf-8")
     text = io.StringIO()
     rows = agents(SEED.value)

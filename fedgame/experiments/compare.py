@@ -5,94 +5,23 @@ pieces run in any order, are stored one by one, and are never computed twice.
 """
 
 import functools
-import os
-from typing import Any, NamedTuple
+import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria
+from fedgame.experiments import accuracy as accuracies
 from fedgame.experiments import config as configs
 from fedgame.experiments import pieces, plots, storage, tables
+from fedgame.experiments.training import Setting
 from fedgame.games import costs, curves
 from fedgame.games import game as games
-from fedgame.learning import curve, data, federated, layers, local, models
+from fedgame.learning import data, federated, models
 from fedgame.mechanisms import budget_balanced
 from fedgame.protocols import base, fedavg, fedbr, mwfed
-
-
-class Setting(NamedTuple):
-    """What all pieces of one comparison share."""
-
-    config: configs.Config  # settled
-    model: models.CNN | models.VGG11
-    options: local.LocalTraining
-    agents: data.Data  # the agents' training and test images, undealt
-    server: data.Data  # the server's training and held-out images
-    key: jax.Array
-
-    def key_of(self, purpose: str, number: int) -> jax.Array:
-        """A key of its own for the curve's and the protocols' repetition `number`."""
-        return jax.random.fold_in(self.key, 2 * number + ("curve", "run").index(purpose))
-
-
-def prepare(config: configs.Config, data_dir: str | None = None) -> Setting:
-    """Settles the configuration and loads the images it needs.
-
-    Raises:
-      ValueError: a setting out of range, or more images asked for than there are.
-      FileNotFoundError: the data set is not prepared under `data_dir`.
-    """
-    configs.check(config)
-    config = configs.settle(config, data.sizes(config.dataset, data_dir))
-    train, test = sum(config.capacity), config.agents * config.test_images
-    drawn = data.load(
-        config.dataset, train + config.server_images, test + config.held_out, config.seed, data_dir
-    )
-    parts = [
-        tuple(
-            federated.Images(part.images[span], part.labels[span])
-            for part, span in zip(drawn, spans, strict=True)
-        )
-        for spans in ((slice(train), slice(test)), (slice(train, None), slice(test, None)))
-    ]
-    cnn = models.CNN(channels=config.channels, units=config.units, padding=config.padding)
-    model = models.VGG11() if config.model == "vgg11" else cnn
-    options = local.LocalTraining(config.batch_size, config.epochs, config.learning_rate, config.momentum)
-    return Setting(
-        config, model, options, data.Data(*parts[0]), data.Data(*parts[1]), jax.random.key(config.seed)
-    )
-
-
-def measure_curve(setting: Setting, work: storage.Workdir, workers: int) -> tuple[Any, Any]:
-    """The sizes and the server's measured accuracies at them, [seeds, sizes]; writes `curve.csv`."""
-    config = setting.config
-    sizes = curve.grid(sum(config.capacity), config.curve_points, config.agents).tolist()
-    seeds = range(config.curve_seeds)
-
-    def measure(size: int, seed: int) -> dict[str, float]:
-        key = setting.key_of("curve", seed)
-        images = setting.server.train, setting.server.test
-        measured = curve.measure(
-            setting.model, setting.options, *images, size, config.agents, config.rounds, key
-        )
-        return {"accuracy": measured}
-
-    jobs = {
-        f"curve/{seed}-{size}": (size, functools.partial(measure, size, seed))
-        for seed in seeds
-        for size in sizes
-    }
-    done = pieces.run("measuring the accuracy curve", jobs, work, workers)
-    accuracy = [[done[f"curve/{seed}-{size}"]["accuracy"] for size in sizes] for seed in seeds]
-    rows = [
-        {"size": size, "seed": seed, "accuracy": accuracy[seed][k]}
-        for seed in seeds
-        for k, size in enumerate(sizes)
-    ]
-    work.write_csv("curve.csv", rows)
-    return np.asarray(sizes), np.asarray(accuracy)
 
 
 def fit_game(
@@ -147,15 +76,31 @@ def protocols(config: configs.Config, game: games.Game, beta: float) -> list[bas
     return [fedavg.protocol(capacity), weights, play(), play(beta)]
 
 
-def run_protocol(setting: Setting, protocol: base.Protocol, plan: base.Plan, seed: int) -> Any:
+def run_protocol(
+    setting: Setting,
+    protocol: base.Protocol,
+    plan: base.Plan,
+    seed: int,
+    snapshots: federated.Snapshots = federated.FORGET,
+) -> Any:
     """One training run as plain numbers. All protocols share data, model and start at one seed."""
     config = setting.config
     keys = jax.random.split(setting.key_of("run", seed), 5)
     train = data.deal(setting.agents.train, np.asarray(config.capacity), keys[0])
     test = data.deal(setting.agents.test, np.full(config.agents, config.test_images), keys[1])
-    params = models.initial_parameters(setting.model, keys[2], train.images.shape[2:])
+    params = jax.device_get(models.initial_parameters(setting.model, keys[2], train.images.shape[2:]))
     outcome = base.run(
-        protocol, plan, setting.model, setting.options, params, train, test, config.rounds, keys[3]
+        protocol,
+        plan,
+        setting.model,
+        setting.options,
+        params,
+        federated.place(train, setting.mesh),
+        test,
+        config.rounds,
+        keys[3],
+        setting.mesh,
+        snapshots,
     )
     accuracy = functools.partial(federated.accuracy, setting.model, outcome.params)
     return {
@@ -181,22 +126,27 @@ def train_protocols(
             start_key = jax.random.split(setting.key_of("run", seed), 5)[4]
             for protocol in contenders:
                 plan = protocol.start(start_key)
-                job = functools.partial(run_protocol, setting, protocol, plan, seed)
-                jobs[f"runs/{seed}-{protocol.name}"] = (plan.profile.sum(), job)
+                name = f"runs/{seed}-{protocol.name}"
+                snapshots = work.snapshots(name)
+                job = functools.partial(run_protocol, setting, protocol, plan, seed, snapshots)
+                jobs[name] = (plan.profile.sum(), job)
                 bar.update()
     return list(pieces.run("training", jobs, work, workers).values())
 
 
-def compare(setting: Setting, work: storage.Workdir, workers: int | None = None) -> str:
+def compare(
+    setting: Setting, work: storage.Workdir, workers: int | None = None, cache: pathlib.Path | None = None
+) -> str:
     """The whole comparison; leaves tables and figures in the directory and returns their text.
 
     Args:
-      setting: from `prepare`.
+      setting: from `training.prepare`.
       work: from `storage.open_workdir`.
       workers: training runs at a time; None is one per processor on a CPU, else one.
+      cache: directory of measured accuracies that other runs may share.
     """
-    workers = workers or (os.cpu_count() or 1 if layers.on_cpu() else 1)
-    sizes, accuracy = measure_curve(setting, work, workers)
+    workers = setting.workers(workers)
+    sizes, accuracy = accuracies.measure(setting, work, workers, cache)
     game, beta, summary = fit_game(setting, work, sizes, accuracy)
     runs = train_protocols(setting, work, workers, game, beta)
     with pieces.progress("tables and figures", 2) as bar:

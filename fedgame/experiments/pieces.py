@@ -5,9 +5,10 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
+import jax
 import tqdm
 
-from fedgame.experiments import storage
+from fedgame.experiments import checkpoints, storage
 
 
 def run(
@@ -23,29 +24,35 @@ def run(
 
     Returns:
       The values by name, in the order of `pieces`.
+
+    Raises:
+      checkpoints.Interrupted: `work.stop` was set; pieces that had begun have saved their state.
     """
     done = {}
     pool = futures.ThreadPoolExecutor(workers)
     with progress(stage, sum(size + 1 for size, _ in pieces.values())) as bar:
         try:
             order = sorted(pieces, key=lambda name: -pieces[name][0])
-            jobs = {pool.submit(work.piece, name, _timed(pieces[name][1])): name for name in order}
+            jobs = {pool.submit(work.piece, name, _timed(pieces[name][1], work)): name for name in order}
             for job in futures.as_completed(jobs):
                 done[jobs[job]] = job.result()
                 bar.update(pieces[jobs[job]][0] + 1)
         finally:  # after an error or an interrupt, what has not begun is dropped
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=work.stop.is_set(), cancel_futures=True)
     return {name: done[name] for name in pieces}
 
 
-def progress(stage: str, total: float) -> tqdm.tqdm:
-    """A progress bar with the name of the stage."""
+def progress(stage: str, total: float, done: float = 0) -> tqdm.tqdm:
+    """A progress bar with the name of the stage, in the first process only."""
     form = "{desc}{percentage:4.0f}%|{bar:30}| {elapsed}<{remaining}"
-    return tqdm.tqdm(total=total, desc=f"{stage:<29}", bar_format=form)
+    hidden = jax.process_index() > 0
+    return tqdm.tqdm(total=total, initial=done, desc=f"{stage:<29}", bar_format=form, disable=hidden)
 
 
-def _timed(compute: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+def _timed(compute: Callable[[], dict[str, Any]], work: storage.Workdir) -> Callable[[], dict[str, Any]]:
     def compute_and_time() -> dict[str, Any]:
+        if work.stop.is_set():
+            raise checkpoints.Interrupted
         begin = time.perf_counter()
         return compute() | {"seconds": round(time.perf_counter() - begin, 3)}
 

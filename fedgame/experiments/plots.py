@@ -53,6 +53,51 @@ def curve(work: storage.Workdir, fig: figure.Figure) -> None:
     ax.legend(frameon=False, loc="lower right")
 
 
+def measured_curve(work: storage.Workdir, fig: figure.Figure) -> None:
+    """What every training run reached, the mean with its seed-to-seed band, and the fits."""
+    ax = fig.subplots()
+    ax.plot(*_columns(work.read_csv("curve.csv"), "size", "accuracy"), ".", color="0.6", label="one run")
+    band = work.read_csv("band.csv")
+    x, mean = _columns(band, "size", "mean")
+    ax.plot(x, mean, "o", color="black", markersize=4, label="mean")
+    if all(row["deviation"] for row in band):
+        (sd,) = _columns(band, "deviation")
+        label = "± one deviation between seeds"
+        ax.fill_between(x, mean - sd, mean + sd, color="0.5", alpha=0.25, linewidth=0, label=label)
+    fits = work.read_csv("fitted_curves.csv")
+    for name in (name for name in fits[0] if name != "size"):
+        ax.plot(*_columns(fits, "size", name), linewidth=1, label=f"{name} fit")
+    ax.set(xlabel="samples S = ‖s‖₁", ylabel="accuracy on held-out images", ylim=(0, 1))
+    ax.set_title("The server's accuracy curve ã")
+    ax.legend(frameon=False, loc="lower right")
+
+
+def holdings(work: storage.Workdir, fig: figure.Figure) -> None:
+    """How many images of each class every agent holds."""
+    rows = work.read_csv("holdings.csv")
+    names = [name for name in rows[0] if name not in ("agent", "holds", "contributes")]
+    held = np.asarray(_columns(rows, *names))
+    ax = fig.subplots()
+    image = ax.imshow(held, aspect="auto", cmap="Blues", vmin=0, interpolation="nearest")
+    ax.set(xlabel="agent", ylabel="class", title="Images that agents hold")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    if len(names) <= 30:
+        ax.set_yticks(range(len(names)), [name[:16] for name in names])
+    if held.size <= 200:
+        for (k, i), number in np.ndenumerate(held):
+            color = "white" if number > held.max() / 2 else "black"
+            ax.text(i, k, f"{number:.0f}", ha="center", va="center", color=color, fontsize="small")
+    fig.colorbar(image, label="images")
+
+
+def rounds(work: storage.Workdir, fig: figure.Figure) -> None:
+    """Accuracy on held-out images after the rounds of one training run."""
+    ax = fig.subplots()
+    ax.plot(*_columns(work.read_csv("rounds.csv"), "round", "accuracy"), marker=".")
+    ax.set(xlabel="round", ylabel="accuracy on held-out images", ylim=(0, 1))
+    ax.set_title("Federated averaging")
+
+
 def contributions(work: storage.Workdir, fig: figure.Figure) -> None:
     """Each agent's contribution over the steps of the game (MWFed: rounds), first seed."""
     rows = [row for row in work.read_csv("contributions.csv") if row["seed"] == "0"]

@@ -1,10 +1,12 @@
 """Results as files: written whole or not at all, never over somebody else's, resumable.
 
 A run owns one directory. `config.json` there says what it is; finished pieces of work are JSON files
-below `pieces/`, so a killed run that is resumed computes only what is missing.
+below `pieces/`, unfinished training runs have snapshots below `checkpoints/`, so a killed run that is
+resumed computes only what is missing.
 """
 
 import csv
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -12,8 +14,12 @@ import math
 import os
 import pathlib
 import shutil
+import threading
 from collections.abc import Callable
 from typing import Any
+
+from fedgame.experiments import checkpoints
+from fedgame.learning import federated
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "tensorflow-datasets")
 
@@ -21,15 +27,26 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn",
 class Workdir:
     """The directory of one run, opened by `open_workdir`."""
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path, save_every: float = 30.0):
         self.path = path
+        self.save_every = save_every  # seconds between snapshots of a training run
+        self.stop = threading.Event()  # set to have training runs save their state and stop
 
     def piece(self, name: str, compute: Callable[[], Any]) -> Any:
         """The JSON value of a piece of work: as stored if it is there, else computed and stored."""
         file = self.path / "pieces" / f"{name}.json"
         if not file.exists():
             write(file, to_json(compute()))
+        shutil.rmtree(self.path / "checkpoints" / name, ignore_errors=True)  # done: no more of use
         return json.loads(file.read_text(encoding="utf-8"))
+
+    def snapshots(self, name: str) -> federated.Snapshots:
+        """Keeps the state of the training run that makes the piece `name`."""
+        file = self.path / "config.json"
+        digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
+        identity = {"piece": name, "config.json": digest}
+        folder = self.path / "checkpoints" / name
+        return checkpoints.snapshots(folder, identity, self.save_every, self.stop)
 
     def timings(self) -> list[dict[str, Any]]:
         """The seconds that each stored piece took when it was computed."""
@@ -114,6 +131,26 @@ def _stored_config(root: pathlib.Path, program: str) -> dict[str, Any]:
         ) from None
 
 
+def cached(folder: pathlib.Path | None, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
+    """The JSON value of `compute()`, kept in `folder` under `key`, which must hold all that determines it.
+
+    No folder, no cache. A file that cannot be read, or is not of this key, is replaced.
+    """
+    if folder is None:
+        return compute()
+    key = json.loads(to_json(key))
+    file = folder / f"{hashlib.sha256(to_json(key).encode()).hexdigest()[:32]}.json"
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        if stored["key"] == key:
+            return stored["value"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    value = json.loads(to_json(compute()))
+    write(file, to_json({"key": key, "value": value}))
+    return value
+
+
 def to_json(value: Any) -> str:
     """Strict JSON: numbers that it lacks become the strings "nan", "inf", "-inf"."""
 
@@ -130,6 +167,6 @@ def to_json(value: Any) -> str:
 def write(file: pathlib.Path, text: str) -> None:
     """Writes a file whole: readers see the old one or the new one, never a part."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
+    partial = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.partial")  # two may write it
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, file)

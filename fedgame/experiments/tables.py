@@ -180,6 +180,45 @@ def run_text(rows: Sequence[dict[str, Any]]) -> str:
     return markdown(header, body)
 
 
+def holdings_text(rows: Sequence[dict[str, Any]], most: int = 20) -> str:
+    """How many images of each class the first agents hold, as Markdown."""
+    text = markdown(list(rows[0]), [[str(x) for x in row.values()] for row in rows[:most]])
+    return text if len(rows) <= most else f"{text}\n... and {len(rows) - most} more agents"
+
+
+def rounds_text(rows: Sequence[dict[str, Any]]) -> str:
+    """The best and the last accuracy of a training run."""
+    best, last = max(rows, key=lambda row: row["accuracy"]), rows[-1]
+    return (
+        f"accuracy on held-out images: {last['accuracy']:.4f} after {last['round']} rounds; "
+        f"the best, {best['accuracy']:.4f}, after {best['round']}"
+    )
+
+
+def band_text(rows: Sequence[dict[str, Any]]) -> str:
+    """The measured accuracies of every size over seeds, as Markdown."""
+    body = [
+        [
+            str(row["size"]),
+            f"{row['mean']:.4f}",
+            "" if row["deviation"] is None else f"{row['deviation']:.4f}",
+            f"{row['low']:.4f}",
+            f"{row['high']:.4f}",
+        ]
+        for row in rows
+    ]
+    return markdown(["S", "accuracy, mean", "deviation of a run", "lowest", "highest"], body)
+
+
+def fits_text(fits: Sequence[dict[str, Any]]) -> str:
+    """The error of every fit, a line each."""
+    return "\n".join(
+        f"{fit['fit']} fit: root mean square error {fit['rmse']:.4f}, largest {fit['largest_residual']:.4f}"
+        + ("  <- used" if fit["used"] else "")
+        for fit in fits
+    )
+
+
 def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns line up."""
     rows = [header, *body]

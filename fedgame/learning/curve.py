@@ -7,8 +7,13 @@ import numpy as np
 from fedgame.learning import data, federated, local, models
 
 
-def grid(most: int, points: int, agents: int) -> np.ndarray:
-    """Totals at which to measure ã: 0, then `points` geometrically spaced from `agents` to `most`."""
+def grid(most: int, points: int, agents: int, interval: int | None = None) -> np.ndarray:
+    """Totals at which to measure ã: 0, then `points` geometrically spaced from `agents` to `most`.
+
+    With an `interval` Δs, all its multiples up to `most`, as in Section 5.1, and `most`.
+    """
+    if interval is not None:
+        return np.append(np.arange(0, most, interval), most)
     spaced = np.geomspace(min(agents, most), most, points)
     return np.unique(np.concatenate([[0], np.round(spaced)]).astype(int))
 
@@ -22,6 +27,8 @@ def measure(
     agents: int,
     rounds: int,
     key: jax.Array,
+    mesh: jax.sharding.Mesh | None = None,
+    snapshots: federated.Snapshots = federated.FORGET,
 ) -> float:
     """Accuracy on held-out data after `rounds` rounds on `total` samples split evenly over agents.
 
@@ -37,12 +44,16 @@ def measure(
       agents: number of simulated agents.
       rounds: rounds of federated averaging.
       key: of the images' order, the initial model and the training.
+      mesh: devices that share the agents, or None.
+      snapshots: keep what is done for a run that is interrupted.
     """
     most = len(train.labels) // agents
     deal_key, init_key, train_key = jax.random.split(key, 3)
-    owners = data.deal(train, np.full(agents, most), deal_key)
+    owners = federated.place(data.deal(train, np.full(agents, most), deal_key), mesh)
     samples = np.asarray(total // agents + (np.arange(agents) < total % agents), np.int32)
-    params = models.initial_parameters(model, init_key, train.images.shape[1:])
-    for number in range(1, rounds + 1 if total else 1):
-        params = federated.federated_round(model, options, params, owners, samples, train_key, number)
-    return float(federated.accuracy(model, params, held_out))
+    params = jax.device_get(models.initial_parameters(model, init_key, train.images.shape[1:]))
+    done, params = snapshots.restore(params)
+    for number in range(done + 1, rounds + 1 if total else 1):
+        params = federated.federated_round(model, options, params, owners, samples, train_key, number, mesh)
+        snapshots.offer(number, params)
+    return float(federated.accuracy(model, federated.local_copy(params), held_out))

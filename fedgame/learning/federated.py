@@ -4,6 +4,7 @@ Several devices share the agents: each trains her own, and one sum over devices 
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,6 +23,16 @@ class Images(NamedTuple):
 
     images: jax.Array  # [..., m, h, w, c] float32 in [0, 1]
     labels: jax.Array  # [..., m] int32
+
+
+class Snapshots(NamedTuple):
+    """How a training run keeps its state between rounds, so that it can go on after an interrupt."""
+
+    restore: Callable[[Any], tuple[int, Any]]  # state at the start -> rounds done, state after them
+    offer: Callable[[int, Any], None]  # rounds done, state; called after every round
+
+
+FORGET = Snapshots(lambda state: (0, state), lambda number, state: None)
 
 
 def agents_mesh() -> jax.sharding.Mesh | None:
@@ -46,11 +57,14 @@ def place(agents: Images, mesh: jax.sharding.Mesh | None) -> Images:
     sharding = jax.sharding.NamedSharding(mesh, jax.P(AXIS))
     extra = -len(agents.labels) % mesh.size
 
-    def put(x: Any) -> jax.Array:
-        x = np.pad(np.asarray(x), [(0, extra)] + [(0, 0)] * (np.ndim(x) - 1))
-        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+    def fill(x: Any) -> np.ndarray:
+        return np.pad(np.asarray(x), [(0, extra)] + [(0, 0)] * (np.ndim(x) - 1))
 
-    return Images(*map(put, agents))
+    return Images(*(_put(fill(x), sharding) for x in agents))
+
+
+def _put(x: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
 def local_copy(tree: Any) -> Any:
@@ -77,6 +91,9 @@ def federated_round(
       FloatingPointError: an agent's training diverged; names the round and the agents.
     """
     key = jax.random.fold_in(key, number)
+    if mesh is not None:  # a model that comes from elsewhere would be compiled for once more
+        everywhere = jax.sharding.NamedSharding(mesh, jax.P())
+        params = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else _put(x, everywhere), params)
     params, losses = average(model, options, params, agents, samples, key, mesh=mesh)
     diverged = np.flatnonzero(~np.isfinite(local_copy(losses))).tolist()
     if diverged:

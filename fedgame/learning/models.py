@@ -63,6 +63,12 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits [b, classes] for images [b, h, w, c]."""
+        smallest = 4 if self.padding == "SAME" else 16
+        if min(images.shape[1:3]) < smallest:
+            raise ValueError(
+                f"the CNN with padding={self.padding} needs images of at least {smallest}×{smallest}, "
+                f"got {images.shape[1:3]}"
+            )
         x = images
         for channels in self.channels:
             x = Convolution(channels, 5, pool=True, padding=self.padding, lowering=self.lowering)(x)

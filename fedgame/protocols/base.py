@@ -60,6 +60,8 @@ def run(
     test: federated.Images,
     rounds: int,
     key: jax.Array,
+    mesh: jax.sharding.Mesh | None = None,
+    snapshots: federated.Snapshots = federated.FORGET,
 ) -> Outcome:
     """Trains the global model for `rounds` rounds on what the protocol has agents contribute.
 
@@ -71,15 +73,22 @@ def run(
       model: the network.
       options: local training.
       params: the initial global model.
-      train: the agents' images, [n, most, h, w, c].
+      train: the agents' images, [n, most, h, w, c]; with a mesh, as `federated.place` puts them.
       test: the agents' own test images, [n, m, h, w, c], of which rules see the accuracy.
       rounds: at least 1.
       key: for the order of samples.
+      mesh: devices that share the agents, or None.
+      snapshots: keep model, plan and samples drawn for a run that is interrupted.
     """
-    drawn = []
-    for number in range(1, rounds + 1):
-        drawn.append(draw(plan.profile))
-        params = federated.federated_round(model, options, params, train, drawn[-1], key, number)
+    start = params, plan, np.zeros((0, len(plan.profile)), np.int32)
+    done, (params, plan, drawn) = snapshots.restore(start)
+    for number in range(done + 1, rounds + 1):
+        samples = draw(plan.profile)
+        params = federated.federated_round(model, options, params, train, samples, key, number, mesh)
         if number < rounds:
-            plan = protocol.adapt(plan, lambda p=params: federated.accuracy(model, p, test))
-    return Outcome(params, plan, np.mean(drawn, axis=0))
+            plan = protocol.adapt(
+                plan, lambda p=params: federated.accuracy(model, federated.local_copy(p), test)
+            )
+        drawn = np.concatenate([drawn, samples[None]])
+        snapshots.offer(number, (params, plan, drawn))
+    return Outcome(federated.local_copy(params), plan, np.mean(drawn, axis=0))

@@ -1,0 +1,125 @@
+"""The server's accuracy curve ã, measured and fitted: `launch.curve`, first part of `launch.compare`."""
+
+import functools
+import hashlib
+import importlib.metadata
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from fedgame.experiments import pieces, plots, storage, tables
+from fedgame.experiments.training import Setting
+from fedgame.games import curves
+from fedgame.learning import curve
+
+
+def measure(
+    setting: Setting, work: storage.Workdir, workers: int, cache: pathlib.Path | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Trains on the server's own images at every size and seed; writes `curve.csv`.
+
+    Args:
+      setting: from `training.prepare`.
+      work: where finished runs are kept.
+      workers: training runs at a time.
+      cache: directory of accuracies measured by any run, under a key of all that determines them.
+
+    Returns:
+      Sizes [k] and accuracies [seeds, k].
+    """
+    config = setting.config
+    total = max(config.sizes or (sum(config.capacity),))
+    sizes = curve.grid(total, config.curve_points, config.agents, config.interval).tolist()
+    sizes = sorted({0, *config.sizes}) if config.sizes else sizes
+    shared = _key(setting) if cache else {}
+
+    def accuracy(size: int, seed: int, name: str) -> dict[str, float]:
+        key = setting.key_of("curve", seed)
+        train = functools.partial(
+            curve.measure,
+            setting.model,
+            setting.options,
+            setting.server.train,
+            setting.server.test,
+            size,
+            config.agents,
+            config.rounds,
+            key,
+            setting.mesh,
+            work.snapshots(name),
+        )
+        what = shared | {"size": size, "key": jax.random.key_data(key).tolist()}
+        return {"accuracy": storage.cached(cache, what, train)}
+
+    names = {(seed, size): f"curve/{seed}-{size}" for seed in range(config.curve_seeds) for size in sizes}
+    jobs = {
+        name: (size, functools.partial(accuracy, size, seed, name)) for (seed, size), name in names.items()
+    }
+    done = pieces.run("measuring the accuracy curve", jobs, work, workers)
+    rows = [
+        {"size": size, "seed": seed, "accuracy": done[name]["accuracy"]}
+        for (seed, size), name in names.items()
+    ]
+    work.write_csv("curve.csv", rows)
+    measured = [row["accuracy"] for row in rows]
+    return np.asarray(sizes), np.reshape(measured, (config.curve_seeds, len(sizes)))
+
+
+def _key(setting: Setting) -> dict[str, Any]:
+    """All that determines a measurement beside its size and seed; rounding depends on the last three."""
+    digest = hashlib.sha256()
+    for part in setting.server:
+        for array in part:
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return {
+        "images": digest.hexdigest(),
+        "model": repr(setting.model),
+        "training": setting.options._asdict(),
+        "agents": setting.config.agents,
+        "rounds": setting.config.rounds,
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+    }
+
+
+def run(
+    setting: Setting, work: storage.Workdir, workers: int | None = None, cache: pathlib.Path | None = None
+) -> str:
+    """Measures ã, fits every family, and leaves tables and a figure; returns their text."""
+    sizes, accuracy = measure(setting, work, setting.workers(workers), cache)
+    totals = np.linspace(0, sizes[-1], 401)
+    fits = {name: fit(sizes, accuracy) for name, fit in curves.FITS.items()}
+    summary = [
+        {
+            "fit": name,
+            "used": name == setting.config.fit,
+            "rmse": fit.rmse,
+            "largest_residual": fit.largest,
+            "parameters": {k: np.asarray(v).tolist() for k, v in vars(fit.payoff).items()},
+        }
+        for name, fit in fits.items()
+    ]
+    work.write_json("fits.json", summary)
+    drawn = {name: np.asarray(jax.vmap(fit.payoff.curve)(totals)) for name, fit in fits.items()}
+    rows = [{"size": x} | {k: float(v[i]) for k, v in drawn.items()} for i, x in enumerate(totals.tolist())]
+    work.write_csv("fitted_curves.csv", rows)
+    several = len(accuracy) > 1
+    deviation = np.std(accuracy, axis=0, ddof=1) if several else [None] * len(sizes)
+    band = [
+        {
+            "size": int(size),
+            "mean": float(np.mean(column)),
+            "deviation": None if sd is None else float(sd),
+            "low": float(np.min(column)),
+            "high": float(np.max(column)),
+            "seeds": len(column),
+        }
+        for size, column, sd in zip(sizes, accuracy.T, deviation, strict=True)
+    ]
+    work.write_csv("band.csv", band)
+    work.write_csv("timings.csv", work.timings())
+    plots.draw(work, "curve", plots.measured_curve, (7, 4))
+    return tables.band_text(band) + "\n\n" + tables.fits_text(summary)

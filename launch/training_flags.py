@@ -1,0 +1,111 @@
+"""What the scripts that train share: their flags, devices and processes, and how they stop."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from absl import flags
+from jax.experimental import multihost_utils
+
+from fedgame.experiments import checkpoints, storage, training
+from launch import config_flags
+
+WORKDIR = flags.DEFINE_string("workdir", None, "directory of the results; results/... if not given")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "where tensorflow-datasets keeps its data")
+SAVE_EVERY = flags.DEFINE_float(
+    "save_every", 30.0, "seconds between snapshots of an unfinished training run; 0: every round", 0
+)
+
+
+def define_processes() -> None:
+    """Flags of scripts that one training run may share between processes."""
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process; all processes train one run")
+    flags.DEFINE_integer("num_processes", None, "number of processes", 1)
+    flags.DEFINE_integer("process_id", None, "number of this process, from 0", 0)
+
+
+def main(
+    argv: list[str],
+    program: str,
+    config_type: type,
+    results: str,
+    run: Callable[[training.Setting, storage.Workdir], str],
+) -> None:
+    """Reads the flags, opens --workdir, runs, prints the report; an interrupt saves and exits with 130.
+
+    Args:
+      argv: what absl left of the command line.
+      program: its name in `config.json`.
+      config_type: dataclass of the settings.
+      results: default of --workdir, with {} for the data set.
+      run: computes in an open directory and returns a text.
+    """
+    begin = time.perf_counter()
+    try:
+        config_flags.start(argv)
+        _join()
+        given = config_flags.read(config_type)
+        setting = training.prepare(given, DATA_DIR.value)
+        name = pathlib.Path(given.dataset).stem
+        workdir = WORKDIR.value or results.format(name)
+        work = _open(workdir, program, dataclasses.asdict(setting.config))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    _stop_gently(work)
+    try:
+        report = run(setting, work)
+    except (checkpoints.Interrupted, KeyboardInterrupt):
+        print(f"\ninterrupted; go on with --workdir={workdir} --resume", file=sys.stderr, flush=True)
+        os._exit(130)  # everything is stored; threads that still compute are not waited for
+    except (ValueError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    if jax.process_index() == 0:
+        print(f"\n{report}\n")
+        print(f"{time.perf_counter() - begin:.0f} s; tables and figures are in {workdir}")
+
+
+def _join() -> None:
+    """Joins the other processes, if there are any."""
+    names = ("coordinator", "num_processes", "process_id")
+    if names[0] not in flags.FLAGS:
+        return
+    given = [flags.FLAGS[name].value for name in names]
+    if given == [None] * 3:
+        return
+    if None in given:
+        raise ValueError("--coordinator, --num_processes and --process_id go together")
+    if given[2] >= given[1]:
+        raise ValueError(f"--process_id must be below --num_processes={given[1]}, got {given[2]}")
+    jax.distributed.initialize(*given)
+
+
+def _open(workdir: str, program: str, config: dict[str, Any]) -> storage.Workdir:
+    """The first process opens the directory, the others wait for it."""
+    if jax.process_index() == 0:
+        again = config_flags.RESUME.value, config_flags.OVERWRITE.value
+        work = storage.open_workdir(workdir, program, config, *again)
+    else:
+        work = storage.Workdir(pathlib.Path(workdir))
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("workdir is open")
+    work.save_every = SAVE_EVERY.value
+    return work
+
+
+def _stop_gently(work: storage.Workdir) -> None:
+    """The first Ctrl-C lets training runs save their state, the second stops at once."""
+
+    def stop(*_: object) -> None:
+        work.stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nsaving; once more stops at once", file=sys.stderr, flush=True)
+
+    with contextlib.suppress(ValueError):  # not in the main thread, as in a notebook
+        signal.signal(signal.SIGINT, stop)
