@@ -19,7 +19,7 @@ from fedgame.experiments import mechanism as mechanism_experiment
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = [
     "--agents=3", "--capacity=12", "--rounds=2", "--epochs=1", "--channels=2,3", "--units=4",
-    "--curve_points=4", "--curve_seeds=2", "--seeds=2", "--held_out=50", "--workers=2",
+    "--curve_points=4", "--curve_seeds=2", "--seeds=2", "--held_out=50", "--workers=2", "--cache=",
 ]  # fmt: skip
 RESULTS = ["agents", "contributions", "curve", "fitted_curve", "runs", "table1"]
 
@@ -113,7 +113,7 @@ def test_results_in_the_way_are_left_alone(finished):
 def test_help_shows_every_setting():
     text = compare("--helpshort").stdout
     for field in dataclasses.fields(config.Config):
-        assert f"--{field.name}: {field.metadata['help'][:20]}" in text
+        assert f"{field.name}: {field.metadata['help'][:20]}" in text
 
 
 def equilibrium(*flags):

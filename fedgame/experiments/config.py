@@ -230,9 +230,10 @@ def _settle_curve(config: Curve, available: tuple[int, int]) -> Curve:
             f"{config.dataset} has {available[0]}"
         )
     if (config.held_out or 1) > left_test:
+        test_images = getattr(config, "test_images", 0)
         raise ValueError(
-            f"--held_out={config.held_out}: {n} agents need {taken[1]} test images and the server at "
-            f"least one; {config.dataset} has {available[1]}"
+            f"--test_images={test_images}, --held_out={config.held_out}: {n} agents need {taken[1]} test "
+            f"images and the server at least one; {config.dataset} has {available[1]}"
         )
     return dataclasses.replace(
         config,
