@@ -25,7 +25,7 @@ setuptools.setup(
         "numpy",
         "optax",
         "orbax-checkpoint",
-        "pillow",  # tensorflow-datasets decodes PNG with it when there is no TensorFlow
+        "pillow",  # your own images; tensorflow-datasets decodes PNG with it when there is no TensorFlow
         "scikit-learn",
         "scipy",
         "tensorflow-datasets>=4.9.9",

@@ -1,9 +1,11 @@
 """The model that agents train (Sections 5.1-5.2).
 
-data       images, and how they are dealt to agents
-models     the CNN and VGG11
-layers     convolution and pooling, by platform
-local      one agent's SGD
-federated  one round of federated averaging
-curve      measures the public accuracy curve ã
+data, files             images: the digits, tensorflow-datasets, your own
+partitions              who holds which of them
+preparation, downloads  raw files of MNIST and CIFAR to what tensorflow-datasets reads
+models                  the CNN and VGG11
+layers                  convolution and pooling, by platform
+local                   one agent's SGD
+federated               one round of federated averaging, on one device or many
+curve                   measures the public accuracy curve ã
 """
