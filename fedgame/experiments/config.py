@@ -32,8 +32,8 @@ class Training:
         kind=int,
     )
     rounds: int = option(50, "rounds of federated averaging in every training run", low=1)
-    batch_size: int = option(10, "images in a step of local SGD", low=1)
-    epochs: int = option(5, "local epochs in a round", low=1)
+    batch_size: int = option(10, "images in a step of local SGD (McMahan et al. 2017: 10)", low=1)
+    epochs: int = option(5, "local epochs in a round (McMahan et al. 2017: 5)", low=1)
     learning_rate: float = option(0.01, "local learning rate", above=0)
     momentum: float = option(0.9, "local momentum", low=0, high=1)
     full_batch: bool = option(

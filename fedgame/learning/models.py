@@ -74,7 +74,7 @@ class CNN(nn.Module):
             x = Convolution(channels, 5, pool=True, padding=self.padding, lowering=self.lowering)(x)
         x = x.reshape(len(x), -1)
         x = nn.relu(nn.Dense(self.units, kernel_init=nn.initializers.he_normal())(x))
-        return nn.Dense(self.classes)(x)
+        return nn.Dense(self.classes, kernel_init=nn.initializers.he_normal())(x)
 
 
 class VGG11(nn.Module):
@@ -105,7 +105,7 @@ class VGG11(nn.Module):
         x = x.reshape(len(x), -1)
         for units in self.units:
             x = nn.relu(nn.Dense(units, kernel_init=nn.initializers.he_normal())(x))
-        return nn.Dense(self.classes)(x)
+        return nn.Dense(self.classes, kernel_init=nn.initializers.he_normal())(x)
 
 
 PRESETS = {
