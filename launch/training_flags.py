@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -47,7 +48,7 @@ def main(
       results: default of --workdir, with {} for the data set.
       run: computes in an open directory and returns a text.
     """
-    begin = time.perf_counter()
+    begin, workdir = time.perf_counter(), WORKDIR.value
     try:
         config_flags.start(argv)
         _join()
@@ -55,16 +56,16 @@ def main(
         setting = training.prepare(given, DATA_DIR.value)
         name = pathlib.Path(given.dataset).stem
         workdir = WORKDIR.value or results.format(name)
-        work = _open(workdir, program, dataclasses.asdict(setting.config))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    _stop_gently(work)
-    try:
-        report = run(setting, work)
+        images = training.digest(setting.agents, setting.server)
+        work = _open(workdir, program, dataclasses.asdict(setting.config) | {"images": images})
+        _stop_gently(work)
+        with futures.ThreadPoolExecutor(1) as background:  # signals wait while XLA computes in this thread
+            report = background.submit(run, setting, work).result()
+        if work.stop.is_set():
+            raise checkpoints.Interrupted
     except (checkpoints.Interrupted, KeyboardInterrupt):
-        print(f"\ninterrupted; go on with --workdir={workdir} --resume", file=sys.stderr, flush=True)
-        os._exit(130)  # everything is stored; threads that still compute are not waited for
-    except (ValueError, FloatingPointError) as error:
+        _leave(workdir)
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     if jax.process_index() == 0:
         print(f"\n{report}\n")
@@ -99,13 +100,24 @@ def _open(workdir: str, program: str, config: dict[str, Any]) -> storage.Workdir
     return work
 
 
+def _leave(workdir: object) -> None:
+    """Exits without waiting for threads: what is to be kept is on disk."""
+    _say(f"interrupted; go on with{f' --workdir={workdir}' if workdir else ''} --resume")
+    os._exit(130)
+
+
+def _say(text: str) -> None:
+    os.write(2, f"\n{text}\n".encode())  # `print` may be what the signal interrupted
+
+
 def _stop_gently(work: storage.Workdir) -> None:
     """The first Ctrl-C lets training runs save their state, the second stops at once."""
 
     def stop(*_: object) -> None:
+        if work.stop.is_set():
+            _leave(work.path)
         work.stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nsaving; once more stops at once", file=sys.stderr, flush=True)
+        _say("saving; once more stops at once")
 
     with contextlib.suppress(ValueError):  # not in the main thread, as in a notebook
         signal.signal(signal.SIGINT, stop)

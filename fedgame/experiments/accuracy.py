@@ -3,20 +3,20 @@
 import functools
 import hashlib
 import importlib.metadata
+import os
 import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 
-from fedgame.experiments import pieces, plots, storage, tables
-from fedgame.experiments.training import Setting
+from fedgame.experiments import pieces, plots, storage, tables, training
 from fedgame.games import curves
 from fedgame.learning import curve
 
 
 def measure(
-    setting: Setting, work: storage.Workdir, workers: int, cache: pathlib.Path | None = None
+    setting: training.Setting, work: storage.Workdir, workers: int, cache: pathlib.Path | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Trains on the server's own images at every size and seed; writes `curve.csv`.
 
@@ -67,14 +67,14 @@ def measure(
     return np.asarray(sizes), np.reshape(measured, (config.curve_seeds, len(sizes)))
 
 
-def _key(setting: Setting) -> dict[str, Any]:
-    """All that determines a measurement beside its size and seed; rounding depends on the last three."""
-    digest = hashlib.sha256()
-    for part in setting.server:
-        for array in part:
-            digest.update(np.ascontiguousarray(array).tobytes())
+def _key(setting: training.Setting) -> dict[str, Any]:
+    """All that determines a measurement beside its size and seed; rounding depends on the last five."""
+    code = hashlib.sha256()
+    for file in sorted(pathlib.Path(curve.__file__).parent.glob("*.py")):
+        code.update(file.read_bytes())
     return {
-        "images": digest.hexdigest(),
+        "images": training.digest(setting.server),
+        "code": code.hexdigest(),
         "model": repr(setting.model),
         "training": setting.options._asdict(),
         "agents": setting.config.agents,
@@ -82,11 +82,16 @@ def _key(setting: Setting) -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
+        "processors": [os.cpu_count(), np.show_config(mode="dicts")["SIMD Extensions"]],
+        "flags": [os.environ.get("XLA_FLAGS"), str(jax.config.jax_default_matmul_precision)],
     }
 
 
 def run(
-    setting: Setting, work: storage.Workdir, workers: int | None = None, cache: pathlib.Path | None = None
+    setting: training.Setting,
+    work: storage.Workdir,
+    workers: int | None = None,
+    cache: pathlib.Path | None = None,
 ) -> str:
     """Measures ã, fits every family, and leaves tables and a figure; returns their text."""
     sizes, accuracy = measure(setting, work, setting.workers(workers), cache)

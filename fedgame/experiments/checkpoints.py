@@ -1,11 +1,15 @@
 """Training runs that survive: their state between rounds on disk, by orbax.
 
-A snapshot is written beside the last one and takes its place by a rename, so that there is a whole one
-after a kill at any moment. Momentum starts at 0 in every round and the order of samples follows from the
-number of the round, so the state is the model and what the contribution rule remembers.
+A snapshot is a directory named for its round, written under another name and renamed when it is whole,
+before the last one is deleted: after a kill at any moment there is a whole one. It says which run it is of
+and holds a digest of every file. Momentum starts at 0 in every round and the order of samples follows
+from the number of the round, so the state is the model and what the contribution rule remembers.
 """
 
+import hashlib
+import json
 import pathlib
+import shutil
 import threading
 import time
 from typing import Any
@@ -16,13 +20,20 @@ from jax.experimental import multihost_utils
 
 from fedgame.learning import federated
 
+_MANIFEST = "snapshot.json"
+_PARTIAL = ".partial"
+
 
 class Interrupted(Exception):
     """The user asked to stop; what was done is saved."""
 
 
 def snapshots(
-    folder: pathlib.Path, identity: dict[str, Any], every: float, stop: threading.Event
+    folder: pathlib.Path,
+    identity: dict[str, Any],
+    every: float,
+    stop: threading.Event,
+    last: int | None = None,
 ) -> federated.Snapshots:
     """Keeps the last state of one training run in a directory.
 
@@ -31,6 +42,7 @@ def snapshots(
       identity: JSON values that say which run it is; another run's snapshots are not touched.
       every: seconds between snapshots; 0 keeps every round.
       stop: once set, the next round is the last: its state is saved, and `Interrupted` raised.
+      last: number of a round that is kept in any case.
 
     Returns:
       `restore` raises a ValueError where a snapshot cannot be read, or is another run's.
@@ -38,34 +50,32 @@ def snapshots(
     saved = [time.monotonic()]
 
     def restore(start: Any) -> tuple[int, Any]:
+        saved[0] = time.monotonic()  # runs that wait for their turn have nothing to save yet
         return _read(folder, identity, start) if folder.exists() else (0, start)
 
     def offer(number: int, state: Any) -> None:
         stopping = _anybody(stop.is_set())
-        if stopping or _anybody(time.monotonic() - saved[0] >= every):
+        if stopping or number == last or _anybody(time.monotonic() - saved[0] >= every):
             if jax.process_index() == 0:
                 _write(folder, identity, number, federated.local_copy(state))
             saved[0] = time.monotonic()
         if stopping:
+            _anybody(True)  # nobody leaves before it is written
             raise Interrupted
 
     return federated.Snapshots(restore, offer)
 
 
 def save_model(folder: pathlib.Path, params: Any) -> None:
-    """Writes a trained model; `load_model` reads it, and so does orbax's StandardCheckpointer."""
-    import orbax.checkpoint as ocp
-
-    with ocp.StandardCheckpointer(multiprocessing_options=_alone(ocp)) as checkpointer:
-        checkpointer.save(folder.resolve(), jax.tree.map(np.asarray, params), force=True)
+    """Writes a trained model, whole or not at all; `load_model` reads it, or orbax's StandardCheckpointer."""
+    _save(folder, jax.tree.map(np.asarray, params))
 
 
 def load_model(folder: pathlib.Path) -> Any:
     """The parameters that `save_model` wrote, as numpy arrays: `model.apply(load_model(...), images)`."""
-    import orbax.checkpoint as ocp
-
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(folder.resolve())
+    ocp, checkpointer = _checkpointer()
+    with checkpointer:
+        return checkpointer.restore(folder.resolve(), args=ocp.args.StandardRestore())
 
 
 def _anybody(mine: bool) -> bool:
@@ -75,51 +85,79 @@ def _anybody(mine: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.asarray(mine))))
 
 
-def _alone(ocp: Any) -> Any:
-    """One process writes, and each reads for itself: orbax is not to wait for the others."""
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
-    mine = jax.process_index()
-    return ocp.options.MultiprocessingOptions(primary_host=mine, active_processes={mine})
-
-
-def _manager(folder: pathlib.Path) -> Any:
+def _checkpointer() -> Any:
     import orbax.checkpoint as ocp  # slow to import, and of no use to short runs
 
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=1, create=False, enable_async_checkpointing=False, multiprocessing_options=_alone(ocp)
-    )
-    return ocp, ocp.CheckpointManager(folder.resolve(), options=options)
+    alone = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:  # one process writes, and each reads for itself, without the others
+        mine = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(primary_host=mine, active_processes={mine})
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    return ocp, ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def _save(folder: pathlib.Path, tree: Any) -> None:
+    ocp, checkpointer = _checkpointer()
+    with checkpointer:
+        checkpointer.save(folder.resolve(), args=ocp.args.StandardSave(tree))
 
 
 def _write(folder: pathlib.Path, identity: dict[str, Any], number: int, state: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    ocp, manager = _manager(folder)
-    leaves = {str(k): np.asarray(leaf) for k, leaf in enumerate(jax.tree.leaves(state))}
-    arguments = {"state": ocp.args.StandardSave(leaves), "identity": ocp.args.JsonSave(identity)}
-    with manager:
-        manager.save(number, args=ocp.args.Composite(**arguments))
+    for left in folder.glob(f"*{_PARTIAL}*"):  # by a process that was killed
+        shutil.rmtree(left)
+    partial = folder / f"{number}{_PARTIAL}"
+    _save(partial / "state", _named(state))
+    manifest = {"identity": {**identity, "round": number}, "files": _digests(partial)}
+    (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    partial.rename(folder / str(number))
+    for old in _numbers(folder):
+        if old != number:
+            shutil.rmtree(folder / str(old))
 
 
 def _read(folder: pathlib.Path, identity: dict[str, Any], start: Any) -> tuple[int, Any]:
-    ocp, manager = _manager(folder)
-    arguments = {"state": ocp.args.StandardRestore(), "identity": ocp.args.JsonRestore()}
-    with manager:
-        number = manager.latest_step()
-        if number is None:
+    try:
+        number = max(_numbers(folder), default=0)
+        if number == 0:
             return 0, start  # killed before the first snapshot was whole
-        try:
-            found = manager.restore(number, args=ocp.args.Composite(**arguments))
-            leaves = [found["state"][str(k)] for k in range(len(found["state"]))]
-            state = jax.tree.unflatten(jax.tree.structure(start), leaves)
-        except Exception as error:
-            reason = str(error).strip().split("\n")[0]
-            raise ValueError(
-                f"the checkpoint {folder} cannot be read ({reason}); it is left as it is: delete it to "
-                "begin this training run anew"
-            ) from None
-    if found["identity"] != identity:
+        snapshot = folder / str(number)
+        manifest = json.loads((snapshot / _MANIFEST).read_text(encoding="utf-8"))
+        theirs, files = manifest["identity"], manifest["files"]
+        for name in files.keys() ^ (written := _digests(snapshot)).keys():
+            raise ValueError(f"{name} is " + ("missing" if name in files else "not part of it"))
+        for name in (name for name in files if files[name] != written[name]):
+            raise ValueError(f"{name} has changed")
+        found = load_model(snapshot / "state") if theirs == {**identity, "round": number} else {}
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        raise ValueError(
+            f"the checkpoint {folder} cannot be read ({reason}); it is left as it is: delete it to "
+            "begin this training run anew"
+        ) from None
+    expected = _named(start)
+    if _kinds(found) != _kinds(expected):  # the first number of a shape may be one of rounds
         raise ValueError(
             f"the checkpoint {folder} is of another training run; it is left as it is: move it away"
         )
-    return number, state
+    leaves = [found[name] for name in expected]
+    return number, jax.tree.unflatten(jax.tree.structure(start), leaves)
+
+
+def _named(state: Any) -> dict[str, np.ndarray]:
+    """The arrays of a state by where they are in it, in the order of its leaves."""
+    leaves = jax.tree_util.tree_leaves_with_path(federated.local_copy(state))
+    return {jax.tree_util.keystr(p, simple=True, separator="."): np.asarray(leaf) for p, leaf in leaves}
+
+
+def _kinds(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {name: (array.dtype, array.shape[1:]) for name, array in arrays.items()}
+
+
+def _numbers(folder: pathlib.Path) -> list[int]:
+    return [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
+
+
+def _digests(snapshot: pathlib.Path) -> dict[str, str]:
+    files = (path for path in sorted(snapshot.rglob("*")) if path.is_file() and path.name != _MANIFEST)
+    return {f.relative_to(snapshot).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}

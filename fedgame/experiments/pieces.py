@@ -27,6 +27,7 @@ def run(
 
     Raises:
       checkpoints.Interrupted: `work.stop` was set; pieces that had begun have saved their state.
+      FloatingPointError: training diverged; names the piece. The others have saved their state, too.
     """
     done = {}
     pool = futures.ThreadPoolExecutor(workers)
@@ -35,10 +36,16 @@ def run(
             order = sorted(pieces, key=lambda name: -pieces[name][0])
             jobs = {pool.submit(work.piece, name, _timed(pieces[name][1], work)): name for name in order}
             for job in futures.as_completed(jobs):
-                done[jobs[job]] = job.result()
+                try:
+                    done[jobs[job]] = job.result()
+                except FloatingPointError as error:
+                    raise FloatingPointError(f"{jobs[job]}: {error}") from None
                 bar.update(pieces[jobs[job]][0] + 1)
-        finally:  # after an error or an interrupt, what has not begun is dropped
-            pool.shutdown(wait=work.stop.is_set(), cancel_futures=True)
+        except BaseException:  # what has begun saves its state, what has not is dropped
+            work.stop.set()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
     return {name: done[name] for name in pieces}
 
 

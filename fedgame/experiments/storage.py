@@ -5,6 +5,7 @@ below `pieces/`, unfinished training runs have snapshots below `checkpoints/`, s
 resumed computes only what is missing.
 """
 
+import contextlib
 import csv
 import hashlib
 import importlib.metadata
@@ -13,6 +14,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from fedgame.experiments import checkpoints
 from fedgame.learning import federated
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "tensorflow-datasets")
+_UNBORN = r"config\.json\..*\.partial"  # of a run that was killed while it wrote its first file
 
 
 class Workdir:
@@ -33,27 +36,43 @@ class Workdir:
         self.stop = threading.Event()  # set to have training runs save their state and stop
 
     def piece(self, name: str, compute: Callable[[], Any]) -> Any:
-        """The JSON value of a piece of work: as stored if it is there, else computed and stored."""
+        """The JSON value of a piece of work: as stored if it is there, else computed and stored.
+
+        Raises:
+          ValueError: what is stored cannot be read, or is of another run; it is left as it is.
+        """
         file = self.path / "pieces" / f"{name}.json"
         if not file.exists():
-            write(file, to_json(compute()))
+            write(file, to_json({"identity": self._identity(name), "value": compute()}))
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            theirs, value = stored["identity"], stored["value"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{file} cannot be read; it is left as it is: delete it to compute it anew"
+            ) from None
+        if theirs != self._identity(name):
+            raise ValueError(f"{file} is of another run; it is left as it is: move it away")
         shutil.rmtree(self.path / "checkpoints" / name, ignore_errors=True)  # done: no more of use
-        return json.loads(file.read_text(encoding="utf-8"))
+        return value
 
-    def snapshots(self, name: str) -> federated.Snapshots:
-        """Keeps the state of the training run that makes the piece `name`."""
+    def snapshots(self, name: str, last: int | None = None) -> federated.Snapshots:
+        """Keeps the state of the training run that makes the piece `name`, surely after round `last`."""
+        folder = self.path / "checkpoints" / name
+        return checkpoints.snapshots(folder, self._identity(name), self.save_every, self.stop, last)
+
+    def _identity(self, name: str) -> dict[str, str]:
+        """Which run it is that makes the piece `name`."""
         file = self.path / "config.json"
         digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
-        identity = {"piece": name, "config.json": digest}
-        folder = self.path / "checkpoints" / name
-        return checkpoints.snapshots(folder, identity, self.save_every, self.stop)
+        return {"piece": name, "config.json": digest}
 
     def timings(self) -> list[dict[str, Any]]:
         """The seconds that each stored piece took when it was computed."""
         files = sorted((self.path / "pieces").rglob("*.json"))
         return [
             {"piece": file.relative_to(self.path / "pieces").with_suffix("").as_posix()}
-            | {"seconds": json.loads(file.read_text(encoding="utf-8"))["seconds"]}
+            | {"seconds": json.loads(file.read_text(encoding="utf-8"))["value"]["seconds"]}
             for file in files
         ]
 
@@ -95,10 +114,10 @@ def open_workdir(path: str, program: str, config: dict[str, Any], resume: bool, 
     config = json.loads(to_json(config))
     if root.exists() and not root.is_dir():
         raise ValueError(f"--workdir={path} is a file, not a directory")
-    if root.is_dir() and any(root.iterdir()):
+    if root.is_dir() and any(not re.fullmatch(_UNBORN, file.name) for file in root.iterdir()):
         stored = _stored_config(root, program)
         if overwrite:
-            shutil.rmtree(root)
+            _empty(root)
         elif not resume:
             raise ValueError(
                 f"--workdir={path} holds a run already: go on with it by --resume, "
@@ -120,6 +139,15 @@ def open_workdir(path: str, program: str, config: dict[str, Any], resume: bool, 
     return Workdir(root)
 
 
+def _empty(root: pathlib.Path) -> None:
+    """Deletes all but `config.json` in the directory of a run: if that is cut short, it still is a run's."""
+    for path in root.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != "config.json":
+            path.unlink()
+
+
 def _stored_config(root: pathlib.Path, program: str) -> dict[str, Any]:
     try:
         stored = json.loads((root / "config.json").read_text(encoding="utf-8"))
@@ -134,7 +162,8 @@ def _stored_config(root: pathlib.Path, program: str) -> dict[str, Any]:
 def cached(folder: pathlib.Path | None, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
     """The JSON value of `compute()`, kept in `folder` under `key`, which must hold all that determines it.
 
-    No folder, no cache. A file that cannot be read, or is not of this key, is replaced.
+    No folder, no cache. A file that cannot be read, or is not of this key, is replaced; one that cannot be
+    written is done without.
     """
     if folder is None:
         return compute()
@@ -147,7 +176,8 @@ def cached(folder: pathlib.Path | None, key: dict[str, Any], compute: Callable[[
     except (OSError, ValueError, KeyError, TypeError):
         pass
     value = json.loads(to_json(compute()))
-    write(file, to_json({"key": key, "value": value}))
+    with contextlib.suppress(OSError):
+        write(file, to_json({"key": key, "value": value}))
     return value
 
 

@@ -1,6 +1,8 @@
 """One federated training run on real images, by itself: `launch.train`."""
 
+import collections
 import functools
+import hashlib
 import os
 from typing import Any, NamedTuple
 
@@ -62,6 +64,14 @@ def prepare(config: configs.Training, data_dir: str | None = None) -> Setting:
     return Setting(config, model, options, *parts, classes, mesh, key)
 
 
+def digest(*parts: data.Data) -> str:
+    """Equal for equal images and labels only."""
+    found = hashlib.sha256()
+    for array in (array for part in parts for owned in part for array in owned):
+        found.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
 class _State(NamedTuple):
     """What a run remembers from round to round."""
 
@@ -84,7 +94,7 @@ def run(setting: Setting, work: storage.Workdir) -> str:
     held = partitions.holdings(dealt.labels, capacity, len(setting.classes))
     rows = [
         {"agent": i, "holds": config.capacity[i], "contributes": config.contributions[i]}
-        | {name: int(x) for name, x in zip(setting.classes, held[i], strict=True)}
+        | {name: int(x) for name, x in zip(_columns(setting.classes), held[i], strict=True)}
         for i in range(config.agents)
     ]
     if first:
@@ -96,10 +106,17 @@ def run(setting: Setting, work: storage.Workdir) -> str:
     ]
     if first:
         work.write_csv("rounds.csv", evaluations)
-        checkpoints.save_model(work.path / "model", state.params)
+        if not work.has("model"):
+            checkpoints.save_model(work.path / "model", state.params)
         plots.draw(work, "holdings", plots.holdings, (7, 4))
         plots.draw(work, "rounds", plots.rounds, (7, 4))
     return tables.holdings_text(rows) + "\n\n" + tables.rounds_text(evaluations)
+
+
+def _columns(classes: tuple[str, ...]) -> list[str]:
+    """Names of classes as names of columns: no two alike, none that another column has."""
+    taken = collections.Counter((*classes, "agent", "holds", "contributes"))
+    return [name if taken[name] == 1 else f"{name} (class {k})" for k, name in enumerate(classes)]
 
 
 def _train(
@@ -109,9 +126,8 @@ def _train(
     samples = np.asarray(config.contributions, np.int32)
     accuracy = functools.partial(federated.accuracy, setting.model)
     start = _State(params, np.asarray([float(accuracy(params, test))]), np.zeros(1, int))
-    snapshots = work.snapshots("training")
+    snapshots = work.snapshots("training", last=config.rounds)
     done, state = snapshots.restore(start)
-    state = _State(*state)
     with pieces.progress("training", config.rounds, done) as bar:
         for number in range(done + 1, config.rounds + 1 if samples.any() else 1):
             params = federated.federated_round(
