@@ -67,6 +67,11 @@ def _put(x: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
+def _everywhere(x: Any, mesh: jax.sharding.Mesh) -> jax.Array:
+    sharding = jax.sharding.NamedSharding(mesh, jax.P())
+    return x if isinstance(x, jax.Array) and x.sharding == sharding else _put(np.asarray(x), sharding)
+
+
 def local_copy(tree: Any) -> Any:
     """numpy copies of arrays that every device holds, such as a model."""
     return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree)
@@ -92,8 +97,7 @@ def federated_round(
     """
     key = jax.random.fold_in(key, number)
     if mesh is not None:  # a model that comes from elsewhere would be compiled for once more
-        everywhere = jax.sharding.NamedSharding(mesh, jax.P())
-        params = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else _put(x, everywhere), params)
+        params = jax.tree.map(functools.partial(_everywhere, mesh=mesh), params)
     params, losses = average(model, options, params, agents, samples, key, mesh=mesh)
     diverged = np.flatnonzero(~np.isfinite(local_copy(losses))).tolist()
     if diverged:
@@ -104,7 +108,7 @@ def federated_round(
     return params
 
 
-@functools.partial(jax.jit, static_argnames=("model", "options", "server_rate", "mesh"))
+@functools.partial(jax.jit, static_argnames=("model", "options", "mesh"))
 def average(
     model: nn.Module,
     options: local.LocalTraining,
@@ -132,10 +136,10 @@ def average(
       mesh: of `agents_mesh`; None computes on one device.
 
     Returns:
-      The new global model and each agent's last batch loss, [n].
+      The new global model and each agent's loss, [n], as of `local.train`.
     """
     n, weights = len(samples), samples / jnp.maximum(jnp.sum(samples), 1)
-    weights = weights.astype(jnp.float32) * server_rate
+    weights = (weights * server_rate).astype(jnp.float32)
     arrays = (*agents, samples, jax.random.split(key, n))
     if mesh is None:
         change, losses = _change(model, options, params, weights, arrays)

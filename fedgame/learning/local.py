@@ -41,9 +41,14 @@ def train(
     samples: jax.Array,
     key: jax.Array,
 ) -> tuple[Any, jax.Array]:
-    """`sgd` or, with `options.full_batch`, `full_batch_step`: same arguments, same results."""
+    """`sgd` or, with `options.full_batch`, `full_batch_step`; a loss of NaN tells of parameters not finite.
+
+    Arguments and results are the same. The last step of a run may overflow after a loss that was finite.
+    """
     rule = full_batch_step if options.full_batch else sgd
-    return rule(apply, options, params, images, labels, samples, key)
+    params, loss = rule(apply, options, params, images, labels, samples, key)
+    finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(params)]
+    return params, jnp.where(jnp.all(jnp.stack(finite)), loss, jnp.nan)
 
 
 def sgd(
@@ -70,7 +75,8 @@ def sgd(
       key: for the order of the samples.
 
     Returns:
-      The trained parameters and the last batch's mean loss (0 without samples).
+      The trained parameters and the last batch's mean loss (0 without samples), or the first one that is
+      not finite.
     """
     batch = options.batch_size
     optimizer = optax.sgd(options.learning_rate, options.momentum)
@@ -88,12 +94,12 @@ def sgd(
         order = jnp.pad(order, (0, batch), mode="edge")
 
         def step(number: jax.Array, carry: Any) -> Any:
-            params, state, _ = carry
+            params, state, last = carry
             rows = jax.lax.dynamic_slice_in_dim(order, number * batch, batch)
             weight = (number * batch + jnp.arange(batch) < samples).astype(dtype)
             value, gradient = jax.value_and_grad(loss)(params, rows, weight)
             updates, state = optimizer.update(gradient, state, params)
-            return optax.apply_updates(params, updates), state, value
+            return optax.apply_updates(params, updates), state, jnp.where(jnp.isfinite(last), value, last)
 
         return jax.lax.fori_loop(0, -(-samples // batch), step, carry)
 
@@ -120,7 +126,7 @@ def full_batch_step(
       As `sgd`; the loss is L_i(θ) before the step.
     """
     del key
-    batch, most = options.batch_size, len(labels)
+    batch = options.batch_size
     dtype = jnp.result_type(*jax.tree.leaves(params))
 
     def loss(params: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:
@@ -128,8 +134,9 @@ def full_batch_step(
 
     def add(number: jax.Array, carry: Any) -> Any:
         rows = number * batch + jnp.arange(batch)
-        weight = (rows < samples) / samples.astype(dtype)
-        part = jax.value_and_grad(loss)(params, jnp.minimum(rows, most - 1), weight.astype(dtype))
+        mine = rows < samples  # the rest of the last batch is filled with the first image, with weight 0
+        weight = mine.astype(dtype) / samples.astype(dtype)
+        part = jax.value_and_grad(loss)(params, jnp.where(mine, rows, 0), weight)
         return jax.tree.map(jnp.add, carry, part)
 
     nothing = jnp.zeros_like(samples, dtype), jax.tree.map(jnp.zeros_like, params)

@@ -1,12 +1,24 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from fedgame.learning import federated, layers, local, models
+from fedgame.learning import federated, local, models
 
-MODEL = models.CNN(channels=(2, 3), units=5)
-OPTIONS = local.LocalTraining(batch_size=2, epochs=2)
+
+class Linear(nn.Module):
+    """Quick to compile; what is averaged does not matter to the average."""
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(10)(images.reshape(len(images), -1))
+
+
+MODEL = Linear()
+OPTIONS = local.LocalTraining(batch_size=2, epochs=2, learning_rate=0.1)
+FULL_BATCH = OPTIONS._replace(full_batch=True)
 KEY = jax.random.key(3)
 
 
@@ -19,50 +31,82 @@ def agents():
 
 @pytest.fixture(scope="module")
 def params():
-    return models.initial_parameters(MODEL, jax.random.key(2), (8, 8, 1))
+    return MODEL.init(jax.random.key(2), jnp.zeros((1, 8, 8, 1), jnp.float32))
 
 
-def average(params, agents, samples, **options):
-    return federated.average(MODEL, OPTIONS, params, agents, jnp.asarray(samples, jnp.int32), KEY, **options)
+def average(params, agents, samples, options=OPTIONS, model=MODEL, **more):
+    samples = jnp.asarray(samples, jnp.int32)
+    return federated.average(model, options, params, agents, samples, KEY, **more)
 
 
-def close(a, b):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), a, b)
+def close(a, b, rtol=1e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-7), a, b)
 
 
-@pytest.mark.parametrize("server_rate", [1.0, 0.5])
-def test_average_is_weighted_by_samples(params, agents, server_rate):
-    samples = [1, 0, 5]
-    alone = [
-        local.sgd(MODEL.apply, OPTIONS, params, agents.images[i], agents.labels[i], jnp.int32(s), key)[0]
-        for i, (s, key) in enumerate(zip(samples, jax.random.split(KEY, 3), strict=True))
-    ]
-    expected = jax.tree.map(
-        lambda p, a, c: p + server_rate * ((a - p) / 6 + 5 * (c - p) / 6), params, alone[0], alone[2]
-    )
-    trained, _ = average(params, agents, samples, server_rate=server_rate)
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def gradient(params, images, labels):
+    """Of the mean loss over these images, without a line of the code under test."""
+
+    def loss(params):
+        return optax.softmax_cross_entropy_with_integer_labels(MODEL.apply(params, images), labels).mean()
+
+    return jax.grad(loss)(params)
+
+
+def test_average_is_weighted_by_samples(params, agents):
+    train = jax.jit(local.sgd, static_argnums=(0, 1))
+    keys = jax.random.split(KEY, 3)
+    a, _ = train(MODEL.apply, OPTIONS, params, agents.images[0], agents.labels[0], jnp.int32(1), keys[0])
+    c, _ = train(MODEL.apply, OPTIONS, params, agents.images[2], agents.labels[2], jnp.int32(5), keys[2])
+    for rate in (1.0, 0.5):
+        expected = jax.tree.map(lambda p, a, c: p + rate * ((a - p) + 5 * (c - p)) / 6, params, a, c)  # noqa: B023
+        close(average(params, agents, [1, 0, 5], server_rate=rate)[0], expected)
+
+
+@pytest.mark.parametrize("samples", [[5, 0, 3], [0, 1, 0], [6, 6, 6]])
+def test_a_full_batch_round_is_one_gradient_step_on_the_union(params, agents, samples):
+    """Algorithms 1 and 2, lines 6-11, though no agent's samples are a multiple of the batch."""
+    images, labels = (jnp.concatenate([x[i, :s] for i, s in enumerate(samples)]) for x in agents)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient(params, images, labels))
+    poisoned = agents.images.at[1, max(samples[1], 1) :].set(jnp.nan)  # nobody sees what is not contributed
+    close(average(params, agents._replace(images=poisoned), samples, FULL_BATCH)[0], expected)
+
+
+def test_momentum_starts_at_zero_in_every_round(params, agents):
+    options = OPTIONS._replace(batch_size=6, epochs=1)
+    trained = expected = params
+    for number in (1, 2):
+        trained = federated.federated_round(MODEL, options, trained, agents, np.array([6, 0, 0]), KEY, number)
+        step = gradient(expected, agents.images[0], agents.labels[0])
+        expected = jax.tree.map(lambda p, g: p - 0.1 * g, expected, step)
     close(trained, expected)
 
 
-def test_the_batched_path_of_accelerators_gives_the_same(params, agents, monkeypatch):
-    one_by_one, losses = average(params, agents, [2, 0, 6])
-    monkeypatch.setattr(layers, "on_cpu", lambda: False)
-    model = models.CNN(channels=(2, 3), units=5, classes=10)
-    batched = jax.jit(federated.average.__wrapped__, static_argnums=(0, 1))
-    trained, batched_losses = batched(model, OPTIONS, params, agents, jnp.asarray([2, 0, 6], jnp.int32), KEY)
-    close(trained, one_by_one)
-    close(batched_losses, losses)
+def test_batched_agents_of_accelerators_give_the_same(params, agents):
+    cnn = models.CNN(channels=(2, 3), units=5)
+    weights = models.initial_parameters(cnn, KEY, (8, 8, 1))
+    results = [
+        average(weights, agents, [2, 0, 5], OPTIONS._replace(lowering=x), cnn.clone(lowering=x))
+        for x in ("patches", "native")
+    ]
+    close(*results, rtol=1e-4)
+    results = [
+        average(params, agents, [2, 0, 5], FULL_BATCH._replace(lowering=x)) for x in ("patches", "native")
+    ]
+    close(*results)
 
 
 def test_an_agent_without_samples_takes_no_part(params, agents):
     changed = agents._replace(images=agents.images.at[1].set(jnp.nan))
-    for a, b in zip(average(params, agents, [3, 0, 2]), average(params, changed, [3, 0, 2]), strict=True):
-        jax.tree.map(np.testing.assert_array_equal, a, b)
+    same(average(params, agents, [3, 0, 2]), average(params, changed, [3, 0, 2]))
 
 
-def test_nobody_contributing_returns_the_initial_model(params, agents):
-    trained = federated.federated_round(MODEL, OPTIONS, params, agents, jnp.zeros(3, jnp.int32), KEY, 1)
-    jax.tree.map(np.testing.assert_array_equal, trained, params)
+@pytest.mark.parametrize("options", [OPTIONS, FULL_BATCH])
+def test_nobody_contributing_returns_the_initial_model(params, agents, options):
+    same(federated.federated_round(MODEL, options, params, agents, np.zeros(3, np.int32), KEY, 1), params)
 
 
 def test_no_recompilation_when_contributions_change(params, agents):
@@ -79,9 +123,20 @@ def test_divergence_names_the_round_and_the_agents(params, agents):
         federated.federated_round(MODEL, OPTIONS, params, broken, samples, KEY, 7)
 
 
-def test_accuracy_counts_right_labels_per_owner(params, agents):
-    logits = [MODEL.apply(params, images) for images in agents.images]
-    expected = [np.mean(np.argmax(x, -1) == y) for x, y in zip(logits, agents.labels, strict=True)]
-    np.testing.assert_array_equal(federated.accuracy(MODEL, params, agents), expected)
-    one = federated.Images(agents.images[0], agents.labels[0])
-    assert federated.accuracy(MODEL, params, one) == expected[0]
+@pytest.mark.parametrize("full_batch", [False, True])
+def test_overflow_in_the_last_step_does_not_pass_as_a_model(params, agents, full_batch):
+    options = OPTIONS._replace(batch_size=6, epochs=1, learning_rate=1e38, full_batch=full_batch)
+    agents = agents._replace(images=100 * agents.images)  # the loss is finite, the step is not
+    with pytest.raises(FloatingPointError, match=r"round 2: the loss of agents \[1\]"):
+        federated.federated_round(MODEL, options, params, agents, np.array([0, 6, 0]), KEY, 2)
+
+
+@pytest.mark.parametrize("shape", [(3, 6), (3, 70), (130,), (100,), (1,)])
+def test_accuracy_counts_right_labels_per_owner(params, shape):
+    """Fewer images than a batch, and numbers that batches do not divide."""
+    images = jax.random.uniform(jax.random.key(4), (*shape, 8, 8, 1), jnp.float32)
+    logits = np.asarray(images).reshape(*shape, 64) @ params["params"]["Dense_0"]["kernel"]
+    right = np.argmax(logits, axis=-1)  # the biases are 0
+    labels = np.where(np.random.default_rng(0).random(shape) < 0.6, right, (right + 1) % 10)
+    found = federated.accuracy(MODEL, params, federated.Images(images, jnp.asarray(labels, jnp.int32)))
+    np.testing.assert_allclose(found, np.mean(labels == right, axis=-1), rtol=1e-6)

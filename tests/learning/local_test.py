@@ -7,6 +7,7 @@ import pytest
 from fedgame.learning import local
 
 OPTIONS = local.LocalTraining(batch_size=4, epochs=3, learning_rate=0.1, momentum=0.9)
+FULL_BATCH = OPTIONS._replace(full_batch=True)
 PARAMS = {"w": jnp.linspace(-1, 1, 6).reshape(2, 3), "b": jnp.zeros(3)}
 
 
@@ -14,8 +15,11 @@ def linear(params, images):
     return images.reshape(len(images), -1) @ params["w"] + params["b"]
 
 
-def train(images, labels, samples, options=OPTIONS):
-    return local.sgd(linear, options, PARAMS, images, labels, jnp.int32(samples), jax.random.key(0))
+compiled = jax.jit(local.train, static_argnums=(0, 1))
+
+
+def train(images, labels, samples, options=OPTIONS, params=PARAMS):
+    return compiled(linear, options, params, images, labels, jnp.int32(samples), jax.random.key(0))
 
 
 def some_images(seed=0, most=11):
@@ -56,17 +60,38 @@ def test_every_epoch_has_all_batches_and_the_partial_one_is_averaged_over_its_ow
     close(trained, full_batch_steps(image, label, steps=3 * batches))
 
 
-def test_images_beyond_the_contribution_are_never_seen():
+@pytest.mark.parametrize("options", [OPTIONS, FULL_BATCH])
+def test_images_beyond_the_contribution_are_never_seen(options):
     images, labels = some_images()
     changed = images.at[7:].set(jnp.nan)
-    for a, b in zip(train(images, labels, 7), train(changed, labels, 7), strict=True):
+    for a, b in zip(train(images, labels, 7, options), train(changed, labels, 7, options), strict=True):
         jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_without_samples_nothing_changes():
-    trained, loss = train(*some_images(), 0)
+@pytest.mark.parametrize("options", [OPTIONS, FULL_BATCH])
+def test_without_samples_nothing_changes(options):
+    trained, loss = train(*some_images(), 0, options)
     jax.tree.map(np.testing.assert_array_equal, trained, PARAMS)
     assert loss == 0
+
+
+@pytest.mark.parametrize("samples", [1, 3, 4, 7, 11])
+def test_a_full_batch_step_sums_batches_that_do_not_divide_the_samples(samples):
+    images, labels = some_images()
+    trained, loss = train(images, labels, samples, FULL_BATCH)
+    close(trained, full_batch_steps(images[:samples], labels[:samples], steps=1))
+    each = optax.softmax_cross_entropy_with_integer_labels(linear(PARAMS, images), labels)
+    np.testing.assert_allclose(loss, each[:samples].mean(), rtol=1e-12)
+
+
+def test_a_loss_that_was_not_finite_is_told_though_the_next_is():
+    huge = {"w": jnp.asarray([[-1.5e308, 0, 1.5e308], [0, 0, 0]]), "b": jnp.zeros(3)}
+    images, labels = jnp.asarray([1.0, 0.0]).reshape(1, 1, 2, 1), jnp.zeros(1, jnp.int32)
+    options = OPTIONS._replace(learning_rate=1.5e308, momentum=0.0, epochs=1)
+    recovered, first = train(images, labels, 1, options, huge)
+    assert np.isposinf(first)
+    assert np.isfinite(train(images, labels, 1, options, recovered)[1])
+    assert np.isposinf(train(images, labels, 1, options._replace(epochs=2), huge)[1])
 
 
 def test_the_order_is_new_in_every_epoch():
@@ -75,6 +100,6 @@ def test_the_order_is_new_in_every_epoch():
     options = OPTIONS._replace(momentum=0.0, batch_size=1, epochs=1)
     repeated = PARAMS
     for _ in range(2):
-        repeated, _ = local.sgd(linear, options, repeated, images, labels, jnp.int32(11), jax.random.key(0))
+        repeated, _ = train(images, labels, 11, options, repeated)
     both, _ = train(images, labels, 11, options._replace(epochs=2))
     assert not np.allclose(repeated["w"], both["w"], rtol=1e-6, atol=0)
