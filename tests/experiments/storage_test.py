@@ -1,9 +1,11 @@
 import json
+import shutil
+import threading
 import time
 
 import pytest
 
-from fedgame.experiments import pieces, storage
+from fedgame.experiments import checkpoints, pieces, storage
 
 CONFIG = {"agents": 10, "p": (0.2, 1.0)}
 
@@ -90,3 +92,117 @@ def test_a_failing_piece_ends_the_stage_and_finished_ones_stay(tmp_path):
         pieces.run("stage", jobs, work, workers=1)
     assert "good" in {row["piece"] for row in work.timings()}
     assert len(begun) < 100
+
+
+def test_pieces_that_run_beside_a_failing_one_save_what_they_did(tmp_path):
+    work, both = open_workdir(tmp_path), threading.Barrier(2)
+
+    def fail():
+        both.wait(10)
+        raise FloatingPointError("training diverged")
+
+    def lasting():
+        both.wait(10)
+        assert work.stop.wait(10)
+        raise checkpoints.Interrupted
+
+    with pytest.raises(FloatingPointError, match=r"^runs/0-FedAvg: training diverged"):
+        pieces.run("stage", {"runs/0-FedAvg": (2, fail), "other": (1, lasting)}, work, workers=2)
+
+
+def test_once_stopped_nothing_begins_and_what_is_stored_still_counts(tmp_path):
+    work, jobs = open_workdir(tmp_path), {"a": (1, lambda: {"x": 1})}
+    first = pieces.run("stage", jobs, work, workers=1)
+    work.stop.set()
+    assert pieces.run("stage", jobs, work, workers=1) == first
+    with pytest.raises(checkpoints.Interrupted):
+        pieces.run("stage", {"b": (1, lambda: {"x": 2})}, work, workers=1)
+    assert not work.has("pieces/b.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "{}", '{"value": {}}'])
+def test_a_piece_that_cannot_be_read_is_an_error_and_stays_as_it_is(tmp_path, text):
+    work = open_workdir(tmp_path)
+    work.piece("curve/0-3", lambda: {"x": 1})
+    file = tmp_path / "pieces" / "curve" / "0-3.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"0-3.json cannot be read; it is left as it is: delete it"):
+        work.piece("curve/0-3", lambda: {"x": 2})
+    assert file.read_text() == text
+
+
+def test_a_piece_of_another_run_or_place_is_an_error_and_stays_as_it_is(tmp_path):
+    here, there = open_workdir(tmp_path / "here"), open_workdir(tmp_path / "there", {"agents": 3})
+    value = here.piece("a", lambda: {"x": 1})
+    assert open_workdir(tmp_path / "here", resume=True).piece("a", lambda: {"x": 2}) == value
+    before = (tmp_path / "here" / "pieces" / "a.json").read_bytes()
+    for work, name in ((there, "a"), (here, "b")):
+        (work.path / "pieces").mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "here" / "pieces" / "a.json", work.path / "pieces" / f"{name}.json")
+        with pytest.raises(ValueError, match="is of another run; it is left as it is: move it away"):
+            work.piece(name, lambda: {"x": 2})
+        assert (work.path / "pieces" / f"{name}.json").read_bytes() == before
+
+
+def test_killed_while_the_directory_is_made_or_emptied(tmp_path):
+    work = open_workdir(tmp_path / "run")
+    (tmp_path / "run" / "config.json").rename(tmp_path / "run" / "config.json.12-34.partial")
+    assert open_workdir(tmp_path / "run", resume=True).path == work.path
+    assert open_workdir(tmp_path / "run", resume=True).path == work.path
+    work.piece("a", lambda: {"x": 1})
+    storage._empty(work.path)  # and killed: it still is a run, of no pieces
+    assert [file.name for file in work.path.iterdir()] == ["config.json"]
+    assert open_workdir(tmp_path / "run", overwrite=True).path == work.path
+
+
+def test_what_is_measured_once_is_not_measured_again(tmp_path):
+    computed = []
+
+    def compute():
+        computed.append(1)
+        return {"accuracy": 0.1 + 0.2}
+
+    key = {"rounds": 3, "sizes": (1, 2)}
+    values = [storage.cached(tmp_path / "cache", key, compute) for _ in range(3)]
+    assert values == [{"accuracy": 0.1 + 0.2}] * 3
+    assert len(computed) == 1
+    storage.cached(tmp_path / "cache", {**key, "rounds": 4}, compute)
+    assert len(computed) == 2
+    storage.cached(None, key, compute)
+    assert len(computed) == 3
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"key": {"other": 1}, "value": 9}', '{"key": {"k": 1}}'])
+def test_a_damaged_cache_is_replaced(tmp_path, text):
+    storage.cached(tmp_path, {"k": 1}, lambda: 5)
+    (file,) = tmp_path.iterdir()
+    file.write_text(text)
+    assert storage.cached(tmp_path, {"k": 1}, lambda: 5) == 5
+    assert json.loads(file.read_text()) == {"key": {"k": 1}, "value": 5}
+    assert storage.cached(tmp_path, {"k": 1}, lambda: 6) == 5
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    assert storage.cached(tmp_path / "cache", {"k": 1}, lambda: 5) == 5
+
+
+def test_two_may_write_one_file_at_once(tmp_path):
+    both, values = threading.Barrier(2), []
+
+    def compute():
+        both.wait(10)
+        return list(range(10_000))
+
+    threads = [
+        threading.Thread(target=lambda: values.append(storage.cached(tmp_path, {"k": 1}, compute)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert values == [list(range(10_000))] * 2
+    (file,) = tmp_path.iterdir()
+    assert json.loads(file.read_text())["value"] == values[0]

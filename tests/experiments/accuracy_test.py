@@ -1,0 +1,224 @@
+import csv
+import json
+import shutil
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from fedgame.experiments import accuracy, checkpoints, config, inputs, storage, training
+from fedgame.learning import curve, federated, local
+
+
+class Linear(nn.Module):
+    """Compiles in no time."""
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(10)(images.reshape(len(images), -1))
+
+
+SIZES = [0, 4, 9, 20, 36]
+
+
+def a_setting(**changes):
+    given = {"agents": 3, "capacity": (12,), "rounds": 3, "epochs": 5, "held_out": 80, "curve_seeds": 3}
+    given |= {"server_images": 60, "learning_rate": 0.1, "sizes": tuple(SIZES[1:])}
+    return training.prepare(config.Curve(**given | changes))._replace(model=Linear())
+
+
+def measure(setting, path, cache=None, function=accuracy.run, workers=2):
+    work = storage.open_workdir(str(path), "this", {}, resume=path.exists(), overwrite=False)
+    return function(setting, work, workers, cache)
+
+
+def rows_of(file):
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def refuse(*args):
+    raise AssertionError("measured again")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("curve")
+    text = measure(a_setting(), folder / "run", folder / "cache")
+    return folder, text
+
+
+def test_the_band_is_that_of_the_runs(measured):
+    folder, text = measured
+    runs = rows_of(folder / "run" / "curve.csv")
+    table = np.reshape([float(row["accuracy"]) for row in runs], (3, len(SIZES)))
+    assert [int(row["size"]) for row in runs] == SIZES * 3
+    assert [int(row["seed"]) for row in runs] == [k for k in range(3) for _ in SIZES]
+    band = rows_of(folder / "run" / "band.csv")
+    expected = {
+        "size": SIZES,
+        "mean": np.mean(table, axis=0),
+        "deviation": np.std(table, axis=0, ddof=1),
+        "low": np.min(table, axis=0),
+        "high": np.max(table, axis=0),
+        "seeds": [3] * len(SIZES),
+    }
+    for name, column in expected.items():
+        np.testing.assert_array_equal([float(row[name]) for row in band], column)
+    assert np.all(np.std(table, axis=0, ddof=1)[1:] > 0)  # the seed matters
+    assert np.mean(table, axis=0)[-1] > np.mean(table, axis=0)[0] + 0.1  # and so do samples
+    for size in SIZES:
+        assert f"| {size} " in text
+
+
+def test_fits_come_with_residuals_and_a_figure(measured):
+    folder, text = measured
+    fits = json.loads((folder / "run" / "fits.json").read_text())
+    drawn = rows_of(folder / "run" / "fitted_curves.csv")
+    runs = rows_of(folder / "run" / "curve.csv")
+    assert [fit["fit"] for fit in fits if fit["used"]] == ["concave"]
+    x = [float(row["size"]) for row in drawn]
+    for fit in fits:
+        y = [float(row[fit["fit"]]) for row in drawn]
+        at_runs = np.interp([float(row["size"]) for row in runs], x, y)
+        residuals = at_runs - [float(row["accuracy"]) for row in runs]
+        means = np.mean(np.reshape(residuals, (3, -1)), axis=0)  # a fit is judged by the mean of the seeds
+        assert fit["rmse"] <= fit["largest_residual"]
+        assert fit["largest_residual"] == pytest.approx(np.max(np.abs(means)), abs=3e-3)
+        assert f"{fit['rmse']:.4f}" in text
+    assert (folder / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_curve_is_what_the_other_programs_read(measured):
+    (read,) = inputs.read_curve(str(measured[0] / "run" / "curve.csv")).values()
+    assert sorted(set(np.ravel(read.sizes).tolist())) == SIZES
+
+
+def test_another_directory_with_the_same_cache_measures_nothing(measured, tmp_path, monkeypatch):
+    folder, text = measured
+    monkeypatch.setattr(curve, "measure", refuse)
+    assert measure(a_setting(), tmp_path / "run", folder / "cache") == text
+    for name in ("curve.csv", "band.csv", "fits.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (folder / "run" / name).read_bytes()
+
+
+def test_half_a_curve_is_half_cached(measured, tmp_path, monkeypatch):
+    measuring, do = [], curve.measure
+    monkeypatch.setattr(curve, "measure", lambda *args: measuring.append(args[4]) or do(*args))
+    shutil.copytree(measured[0] / "cache", tmp_path / "cache")
+    measure(a_setting(sizes=(4, 9, 15, 36)), tmp_path / "run", tmp_path / "cache")
+    assert measuring == [15] * 3
+
+
+def test_the_key_holds_whatever_changes_the_measurement(monkeypatch):
+    setting = a_setting()
+    usual = json.dumps(accuracy._key(setting))
+    server = setting.server
+    changed = [
+        a_setting(rounds=4),
+        a_setting(agents=2),
+        a_setting(seed=1),  # other images
+        a_setting(held_out=81),
+        a_setting(server_images=61),
+        a_setting(momentum=0.5),
+        a_setting(full_batch=True),
+        setting._replace(options=setting.options._replace(lowering="native")),
+        setting._replace(model=training.prepare(config.Curve(units=7)).model),
+        setting._replace(server=server._replace(test=server.test._replace(labels=server.test.labels[::-1]))),
+        setting._replace(
+            server=server._replace(
+                train=federated.Images(server.train.images.reshape(60, 4, 16, 1), server.train.labels)
+            )
+        ),
+    ]
+    keys = [json.dumps(accuracy._key(each)) for each in changed]
+    assert len({usual, *keys}) == 1 + len(keys)
+    assert set(local.LocalTraining._fields) == set(accuracy._key(setting)["training"])
+    assert json.dumps(accuracy._key(a_setting())) == usual
+    monkeypatch.setattr(accuracy.importlib.metadata, "version", lambda name: "0")
+    assert json.dumps(accuracy._key(setting)) != usual
+    monkeypatch.undo()
+    monkeypatch.setattr(accuracy.os, "cpu_count", lambda: 77)
+    assert json.dumps(accuracy._key(setting)) != usual
+    monkeypatch.undo()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    assert json.dumps(accuracy._key(setting)) != usual
+
+
+def test_a_change_of_the_code_is_a_change_of_the_key(monkeypatch, tmp_path):
+    usual = accuracy._key(a_setting())
+    (tmp_path / "local.py").write_text("other")
+    monkeypatch.setattr(curve, "__file__", str(tmp_path / "curve.py"))
+    assert accuracy._key(a_setting())["code"] != usual["code"]
+
+
+def test_the_seed_of_a_run_is_in_its_key(measured):
+    stored = [json.loads(file.read_text())["key"] for file in (measured[0] / "cache").iterdir()]
+    assert len({(key["size"], *np.ravel(key["key"])) for key in stored}) == 3 * len(SIZES)
+
+
+def test_interrupted_in_the_middle_of_a_run_it_goes_on_from_there(measured, tmp_path, monkeypatch):
+    trained, do = [], federated.federated_round
+    work = storage.open_workdir(str(tmp_path / "run"), "this", {}, resume=False, overwrite=False)
+
+    def train(*args):
+        samples, number = args[4], args[6]
+        trained.append((int(np.sum(samples)), number))
+        if len(trained) == 2:
+            work.stop.set()
+        return do(*args)
+
+    monkeypatch.setattr(federated, "federated_round", train)
+    with pytest.raises(checkpoints.Interrupted):
+        accuracy.run(a_setting(), work, workers=1)
+    assert trained == [(36, 1), (36, 2)]
+    measure(a_setting(), tmp_path / "run", workers=1)
+    assert trained[2:5] == [(36, 3), (36, 1), (36, 2)]  # the next is another seed's
+    assert len(trained) == 3 * 3 * 4  # seeds, rounds, sizes above 0: none twice
+    for name in ("curve.csv", "band.csv", "fits.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (measured[0] / "run" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes"),
+    [
+        ({"sizes": (30, 7, 7, 12)}, [0, 7, 12, 30]),
+        ({"sizes": None, "interval": 10}, [0, 10, 20, 30, 36]),
+        ({"sizes": None, "curve_points": 4}, [0, 3, 7, 16, 36]),
+    ],
+)
+def test_the_grid_is_the_one_asked_for(changes, sizes, tmp_path, monkeypatch):
+    monkeypatch.setattr(curve, "measure", lambda *args: 1 - 1 / (args[4] + 2))
+    found, table = measure(a_setting(curve_seeds=1, **changes), tmp_path / "run", function=accuracy.measure)
+    assert found.tolist() == sizes
+    np.testing.assert_allclose(table, [1 - 1 / (np.asarray(sizes) + 2)])
+
+
+def test_one_seed_has_no_band(tmp_path, monkeypatch):
+    monkeypatch.setattr(curve, "measure", lambda *args: 1 - 1 / (args[4] + 2))
+    measure(a_setting(curve_seeds=1), tmp_path / "run")
+    assert {row["deviation"] for row in rows_of(tmp_path / "run" / "band.csv")} == {""}
+    assert (tmp_path / "run" / "curve.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sizes": (4, 4, 9)}, "--sizes, --interval: a curve needs at least three sizes above 0"),
+        ({"sizes": (0, 4, 9)}, "--sizes must be a number, at least 1, got 0"),
+        ({"sizes": ()}, "--sizes needs at least one number"),
+        ({"interval": 4}, "--sizes and --interval exclude each other"),
+        ({"sizes": None, "interval": 13}, "a curve needs at least three sizes"),
+        ({"sizes": (1, 2, 100)}, "the server at least 102 of its own"),
+        ({"sizes": (1, 2, 10**6)}, "the server at least 1000002"),
+    ],
+)
+def test_a_grid_that_makes_no_sense(changes, message):
+    with pytest.raises(ValueError, match=message):
+        a_setting(**changes)
+
+
+def test_keys_of_curves_and_of_protocols_differ():
+    setting = a_setting()
+    keys = [jax.random.key_data(setting.key_of(p, k)).tolist() for p in ("curve", "run") for k in range(4)]
+    assert len({tuple(key) for key in keys}) == 8

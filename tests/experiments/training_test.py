@@ -1,0 +1,220 @@
+import csv
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from fedgame.experiments import checkpoints, config, storage, training
+from fedgame.learning import federated, models
+
+TINY = {"agents": 3, "capacity": (12,), "rounds": 4, "epochs": 3, "held_out": 50, "learning_rate": 0.1}
+
+
+class Linear(nn.Module):
+    """Compiles in no time."""
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(10)(images.reshape(len(images), -1))
+
+
+def a_setting(**changes):
+    return training.prepare(config.Run(**TINY | changes))._replace(model=Linear())
+
+
+def train(path, setting=None, save_every=1e9, resume=False):
+    work = storage.open_workdir(str(path), "this", {}, resume=resume, overwrite=False)
+    work.save_every = save_every
+    return training.run(setting or a_setting(), work)
+
+
+def rows_of(file):
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def model_bytes(path):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(checkpoints.load_model(path / "model"))]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("train") / "run"
+    return path, train(path)
+
+
+def test_the_model_left_behind_has_the_accuracy_reported(trained):
+    path, text = trained
+    rows = rows_of(path / "rounds.csv")
+    assert [int(row["round"]) for row in rows] == [0, 1, 2, 3, 4]
+    setting = a_setting()
+    params = checkpoints.load_model(path / "model")
+    found = float(federated.accuracy(setting.model, params, setting.server.test))
+    assert found == float(rows[-1]["accuracy"])
+    assert f"{found:.4f} after 4 rounds" in text
+    for name in ("holdings", "rounds"):
+        assert (path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("changes", [{}, {"partition": "dirichlet", "alpha": 0.1}, {"partition": "shards"}])
+def test_the_table_of_holdings_says_what_every_agent_holds(changes, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_train", lambda *args: training._State({}, np.ones(1), np.zeros(1)))
+    monkeypatch.setattr(checkpoints, "save_model", lambda *args: None)
+    seen, deal = [], training.partitions.partition
+    monkeypatch.setattr(training.partitions, "partition", lambda *args: seen.append(deal(*args)) or seen[0])
+    text = train(tmp_path / "run", a_setting(capacity=(12, 20, 7), **changes))
+    rows = rows_of(tmp_path / "run" / "holdings.csv")
+    for i, (row, size) in enumerate(zip(rows, (12, 20, 7), strict=True)):
+        assert (int(row["agent"]), int(row["holds"]), int(row["contributes"])) == (i, size, size)
+        counts = np.bincount(seen[0].labels[i, :size], minlength=10)
+        assert [int(row[str(k)]) for k in range(10)] == counts.tolist()
+        if changes.get("partition") == "shards":
+            assert np.sum(counts > 0) <= 6  # two shards of hardly more than a class
+        cells = [str(i), str(size), str(size), *map(str, counts)]
+        assert cells in [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+def test_agents_who_contribute_nothing_change_nothing(trained, tmp_path):
+    setting = a_setting(contributions=(12, 0, 5))
+    train(tmp_path / "run", setting)
+    rows = rows_of(tmp_path / "run" / "holdings.csv")
+    assert [int(row["contributes"]) for row in rows] == [12, 0, 5]
+    assert [int(row["holds"]) for row in rows] == [12, 12, 12]
+    assert model_bytes(tmp_path / "run") != model_bytes(trained[0])
+    other = setting.agents.train._replace(labels=setting.agents.train.labels.copy())
+    deal = training.partitions.partition(other, np.full(3, 12), jax.random.split(setting.key, 3)[0])
+    unseen = {tuple(image.ravel()) for image in [*deal.images[1], *deal.images[2, 5:]]}
+    for k, image in enumerate(other.images):
+        if tuple(np.ravel(image)) in unseen:
+            other.labels[k] = (other.labels[k] + 1) % 10  # of images that nobody contributes
+    changed = setting._replace(agents=setting.agents._replace(train=other))
+    train(tmp_path / "changed", changed)
+    assert model_bytes(tmp_path / "changed") == model_bytes(tmp_path / "run")
+
+
+def test_if_nobody_contributes_the_initial_model_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(federated, "federated_round", None)
+    setting = a_setting(contributions=(0,))
+    text = train(tmp_path / "run", setting, save_every=0)
+    assert [row["round"] for row in rows_of(tmp_path / "run" / "rounds.csv")] == ["0"]
+    start = models.initial_parameters(setting.model, jax.random.split(setting.key, 3)[1], (8, 8, 1))
+    assert model_bytes(tmp_path / "run") == [np.asarray(x).tobytes() for x in jax.tree.leaves(start)]
+    assert "after 0 rounds" in text
+
+
+@pytest.mark.parametrize(
+    ("contributions", "message"),
+    [
+        ((13, 1, 1), r"--contributions: agent 0 has 12 images \(--capacity\), not 13"),
+        ((1, 2), "--contributions needs one number or one for each of 3 agents, got 2"),
+        ((-1,), "--contributions must be a number, at least 0, got -1"),
+        ((), "--contributions needs at least one number"),
+    ],
+)
+def test_contributions_that_cannot_be(contributions, message):
+    with pytest.raises(ValueError, match=message):
+        a_setting(contributions=contributions)
+
+
+def test_evaluations_are_in_the_rounds_asked_for(trained, tmp_path):
+    train(tmp_path / "run", a_setting(evaluate_every=3))
+    rows = rows_of(tmp_path / "run" / "rounds.csv")
+    assert [int(row["round"]) for row in rows] == [0, 3, 4]
+    assert rows == [row for row in rows_of(trained[0] / "rounds.csv") if row["round"] in ("0", "3", "4")]
+    assert model_bytes(tmp_path / "run") == model_bytes(trained[0])
+
+
+def test_full_batch_rounds_are_gradient_descent_on_the_union(tmp_path):
+    setting = a_setting(full_batch=True, rounds=2, contributions=(12, 0, 5))
+    train(tmp_path / "run", setting)
+    keys = jax.random.split(setting.key, 3)
+    dealt = training.partitions.partition(setting.agents.train, np.full(3, 12), keys[0])
+    mine = np.arange(12) < np.array([[12], [0], [5]])
+    images, labels = dealt.images[mine], dealt.labels[mine]
+
+    def loss(params):
+        logits = jax.nn.log_softmax(setting.model.apply(params, images))
+        return -logits[np.arange(17), labels].mean()
+
+    params, gradient = models.initial_parameters(setting.model, keys[1], (8, 8, 1)), jax.jit(jax.grad(loss))
+    for _ in range(2):
+        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient(params))
+    for found, expected in zip(
+        jax.tree.leaves(checkpoints.load_model(tmp_path / "run" / "model")),
+        jax.tree.leaves(params),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_your_own_images_with_names_of_classes_that_are_names_of_columns(tmp_path):
+    rng = np.random.default_rng(0)
+    names = ["agent", "cat", "holds", "cat"]
+    np.savez(
+        tmp_path / "mine.npz",
+        images=rng.integers(0, 256, (90, 6, 5), np.uint8),
+        labels=np.arange(90) % 4,
+        classes=names,
+    )
+    setting = a_setting(dataset=str(tmp_path / "mine.npz"), held_out=None, rounds=1)
+    text = train(tmp_path / "run", setting)
+    rows = rows_of(tmp_path / "run" / "holdings.csv")
+    columns = ["agent (class 0)", "cat (class 1)", "holds (class 2)", "cat (class 3)"]
+    assert list(rows[0]) == ["agent", "holds", "contributes", *columns]
+    assert [int(row["agent"]) for row in rows] == [0, 1, 2]
+    for row in rows:
+        assert sum(int(row[name]) for name in columns) == int(row["holds"]) == 12
+    assert "cat (class 3)" in text
+    assert (tmp_path / "run" / "holdings.png").exists()
+
+
+def test_interrupted_after_every_round_it_ends_where_it_would_have(trained, tmp_path, monkeypatch):
+    rounds, do = [], federated.federated_round
+    monkeypatch.setattr(federated, "federated_round", lambda *args: rounds.append(args[6]) or do(*args))
+    for number in range(1, 5):
+        work = storage.open_workdir(str(tmp_path / "run"), "this", {}, resume=number > 1, overwrite=False)
+        work.stop.set()
+        with pytest.raises(checkpoints.Interrupted):
+            training.run(a_setting(), work)
+        assert not work.has("rounds.csv")
+    assert train(tmp_path / "run", resume=True) == trained[1]
+    assert rounds == [1, 2, 3, 4]
+    assert (tmp_path / "run" / "rounds.csv").read_bytes() == (trained[0] / "rounds.csv").read_bytes()
+    assert model_bytes(tmp_path / "run") == model_bytes(trained[0])
+
+
+def test_a_finished_run_says_the_same_again_and_computes_nothing(trained, monkeypatch):
+    path, text = trained
+    monkeypatch.setattr(federated, "federated_round", None)
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    touched = {file: file.stat().st_mtime_ns for file in (path / "model").rglob("*")}
+    assert train(path, resume=True) == text
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    assert {file: file.stat().st_mtime_ns for file in touched} == touched
+
+
+def test_divergence_names_round_and_agents_also_when_resumed(tmp_path):
+    work = storage.open_workdir(str(tmp_path / "run"), "this", {}, resume=False, overwrite=False)
+    work.stop.set()
+    with pytest.raises(checkpoints.Interrupted):
+        training.run(a_setting(), work)
+    setting = a_setting(learning_rate=1e37, contributions=(12, 0, 12))
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match=r"diverged in round 2: the loss of agents \[0, 2\] is"):
+            train(tmp_path / "run", setting, save_every=0, resume=True)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints" / "training").iterdir()] == ["1"]
+
+
+def test_images_that_have_changed_are_known():
+    setting = a_setting()
+    train_part = setting.agents.train
+    digest = training.digest(setting.agents, setting.server)
+    assert training.digest(a_setting().agents, a_setting().server) == digest
+    others = [
+        train_part._replace(labels=train_part.labels[::-1]),
+        train_part._replace(images=np.nextafter(train_part.images, 2)),
+        train_part._replace(images=train_part.images.reshape(-1, 4, 16, 1)),
+    ]
+    for other in others:
+        assert training.digest(setting.agents._replace(train=other), setting.server) != digest
+    assert training.digest(setting.server, setting.agents) != digest
