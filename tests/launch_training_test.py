@@ -1,0 +1,184 @@
+"""Real processes that train, killed and interrupted at all kinds of moments."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from fedgame.experiments import checkpoints
+
+ROOT = pathlib.Path(__file__).parent.parent
+TINY = ["--agents=3", "--capacity=12", "--epochs=1", "--channels=2,3", "--units=4", "--held_out=50"]
+TRAIN = ["-m", "launch.train", *TINY, "--rounds=200"]
+COMPARE = [
+    "-m", "launch.compare", *TINY, "--rounds=6", "--curve_points=4", "--curve_seeds=1", "--seeds=1",
+    "--steps=20", "--workers=2", "--cache=", "--save_every=0",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def begin(tmp_path_factory):
+    """Starts a process; all of them share what they compile."""
+    cache = tmp_path_factory.mktemp("jax")
+    shared = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+    def start(*command):
+        return subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            cwd=ROOT,
+            env=os.environ | shared,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def finish(process, code=0):
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    return out, errors
+
+
+def wait_for(process, event):
+    deadline = time.monotonic() + 120
+    while not event():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def kill(process):
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def rounds_kept(folder):
+    return max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
+
+
+def everything(folder):
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_training_run_killed_again_and_again_ends_where_it_would_have(begin, tmp_path):
+    started = time.monotonic()
+    undisturbed, _ = finish(begin(*TRAIN, f"--workdir={tmp_path / 'undisturbed'}"))
+    took = time.monotonic() - started
+    resume = [*TRAIN, f"--workdir={tmp_path / 'run'}", "--resume"]
+    command = [*resume, "--save_every=0"]
+    kept = tmp_path / "run" / "checkpoints" / "training"
+    rng = np.random.default_rng(0)
+
+    process = begin(*command)
+    time.sleep(rng.uniform(0, took))  # at any moment
+    kill(process)
+    before, process = rounds_kept(kept), begin(*command)
+    wait_for(process, lambda: rounds_kept(kept) > before)
+    time.sleep(rng.uniform(0, 1))  # while it trains
+    kill(process)
+    before, process = rounds_kept(kept), begin(*command)
+    wait_for(process, lambda: rounds_kept(kept) > before and list(kept.glob("*.partial")))
+    kill(process)  # while it writes
+    assert rounds_kept(kept) >= before
+
+    (snapshot,) = (path for path in kept.iterdir() if path.name == str(rounds_kept(kept)))
+    largest = max((file for file in snapshot.rglob("*") if file.is_file()), key=lambda f: f.stat().st_size)
+    whole = largest.read_bytes()
+    largest.write_bytes(whole[: len(whole) // 2])
+    damaged = everything(tmp_path / "run")
+    _, errors = finish(begin(*command), code=1)
+    assert f"error: the checkpoint {kept} cannot be read" in errors
+    assert errors.strip().splitlines()[-1].endswith("delete it to begin this training run anew")
+    assert everything(tmp_path / "run") == damaged
+    largest.write_bytes(whole)
+
+    before, process = rounds_kept(kept), begin(*command)
+    wait_for(process, lambda: rounds_kept(kept) > before)
+    process.send_signal(signal.SIGINT)
+    _, errors = finish(process, code=130)
+    assert f"go on with --workdir={tmp_path / 'run'} --resume" in errors
+    assert before < rounds_kept(kept) < 200
+
+    text, _ = finish(begin(*resume))
+    assert text.splitlines()[:-1] == undisturbed.splitlines()[:-1]  # the last one has the time
+    for name in ("rounds.csv", "holdings.csv", "rounds.png", "holdings.png"):
+        found, expected = ((tmp_path / run / name).read_bytes() for run in ("run", "undisturbed"))
+        assert found == expected
+    found, expected = (checkpoints.load_model(tmp_path / run / "model") for run in ("run", "undisturbed"))
+    for layer, arrays in expected["params"].items():
+        for name, array in arrays.items():
+            assert found["params"][layer][name].tobytes() == array.tobytes()
+    assert [path.name for path in kept.iterdir()] == ["200"]
+
+
+def test_a_comparison_killed_in_the_curve_and_stopped_in_a_protocol_ends_where_it_would_have(begin, tmp_path):
+    undisturbed, _ = finish(begin(*COMPARE, "--save_every=1e9", f"--workdir={tmp_path / 'undisturbed'}"))
+    command = [*COMPARE, f"--workdir={tmp_path / 'run'}", "--resume"]
+    kept = tmp_path / "run" / "checkpoints"
+
+    process = begin(*command)
+    wait_for(process, lambda: any(rounds_kept(run) > 1 for run in kept.glob("curve/*")))
+    kill(process)
+    assert not (tmp_path / "run" / "curve.csv").exists()
+    process = begin(*command)
+    wait_for(process, lambda: rounds_kept(kept / "runs" / "0-MWFed") > 1)
+    process.send_signal(signal.SIGINT)
+    _, errors = finish(process, code=130)
+    assert "saving; once more stops at once" in errors
+    assert rounds_kept(kept / "runs" / "0-MWFed") > 1
+    assert not (tmp_path / "run" / "runs.csv").exists()
+
+    text, _ = finish(begin(*command))
+    assert text.splitlines()[:-1] == undisturbed.splitlines()[:-1]
+    tables = {file.name for file in (tmp_path / "undisturbed").glob("*.csv")} - {"timings.csv"}
+    assert len(tables) > 5
+    for name in tables:
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+    assert not [path for path in kept.rglob("*") if path.is_file()]  # all done
+
+
+SCRIPT = """
+import time
+from absl import app
+from fedgame.experiments import config, training
+from launch import config_flags, training_flags
+config_flags.define(config.Curve)
+def wait(*_):
+    print("waiting", flush=True)
+    time.sleep(100)
+def run(setting, work):
+    print("waiting", flush=True)
+    work.stop.wait(100)
+    return "the report"
+{}
+app.run(lambda argv: training_flags.main(argv, "this", config.Curve, "unused", run))
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "signals", "says"),
+    [
+        ("training.prepare = wait", 1, "interrupted; go on with --workdir="),  # nothing has begun
+        ("run = wait", 2, "saving; once more stops at once\n\ninterrupted; go on with --workdir="),
+        ("", 1, "saving; once more stops at once\n\ninterrupted; go on with --workdir="),  # as it finishes
+    ],
+)
+def test_an_interrupt_at_any_time_exits_with_130(change, signals, says, begin, tmp_path):
+    process = begin("-c", SCRIPT.format(change), f"--workdir={tmp_path / 'run'}")
+    assert process.stdout.readline() == "waiting\n"
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    sent = time.monotonic()
+    _, errors = finish(process, code=130)
+    assert time.monotonic() - sent < 10
+    assert says + str(tmp_path / "run") in errors
