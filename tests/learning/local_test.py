@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ def linear(params, images):
     return images.reshape(len(images), -1) @ params["w"] + params["b"]
 
 
-compiled = jax.jit(local.train, static_argnums=(0, 1))
+compiled = jax.jit(local.train, static_argnums=(0, 1), compiler_options={"xla_backend_optimization_level": 0})
 
 
 def train(images, labels, samples, options=OPTIONS, params=PARAMS):
@@ -28,6 +30,7 @@ def some_images(seed=0, most=11):
     return images, jax.random.randint(label_key, (most,), 0, 3)
 
 
+@functools.partial(jax.jit, static_argnames="steps")
 def full_batch_steps(images, labels, steps):
     """SGD with momentum written out by hand."""
 

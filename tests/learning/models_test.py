@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fedgame.learning import models
@@ -18,13 +19,36 @@ from fedgame.learning import models
     ],
 )
 def test_shapes_types_and_parameter_counts(model, shape, parameters):
-    params = models.initial_parameters(model, jax.random.key(0), shape)
+    params = jax.eval_shape(lambda key: models.initial_parameters(model, key, shape), jax.random.key(0))
     leaves = jax.tree.leaves(params)
     assert sum(leaf.size for leaf in leaves) == parameters
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
     logits = jax.eval_shape(model.apply, params, jax.ShapeDtypeStruct((3, *shape), jnp.float32))
     assert logits.shape == (3, 10)
     assert logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "convolutions"), [(models.CNN(), (8, 8, 1), 2), (models.VGG11(), (32, 32, 3), 8)]
+)
+def test_a_setting_decides_how_every_convolution_is_computed(model, shape, convolutions):
+    images = jnp.zeros((1, *shape), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), images)
+    for lowering, expected in (("patches", 0), ("native", convolutions)):
+        jaxpr = jax.make_jaxpr(model.clone(lowering=lowering).apply)(params, images)
+        assert str(jaxpr).count("conv_general_dilated[") == expected
+
+
+def test_initial_weights_are_he_normal_and_biases_zero():
+    """Variance 2 / inputs, in the last layer, too; no two kernels alike."""
+    quick = {"static_argnums": (0, 2), "compiler_options": {"xla_backend_optimization_level": 0}}
+    initial = jax.jit(models.initial_parameters, **quick)
+    layers = jax.device_get(initial(models.CNN(channels=(8, 16)), jax.random.key(0), (8, 8, 1)))["params"]
+    for layer in layers.values():
+        inputs = layer["kernel"].size // layer["kernel"].shape[-1]
+        np.testing.assert_allclose(np.std(layer["kernel"]) * np.sqrt(inputs / 2), 1, atol=0.2)
+        assert not layer["bias"].any()
+    assert len({float(layer["kernel"].ravel()[0]) for layer in layers.values()}) == len(layers) == 4
 
 
 def test_vgg11_takes_no_smaller_images():
