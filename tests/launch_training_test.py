@@ -147,6 +147,7 @@ def test_a_comparison_killed_in_the_curve_and_stopped_in_a_protocol_ends_where_i
 
 
 SCRIPT = """
+import hashlib
 import time
 from absl import app
 from fedgame.experiments import config, training
@@ -155,6 +156,9 @@ config_flags.define(config.Curve)
 def wait(*_):
     print("waiting", flush=True)
     time.sleep(100)
+def compute(*_):
+    print("waiting", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # like XLA, hears no signal
 def run(setting, work):
     print("waiting", flush=True)
     work.stop.wait(100)
@@ -168,7 +172,7 @@ app.run(lambda argv: training_flags.main(argv, "this", config.Curve, "unused", r
     ("change", "signals", "says"),
     [
         ("training.prepare = wait", 1, "interrupted; go on with --workdir="),  # nothing has begun
-        ("run = wait", 2, "saving; once more stops at once\n\ninterrupted; go on with --workdir="),
+        ("run = compute", 2, "saving; once more stops at once\n\ninterrupted; go on with --workdir="),
         ("", 1, "saving; once more stops at once\n\ninterrupted; go on with --workdir="),  # as it finishes
     ],
 )

@@ -172,6 +172,7 @@ def test_a_model_is_read_by_orbax_too(tmp_path):
     import orbax.checkpoint as ocp
 
     params = a_state()[0]
+    (tmp_path / "model.orbax-checkpoint-tmp" / "d").mkdir(parents=True)  # killed while it was written
     checkpoints.save_model(tmp_path / "model", params)
     with ocp.StandardCheckpointer() as checkpointer:
         chex.assert_trees_all_equal(checkpointer.restore(tmp_path / "model"), params)

@@ -95,7 +95,7 @@ def test_a_failing_piece_ends_the_stage_and_finished_ones_stay(tmp_path):
 
 
 def test_pieces_that_run_beside_a_failing_one_save_what_they_did(tmp_path):
-    work, both = open_workdir(tmp_path), threading.Barrier(2)
+    work, both, told = open_workdir(tmp_path), threading.Barrier(2), []
 
     def fail():
         both.wait(10)
@@ -103,11 +103,12 @@ def test_pieces_that_run_beside_a_failing_one_save_what_they_did(tmp_path):
 
     def lasting():
         both.wait(10)
-        assert work.stop.wait(10)
+        told.append(work.stop.wait(10))
         raise checkpoints.Interrupted
 
     with pytest.raises(FloatingPointError, match=r"^runs/0-FedAvg: training diverged"):
         pieces.run("stage", {"runs/0-FedAvg": (2, fail), "other": (1, lasting)}, work, workers=2)
+    assert told == [True]
 
 
 def test_once_stopped_nothing_begins_and_what_is_stored_still_counts(tmp_path):
@@ -188,12 +189,18 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path):
     assert storage.cached(tmp_path / "cache", {"k": 1}, lambda: 5) == 5
 
 
-def test_two_may_write_one_file_at_once(tmp_path):
-    both, values = threading.Barrier(2), []
+def test_two_may_write_one_file_at_once(tmp_path, monkeypatch):
+    both, values, replace = threading.Barrier(2), [], storage.os.replace
+
+    def replace_together(*names):
+        both.wait(10)
+        replace(*names)
+
+    monkeypatch.setattr(storage.os, "replace", replace_together)
 
     def compute():
         both.wait(10)
-        return list(range(10_000))
+        return list(range(1000))
 
     threads = [
         threading.Thread(target=lambda: values.append(storage.cached(tmp_path, {"k": 1}, compute)))
@@ -203,6 +210,6 @@ def test_two_may_write_one_file_at_once(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert values == [list(range(10_000))] * 2
+    assert values == [list(range(1000))] * 2
     (file,) = tmp_path.iterdir()
     assert json.loads(file.read_text())["value"] == values[0]
