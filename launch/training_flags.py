@@ -12,6 +12,7 @@ from concurrent import futures
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
@@ -88,14 +89,19 @@ def _join() -> None:
 
 
 def _open(workdir: str, program: str, config: dict[str, Any]) -> storage.Workdir:
-    """The first process opens the directory, the others wait for it."""
+    """The first process opens the directory, the others wait for it; if that fails, it fails for all."""
+    work, problem = storage.Workdir(pathlib.Path(workdir)), ""
     if jax.process_index() == 0:
         again = config_flags.RESUME.value, config_flags.OVERWRITE.value
-        work = storage.open_workdir(workdir, program, config, *again)
-    else:
-        work = storage.Workdir(pathlib.Path(workdir))
+        try:
+            work = storage.open_workdir(workdir, program, config, *again)
+        except (ValueError, OSError) as error:
+            problem = str(error)
+    failed = bool(problem)
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("workdir is open")
+        failed = bool(multihost_utils.broadcast_one_to_all(np.asarray(failed)))
+    if failed:
+        raise ValueError(problem or f"the first process could not open --workdir={workdir}")
     work.save_every = SAVE_EVERY.value
     return work
 
