@@ -152,6 +152,21 @@ def test_a_comparison_killed_in_the_curve_and_stopped_in_a_protocol_ends_where_i
     assert not [path for path in kept.rglob("*") if path.is_file()]  # all done
 
 
+def test_the_curve_by_itself_is_measured_once(begin, tmp_path):
+    command = ["-m", "launch.curve", *TINY, "--rounds=2", "--sizes=6,12,36", "--curve_seeds=2"]
+    command += [f"--cache={tmp_path / 'cache'}"]
+    first, _ = finish(begin(*command, f"--workdir={tmp_path / 'first'}"))
+    for words in ("| 36 ", "concave fit: root mean square error", "<- used"):
+        assert words in first
+    names = {file.name for file in (tmp_path / "first").iterdir()}
+    assert {"curve.csv", "band.csv", "fits.json", "fitted_curves.csv", "curve.png", "timings.csv"} < names
+    stored = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
+    assert len(stored) == 2 * 4
+    again, _ = finish(begin(*command, f"--workdir={tmp_path / 'again'}"))
+    assert again.splitlines()[:-1] == first.splitlines()[:-1]
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()} == stored
+
+
 SCRIPT = """
 import hashlib
 import time
