@@ -5,10 +5,8 @@ import dataclasses
 import decimal
 import json
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -64,40 +62,6 @@ def test_the_main_job_prints_table_1_and_leaves_tables_and_figures(finished):
     for name in ("curve", "contributions", "welfare"):
         assert (workdir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert not list(workdir.rglob("*.partial"))
-
-
-def test_killed_and_resumed_gives_the_bytes_of_an_undisturbed_run(finished, tmp_path):
-    workdir = tmp_path / "run"
-    process = subprocess.Popen(
-        command(f"--workdir={workdir}"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while not list(workdir.glob("pieces/curve/*.json")) and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    kept = {file: file.stat().st_mtime_ns for file in workdir.glob("pieces/**/*.json")}
-    resumed = compare(f"--workdir={workdir}", "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert kept == {file: file.stat().st_mtime_ns for file in kept}
-    assert bytes_of(workdir) == bytes_of(finished[0])
-
-
-def test_an_interrupt_exits_with_130_and_says_how_to_go_on(tmp_path):
-    workdir = tmp_path / "run"
-    process = subprocess.Popen(
-        command(f"--workdir={workdir}", "--rounds=50", "--curve_seeds=200"),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not list(workdir.glob("pieces/curve/*.json")) and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert f"go on with --workdir={workdir} --resume" in errors
-    assert "Traceback" not in errors
 
 
 def test_results_in_the_way_are_left_alone(finished):
