@@ -169,8 +169,8 @@ def test_wrong_flags_are_one_sentence(cache, tmp_path, flags, message):
 def test_a_directory_in_the_way_stops_both_processes(cache, tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with two(cache, f"--workdir={tmp_path}") as processes:
-        (code, _, errors), (other_code, _, _) = processes.finish()
-    assert code == 1
+        (code, _, errors), (other_code, _, other_errors) = processes.finish()
+    assert (code, other_code) == (1, 1)
     assert "is not empty and holds no run of this program" in errors
-    assert other_code != 0
+    assert f"error: the first process could not open --workdir={tmp_path}" in other_errors
     assert [file.name for file in tmp_path.iterdir()] == ["precious.txt"]
