@@ -7,6 +7,7 @@ import pathlib
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
@@ -68,6 +69,11 @@ def main(
         _leave(workdir)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except jax.errors.JaxRuntimeError:
+        if jax.process_count() == 1:
+            raise
+        _say("error: another process of this run is gone; start all of them again with --resume")
+        os._exit(1)  # an orderly end would wait for it
     if jax.process_index() == 0:
         print(f"\n{report}\n")
         print(f"{time.perf_counter() - begin:.0f} s; tables and figures are in {workdir}")
@@ -85,12 +91,18 @@ def _join() -> None:
         raise ValueError("--coordinator, --num_processes and --process_id go together")
     if given[2] >= given[1]:
         raise ValueError(f"--process_id must be below --num_processes={given[1]}, got {given[2]}")
-    jax.distributed.initialize(*given)
+    waits = {"initialization_timeout": 60, "heartbeat_timeout_seconds": 30, "shutdown_timeout_seconds": 30}
+    jax.distributed.initialize(*given, **waits)
 
 
 def _open(workdir: str, program: str, config: dict[str, Any]) -> storage.Workdir:
     """The first process opens the directory, the others wait for it; if that fails, it fails for all."""
     work, problem = storage.Workdir(pathlib.Path(workdir)), ""
+    if jax.process_count() > 1:
+        text = storage.to_json(config).encode()
+        theirs = multihost_utils.process_allgather(np.asarray(zlib.crc32(text)))
+        if np.any(theirs != theirs[0]):
+            raise ValueError("the processes of a run must have the same settings and images")
     if jax.process_index() == 0:
         again = config_flags.RESUME.value, config_flags.OVERWRITE.value
         try:

@@ -1,4 +1,12 @@
-"""Equilibria in float64; hypothesis draws the same examples every time."""
+"""Equilibria in float64; hypothesis draws the same examples every time; code is compiled quickly.
+
+Most of the time of the tests is compilation, and a third of that LLVM's optimisation, which changes how
+fast results come, not what they are. Processes that tests start inherit the setting.
+"""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # before jax is imported
 
 import hypothesis
 import jax
