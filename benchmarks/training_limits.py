@@ -1,4 +1,4 @@
-"""Compile time, memory and speed of federated rounds at the sizes of the paper, against what was asked for.
+"""Compile time, memory and speed of federated rounds at the sizes of the paper.
 
   python benchmarks/training_limits.py                    # less than 3 minutes on two idle cores
   python benchmarks/training_limits.py --parts compile    # or memory, speed, work
@@ -69,7 +69,7 @@ def memory(devices: str) -> str:
     samples[[0, 99]] = 10
     seconds = rounds("vgg11", 100, 100, int(devices))(samples)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
-    return f"{peak:.2f} GiB (asked for: 6), {seconds:.1f} s with compilation"
+    return f"{peak:.2f} GiB, {seconds:.1f} s with compilation"
 
 
 def speed(devices: str) -> str:
