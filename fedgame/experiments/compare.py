@@ -19,7 +19,7 @@ from fedgame.experiments import pieces, plots, storage, tables
 from fedgame.experiments.training import Setting
 from fedgame.games import costs, curves
 from fedgame.games import game as games
-from fedgame.learning import data, federated, models
+from fedgame.learning import federated, models, partitions
 from fedgame.mechanisms import budget_balanced
 from fedgame.protocols import base, fedavg, fedbr, mwfed
 
@@ -86,8 +86,8 @@ def run_protocol(
     """One training run as plain numbers. All protocols share data, model and start at one seed."""
     config = setting.config
     keys = jax.random.split(setting.key_of("run", seed), 5)
-    train = data.deal(setting.agents.train, np.asarray(config.capacity), keys[0])
-    test = data.deal(setting.agents.test, np.full(config.agents, config.test_images), keys[1])
+    train = partitions.partition(setting.agents.train, np.asarray(config.capacity), keys[0])
+    test = partitions.partition(setting.agents.test, np.full(config.agents, config.test_images), keys[1])
     params = jax.device_get(models.initial_parameters(setting.model, keys[2], train.images.shape[2:]))
     outcome = base.run(
         protocol,

@@ -41,7 +41,8 @@ class Training:
     )
     model: str = option(
         "cnn",
-        "the network: 10/20 channels and 50 units, 32/64 and 512, or VGG11 for 32×32 images",
+        "the network: a CNN of 10/20 channels and 50 units, or of 32/64 and 512; VGG11 for 32×32 images, "
+        "without or with its two layers of 4096 units",
         choices=tuple(models.PRESETS),
     )
     channels: tuple[int, ...] | None = option(
@@ -138,8 +139,9 @@ def check(config: Training) -> None:
     settings.check(config)
     if config.channels is not None and len(config.channels) != 2:
         raise ValueError(f"--channels needs two numbers, got {len(config.channels)}")
-    if config.model == "vgg11" and (config.channels, config.units, config.padding) != (None, None, "SAME"):
-        raise ValueError("--channels, --units and --padding are the CNN's; --model=vgg11 has none")
+    cnn = isinstance(models.PRESETS[config.model], models.CNN)
+    if not cnn and (config.channels, config.units, config.padding) != (None, None, "SAME"):
+        raise ValueError(f"--channels, --units and --padding are the CNN's; --model={config.model} has none")
     for name in ("capacity", "cost", "contributions"):
         given = getattr(config, name, None)
         if given is not None and len(given) not in (1, config.agents):
@@ -158,8 +160,9 @@ def network(
     """
     given = {"channels": config.channels, "units": config.units}
     changes = {name: value for name, value in given.items() if value is not None}
-    changes |= {} if config.model == "vgg11" else {"padding": config.padding}
-    model = models.PRESETS[config.model].clone(classes=classes, lowering=config.lowering, **changes)
+    preset = models.PRESETS[config.model]
+    changes |= {"padding": config.padding} if isinstance(preset, models.CNN) else {}
+    model = preset.clone(classes=classes, lowering=config.lowering, **changes)
     jax.eval_shape(lambda: models.initial_parameters(model, jax.random.key(0), image_shape))
     options = {field: getattr(config, field) for field in local.LocalTraining._fields}
     return model, local.LocalTraining(**options)

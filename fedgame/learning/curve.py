@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from fedgame.learning import data, federated, local, models
+from fedgame.learning import federated, local, models, partitions
 
 
 def grid(most: int, points: int, agents: int, interval: int | None = None) -> np.ndarray:
@@ -49,7 +49,7 @@ def measure(
     """
     most = len(train.labels) // agents
     deal_key, init_key, train_key = jax.random.split(key, 3)
-    owners = federated.place(data.deal(train, np.full(agents, most), deal_key), mesh)
+    owners = federated.place(partitions.partition(train, np.full(agents, most), deal_key), mesh)
     samples = np.asarray(total // agents + (np.arange(agents) < total % agents), np.int32)
     params = jax.device_get(models.initial_parameters(model, init_key, train.images.shape[1:]))
     done, params = snapshots.restore(params)

@@ -11,13 +11,11 @@ import pathlib
 import re
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from fedgame.learning import files, partitions, preparation
+from fedgame.learning import files, preparation
 from fedgame.learning.federated import Images
 
-DATASETS = ("digits", "mnist", "cifar10")
 _DIGITS = 1797
 _DIGITS_TEST = 597  # scikit-learn's digits have no split of their own: 1,200 for training
 _NAME = re.compile(r"\w+(/\w[\w.+-]*)?")  # of tensorflow-datasets, perhaps with a configuration
@@ -70,20 +68,6 @@ def load(name: str, train: int, test: int, seed: int, data_dir: str | None = Non
     else:
         rows = rng.permutation(available[0])[:train], rng.permutation(available[1])[:test]
     return Data(source.read("train", rows[0]), source.read("test", rows[1]))
-
-
-def deal(data: Images, sizes: np.ndarray, key: jax.Array) -> Images:
-    """Deals disjoint random images to owners, i.i.d.: owner i gets the first sizes[i] of her row.
-
-    Args:
-      data: at least sum(sizes) images.
-      sizes: [n] number for each owner.
-      key: of the order.
-
-    Returns:
-      Images [n, max(sizes), h, w, c] and labels [n, max(sizes)], zero beyond an owner's size.
-    """
-    return partitions.partition(data, sizes, key)
 
 
 def _open(name: str, data_dir: str | None) -> files.Source:

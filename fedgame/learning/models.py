@@ -112,6 +112,7 @@ PRESETS = {
     "cnn": CNN(),  # 54,840 parameters on 28×28 images
     "cnn_wide": CNN(channels=(32, 64), units=512),  # 1,663,370
     "vgg11": VGG11(),  # 9,225,610
+    "vgg11_4096": VGG11(units=(4096, 4096)),  # 28,144,010, the original
 }
 
 

@@ -54,7 +54,7 @@ def test_one_number_per_agent():
         ({"learning_rate": 0.0}, r"--learning_rate must be a number, greater than 0, got 0.0"),
         ({"channels": (3,)}, r"--channels needs two numbers, got 1"),
         ({"model": "vgg11", "units": 5}, r"--channels, --units and --padding are the CNN's; --model=vgg11"),
-        ({"model": "vgg"}, r"--model must be one of cnn, cnn_wide, vgg11, got 'vgg'"),
+        ({"model": "vgg"}, r"--model must be one of cnn, cnn_wide, vgg11, vgg11_4096, got 'vgg'"),
         ({"sizes": (10, 20)}, r"--sizes, --interval: a curve needs at least three sizes above 0"),
         ({"interval": 200}, r"--sizes, --interval: a curve needs at least three sizes above 0"),
         ({"sizes": (10, 20, 30), "interval": 10}, r"--sizes and --interval exclude each other"),

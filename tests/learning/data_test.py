@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedgame.learning import data, federated
+from fedgame.learning import data, federated, partitions
 
 
 def test_digits_are_all_there_and_no_image_is_in_both_parts():
@@ -78,7 +78,7 @@ def test_own_data_that_are_not_there(name, what):
 def test_dealt_images_are_disjoint(sizes):
     images = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1) + 1
     pool = federated.Images(images, np.arange(10, dtype=np.int32) + 1)
-    dealt = data.deal(pool, np.asarray(sizes), jax.random.key(0))
+    dealt = partitions.partition(pool, np.asarray(sizes), jax.random.key(0))
     assert dealt.images.shape == (len(sizes), max(sizes), 1, 1, 1)
     hands = [labels[:size].tolist() for labels, size in zip(dealt.labels, sizes, strict=True)]
     flat = [label for hand in hands for label in hand]

@@ -15,7 +15,7 @@ from fedgame.learning import models
         (models.PRESETS["cnn"], (28, 28, 1), 54840),
         (models.PRESETS["cnn_wide"], (28, 28, 1), 1663370),  # McMahan et al. (2017)
         (models.PRESETS["vgg11"], (32, 32, 3), 9_225_610),
-        (models.VGG11(units=(4096, 4096)), (32, 32, 3), 9_220_480 + 2_101_248 + 16_781_312 + 40_970),
+        (models.PRESETS["vgg11_4096"], (32, 32, 3), 9_220_480 + 2_101_248 + 16_781_312 + 40_970),
     ],
 )
 def test_shapes_types_and_parameter_counts(model, shape, parameters):
