@@ -91,8 +91,8 @@ def jax_round(
     agents = federated.place(federated.Images(images, labels), mesh)
     params = models.initial_parameters(model, jax.random.key(1), images.shape[2:])
     samples = np.full(len(labels), labels.shape[1], np.int32)
-    arguments = jax.device_get(params), agents, samples, jax.random.key(2)
-    return lambda: jax.block_until_ready(federated.average(model, options, *arguments, mesh=mesh))
+    arguments = jax.device_get(params), agents, samples, jax.random.key(2), 1, mesh
+    return lambda: jax.block_until_ready(federated.federated_round(model, options, *arguments))
 
 
 def side(case: str, name: str) -> Callable[[], object]:

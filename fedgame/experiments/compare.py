@@ -19,7 +19,7 @@ from fedgame.experiments import pieces, plots, storage, tables
 from fedgame.experiments.training import Setting
 from fedgame.games import costs, curves
 from fedgame.games import game as games
-from fedgame.learning import federated, models, partitions
+from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.mechanisms import budget_balanced
 from fedgame.protocols import base, fedavg, fedbr, mwfed
 
@@ -89,29 +89,18 @@ def run_protocol(
     train = partitions.partition(setting.agents.train, np.asarray(config.capacity), keys[0])
     test = partitions.partition(setting.agents.test, np.full(config.agents, config.test_images), keys[1])
     params = jax.device_get(models.initial_parameters(setting.model, keys[2], train.images.shape[2:]))
-    outcome = base.run(
-        protocol,
-        plan,
-        setting.model,
-        setting.options,
-        params,
-        federated.place(train, setting.mesh),
-        test,
-        config.rounds,
-        keys[3],
-        setting.mesh,
-        snapshots,
-    )
-    accuracy = functools.partial(federated.accuracy, setting.model, outcome.params)
+    placed = federated.place(train, setting.mesh)
+    learning = base.Learning(setting.model, setting.options, placed, test, keys[3], setting.mesh)
+    outcome = base.run(protocol, plan, learning, params, config.rounds, snapshots)
     return {
         "protocol": protocol.name,
         "seed": seed,
-        "beta": protocol.beta,
+        "beta": float(protocol.mechanism.rates),
         "profile": outcome.plan.profile.tolist(),
         "charged": outcome.charged.tolist(),
         "path": outcome.plan.path.tolist(),
-        "accuracy": accuracy(test).tolist(),
-        "held_out_accuracy": float(accuracy(setting.server.test)),
+        "accuracy": learning.accuracy(outcome.params).tolist(),
+        "held_out_accuracy": float(evaluation.accuracy(setting.model, outcome.params, setting.server.test)),
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedgame.experiments import checkpoints, pieces, plots, storage, tables
 from fedgame.experiments import config as configs
-from fedgame.learning import data, federated, layers, local, models, partitions
+from fedgame.learning import data, evaluation, federated, layers, local, models, partitions
 
 
 class Setting(NamedTuple):
@@ -124,7 +124,7 @@ def _train(
 ) -> _State:
     config, test = setting.config, setting.server.test
     samples = np.asarray(config.contributions, np.int32)
-    accuracy = functools.partial(federated.accuracy, setting.model)
+    accuracy = functools.partial(evaluation.accuracy, setting.model)
     start = _State(params, np.asarray([float(accuracy(params, test))]), np.zeros(1, int))
     snapshots = work.snapshots("training", last=config.rounds)
     done, state = snapshots.restore(start)

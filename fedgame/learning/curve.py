@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from fedgame.learning import federated, local, models, partitions
+from fedgame.learning import evaluation, federated, local, models, partitions
 
 
 def grid(most: int, points: int, agents: int, interval: int | None = None) -> np.ndarray:
@@ -56,4 +56,4 @@ def measure(
     for number in range(done + 1, rounds + 1 if total else 1):
         params = federated.federated_round(model, options, params, owners, samples, train_key, number, mesh)
         snapshots.offer(number, params)
-    return float(federated.accuracy(model, federated.local_copy(params), held_out))
+    return float(evaluation.accuracy(model, federated.local_copy(params), held_out))

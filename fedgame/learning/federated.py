@@ -15,7 +15,6 @@ import numpy as np
 from fedgame.learning import layers, local
 
 AXIS = "agents"  # of the device mesh
-_EVALUATED = 100  # images at a time: patches of a whole test set would fill the memory
 
 
 class Images(NamedTuple):
@@ -67,9 +66,16 @@ def _put(x: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
-def _everywhere(x: Any, mesh: jax.sharding.Mesh) -> jax.Array:
+def _everywhere(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
+    """On all devices: a model that comes from elsewhere would be compiled for once more."""
+    if mesh is None:
+        return tree
     sharding = jax.sharding.NamedSharding(mesh, jax.P())
-    return x if isinstance(x, jax.Array) and x.sharding == sharding else _put(np.asarray(x), sharding)
+
+    def there(x: Any) -> bool:
+        return isinstance(x, jax.Array) and x.sharding == sharding
+
+    return jax.tree.map(lambda x: x if there(x) else _put(np.asarray(x), sharding), tree)
 
 
 def local_copy(tree: Any) -> Any:
@@ -87,42 +93,70 @@ def federated_round(
     number: int,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Any:
-    """Round `number` of a training run: `average`, its randomness from (key, number), checked.
+    """Round `number` of federated averaging: params + Σ_i (s_i/S) (params_i - params), checked.
+
+    Args and errors as `changes`, whose weights are s_i/S; with S = 0 the parameters come back as they were.
 
     Returns:
       The new global model.
+    """
+    params, weights = _everywhere(params, mesh), np.asarray(samples) / max(np.sum(samples), 1)
+    change, _ = changes(model, options, params, agents, samples, weights, key, number, mesh)
+    return add(params, change)
+
+
+def changes(
+    model: nn.Module,
+    options: local.LocalTraining,
+    params: Any,
+    agents: Images,
+    samples: jax.Array,
+    weights: jax.Array,
+    key: jax.Array,
+    number: int,
+    mesh: jax.sharding.Mesh | None = None,
+) -> tuple[Any, np.ndarray]:
+    """What agents' models of round `number` change, `weighted_change`, its randomness from (key, number).
+
+    Returns:
+      Σ_i weights_i (params_i - params), and ‖params_i - params‖² of every agent, [n].
 
     Raises:
       FloatingPointError: an agent's training diverged; names the round and the agents.
     """
-    key = jax.random.fold_in(key, number)
-    if mesh is not None:  # a model that comes from elsewhere would be compiled for once more
-        params = jax.tree.map(functools.partial(_everywhere, mesh=mesh), params)
-    params, losses = average(model, options, params, agents, samples, key, mesh=mesh)
+    params, weights = _everywhere(params, mesh), np.asarray(weights, np.float32)
+    arrays = agents, samples, weights, jax.random.fold_in(key, number)
+    change, losses, squares = weighted_change(model, options, params, *arrays, mesh=mesh)
     diverged = np.flatnonzero(~np.isfinite(local_copy(losses))).tolist()
     if diverged:
         raise FloatingPointError(
             f"training diverged in round {number}: the loss of agents {diverged} is not finite; "
             "a smaller learning rate may help"
         )
-    return params
+    return change, local_copy(squares)
+
+
+@jax.jit
+def add(params: Any, change: Any, rate: float | jax.Array = 1.0) -> Any:
+    """params + rate · change; the paper's global learning rate is 1."""
+    return jax.tree.map(lambda p, c: p + jnp.asarray(rate, p.dtype) * c, params, change)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "options", "mesh"))
-def average(
+def weighted_change(
     model: nn.Module,
     options: local.LocalTraining,
     params: Any,
     agents: Images,
     samples: jax.Array,
+    weights: jax.Array,
     key: jax.Array,
-    server_rate: float = 1.0,
     mesh: jax.sharding.Mesh | None = None,
-) -> tuple[Any, jax.Array]:
-    """params + server_rate · Σ_i (s_i/S) (params_i - params), params_i from agent i's local training.
+) -> tuple[Any, jax.Array, jax.Array]:
+    """Σ_i weights_i (params_i - params), params_i from agent i's local training.
 
-    Agents with s_i = 0 take no part; with S = 0 the parameters come back as they were. `samples` is
-    traced: one compilation serves every profile, and on a CPU the work is proportional to S.
+    Agents with s_i = 0 train nothing. `samples` is traced: one compilation serves every profile, and on a
+    CPU the work is proportional to S.
 
     Args:
       model: a flax module, [b, h, w, c] -> logits.
@@ -131,65 +165,54 @@ def average(
       agents: images [n, most, h, w, c] and labels [n, most]; agent i trains on her first s_i. With a mesh,
         as `place` puts them.
       samples: [n] int32, s_i ≤ most.
+      weights: [n] float32; s_i/S in federated averaging.
       key: for the order of samples in each agent's epochs.
-      server_rate: the paper's global learning rate.
       mesh: of `agents_mesh`; None computes on one device.
 
     Returns:
-      The new global model and each agent's loss, [n], as of `local.train`.
+      The change, each agent's loss, [n], as of `local.train`, and ‖params_i - params‖², [n].
     """
-    n, weights = len(samples), samples / jnp.maximum(jnp.sum(samples), 1)
-    weights = (weights * server_rate).astype(jnp.float32)
+    n = len(samples)
     arrays = (*agents, samples, jax.random.split(key, n))
     if mesh is None:
-        change, losses = _change(model, options, params, weights, arrays)
-    else:
-        filled = jnp.minimum(jnp.arange(len(agents.labels)), n - 1)
-        there = jnp.arange(len(agents.labels)) < n
-        samples, weights = jnp.where(there, samples[filled], 0), jnp.where(there, weights[filled], 0)
-        change, losses = jax.shard_map(
-            functools.partial(_shard, model, options),
-            mesh=mesh,
-            in_specs=(jax.P(), jax.P(AXIS), jax.P(AXIS)),
-            out_specs=(jax.P(), jax.P(AXIS)),
-        )(params, weights, (*agents, samples, arrays[-1][filled]))
-        everywhere = jax.sharding.NamedSharding(mesh, jax.P())
-        losses = jax.lax.with_sharding_constraint(losses, everywhere)[:n]
-    return jax.tree.map(jnp.add, params, change), losses
+        return _change(model, options, params, weights, arrays)
+    filled = jnp.minimum(jnp.arange(len(agents.labels)), n - 1)
+    there = jnp.arange(len(agents.labels)) < n
+    samples, weights = jnp.where(there, samples[filled], 0), jnp.where(there, weights[filled], 0)
+    change, *numbers = jax.shard_map(
+        functools.partial(_shard, model, options),
+        mesh=mesh,
+        in_specs=(jax.P(), jax.P(AXIS), jax.P(AXIS)),
+        out_specs=(jax.P(), jax.P(AXIS), jax.P(AXIS)),
+    )(params, weights, (*agents, samples, arrays[-1][filled]))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.P())
+    return change, *(jax.lax.with_sharding_constraint(x, everywhere)[:n] for x in numbers)
 
 
 def _shard(model: nn.Module, options: local.LocalTraining, params: Any, weights: Any, arrays: Any) -> Any:
     """One device's part. Without the cast, gradients of a shared model would be summed over devices."""
     params = jax.lax.pcast(params, AXIS, to="varying")
-    change, losses = _change(model, options, params, weights, arrays)
-    return jax.lax.psum(change, AXIS), losses
+    change, *numbers = _change(model, options, params, weights, arrays)
+    return jax.lax.psum(change, AXIS), *numbers
 
 
 def _change(model: nn.Module, options: local.LocalTraining, params: Any, weights: Any, arrays: Any) -> Any:
-    """Σ_i weights_i (params_i - params) over the agents at hand, and their losses."""
+    """Σ_i weights_i (params_i - params) over the agents at hand, their losses, and ‖params_i - params‖²."""
 
     def train(*agent: jax.Array) -> Any:
-        return local.train(model.apply, options, params, *agent)
+        trained, loss = local.train(model.apply, options, params, *agent)
+        change = jax.tree.map(jnp.subtract, trained, params)
+        return change, loss, sum(jnp.sum(x * x) for x in jax.tree.leaves(change))
 
     if not layers.on_cpu(options.lowering):
-        trained, losses = jax.vmap(train)(*arrays)
-        return jax.tree.map(lambda t, p: jnp.tensordot(weights, t - p, 1), trained, params), losses
+        change, losses, squares = jax.vmap(train)(*arrays)
+        return jax.tree.map(lambda c: jnp.tensordot(weights, c, 1), change), losses, squares
 
-    def add(total: Any, agent: Any) -> Any:  # one agent at a time: no copy of the model per agent
+    def step(total: Any, agent: Any) -> Any:  # one agent at a time: no copy of the model per agent
         weight, agent_arrays = agent
-        trained, loss = train(*agent_arrays)
-        return jax.tree.map(lambda s, t, p: s + weight * (t - p), total, trained, params), loss
+        change, *numbers = train(*agent_arrays)
+        return jax.tree.map(lambda s, c: s + weight * c, total, change), numbers
 
-    return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), (weights, arrays))
-
-
-@functools.partial(jax.jit, static_argnames=("model",))
-def accuracy(model: nn.Module, params: Any, data: Images) -> jax.Array:
-    """The share of `data` that the model labels correctly, one for each leading axis of `data`."""
-    owners = data.labels.shape[:-1]
-    flat = data.images.reshape(-1, *data.images.shape[-3:])
-    number, batch = len(flat), min(_EVALUATED, len(flat))
-    batches = jnp.pad(flat, [(0, -number % batch)] + [(0, 0)] * 3).reshape(-1, batch, *flat.shape[1:])
-    found = jax.lax.map(lambda images: jnp.argmax(model.apply(params, images), axis=-1), batches)
-    hits = found.reshape(-1)[:number] == data.labels.reshape(-1)
-    return jnp.mean(hits.reshape(*owners, -1), axis=-1)
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    change, (losses, squares) = jax.lax.scan(step, nothing, (weights, arrays))
+    return change, losses, squares

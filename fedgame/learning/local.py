@@ -84,7 +84,7 @@ def sgd(
     dtype = jnp.result_type(*jax.tree.leaves(params))
 
     def loss(params: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:
-        return jnp.sum(weight * _losses(apply, params, images[rows], labels[rows])) / jnp.sum(weight)
+        return jnp.sum(weight * losses(apply, params, images[rows], labels[rows])) / jnp.sum(weight)
 
     def epoch(index: jax.Array, carry: Any) -> Any:
         noise = jax.random.uniform(jax.random.fold_in(key, index), (most,), jnp.float32)
@@ -130,7 +130,7 @@ def full_batch_step(
     dtype = jnp.result_type(*jax.tree.leaves(params))
 
     def loss(params: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:
-        return jnp.sum(weight * _losses(apply, params, images[rows], labels[rows]))
+        return jnp.sum(weight * losses(apply, params, images[rows], labels[rows]))
 
     def add(number: jax.Array, carry: Any) -> Any:
         rows = number * batch + jnp.arange(batch)
@@ -144,5 +144,6 @@ def full_batch_step(
     return jax.tree.map(lambda p, g: p - options.learning_rate * g, params, gradient), value
 
 
-def _losses(apply: Callable, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+def losses(apply: Callable, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+    """The cross entropy of every image, [b]."""
     return optax.softmax_cross_entropy_with_integer_labels(apply(params, images), labels)

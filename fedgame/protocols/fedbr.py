@@ -36,7 +36,7 @@ def protocol(
         _, path = play(played, random_start(key, game.capacity))
         return base.Plan(np.asarray(path[-1]), np.asarray(path))
 
-    return base.Protocol(name, start, beta=beta)
+    return base.Protocol(name, start, mechanism=budget_balanced.Mechanism(beta))
 
 
 def random_start(key: jax.Array, capacity: jax.Array, multiple: int = 10) -> jax.Array:

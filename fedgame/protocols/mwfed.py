@@ -1,7 +1,6 @@
 """MWFed (Blum et al. 2021, MW-FED): multiplicative weights for agents who lag behind."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,13 +38,15 @@ def protocol(capacity: np.ndarray, target: float = 0.7, factor: float = 4.0) -> 
         weights = np.full(len(capacity), 1.0 / len(capacity))
         return base.Plan(profile(weights), profile(weights)[None], Memory(weights, False))
 
-    def adapt(plan: base.Plan, accuracy: Callable[[], np.ndarray]) -> base.Plan:
+    def adapt(plan: base.Plan, learning: base.Learning, params: Any) -> base.Plan:
         weights, frozen = plan.memory
         if not frozen:
-            behind = np.asarray(accuracy()) < target
+            behind = learning.accuracy(params) < target
             weights = weights * np.where(behind, factor, 1.0)
             weights, frozen = weights / np.sum(weights), not np.any(behind)
         new = profile(weights)
         return base.Plan(new, np.concatenate([plan.path, new[None]]), Memory(weights, frozen))
 
-    return base.Protocol("MWFed", start, adapt)
+    return base.Protocol(
+        "MWFed", start, adapt, training=("MWFed", f"target {target:g}", f"factor {factor:g}")
+    )

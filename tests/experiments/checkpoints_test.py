@@ -201,8 +201,8 @@ def images(*shape):
 def run_protocol(protocol, snapshots):
     params = jax.device_get(models.initial_parameters(MODEL, jax.random.key(0), (2, 2, 1)))
     plan = protocol.start(jax.random.key(1))
-    train, test, key = images(2, 9), images(2, 40), jax.random.key(2)
-    return base.run(protocol, plan, MODEL, OPTIONS, params, train, test, ROUNDS, key, snapshots=snapshots)
+    learning = base.Learning(MODEL, OPTIONS, images(2, 9), images(2, 40), jax.random.key(2))
+    return base.run(protocol, plan, learning, params, ROUNDS, snapshots)
 
 
 def measure_curve(snapshots):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedgame.experiments import checkpoints, config, storage, training
-from fedgame.learning import federated, models
+from fedgame.learning import evaluation, federated, models
 
 TINY = {"agents": 3, "capacity": (12,), "rounds": 4, "epochs": 3, "held_out": 50, "learning_rate": 0.1}
 
@@ -49,7 +49,7 @@ def test_the_model_left_behind_has_the_accuracy_reported(trained):
     assert [int(row["round"]) for row in rows] == [0, 1, 2, 3, 4]
     setting = a_setting()
     params = checkpoints.load_model(path / "model")
-    found = float(federated.accuracy(setting.model, params, setting.server.test))
+    found = float(evaluation.accuracy(setting.model, params, setting.server.test))
     assert found == float(rows[-1]["accuracy"])
     assert f"{found:.4f} after 4 rounds" in text
     for name in ("holdings", "rounds"):

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedgame.learning import curve, data, federated, local, models
+from fedgame.learning import curve, data, evaluation, local, models
 
 MODEL = models.CNN(channels=(4, 8), units=16)
 OPTIONS = local.LocalTraining(epochs=3, learning_rate=0.05)
@@ -35,4 +35,4 @@ def test_more_samples_make_a_better_model_and_the_key_decides_all_else(server):
 def test_no_samples_leave_the_initial_model(server):
     init_key = jax.random.split(jax.random.key(0), 3)[1]
     params = models.initial_parameters(MODEL, init_key, (8, 8, 1))
-    assert measure(server, 0) == federated.accuracy(MODEL, params, server.test)
+    assert measure(server, 0) == evaluation.accuracy(MODEL, params, server.test)

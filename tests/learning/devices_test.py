@@ -51,14 +51,16 @@ def compare(mesh, samples, server_rate=1.0, full_batch=False, lowering=None):
     """How far eight devices are from one, in the model and in the losses, and how far the model moved."""
     options = OPTIONS._replace(full_batch=full_batch, lowering=lowering or "auto")
     model, agents, params = federation(len(samples), lowering)
-    (many, losses), (one, expected) = (
-        jax.device_get(
-            federated.average(
-                model, options, params, federated.place(agents, m), np.array(samples), KEY, server_rate, m
-            )
-        )
-        for m in (mesh, None)
-    )
+    weights = np.float32(np.array(samples) / max(sum(samples), 1))
+
+    def average(mesh):
+        placed = federated.place(agents, mesh)
+        arrays = params, placed, np.array(samples), weights, KEY
+        change, *numbers = federated.weighted_change(model, options, *arrays, mesh=mesh)
+        return jax.device_get((federated.add(params, change, server_rate), *numbers))
+
+    (many, losses, squares), (one, expected, expected_squares) = average(mesh), average(None)
+    np.testing.assert_allclose(squares, expected_squares, rtol=1e-5)
 
     def distance(a, b):
         return max(float(np.max(np.abs(x - y))) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))

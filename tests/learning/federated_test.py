@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedgame.learning import federated, local, models
+from fedgame.learning import evaluation, federated, local, models
 
 
 class Linear(nn.Module):
@@ -35,14 +35,18 @@ def params():
 
 
 quick = jax.jit(
-    federated.average,
+    federated.weighted_change,
     static_argnames=("model", "options", "mesh"),
     compiler_options={"xla_backend_optimization_level": 0},
 )
 
 
-def average(params, agents, samples, options=OPTIONS, model=MODEL, **more):
-    return quick(model, options, params, agents, jnp.asarray(samples, jnp.int32), KEY, **more)
+def average(params, agents, samples, options=OPTIONS, model=MODEL, server_rate=1.0):
+    """The new model and the losses."""
+    samples = jnp.asarray(samples, jnp.int32)
+    weights = jnp.asarray(samples / jnp.maximum(jnp.sum(samples), 1), jnp.float32)
+    change, losses, _ = quick(model, options, params, agents, samples, weights, KEY)
+    return federated.add(params, change, server_rate), losses
 
 
 def close(a, b, rtol=1e-5):
@@ -117,8 +121,8 @@ def test_nobody_contributing_returns_the_initial_model(params, agents, options):
 
 def test_no_recompilation_when_contributions_change(params, agents):
     rounds = [
-        federated.average(MODEL, OPTIONS, params, agents, np.array(samples, np.int32), KEY)
-        and federated.average._cache_size()
+        federated.federated_round(MODEL, OPTIONS, params, agents, np.array(samples, np.int32), KEY, 1)
+        and federated.weighted_change._cache_size()
         for samples in ([1, 1, 1], [6, 2, 0], [0, 0, 0])
     ]
     assert rounds[0] == rounds[1] == rounds[2]
@@ -146,5 +150,5 @@ def test_accuracy_counts_right_labels_per_owner(params, shape):
     logits = np.asarray(images).reshape(*shape, 64) @ params["params"]["Dense_0"]["kernel"]
     right = np.argmax(logits, axis=-1)  # the biases are 0
     labels = np.where(np.random.default_rng(0).random(shape) < 0.6, right, (right + 1) % 10)
-    found = federated.accuracy(MODEL, params, federated.Images(images, jnp.asarray(labels, jnp.int32)))
+    found = evaluation.accuracy(MODEL, params, federated.Images(images, jnp.asarray(labels, jnp.int32)))
     np.testing.assert_allclose(found, np.mean(labels == right, axis=-1), rtol=1e-6)
