@@ -1,6 +1,6 @@
 """A claim, measured.
 
-config                  settings of everything that trains
+config, checks          settings of everything that trains
 training                one federated run by itself
 accuracy                the curve ã, measured and fitted
 compare                 Section 5 from end to end

@@ -5,14 +5,10 @@ how the server measures ã, `Config` the game and the protocols of `launch.compa
 """
 
 import dataclasses
-from typing import Any
 
-import jax
-
-from fedgame.experiments import settings
 from fedgame.experiments.settings import option
 from fedgame.games import curves
-from fedgame.learning import layers, local, models, partitions
+from fedgame.learning import layers, models, partitions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +104,36 @@ class Run(Training):
     evaluate_every: int = option(1, "rounds between evaluations; the last round always is one", low=1)
 
 
+PROTOCOLS = (
+    "fedavg",
+    "mwfed",
+    "fedbr",
+    "fedbr_bg",
+    "fedbr_falkinger",
+    "fedbr_personal",
+    "first_best",
+    "afl",
+    "qffl",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Config(Curve):
     """Settings of `launch.compare`."""
 
+    protocol: tuple[str, ...] = option(
+        ("fedavg", "mwfed", "fedbr", "fedbr_bg"),
+        "protocols to compare: the paper's four; FedBR under β = 1 - 1/n or personal rates; the first best; "
+        "AFL and q-FFL, which share all data",
+        choices=PROTOCOLS,
+        kind=str,
+    )
+    mode: str = option(
+        "continuous",
+        "contributions follow the fitted curve and are rounded when samples are drawn; or, literally as "
+        "Algorithms 1 and 2, raw ã's differences, rounded to multiples of Δs (--interval, or 10) in every step",
+        choices=("continuous", "literal"),
+    )
     test_images: int = option(10, "test images of each agent's own", low=1)
     cost: tuple[float, ...] | None = option(
         None,
@@ -124,126 +146,21 @@ class Config(Curve):
     )
     steps: int = option(100, "H, steps of the best-response dynamics", low=1)
     step_size: float | None = option(
-        None, "constant δ of the dynamics; adaptive if not given", above=0, kind=float
+        None,
+        "constant δ of the dynamics; adaptive if not given, Δs / mean cost if literal",
+        above=0,
+        kind=float,
+    )
+    evaluate_every: int = option(
+        25,
+        "steps of the game between models trained anew; the paper's is 1, the last step always is one",
+        low=1,
     )
     mwfed_target: float = option(0.7, "MWFed: accuracy every agent should reach", low=0, high=1)
     mwfed_factor: float = option(4.0, "MWFed: what weights of agents below it grow by", above=1)
+    afl_rate: float = option(0.1, "AFL: step size of the agents' weights", low=0)
+    qffl_q: float = option(1.0, "q-FFL: q, 0 is FedAvg with equal weights", low=0)
     p: tuple[float, ...] = option(
         (0.2, 0.4, 0.6, 0.8, 1.0), "p of the p-means in Table 1", high=1, kind=float, infinite=True
     )
     seeds: int = option(5, "runs of every protocol", low=1)
-
-
-def check(config: Training) -> None:
-    """Raises a `ValueError` that names the flag, its value and what is allowed."""
-    settings.check(config)
-    if config.channels is not None and len(config.channels) != 2:
-        raise ValueError(f"--channels needs two numbers, got {len(config.channels)}")
-    cnn = isinstance(models.PRESETS[config.model], models.CNN)
-    if not cnn and (config.channels, config.units, config.padding) != (None, None, "SAME"):
-        raise ValueError(f"--channels, --units and --padding are the CNN's; --model={config.model} has none")
-    for name in ("capacity", "cost", "contributions"):
-        given = getattr(config, name, None)
-        if given is not None and len(given) not in (1, config.agents):
-            raise ValueError(
-                f"--{name} needs one number or one for each of {config.agents} agents, got {len(given)}"
-            )
-
-
-def network(
-    config: Training, image_shape: tuple[int, ...], classes: int
-) -> tuple[models.CNN | models.VGG11, local.LocalTraining]:
-    """The model and the local training that the settings ask for.
-
-    Raises:
-      ValueError: images of this shape do not fit the model.
-    """
-    given = {"channels": config.channels, "units": config.units}
-    changes = {name: value for name, value in given.items() if value is not None}
-    preset = models.PRESETS[config.model]
-    changes |= {"padding": config.padding} if isinstance(preset, models.CNN) else {}
-    model = preset.clone(classes=classes, lowering=config.lowering, **changes)
-    jax.eval_shape(lambda: models.initial_parameters(model, jax.random.key(0), image_shape))
-    options = {field: getattr(config, field) for field in local.LocalTraining._fields}
-    return model, local.LocalTraining(**options)
-
-
-def settle(config: Training, available: tuple[int, int]) -> Any:
-    """The configuration with every default filled in, checked against the size of the data.
-
-    Args:
-      config: as given, of any of the classes here.
-      available: numbers of training and test images that the data set has.
-
-    Raises:
-      ValueError: a flag out of range, or more images asked for than there are.
-    """
-    check(config)
-    n = config.agents
-    capacity = _each(config.capacity or ((50,) if config.dataset == "digits" else (100,)), n)
-    config = dataclasses.replace(config, capacity=capacity)
-    if isinstance(config, Run):
-        return _settle_run(config, available)
-    if isinstance(config, Config):
-        cost = _each(config.cost or tuple(0.5 / tau for tau in capacity), n)
-        if config.beta is None and min(cost) == 0:
-            raise ValueError("--cost: β* of Definition 2 needs every cost above 0; or give --beta")
-        config = dataclasses.replace(config, cost=cost)
-    return _settle_curve(config, available)
-
-
-def images(config: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Numbers of training and test images of the agents and of the server, once settled."""
-    if isinstance(config, Run):
-        return (sum(config.capacity), 0), (0, config.held_out)
-    server = config.server_images, config.held_out
-    if isinstance(config, Config):
-        return (sum(config.capacity), config.agents * config.test_images), server
-    return (0, 0), server
-
-
-def _settle_run(config: Run, available: tuple[int, int]) -> Run:
-    shared = _each(config.contributions or config.capacity, config.agents)
-    for i, (s, tau) in enumerate(zip(shared, config.capacity, strict=True)):
-        if s > tau:
-            raise ValueError(f"--contributions: agent {i} has {tau} images (--capacity), not {s}")
-    needed, held_out = sum(config.capacity), config.held_out or min(1000, available[1])
-    if needed > available[0] or held_out > available[1]:
-        raise ValueError(
-            f"--capacity, --held_out: {needed} training and {held_out} test images are asked for; "
-            f"{config.dataset} has {available[0]} and {available[1]}"
-        )
-    return dataclasses.replace(config, contributions=shared, held_out=held_out)
-
-
-def _settle_curve(config: Curve, available: tuple[int, int]) -> Curve:
-    n, (taken, _) = config.agents, images(config)
-    left, left_test = available[0] - taken[0], available[1] - taken[1]
-    if config.sizes and config.interval:
-        raise ValueError("--sizes and --interval exclude each other")
-    largest = max(config.sizes or (sum(config.capacity),))
-    few = config.sizes and len(set(config.sizes)) < 3
-    if few or largest < 3 * (config.interval or 0):
-        raise ValueError("--sizes, --interval: a curve needs at least three sizes above 0")
-    simulated = n * -(-largest // n)  # the server measures ã with as many, equally large, agents
-    if (config.server_images or simulated) > left or (config.server_images or left) < simulated:
-        raise ValueError(
-            f"--capacity={max(config.capacity)}, --server_images={config.server_images}: {n} agents need "
-            f"{taken[0]} training images and the server at least {simulated} of its own; "
-            f"{config.dataset} has {available[0]}"
-        )
-    if (config.held_out or 1) > left_test:
-        test_images = getattr(config, "test_images", 0)
-        raise ValueError(
-            f"--test_images={test_images}, --held_out={config.held_out}: {n} agents need {taken[1]} test "
-            f"images and the server at least one; {config.dataset} has {available[1]}"
-        )
-    return dataclasses.replace(
-        config,
-        server_images=config.server_images or min(2 * simulated, left),
-        held_out=config.held_out or min(1000, left_test),
-    )
-
-
-def _each(given: tuple[Any, ...], n: int) -> tuple[Any, ...]:
-    return given * (n // len(given))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedgame.experiments import checkpoints, pieces, plots, storage, tables
+from fedgame.experiments import checkpoints, checks, pieces, plots, storage, tables
 from fedgame.experiments import config as configs
 from fedgame.learning import data, evaluation, federated, layers, local, models, partitions
 
@@ -45,12 +45,12 @@ def prepare(config: configs.Training, data_dir: str | None = None) -> Setting:
         the model.
       FileNotFoundError: the data set is not there.
     """
-    configs.check(config)
-    config = configs.settle(config, data.sizes(config.dataset, data_dir))
-    (train, test), (server_train, held_out) = configs.images(config)
+    checks.check(config)
+    config = checks.settle(config, data.sizes(config.dataset, data_dir))
+    (train, test), (server_train, held_out) = checks.images(config)
     drawn = data.load(config.dataset, train + server_train, test + held_out, config.seed, data_dir)
     classes = data.classes(config.dataset, data_dir)
-    model, options = configs.network(config, drawn.train.images.shape[1:], len(classes))
+    model, options = checks.network(config, drawn.train.images.shape[1:], len(classes))
     parts = [
         data.Data(
             *(

@@ -2,13 +2,13 @@ import dataclasses
 
 import pytest
 
-from fedgame.experiments import config
+from fedgame.experiments import checks, config
 
 DIGITS = (1200, 597)
 
 
 def settle(available=DIGITS, **changes):
-    return config.settle(config.Config(**changes), available)
+    return checks.settle(config.Config(**changes), available)
 
 
 def test_defaults_suit_the_digits():
