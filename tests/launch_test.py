@@ -19,7 +19,17 @@ TINY = [
     "--agents=3", "--capacity=12", "--rounds=2", "--epochs=1", "--channels=2,3", "--units=4",
     "--curve_points=4", "--curve_seeds=2", "--seeds=2", "--held_out=50", "--workers=2", "--cache=",
 ]  # fmt: skip
-RESULTS = ["agents", "contributions", "curve", "fitted_curve", "runs", "table1"]
+RESULTS = [
+    "agents",
+    "contributions",
+    "curve",
+    "differences",
+    "fitted_curve",
+    "runs",
+    "steps",
+    "table1",
+    "welfare",
+]
 
 
 def command(*flags):
@@ -50,9 +60,11 @@ def test_the_main_job_prints_table_1_and_leaves_tables_and_figures(finished):
     for stage in ("measuring the accuracy curve", "best-response dynamics", "training", "tables and figures"):
         assert stage in done.stderr
     table = json.loads((workdir / "table1.json").read_text())
-    assert len(table) == 4 * 5 * 2
+    assert len(table) == 4 * 5 * 2 * 2  # protocols, p, scales, whose test images
     runs = list(csv.DictReader((workdir / "runs.csv").read_text().splitlines()))
     assert len(runs) == 4 * 2
+    tidy = list(csv.DictReader((workdir / "welfare.csv").read_text().splitlines()))
+    assert len(tidy) == len(table) * 2
     for run in runs:
         assert abs(float(run["sum_of_payments"])) < 1e-15
         assert float(run["charged"]) <= 3 * 12

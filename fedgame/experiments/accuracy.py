@@ -1,11 +1,7 @@
 """The server's accuracy curve ã, measured and fitted: `launch.curve`, first part of `launch.compare`."""
 
 import functools
-import hashlib
-import importlib.metadata
-import os
 import pathlib
-from typing import Any
 
 import jax
 import numpy as np
@@ -33,7 +29,7 @@ def measure(
     total = max(config.sizes or (sum(config.capacity),))
     sizes = curve.grid(total, config.curve_points, config.agents, config.interval).tolist()
     sizes = sorted({0, *config.sizes}) if config.sizes else sizes
-    shared = _key(setting) if cache else {}
+    shared = training.fingerprint(setting, ["learning"], setting.server) if cache else {}
 
     def accuracy(size: int, seed: int, name: str) -> dict[str, float]:
         key = setting.key_of("curve", seed)
@@ -65,26 +61,6 @@ def measure(
     work.write_csv("curve.csv", rows)
     measured = [row["accuracy"] for row in rows]
     return np.asarray(sizes), np.reshape(measured, (config.curve_seeds, len(sizes)))
-
-
-def _key(setting: training.Setting) -> dict[str, Any]:
-    """All that determines a measurement beside its size and seed; rounding depends on the last five."""
-    code = hashlib.sha256()
-    for file in sorted(pathlib.Path(curve.__file__).parent.glob("*.py")):
-        code.update(file.read_bytes())
-    return {
-        "images": training.digest(setting.server),
-        "code": code.hexdigest(),
-        "model": repr(setting.model),
-        "training": setting.options._asdict(),
-        "agents": setting.config.agents,
-        "rounds": setting.config.rounds,
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
-        "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "processors": [os.cpu_count(), np.show_config(mode="dicts")["SIMD Extensions"]],
-        "flags": [os.environ.get("XLA_FLAGS"), str(jax.config.jax_default_matmul_precision)],
-    }
 
 
 def run(

@@ -1,12 +1,15 @@
 """Section 5 from end to end: measure ã, play the game on it, train on what agents share, compare.
 
-Every piece of work is a pure function of the configuration, a seed and, for training, a profile, so
-pieces run in any order, are stored one by one, and are never computed twice.
+Every training run is a pure function of the settings, a seed and what agents contribute. Runs are therefore
+made in any order, stored one by one, and never made twice: steps of the game, protocols and whole
+comparisons (by a cache) that have the same contributions share them.
 """
 
 import functools
+import hashlib
 import pathlib
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,113 +17,152 @@ import numpy as np
 
 from fedgame import equilibria
 from fedgame.experiments import accuracy as accuracies
-from fedgame.experiments import config as configs
-from fedgame.experiments import pieces, plots, storage, tables
+from fedgame.experiments import compare_plots, contenders, pieces, storage, table1, tables, training
 from fedgame.experiments.training import Setting
 from fedgame.games import costs, curves
 from fedgame.games import game as games
 from fedgame.learning import evaluation, federated, models, partitions
-from fedgame.mechanisms import budget_balanced
-from fedgame.protocols import base, fedavg, fedbr, mwfed
+from fedgame.mechanisms import budget_balanced, rules
+from fedgame.protocols import base
+
+
+class Run(NamedTuple):
+    """One protocol at one seed, after one step of its game."""
+
+    protocol: base.Protocol
+    seed: int
+    step: int  # of the game; 0 where contributions are not the outcome of dynamics
+    last: bool  # whether it is the last step
+    profile: np.ndarray  # [n] as agents meant it, not rounded
+    path: np.ndarray  # [t, n] profiles over the steps of the game, or over rounds
+    training: dict[str, Any]  # of `train`
 
 
 def fit_game(
-    setting: Setting, work: storage.Workdir, sizes: np.ndarray, accuracy: np.ndarray
-) -> tuple[games.Game, float, dict[str, Any]]:
-    """Fits ã and makes the game on it; β is β* unless given.
-
-    Writes `game.json` (fit, β, certified equilibria) and `fitted_curve.csv`.
-    """
+    setting: Setting, sizes: np.ndarray, accuracy: np.ndarray
+) -> tuple[games.Game, float | None, curves.Fit]:
+    """The game on the fitted ã, and β of FedBR-BG: β* unless given, None where costs have none."""
     fit = curves.FITS[setting.config.fit](sizes, accuracy)
     rates, capacity = jnp.asarray(setting.config.cost), jnp.asarray(setting.config.capacity)
     game = games.check(games.Game(fit.payoff, costs.LinearCost(rates), capacity))
     beta = setting.config.beta
-    beta = float(budget_balanced.optimal_beta(rates)) if beta is None else beta
-    summary = describe_game(fit, game, beta, accuracy) | {"fit": setting.config.fit}
-    work.write_json("game.json", summary)
-    totals = np.linspace(0, sizes[-1], 401)
-    fitted = jax.vmap(fit.payoff.curve)(totals)
-    rows = [{"size": s, "accuracy": a} for s, a in zip(totals.tolist(), fitted.tolist(), strict=True)]
-    work.write_csv("fitted_curve.csv", rows)
-    return game, beta, summary
+    if beta is None and rules.linear_rates(game) is not None:
+        beta = float(budget_balanced.optimal_beta(rates))
+    return game, beta, fit
 
 
-def describe_game(fit: curves.Fit, game: games.Game, beta: float, accuracy: np.ndarray) -> dict[str, Any]:
-    """How well ã fits, and the certified equilibria with and without payments."""
+def describe_game(
+    setting: Setting,
+    work: storage.Workdir,
+    fit: curves.Fit,
+    game: games.Game,
+    protocols: list[base.Protocol],
+    accuracy: np.ndarray,
+) -> dict[str, Any]:
+    """How well ã fits, and certified equilibria; writes `game.json` and `fitted_curve.csv`."""
     certified = {}
-    for name, b in (("FedBR", 0.0), ("FedBR-BG", beta)):
-        found = jax.jit(equilibria.solve)(budget_balanced.under_mechanism(game, b))
-        certified[name] = {
-            "beta": b,
+    for protocol in (one for one in protocols if one.name.startswith("FedBR")):
+        rates = protocol.mechanism.rates
+        found = jax.jit(equilibria.solve)(budget_balanced.under_mechanism(game, rates))
+        certified[protocol.name] = {
+            "beta": np.asarray(rates).tolist(),
             "total": float(jnp.sum(found.profile)),
             "unique": bool(found.unique),
             "nash_gap": float(jnp.max(found.nash_gap)),
             "converged": bool(found.converged),
         }
     spread = float(np.mean(np.std(accuracy, axis=0, ddof=1))) if len(accuracy) > 1 else None
-    return {
+    summary = {
+        "fit": setting.config.fit,
         "rmse": fit.rmse,
         "largest_residual": fit.largest,
         "deviation_between_seeds": spread,
-        "beta": beta,
         "equilibria": certified,
         "parameters": {k: np.asarray(v).tolist() for k, v in vars(fit.payoff).items()},
     }
+    work.write_json("game.json", summary)
+    totals = np.linspace(0, max(setting.config.sizes or (sum(setting.config.capacity),)), 401)
+    fitted = jax.vmap(fit.payoff.curve)(totals)
+    rows = [{"size": s, "accuracy": a} for s, a in zip(totals.tolist(), fitted.tolist(), strict=True)]
+    work.write_csv("fitted_curve.csv", rows)
+    return summary
 
 
-def protocols(config: configs.Config, game: games.Game, beta: float) -> list[base.Protocol]:
-    """The four protocols of Table 1."""
-    capacity = np.asarray(config.capacity)
-    play = functools.partial(fedbr.protocol, game, steps=config.steps, step_size=config.step_size)
-    weights = mwfed.protocol(capacity, config.mwfed_target, config.mwfed_factor)
-    return [fedavg.protocol(capacity), weights, play(), play(beta)]
-
-
-def run_protocol(
+def train(
     setting: Setting,
     protocol: base.Protocol,
     plan: base.Plan,
     seed: int,
     snapshots: federated.Snapshots = federated.FORGET,
-) -> Any:
+) -> dict[str, Any]:
     """One training run as plain numbers. All protocols share data, model and start at one seed."""
-    config = setting.config
+    config, begin = setting.config, time.perf_counter()
     keys = jax.random.split(setting.key_of("run", seed), 5)
-    train = partitions.partition(setting.agents.train, np.asarray(config.capacity), keys[0])
+    agents = partitions.partition(setting.agents.train, np.asarray(config.capacity), keys[0])
     test = partitions.partition(setting.agents.test, np.full(config.agents, config.test_images), keys[1])
-    params = jax.device_get(models.initial_parameters(setting.model, keys[2], train.images.shape[2:]))
-    placed = federated.place(train, setting.mesh)
+    params = jax.device_get(models.initial_parameters(setting.model, keys[2], agents.images.shape[2:]))
+    placed = federated.place(agents, setting.mesh)
     learning = base.Learning(setting.model, setting.options, placed, test, keys[3], setting.mesh)
     outcome = base.run(protocol, plan, learning, params, config.rounds, snapshots)
     return {
-        "protocol": protocol.name,
-        "seed": seed,
-        "beta": float(protocol.mechanism.rates),
-        "profile": outcome.plan.profile.tolist(),
         "charged": outcome.charged.tolist(),
+        "profile": outcome.plan.profile.tolist(),
         "path": outcome.plan.path.tolist(),
         "accuracy": learning.accuracy(outcome.params).tolist(),
         "held_out_accuracy": float(evaluation.accuracy(setting.model, outcome.params, setting.server.test)),
+        "seconds": round(time.perf_counter() - begin, 3),
     }
 
 
-def train_protocols(
-    setting: Setting, work: storage.Workdir, workers: int, game: games.Game, beta: float
-) -> list[dict[str, Any]]:
+def evaluated(path: np.ndarray, every: int) -> list[int]:
+    """The steps of the game after which a model is trained: every so many, and the last; [0] without any."""
+    last = len(path) - 1
+    return [*range(every, last, every), last]
+
+
+def play_and_train(
+    setting: Setting,
+    work: storage.Workdir,
+    workers: int,
+    protocols: list[base.Protocol],
+    cache: pathlib.Path | None = None,
+) -> list[Run]:
     """Plays the game from a random start for every seed, then trains on what agents contribute."""
-    contenders = protocols(setting.config, game, beta)
-    jobs = {}
-    with pieces.progress("best-response dynamics", len(contenders) * setting.config.seeds) as bar:
-        for seed in range(setting.config.seeds):
-            start_key = jax.random.split(setting.key_of("run", seed), 5)[4]
-            for protocol in contenders:
-                plan = protocol.start(start_key)
-                name = f"runs/{seed}-{protocol.name}"
-                snapshots = work.snapshots(name)
-                job = functools.partial(run_protocol, setting, protocol, plan, seed, snapshots)
-                jobs[name] = (plan.profile.sum(), job)
+    config, jobs, planned = setting.config, {}, []
+    packages, images = ["learning", "protocols"], (setting.agents, setting.server)
+    shared = training.fingerprint(setting, packages, *images) if cache else {}
+    shared |= {"capacity": config.capacity, "test_images": config.test_images}
+    with pieces.progress("best-response dynamics", len(protocols) * config.seeds) as bar:
+        for seed in range(config.seeds):
+            key = setting.key_of("run", seed)
+            for protocol in protocols:
+                plan = protocol.start(jax.random.split(key, 5)[4])
+                for step in evaluated(plan.path, config.evaluate_every):
+                    at = plan._replace(profile=plan.path[step], path=plan.path[step][None])
+                    what = {"samples": base.draw(at.profile).tolist(), "rule": protocol.training}
+                    name = f"runs/{seed}-{_short(what, protocol)}"
+                    if name not in jobs:
+                        job = functools.partial(train, setting, protocol, at, seed, work.snapshots(name))
+                        what |= shared | {"key": jax.random.key_data(key).tolist()}
+                        cached = functools.partial(storage.cached, cache, what, job)
+                        jobs[name] = (at.profile.sum(), cached)
+                    planned.append((protocol, seed, step, step == len(plan.path) - 1, plan.path, name))
                 bar.update()
-    return list(pieces.run("training", jobs, work, workers).values())
+    done = pieces.run("training", jobs, work, workers)
+    runs = []
+    for protocol, seed, step, last, path, name in planned:
+        result = done[name]
+        changed = len(result["path"]) > 1  # contributions that change from round to round
+        profile, path = (result["profile"], result["path"]) if changed else (path[step], path)
+        runs.append(Run(protocol, seed, step, last, np.asarray(profile), np.asarray(path), result))
+    return runs
+
+
+def _short(what: dict[str, Any], protocol: base.Protocol) -> str:
+    """A name for a training run that is the same for the same contributions and rule of training."""
+    digest = hashlib.sha256(storage.to_json(what).encode()).hexdigest()[:8]
+    rule = protocol.training[0] if protocol.training else "average"
+    return f"{rule}-{sum(what['samples'])}-{digest}"
 
 
 def compare(
@@ -132,28 +174,17 @@ def compare(
       setting: from `training.prepare`.
       work: from `storage.open_workdir`.
       workers: training runs at a time; None is one per processor on a CPU, else one.
-      cache: directory of measured accuracies that other runs may share.
+      cache: directory of measured accuracies and trained runs that other comparisons may share.
     """
-    workers = setting.workers(workers)
+    config, workers = setting.config, setting.workers(workers)
     sizes, accuracy = accuracies.measure(setting, work, workers, cache)
-    game, beta, summary = fit_game(setting, work, sizes, accuracy)
-    runs = train_protocols(setting, work, workers, game, beta)
+    game, beta, fit = fit_game(setting, sizes, accuracy)
+    protocols = contenders.make(config, game, beta, sizes, accuracy)
+    summary = describe_game(setting, work, fit, game, protocols, accuracy)
+    runs = play_and_train(setting, work, workers, protocols, cache)
     with pieces.progress("tables and figures", 2) as bar:
-        agents = tables.agent_rows(game, runs)
-        per_run = tables.run_rows(game, runs, agents)
-        welfare = tables.welfare_rows(agents, setting.config.p)
-        path = [
-            {"protocol": run["protocol"], "seed": run["seed"], "step": t, "agent": i, "contribution": s}
-            for run in runs
-            for t, row in enumerate(run["path"])
-            for i, s in enumerate(row)
-        ]
-        named = {"agents": agents, "runs": per_run, "table1": welfare, "contributions": path}
-        for name, rows in named.items():
-            work.write_csv(f"{name}.csv", rows)
-        work.write_json("table1.json", welfare)
-        work.write_csv("timings.csv", work.timings())
+        report = table1.write(work, game, runs, config)
         bar.update()
-        plots.draw_all(work)
+        compare_plots.draw_all(work)
         bar.update()
-    return "\n\n".join([tables.game_text(summary), tables.run_text(per_run), tables.welfare_text(welfare)])
+    return tables.game_text(summary) + "\n\n" + report

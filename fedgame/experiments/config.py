@@ -131,7 +131,7 @@ class Config(Curve):
     mode: str = option(
         "continuous",
         "contributions follow the fitted curve and are rounded when samples are drawn; or, literally as "
-        "Algorithms 1 and 2, raw ã's differences, rounded to multiples of Δs (--interval, or 10) in every step",
+        "Algorithms 1 and 2, raw ã's differences, each step rounded to multiples of Δs (--interval, or 10)",
         choices=("continuous", "literal"),
     )
     test_images: int = option(10, "test images of each agent's own", low=1)

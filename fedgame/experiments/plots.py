@@ -9,13 +9,6 @@ from matplotlib import axes, figure, lines, patches
 from fedgame.experiments import storage
 
 _SHARES = {"part": "C0", "all she has": "C2", "nothing": "C7"}
-_COLORS = {"FedAvg": "C7", "MWFed": "C1", "FedBR": "C0", "FedBR-BG": "C2"}
-
-
-def draw_all(work: storage.Workdir) -> None:
-    """Draws `curve.png`, `contributions.png` and `welfare.png` of a comparison."""
-    for name, function in (("curve", curve), ("contributions", contributions), ("welfare", welfare)):
-        draw(work, name, function, (7, 4))
 
 
 def draw(
@@ -33,40 +26,20 @@ def draw(
         partial.replace(work.path / f"{name}.png")
 
 
-def curve(work: storage.Workdir, fig: figure.Figure) -> None:
-    """The measured accuracies, the fitted ã, and where the protocols end up on it."""
-    measured, fitted = work.read_csv("curve.csv"), work.read_csv("fitted_curve.csv")
-    ax = fig.subplots()
-    ax.plot(*_columns(measured, "size", "accuracy"), ".", color="0.5", label="measured, one run each")
-    ax.plot(*_columns(fitted, "size", "accuracy"), color="black", label="fitted ã")
-    runs = work.read_csv("runs.csv")
-    low = min(float(row["accuracy"]) for row in measured)
-    for name, rows in _by(runs, "protocol").items():
-        total = np.mean(_columns(rows, "charged")[0])
-        ax.axvline(total, ymax=0.08, color=_COLORS.get(name), linewidth=3, label=name)
-    ax.set(
-        xlabel="samples S = ‖s‖₁",
-        ylabel="accuracy on held-out images",
-        ylim=(max(0.0, low - 0.1), 1.0),
-        title="The server's accuracy curve, and what protocols share",
-    )
-    ax.legend(frameon=False, loc="lower right")
-
-
 def measured_curve(work: storage.Workdir, fig: figure.Figure) -> None:
     """What every training run reached, the mean with its seed-to-seed band, and the fits."""
     ax = fig.subplots()
-    ax.plot(*_columns(work.read_csv("curve.csv"), "size", "accuracy"), ".", color="0.6", label="one run")
+    ax.plot(*columns(work.read_csv("curve.csv"), "size", "accuracy"), ".", color="0.6", label="one run")
     band = work.read_csv("band.csv")
-    x, mean = _columns(band, "size", "mean")
+    x, mean = columns(band, "size", "mean")
     ax.plot(x, mean, "o", color="black", markersize=4, label="mean")
     if all(row["deviation"] for row in band):
-        (sd,) = _columns(band, "deviation")
+        (sd,) = columns(band, "deviation")
         label = "± one deviation between seeds"
         ax.fill_between(x, mean - sd, mean + sd, color="0.5", alpha=0.25, linewidth=0, label=label)
     fits = work.read_csv("fitted_curves.csv")
     for name in (name for name in fits[0] if name != "size"):
-        ax.plot(*_columns(fits, "size", name), linewidth=1, label=f"{name} fit")
+        ax.plot(*columns(fits, "size", name), linewidth=1, label=f"{name} fit")
     ax.set(xlabel="samples S = ‖s‖₁", ylabel="accuracy on held-out images", ylim=(0, 1))
     ax.set_title("The server's accuracy curve ã")
     ax.legend(frameon=False, loc="lower right")
@@ -76,7 +49,7 @@ def holdings(work: storage.Workdir, fig: figure.Figure) -> None:
     """How many images of each class every agent holds."""
     rows = work.read_csv("holdings.csv")
     names = [name for name in rows[0] if name not in ("agent", "holds", "contributes")]
-    held = np.asarray(_columns(rows, *names))
+    held = np.asarray(columns(rows, *names))
     ax = fig.subplots()
     image = ax.imshow(held, aspect="auto", cmap="Blues", vmin=0, interpolation="nearest")
     ax.set(xlabel="agent", ylabel="class", title="Images that agents hold")
@@ -93,37 +66,9 @@ def holdings(work: storage.Workdir, fig: figure.Figure) -> None:
 def rounds(work: storage.Workdir, fig: figure.Figure) -> None:
     """Accuracy on held-out images after the rounds of one training run."""
     ax = fig.subplots()
-    ax.plot(*_columns(work.read_csv("rounds.csv"), "round", "accuracy"), marker=".")
+    ax.plot(*columns(work.read_csv("rounds.csv"), "round", "accuracy"), marker=".")
     ax.set(xlabel="round", ylabel="accuracy on held-out images", ylim=(0, 1))
     ax.set_title("Federated averaging")
-
-
-def contributions(work: storage.Workdir, fig: figure.Figure) -> None:
-    """Each agent's contribution over the steps of the game (MWFed: rounds), first seed."""
-    rows = [row for row in work.read_csv("contributions.csv") if row["seed"] == "0"]
-    panels = {name: mine for name, mine in _by(rows, "protocol").items() if name != "FedAvg"}
-    panel_axes = fig.subplots(1, len(panels), sharey=True)
-    for ax, (name, mine) in zip(panel_axes, panels.items(), strict=True):
-        for agent in _by(mine, "agent").values():
-            ax.plot(*_columns(agent, "step", "contribution"), color=_COLORS.get(name), linewidth=1)
-        ax.set(title=name, xlabel="round" if name == "MWFed" else "step of the game")
-    panel_axes[0].set_ylabel("contribution s_i, samples")
-    fig.suptitle("What each agent contributes (seed 0)")
-
-
-def welfare(work: storage.Workdir, fig: figure.Figure) -> None:
-    """The normalised p-means of Table 1 with standard errors; undefined ones are left out."""
-    rows = [row for row in work.read_csv("table1.csv") if row["scale"] == "mean"]
-    ax = fig.subplots()
-    for name, mine in _by(rows, "protocol").items():
-        known = [row for row in mine if row["welfare"] and np.isfinite(float(row["p"]))]
-        p, value = _columns(known, "p", "welfare")
-        error = [float(row["standard_error"] or 0) for row in known]
-        ax.errorbar(p, value, error, marker="o", capsize=3, color=_COLORS.get(name), label=name)
-        if len(known) < len(mine):
-            ax.plot([], [], " ", label=f"({name}: {len(mine) - len(known)} not shown)")
-    ax.set(xlabel="p", ylabel="p-mean of utilities, (1/n Σ u^p)^(1/p)", title="Welfare by protocol")
-    fig.legend(frameon=False, loc="outside right center")
 
 
 def equilibrium(work: storage.Workdir, fig: figure.Figure) -> None:
@@ -134,11 +79,11 @@ def equilibrium(work: storage.Workdir, fig: figure.Figure) -> None:
         _curve_with_equilibria(work, left)
     most = sorted(agents, key=lambda row: -float(row["contribution"]))[:40]
     colors = [_SHARES[row["shares"]] for row in most]
-    s, capacity = _columns(most, "contribution", "capacity")
+    s, capacity = columns(most, "contribution", "capacity")
     places = np.arange(len(most))
     right.barh(places, s, color=colors)
     if "contribution_low" in agents[0]:
-        low, high = _columns(most, "contribution_low", "contribution_high")
+        low, high = columns(most, "contribution_low", "contribution_high")
         right.hlines(places, low, high, color="black", linewidth=1)
     right.set(xlabel="contribution s_i, samples", ylim=(len(most) - 0.4, -0.6))
     right.set_title("What agents contribute" + (f" (the most of {len(agents)})" if len(agents) > 40 else ""))
@@ -157,16 +102,14 @@ def equilibrium(work: storage.Workdir, fig: figure.Figure) -> None:
 
 
 def _curve_with_equilibria(work: storage.Workdir, ax: axes.Axes) -> None:
-    for name, rows in _by(work.read_csv("fitted_curve.csv"), "agent").items():
-        x, accuracy = _columns(rows, "samples", "accuracy")
+    for name, rows in by(work.read_csv("fitted_curve.csv"), "agent").items():
+        x, accuracy = columns(rows, "samples", "accuracy")
         (line,) = ax.plot(x, accuracy, color=None if name else "black", label=name or "fitted curve")
         if rows[0]["low"]:
-            ax.fill_between(
-                x, *_columns(rows, "low", "high"), color=line.get_color(), alpha=0.15, linewidth=0
-            )
+            ax.fill_between(x, *columns(rows, "low", "high"), color=line.get_color(), alpha=0.15, linewidth=0)
     if work.has("measurements.csv"):
         measured = work.read_csv("measurements.csv")
-        ax.plot(*_columns(measured, "samples", "accuracy"), ".", color="0.5", label="measured", zorder=1)
+        ax.plot(*columns(measured, "samples", "accuracy"), ".", color="0.5", label="measured", zorder=1)
     for k, row in enumerate(work.read_csv("equilibria.csv")):
         style = {"linestyle": "-" if k == 0 else ":", "color": "C3"}
         ax.axvline(
@@ -180,16 +123,16 @@ def mechanism(work: storage.Workdir, fig: figure.Figure) -> None:
     """Contributions and welfare over β, with the rates that have names."""
     left, right = fig.subplots(1, 2, sharex=True)
     contributions, swept = work.read_csv("sweep_contributions.csv"), work.read_csv("sweep.csv")
-    (beta,) = _columns(swept, "beta")
+    (beta,) = columns(swept, "beta")
     names = [name for name in contributions[0] if name != "beta"]
-    left.stackplot(beta, _columns(contributions, *names), labels=[name[:24] for name in names], alpha=0.8)
+    left.stackplot(beta, columns(contributions, *names), labels=[name[:24] for name in names], alpha=0.8)
     left.set(ylabel="contributions, samples", title="Who contributes what under M_β")
     left.legend(frameon=False, loc="upper left", fontsize="small")
     for name in swept[0]:
         if name.startswith("p="):
             known = [row for row in swept if row[name]]
             if known:
-                right.plot(*_columns(known, "beta", name), label=name.replace("=", " = "))
+                right.plot(*columns(known, "beta", name), label=name.replace("=", " = "))
     (bound,) = (row for row in work.read_csv("welfare.csv") if row["mechanism"] == "bound for everybody")
     first = next(name for name in bound if name.startswith("p="))
     right.axhline(float(bound[first]), color="black", linestyle=":", linewidth=1, label="largest Σ u / n")
@@ -214,11 +157,13 @@ def mechanism(work: storage.Workdir, fig: figure.Figure) -> None:
     )
 
 
-def _columns(rows: list[dict[str, str]], *names: str) -> list[np.ndarray]:
+def columns(rows: list[dict[str, str]], *names: str) -> list[np.ndarray]:
+    """Columns of numbers."""
     return [np.asarray([float(row[name]) for row in rows]) for name in names]
 
 
-def _by(rows: list[dict[str, str]], name: str) -> dict[str, list[dict[str, str]]]:
+def by(rows: list[dict[str, str]], name: str) -> dict[str, list[dict[str, str]]]:
+    """Rows by what stands in one column."""
     groups: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         groups.setdefault(row[name], []).append(row)

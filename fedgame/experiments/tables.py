@@ -9,124 +9,58 @@ import numpy as np
 
 from fedgame.equilibria import certificates
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, welfare
-
-SCALES = {"mean": True, "sum": False}  # of the p-mean: Section 1.1's with 1/n, Table 1's without
+from fedgame.mechanisms import budget_balanced
 
 
-def agent_rows(game: games.Game, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per protocol, seed and agent: what she shared, paid, received and got."""
-    rows = []
-    for run in runs:
-        charged = jnp.asarray(run["charged"])
-        cost = games.incurred_costs(game, charged)
-        payment = budget_balanced.payments(run["beta"], cost)
-        utility = jnp.asarray(run["accuracy"]) - cost + payment
-        columns = {
-            "contribution": run["profile"],
-            "charged": charged,
-            "accuracy": run["accuracy"],
-            "cost": cost,
-            "payment": payment,
-            "utility": utility,
-        }
-        numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
-        rows += [
-            {"protocol": run["protocol"], "seed": run["seed"], "agent": i}
-            | {name: column[i] for name, column in numbers.items()}
-            for i in range(game.n)
-        ]
-    return rows
+def agent_rows(game: games.Game, run: Any) -> list[dict[str, Any]]:
+    """One row per agent for a `compare.Run`: what she shared, paid, received and got.
 
-
-def run_rows(
-    game: games.Game, runs: Sequence[dict[str, Any]], agents: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """One row per protocol and seed; Nash gaps on the fitted game, before and after rounding."""
-    largest_gap = jax.jit(lambda game, s: jnp.max(certificates.nash_gap(game, s)))
-    rows = []
-    for run in runs:
-        played = budget_balanced.under_mechanism(game, run["beta"])
-        mine = [r for r in agents if (r["protocol"], r["seed"]) == (run["protocol"], run["seed"])]
-        gaps = {
-            name: float(largest_gap(played, jnp.asarray(run[key])))
-            for name, key in (("nash_gap", "profile"), ("nash_gap_charged", "charged"))
-        }
-        rows.append(
-            {
-                "protocol": run["protocol"],
-                "seed": run["seed"],
-                "beta": run["beta"],
-                "contributed": float(np.sum(run["profile"])),
-                "charged": float(np.sum(run["charged"])),
-                "agent_accuracy": float(np.mean(run["accuracy"])),
-                "held_out_accuracy": run["held_out_accuracy"],
-                "mean_utility": float(np.mean([r["utility"] for r in mine])),
-                "sum_of_payments": float(np.sum([r["payment"] for r in mine])),
-                **gaps,
-            }
-        )
-    return rows
-
-
-def welfare_rows(agents: Sequence[dict[str, Any]], powers: Sequence[float]) -> list[dict[str, Any]]:
-    """Table 1: one row per protocol, p and scale, mean ± standard error over seeds.
-
-    Where the p-mean of a single seed is undefined, so is the mean, and `undefined` names seed and
-    agents: no seed is dropped. One seed has no standard error.
+    `utility` is by the accuracy on her own test images, `held_out_utility` by that on the server's.
     """
-    utilities: dict[str, dict[int, list[float]]] = {}
-    for row in agents:
-        by_seed = utilities.setdefault(row["protocol"], {})
-        by_seed.setdefault(row["seed"], []).append(row["utility"])
-    return [
-        {"protocol": protocol, "p": p, "scale": scale} | _over_seeds(by_seed, p, normalized)
-        for scale, normalized in SCALES.items()
-        for protocol, by_seed in utilities.items()
-        for p in powers
-    ]
-
-
-def _over_seeds(by_seed: dict[int, list[float]], p: float, normalized: bool) -> dict[str, Any]:
-    reasons = [
-        f"seed {seed}: negative utility of agent {', '.join(map(str, names))}"
-        for seed, u in by_seed.items()
-        if (names := welfare.undefined(np.asarray(u), p))
-    ]
-    if p == 0 and not normalized:
-        reasons = ["(Σ u^p)^(1/p) has no limit at p = 0"]
-    values = [float(welfare.p_mean(jnp.asarray(u), p, normalized)) for u in by_seed.values()]
-    seeds, mean, error = len(values), None, None
-    if not reasons:
-        mean = float(np.mean(values))
-        error = float(np.std(values, ddof=1) / np.sqrt(seeds)) if seeds > 1 else None
-    return {"welfare": mean, "standard_error": error, "seeds": seeds, "undefined": "; ".join(reasons)}
-
-
-def welfare_text(rows: Sequence[dict[str, Any]]) -> str:
-    """Table 1 as Markdown, one block per scale, and what is undefined below."""
-    powers = list(dict.fromkeys(row["p"] for row in rows))
-    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
-    titles = {
-        "mean": "p-mean welfare (1/n Σ u^p)^(1/p), mean ± standard error over seeds",
-        "sum": "p-mean welfare (Σ u^p)^(1/p), the scale of the paper's Table 1",
+    charged, mechanism = jnp.asarray(run.training["charged"]), run.protocol.mechanism
+    cost = games.incurred_costs(game, charged)
+    payment = budget_balanced.payments(mechanism.rates, cost, mechanism.transfers)
+    accuracy, held_out = jnp.asarray(run.training["accuracy"]), run.training["held_out_accuracy"]
+    columns = {
+        "contribution": run.profile,
+        "charged": charged,
+        "accuracy": accuracy,
+        "cost": cost,
+        "payment": payment,
+        "utility": accuracy - cost + payment,
+        "held_out_utility": held_out - cost + payment,
     }
-    cells = {(row["scale"], row["protocol"], row["p"]): _cell(row) for row in rows}
-    blocks = []
-    for scale, title in titles.items():
-        body = [[name, *(cells[scale, name, p] for p in powers)] for name in protocols]
-        blocks.append(f"{title}\n\n" + markdown(["protocol", *(f"p = {p:g}" for p in powers)], body))
-    notes = dict.fromkeys(
-        f"{row['protocol']}, p = {row['p']:g}: {row['undefined']}" for row in rows if row["undefined"]
-    )
-    return "\n\n".join(blocks + (["undefined:\n" + "\n".join(notes)] if notes else []))
+    numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
+    named = {"protocol": run.protocol.name, "seed": run.seed}
+    return [
+        named | {"agent": i} | {name: column[i] for name, column in numbers.items()} for i in range(game.n)
+    ]
 
 
-def _cell(row: dict[str, Any]) -> str:
-    if row["welfare"] is None:
-        return "undefined"
-    error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.2g}"
-    return f"{row['welfare']:.5g}{error}"
+@jax.jit
+def _largest_gap(game: games.Game, rates: jax.Array, s: jax.Array) -> jax.Array:
+    return jnp.max(certificates.nash_gap(budget_balanced.under_mechanism(game, rates), s))
+
+
+def run_row(game: games.Game, run: Any) -> dict[str, Any]:
+    """One row for a `compare.Run`; Nash gaps on the fitted game, before and after rounding."""
+    agents, rates = agent_rows(game, run), run.protocol.mechanism.rates
+    profile, charged = jnp.asarray(run.profile), jnp.asarray(run.training["charged"])
+    return {
+        "protocol": run.protocol.name,
+        "seed": run.seed,
+        "step": run.step,
+        "beta": float(np.mean(rates)),
+        "contributed": float(np.sum(run.profile)),
+        "charged": float(np.sum(run.training["charged"])),
+        "agent_accuracy": float(np.mean(run.training["accuracy"])),
+        "held_out_accuracy": run.training["held_out_accuracy"],
+        "mean_utility": float(np.mean([r["utility"] for r in agents])),
+        "held_out_mean_utility": float(np.mean([r["held_out_utility"] for r in agents])),
+        "sum_of_payments": float(np.sum([r["payment"] for r in agents])),
+        "nash_gap": float(_largest_gap(game, rates, profile)),
+        "nash_gap_charged": float(_largest_gap(game, rates, charged)),
+    }
 
 
 def game_text(summary: dict[str, Any]) -> str:
@@ -140,10 +74,15 @@ def game_text(summary: dict[str, Any]) -> str:
     for name, e in summary["equilibria"].items():
         kind = "equilibrium" if e["converged"] else "NO equilibrium found, profile"
         lines.append(
-            f"{name}: β = {e['beta']:.6g}, {kind} with Σ s = {e['total']:.2f}, Nash gap "
+            f"{name}: β = {_span(e['beta'])}, {kind} with Σ s = {e['total']:.2f}, Nash gap "
             f"{e['nash_gap']:.1e}" + ("" if e["unique"] else ", only Σ s is determined")
         )
     return "\n".join(lines)
+
+
+def _span(beta: Any) -> str:
+    low, high = np.min(beta), np.max(beta)
+    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
 
 
 def run_text(rows: Sequence[dict[str, Any]]) -> str:
@@ -154,6 +93,7 @@ def run_text(rows: Sequence[dict[str, Any]]) -> str:
         "Σ samples",
         "accuracy, held out",
         "mean utility",
+        "by held out",
         "Nash gap",
         "Nash gap, whole samples",
         "Σ payments",
@@ -172,6 +112,7 @@ def run_text(rows: Sequence[dict[str, Any]]) -> str:
                 f"{mean('charged'):.1f}",
                 f"{mean('held_out_accuracy'):.3f}",
                 f"{mean('mean_utility'):.4f}",
+                f"{mean('held_out_mean_utility'):.4f}",
                 f"{max(row['nash_gap'] for row in mine):.1e}",
                 f"{max(row['nash_gap_charged'] for row in mine):.1e}",
                 f"{max((row['sum_of_payments'] for row in mine), key=abs):.1e}",

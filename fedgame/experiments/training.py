@@ -3,7 +3,9 @@
 import collections
 import functools
 import hashlib
+import importlib.metadata
 import os
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -70,6 +72,33 @@ def digest(*parts: data.Data) -> str:
     for array in (array for part in parts for owned in part for array in owned):
         found.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
+
+
+def fingerprint(setting: Setting, packages: list[str], *images: data.Data) -> dict[str, Any]:
+    """What determines trained models, beside their samples and randomness: images, code, settings, machine.
+
+    Args:
+      setting: of the experiment.
+      packages: names of the packages of fedgame whose code trains; rounding depends on the machine, too.
+      *images: all that is trained or tested on.
+    """
+    code = hashlib.sha256()
+    for package in packages:
+        for file in sorted((pathlib.Path(__file__).parents[1] / package).glob("*.py")):
+            code.update(file.read_bytes())
+    return {
+        "images": digest(*images),
+        "code": code.hexdigest(),
+        "model": repr(setting.model),
+        "training": setting.options._asdict(),
+        "agents": setting.config.agents,
+        "rounds": setting.config.rounds,
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processors": [os.cpu_count(), np.show_config(mode="dicts")["SIMD Extensions"]],
+        "flags": [os.environ.get("XLA_FLAGS"), str(jax.config.jax_default_matmul_precision)],
+    }
 
 
 class _State(NamedTuple):

@@ -1,13 +1,18 @@
 """FedBR and FedBR-BG (Algorithms 2 and 1): agents follow best-response dynamics, Eq. (4).
 
-One rule: FedBR-BG is FedBR under the mechanism M_β. Contributions stay continuous in the dynamics
-and follow the fitted curve's exact derivative; they are rounded only when samples are drawn. As
-printed, with s rounded to multiples of Δs in every step, no agent moves while δ|∂u_i| < Δs/2.
+One rule: FedBR-BG is FedBR under payments. Contributions stay continuous in the dynamics and follow the
+fitted curve's exact derivative; they are rounded only when samples are drawn. As printed is `literal`.
+
+Nobody acts on what she would not know. An agent has her own game (ã, what a sample costs her after her
+share β_i is paid back, τ_i) and her s_i, and hears two numbers in a step: ‖s‖₁, on which she reports her
+slope ∂u_i/∂s_i, and δ. `slope` and `move` are written for her alone. The server sees contributions and
+slopes, nothing else, and from them makes the two numbers.
 """
 
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedgame.equilibria import dynamics
@@ -17,26 +22,57 @@ from fedgame.protocols import base
 
 
 def protocol(
-    game: games.Game, beta: float | None = None, steps: int = 100, step_size: float | None = None
+    game: games.Game,
+    mechanism: budget_balanced.Mechanism = base.NO_PAYMENTS,
+    name: str = "FedBR",
+    steps: int = 100,
+    step_size: float | None = None,
 ) -> base.Protocol:
-    """FedBR (no β) or FedBR-BG on the game that ã and the costs define.
+    """FedBR on the game that ã and the costs define, under the payments of `mechanism`.
 
     Args:
-      game: without payments.
-      beta: of M_β; the paper's is `optimal_beta(rates)`.
+      game: without payments; its payoff sees S alone.
+      mechanism: one rate β, or [n] personal ones. Transfers move nobody, and are settled afterwards.
+      name: "FedBR-BG" is the paper's under β*.
       steps: H, contribution updating steps from the random start.
       step_size: δ, constant; None is the adaptive one of `dynamics`.
+
+    Raises:
+      ValueError: the payoff depends on more than S, so that announcing S is not enough; or rates are not
+        what `under_mechanism` takes.
     """
-    name = "FedBR" if beta is None else "FedBR-BG"
-    beta = 0.0 if beta is None else float(beta)
-    played = budget_balanced.under_mechanism(game, beta)
-    play = jax.jit(functools.partial(dynamics.trace, steps=steps, step_size=step_size))
+    if not game.payoff.of_total:
+        raise ValueError(f"FedBR announces ‖s‖₁ alone; {type(game.payoff).__name__} depends on more")
+    played = budget_balanced.under_mechanism(game, mechanism.rates)
+    play = jax.jit(functools.partial(trace, steps=steps, step_size=step_size))
 
     def start(key: jax.Array) -> base.Plan:
-        _, path = play(played, random_start(key, game.capacity))
-        return base.Plan(np.asarray(path[-1]), np.asarray(path))
+        path = np.asarray(play(played, random_start(key, game.capacity)))
+        return base.Plan(path[-1], path)
 
-    return base.Protocol(name, start, mechanism=budget_balanced.Mechanism(beta))
+    return base.Protocol(name, start, mechanism=mechanism)
+
+
+def slope(agent: games.Game, own: jax.Array, announced: jax.Array) -> jax.Array:
+    """∂u_i/∂s_i as ONE agent computes and reports it.
+
+    Args:
+      agent: her own game, costs as they are after payments.
+      own: s_i.
+      announced: ‖s‖₁, her own samples included.
+    """
+    others = announced - agent.quality * own
+    return jax.grad(games.utility, argnums=1)(agent, own, others)
+
+
+def move(agent: games.Game, own: jax.Array, own_slope: jax.Array, step_size: jax.Array) -> jax.Array:
+    """Her s_i of the next step, Eq. (4), when δ is announced."""
+    return jnp.clip(own + step_size * own_slope, 0.0, agent.capacity)
+
+
+def trace(game: games.Game, s: jax.Array, steps: int, step_size: float | None = None) -> jax.Array:
+    """The path of a game under payments from s⁰, [n], to s^H: [H+1, n]. The same as `dynamics.trace`."""
+    return dynamics.trace(game, s, steps, step_size)[1]
 
 
 def random_start(key: jax.Array, capacity: jax.Array, multiple: int = 10) -> jax.Array:

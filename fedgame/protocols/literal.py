@@ -1,0 +1,127 @@
+"""FedBR and FedBR-BG as Algorithms 2 and 1 print them: raw ã, forward differences, rounding in every step.
+
+It is here to be compared with. Rounding makes a dead zone: an agent stays where she is while
+δ|∂u_i| < Δs/2, so contributions that start high under a large β never come down. And all agents answer
+one number with the same δ, so many of them overshoot together. `ending` tells what became of a path.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fedgame.games import game as games
+from fedgame.mechanisms import budget_balanced, rules
+from fedgame.protocols import base, fedbr
+
+
+class Printed(NamedTuple):
+    """What the printed update needs."""
+
+    sizes: np.ndarray  # [k] totals at which ã was measured, in samples
+    accuracy: np.ndarray  # [k] mean accuracy there
+    interval: float  # Δs, in samples
+    rates: np.ndarray  # [n] (1 - β_i) c_i, per sample
+    capacity: np.ndarray  # [n] τ_i
+    step_size: float  # δ
+
+
+class Ending(NamedTuple):
+    """What became of a path of H steps."""
+
+    period: int  # 1: it stopped; k > 1: it goes round in k steps; 0: neither was seen
+    since: int  # the step from which it does; H if neither
+    dead: int  # agents who would move at the end, and do not because of the rounding
+
+
+def protocol(
+    game: games.Game,
+    sizes: np.ndarray,
+    accuracy: np.ndarray,
+    interval: float,
+    mechanism: budget_balanced.Mechanism = budget_balanced.Mechanism(),
+    name: str = "FedBR",
+    steps: int = 100,
+    step_size: float | None = None,
+) -> base.Protocol:
+    """Algorithms 1 and 2 for linear costs; the `Ending` of the path is in the plan's memory.
+
+    Args:
+      game: without payments; of it, costs and capacities are used, the payoff is not.
+      sizes: [k] totals at which ã was measured, increasing.
+      accuracy: [k] means of what was measured there.
+      interval: Δs, in samples.
+      mechanism, name, steps: as `fedbr.protocol`.
+      step_size: δ; None is Δs/c̄, with the mean c̄ of costs per sample before payments.
+
+    Raises:
+      ValueError: costs are not linear and above 0; sizes do not increase or have not one accuracy each;
+        Δs or δ is not above 0; samples differ in quality or value, or the server holds some, of which
+        the algorithms know nothing; or rates are not what `under_mechanism` takes.
+    """
+    budget_balanced.check_beta(mechanism.rates, game.n)
+    costs = rules.linear_rates(game)
+    if costs is None:
+        raise ValueError("Algorithms 1 and 2 are printed for linear costs above 0; here some are not")
+    if np.any(np.asarray(game.quality) != 1) or np.any(np.asarray(game.value) != 1) or game.held != 0:
+        raise ValueError("Algorithms 1 and 2 know no quality, value or samples of the server's own")
+    step_size = interval / float(np.mean(costs)) if step_size is None else step_size
+    if not (interval > 0 and step_size > 0):
+        raise ValueError(f"Δs and δ must be above 0, got {interval} and {step_size}")
+    sizes, accuracy = np.asarray(sizes, float), np.asarray(accuracy, float)
+    if sizes.shape != accuracy.shape or sizes.ndim != 1 or not np.all(np.diff(sizes) > 0):
+        raise ValueError(f"`sizes` must increase, with one accuracy each, got {sizes} and {accuracy}")
+    rates, capacity = (1.0 - np.asarray(mechanism.rates)) * costs, np.asarray(game.capacity, float)
+    printed = Printed(sizes, accuracy, float(interval), rates, capacity, float(step_size))
+
+    def start(key: jax.Array) -> base.Plan:
+        path = trace(printed, np.asarray(fedbr.random_start(key, capacity)), steps)
+        return base.Plan(path[-1], path, ending(printed, path))
+
+    return base.Protocol(name, start, mechanism=mechanism)
+
+
+def measured(printed: Printed, total: float) -> float:
+    """Raw ã(S): linear between sizes that were measured, constant below the first and beyond the last."""
+    return np.interp(total, printed.sizes, printed.accuracy)
+
+
+def slopes(printed: Printed, total: float) -> np.ndarray:
+    """∂u_i/∂s_i by the forward difference, lines 14 and 13: (ã(S+Δs) - ã(S))/Δs - (1-β_i) c_i, [n]."""
+    rise = measured(printed, total + printed.interval) - measured(printed, total)
+    return rise / printed.interval - printed.rates
+
+
+def step(printed: Printed, s: np.ndarray) -> np.ndarray:
+    """s^{h+1}, [n]. Each agent uses the announced S, her own s_i, rate and capacity.
+
+    Agents exactly at a bound who want beyond it stay, as printed. Others move by δ ∂u_i, to the nearest
+    multiple of Δs (of two, the even one), and are then kept in [0, τ_i], which Eq. (4) asks for and the
+    print forgets.
+    """
+    slope = slopes(printed, np.sum(s))
+    frozen = ((s == 0) & (slope < 0)) | ((s == printed.capacity) & (slope > 0))
+    moved = np.rint((s + printed.step_size * slope) / printed.interval) * printed.interval
+    return np.where(frozen, s, np.clip(moved, 0.0, printed.capacity))
+
+
+def trace(printed: Printed, s: np.ndarray, steps: int) -> np.ndarray:
+    """The path from s⁰, [n], to s^H: [H+1, n]."""
+    path = [np.asarray(s, float)]
+    for _ in range(steps):
+        path.append(step(printed, path[-1]))
+    return np.stack(path)
+
+
+def ending(printed: Printed, path: np.ndarray) -> Ending:
+    """What became of a path [H+1, n] of `trace`: a profile that comes back comes back for ever."""
+    last, s = len(path) - 1, path[-1]
+    before = np.flatnonzero(np.all(path[:-1] == s, axis=1))
+    slope = slopes(printed, np.sum(s))
+    free = ((slope > 0) & (s < printed.capacity)) | ((slope < 0) & (s > 0))
+    dead = int(np.sum(free & (printed.step_size * np.abs(slope) < printed.interval / 2)))
+    if not len(before):
+        return Ending(0, last, dead)
+    period = last - int(before[-1])
+    returns = np.all(path[period:] == path[:-period], axis=1)
+    return Ending(period, int(np.argmax(returns)), dead)
