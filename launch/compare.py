@@ -2,6 +2,7 @@
 
   python -m launch.compare                                     # scikit-learn's digits, about 1 minute
   python -m launch.compare --dataset=mnist --data_dir=DIR      # DIR: what launch.prepare makes
+  python -m launch.compare --sweep=cost=0.005,0.01,0.02 --sweep=epochs=1,5    # six comparisons
 
 Tables and figures are printed and left under --workdir.
 """
@@ -14,6 +15,13 @@ from fedgame.experiments import compare, config
 from launch import config_flags, training_flags
 
 WORKERS = flags.DEFINE_integer("workers", None, "training runs at a time; one per processor", 1)
+SWEEP = flags.DEFINE_multi_string(
+    "sweep",
+    [],
+    "NAME=VALUE,VALUE,...: compare at each of these values of a setting, and at all combinations if given "
+    "several times; a value that is itself a list is written with +, as in --sweep=cost=0.01,0.005+0.01+0.02 "
+    "for 3 agents. Failed cells are run again, alone, by --resume",
+)
 config_flags.define(config.Config)
 CACHE = config_flags.define_cache()
 for module in (config_flags, training_flags):  # so that --helpshort shows their flags
@@ -22,7 +30,7 @@ for module in (config_flags, training_flags):  # so that --helpshort shows their
 
 def main(argv: list[str]) -> None:
     run = functools.partial(compare.compare, workers=WORKERS.value, cache=config_flags.folder(CACHE.value))
-    training_flags.main(argv, "launch.compare", config.Config, "results/{}", run)
+    training_flags.main(argv, "launch.compare", config.Config, "results/{}", run, SWEEP.value)
 
 
 if __name__ == "__main__":

@@ -56,19 +56,29 @@ def read(config: type) -> Any:
     Raises:
       ValueError: a list holds something that is not a number.
     """
-    values = {}
-    for field in dataclasses.fields(config):
-        value = flags.FLAGS[field.name].value
-        if isinstance(value, list):
-            try:
-                value = tuple(field.metadata["kind"](x) for x in value)
-            except ValueError:
-                kind = "whole numbers" if field.metadata["kind"] is int else "numbers"
-                raise ValueError(
-                    f"--{field.name} must be {kind} separated by commas, got {','.join(value)}"
-                ) from None
-        values[field.name] = value
-    return config(**values)
+    return config(**{f.name: _converted(f, flags.FLAGS[f.name].value) for f in dataclasses.fields(config)})
+
+
+def parse(config: type, name: str, text: str) -> Any:
+    """The value that the field `name` would have with --NAME=TEXT.
+
+    Raises:
+      ValueError: the flag has no such value.
+    """
+    (field,) = (field for field in dataclasses.fields(config) if field.name == name)
+    return _converted(field, flags.FLAGS[name].parser.parse(text))
+
+
+def _converted(field: dataclasses.Field, value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    try:
+        return tuple(field.metadata["kind"](x) for x in value)
+    except ValueError:
+        kind = "whole numbers" if field.metadata["kind"] is int else "numbers"
+        raise ValueError(
+            f"--{field.name} must be {kind} separated by commas, got {','.join(value)}"
+        ) from None
 
 
 def start(argv: list[str]) -> None:

@@ -2,13 +2,15 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
+import shlex
 import signal
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -17,7 +19,8 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
-from fedgame.experiments import checkpoints, storage, training
+from fedgame.experiments import checkpoints, grid, grid_report, storage, training
+from fedgame.experiments import config as configs
 from launch import config_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of the results; results/... if not given")
@@ -40,6 +43,7 @@ def main(
     config_type: type,
     results: str,
     run: Callable[[training.Setting, storage.Workdir], str],
+    swept: Sequence[str] = (),
 ) -> None:
     """Reads the flags, opens --workdir, runs, prints the report; an interrupt saves and exits with 130.
 
@@ -49,20 +53,20 @@ def main(
       config_type: dataclass of the settings.
       results: default of --workdir, with {} for the data set.
       run: computes in an open directory and returns a text.
+      swept: settings to run the product of, as `grid.product` takes them; exits with 1 if a cell fails.
     """
     begin, workdir = time.perf_counter(), WORKDIR.value
     try:
         config_flags.start(argv)
         _join()
         given = config_flags.read(config_type)
-        setting = training.prepare(given, DATA_DIR.value)
-        name = pathlib.Path(given.dataset).stem
+        job, described = _sweep(program, given, run, swept) if swept else _single(given, run)
+        name = pathlib.Path(given.dataset).stem + ("_sweep" if swept else "")
         workdir = WORKDIR.value or results.format(name)
-        images = training.digest(setting.agents, setting.server)
-        work = _open(workdir, program, dataclasses.asdict(setting.config) | {"images": images})
+        work = _open(workdir, program, described)
         _stop_gently(work)
         with futures.ThreadPoolExecutor(1) as background:  # signals wait while XLA computes in this thread
-            report = background.submit(run, setting, work).result()
+            report = background.submit(job, work).result()
         if work.stop.is_set():
             raise checkpoints.Interrupted
     except (checkpoints.Interrupted, KeyboardInterrupt):
@@ -77,6 +81,37 @@ def main(
     if jax.process_index() == 0:
         print(f"\n{report}\n")
         print(f"{time.perf_counter() - begin:.0f} s; tables and figures are in {workdir}")
+    if swept and grid_report.failed(work):
+        sys.exit(f"error: cells failed; run them again, and no others, with\n{_again(program, workdir)}")
+
+
+def _again(program: str, workdir: str) -> str:
+    """The command that goes on with what this one did."""
+    words = [word for word in sys.argv[1:] if word.lstrip("-").split("=")[0] not in ("overwrite", "resume")]
+    words += [] if WORKDIR.value else [f"--workdir={workdir}"]
+    return shlex.join(["python", "-m", program, *words, "--resume"])
+
+
+def _single(
+    given: configs.Training, run: Callable[[training.Setting, storage.Workdir], str]
+) -> tuple[Callable[[storage.Workdir], str], dict[str, Any]]:
+    """What to run in the directory of one run, and the settings that determine its results."""
+    setting = training.prepare(given, DATA_DIR.value)
+    images = training.digest(setting.agents, setting.server)
+    return functools.partial(run, setting), dataclasses.asdict(setting.config) | {"images": images}
+
+
+def _sweep(
+    program: str,
+    given: configs.Training,
+    run: Callable[[training.Setting, storage.Workdir], str],
+    swept: Sequence[str],
+) -> tuple[Callable[[storage.Workdir], str], dict[str, Any]]:
+    """The same of a sweep."""
+    parse = functools.partial(config_flags.parse, type(given))
+    cells = grid.product(swept, given, parse, DATA_DIR.value)
+    job = functools.partial(grid.run, cells, program, run, data_dir=DATA_DIR.value)
+    return job, dataclasses.asdict(given) | {"sweep": swept}
 
 
 def _join() -> None:

@@ -1,0 +1,212 @@
+"""The product of settings: one comparison per cell, each a run of its own, collected in one directory.
+
+`cells.csv` there says which cells are done, failed or not run; `cells/NAME/` has the run of each, and the
+files `COLLECTED` the rows of all that are done.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from fedgame.experiments import checkpoints, checks, grid_report, storage, training
+from fedgame.experiments import config as configs
+from fedgame.learning import data
+
+COLLECTED = ("welfare.csv", "runs.csv")
+_FAILURES = (ValueError, OSError, FloatingPointError, jax.errors.JaxRuntimeError)  # the last: out of memory
+
+
+class Cell(NamedTuple):
+    """One combination of the swept settings."""
+
+    values: dict[str, str]  # of the swept settings, as given
+    config: configs.Config  # not settled
+
+    @property
+    def name(self) -> str:
+        return ",".join(f"{setting}={value}" for setting, value in self.values.items())
+
+    @property
+    def folder(self) -> str:
+        """Where its run is, below the sweep's directory; names of files have at most 255 bytes."""
+        name = urllib.parse.quote(self.name, safe="=,+")
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        return f"cells/{name}" if len(name) <= 200 else f"cells/{name[:190]}~{digest}"
+
+
+def product(
+    swept: Sequence[str],
+    config: configs.Config,
+    parse: Callable[[str, str], Any],
+    data_dir: str | None = None,
+) -> list[Cell]:
+    """All cells of a sweep, every one checked as if it were to run alone.
+
+    Args:
+      swept: "NAME=VALUE,VALUE,..."; a value that is itself a list has + between its parts.
+      config: of what is not swept.
+      parse: from a name and a text, with commas in lists, to what the setting's flag would have.
+      data_dir: where tensorflow-datasets keeps its data.
+
+    Raises:
+      ValueError: no such setting, a value missing, given twice or out of range; names the cell.
+      FileNotFoundError: a data set is not there.
+    """
+    axes: dict[str, dict[str, Any]] = {}
+    for text in swept:
+        name, values = _axis(text, config, parse)
+        if name in axes:
+            raise ValueError(f"--sweep={text}: {name} is swept already")
+        axes[name] = values
+    cells = []
+    for chosen in itertools.product(*axes.values()):
+        values = dict(zip(axes, chosen, strict=True))
+        changes = {name: axes[name][text] for name, text in values.items()}
+        cells.append(Cell(values, dataclasses.replace(config, **changes)))
+    about = functools.cache(functools.partial(_about, data_dir=data_dir))
+    for cell in cells:
+        try:
+            checks.check(cell.config)
+            available, shape, classes = about(cell.config.dataset)
+            checks.network(checks.settle(cell.config, available), shape, classes)
+        except ValueError as error:
+            raise ValueError(f"--sweep, cell {cell.name}: {error}") from None
+    return cells
+
+
+def _axis(text: str, config: configs.Config, parse: Callable[[str, str], Any]) -> tuple[str, dict[str, Any]]:
+    """The name of a swept setting and its values by their texts."""
+    name, equals, given = text.partition("=")
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    if not equals:
+        raise ValueError(f"--sweep={text}: a sweep is written NAME=VALUE,VALUE,...")
+    if name not in fields:
+        raise ValueError(f"--sweep={text}: there is no setting {name!r}")
+    listed = "tuple" in str(fields[name].type)
+    values: dict[str, Any] = {}
+    for one in map(str.strip, given.split(",")):
+        if not all(one.split("+") if listed else [one]):
+            raise ValueError(f"--sweep={text}: a value is missing")
+        try:
+            value = parse(name, one.replace("+", ",") if listed else one)
+        except ValueError:
+            raise ValueError(f"--sweep={text}: {one!r} is no value of --{name}") from None
+        if value in values.values():
+            raise ValueError(f"--sweep={text}: {one} is given twice")
+        values[one] = value
+    return name, values
+
+
+def _about(dataset: str, data_dir: str | None) -> tuple[tuple[int, int], tuple[int, ...], int]:
+    """Of a data set: how many training and test images, their shape, the number of classes."""
+    one = data.load(dataset, 1, 1, 0, data_dir)
+    return data.sizes(dataset, data_dir), one.train.images.shape[1:], len(data.classes(dataset, data_dir))
+
+
+class _Stop(threading.Event):
+    """Set for one cell alone, as a failing one does, or with the whole sweep's."""
+
+    def __init__(self, sweep: threading.Event):
+        super().__init__()
+        self._sweep = sweep
+
+    def is_set(self) -> bool:
+        return self._sweep.is_set() or super().is_set()
+
+
+def run(
+    cells: Sequence[Cell],
+    program: str,
+    compute: Callable[[training.Setting, storage.Workdir], str],
+    work: storage.Workdir,
+    data_dir: str | None = None,
+) -> str:
+    """Runs every cell that is not done, one after another; leaves one set of tables, returns their text.
+
+    A cell that fails is noted with its reason, and the others go on.
+
+    Args:
+      cells: from `product`.
+      program: whose runs they are, in the `config.json` of each.
+      compute: makes the comparison of one cell in its directory.
+      work: of the sweep.
+      data_dir: where tensorflow-datasets keeps its data.
+
+    Raises:
+      checkpoints.Interrupted: `work.stop` was set; the cell that had begun has saved its state.
+    """
+    rows = _known(cells, work)
+    work.write_csv(grid_report.CELLS, rows)
+    for number, (cell, row) in enumerate(zip(cells, rows, strict=True), 1):
+        if row["status"] == "done":
+            continue
+        if work.stop.is_set():
+            raise checkpoints.Interrupted
+        print(f"\ncell {number} of {len(cells)}: {cell.name}", file=sys.stderr, flush=True)
+        row |= _attempt(cell, program, compute, work, data_dir)
+        done = [one for one, its in zip(cells, rows, strict=True) if its["status"] == "done"]
+        if done:  # before it is said to be done: after a kill in between, it runs again
+            _collect(done, work)
+        work.write_csv(grid_report.CELLS, rows)
+    return grid_report.write(work)
+
+
+def _known(cells: Sequence[Cell], work: storage.Workdir) -> list[dict[str, Any]]:
+    """The rows of `cells.csv`, as an earlier run of the sweep left them if there was one."""
+    earlier = (
+        {row["cell"]: row for row in work.read_csv(grid_report.CELLS)} if work.has(grid_report.CELLS) else {}
+    )
+    rows = []
+    for cell in cells:
+        row = {"cell": cell.name} | cell.values | {"status": "not run", "message": "", "seconds": None}
+        row |= earlier.get(cell.name, {})
+        if not all(work.has(f"{cell.folder}/{name}") for name in COLLECTED) and row["status"] == "done":
+            row |= {"status": "not run", "seconds": None}  # somebody deleted it
+        rows.append(row)
+    return rows
+
+
+def _attempt(
+    cell: Cell,
+    program: str,
+    compute: Callable[[training.Setting, storage.Workdir], str],
+    work: storage.Workdir,
+    data_dir: str | None,
+) -> dict[str, Any]:
+    """Runs one cell in its directory, and says what came of it."""
+    begin, outcome = time.perf_counter(), {"status": "done", "message": ""}
+    try:
+        setting = training.prepare(cell.config, data_dir)
+        images = training.digest(setting.agents, setting.server)
+        settings = dataclasses.asdict(setting.config) | {"images": images}
+        path = str(work.path / cell.folder)
+        mine = storage.open_workdir(path, program, settings, resume=True, overwrite=False)
+        mine.save_every, mine.stop = work.save_every, _Stop(work.stop)
+        compute(setting, mine)
+    except _FAILURES as error:
+        outcome = {"status": "failed", "message": " ".join(str(error).split())}
+        print(f"cell {cell.name} failed: {outcome['message']}", file=sys.stderr, flush=True)
+    return outcome | {"seconds": round(time.perf_counter() - begin, 3)}
+
+
+def _collect(done: Sequence[Cell], work: storage.Workdir) -> None:
+    """Writes the rows of these cells, their swept settings in front, as one file of each kind.
+
+    A setting whose name the rows have already, as `seed`, is called `swept_seed`.
+    """
+    for name in COLLECTED:
+        rows = []
+        for cell in done:
+            own = storage.Workdir(work.path / cell.folder).read_csv(name)
+            swept = {f"swept_{k}" if k in own[0] else k: value for k, value in cell.values.items()}
+            rows += [{"cell": cell.name} | swept | row for row in own]
+        work.write_csv(name, rows)

@@ -1,0 +1,235 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from absl import flags
+
+from fedgame.experiments import checkpoints, config, grid, grid_report, storage
+from launch import config_flags
+
+FEW = {"agents": 3, "capacity": (12,), "held_out": 50}
+
+
+@pytest.fixture(scope="module")
+def parse():
+    """As launch.compare reads values: with its flags."""
+    config_flags.define(config.Config)
+    yield lambda name, text: config_flags.parse(config.Config, name, text)
+    for field in config.Config.__dataclass_fields__:
+        delattr(flags.FLAGS, field)
+
+
+def product(parse, *swept, **changes):
+    return grid.product(swept, config.Config(**(FEW | changes)), parse)
+
+
+def test_the_product_is_in_the_order_of_the_flags(parse):
+    cells = product(parse, "cost=0.02, 0.01+0.02+0.03", "protocol=fedbr+fedavg,fedbr_bg", "full_batch=true")
+    assert [cell.name for cell in cells] == [
+        "cost=0.02,protocol=fedbr+fedavg,full_batch=true",
+        "cost=0.02,protocol=fedbr_bg,full_batch=true",
+        "cost=0.01+0.02+0.03,protocol=fedbr+fedavg,full_batch=true",
+        "cost=0.01+0.02+0.03,protocol=fedbr_bg,full_batch=true",
+    ]
+    changes = {"cost": (0.01, 0.02, 0.03), "protocol": ("fedbr", "fedavg"), "full_batch": True}
+    assert cells[2].config == config.Config(**FEW, **changes)
+    assert cells[2].values == {"cost": "0.01+0.02+0.03", "protocol": "fedbr+fedavg", "full_batch": "true"}
+
+
+def test_folders_of_cells_are_their_names_where_a_file_system_takes_them(parse):
+    (cell,) = product(parse, "cost=0.01+0.02+0.03")
+    assert cell.folder == "cells/cost=0.01+0.02+0.03"
+    paths = [grid.Cell({"dataset": text}, cell.config).folder for text in ("a/b.npz", "a_b.npz", "../é" * 90)]
+    assert paths[0] == "cells/dataset=a%2Fb.npz"
+    assert len(set(paths)) == 3
+    assert max(map(len, paths)) < 255
+    assert all(path.count("/") == 1 for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("swept", "message"),
+    [
+        (["cost"], r"^--sweep=cost: a sweep is written NAME=VALUE,VALUE,\.\.\.$"),
+        (["price=1,2"], r"^--sweep=price=1,2: there is no setting 'price'$"),
+        (["seed="], r"^--sweep=seed=: a value is missing$"),
+        (["seed=1,,2"], r"a value is missing"),
+        (["cost=0.1,0.1+"], r"a value is missing"),
+        (["seed=1,2", "rounds=2", "seed=3"], r"^--sweep=seed=3: seed is swept already$"),
+        (["cost=0.1,0.10"], r"^--sweep=cost=0.1,0.10: 0.10 is given twice$"),
+        (["rounds=2,ten"], r"^--sweep=rounds=2,ten: 'ten' is no value of --rounds$"),
+        (["rounds=2+3"], r"'2\+3' is no value of --rounds$"),
+        (["cost=0.1,x+1"], r"'x\+1' is no value of --cost$"),
+        (["full_batch=true,perhaps"], r"'perhaps' is no value of --full_batch$"),
+        (
+            ["beta=0.5,1.5"],
+            r"^--sweep, cell beta=1.5: --beta must be a number, at least 0 and at most 1, got",
+        ),
+        (["protocol=fedbr,fedup"], r"cell protocol=fedup: --protocol must be one of fedavg, .* got 'fedup'$"),
+        (["seed=1,2", "cost=1,1+2"], r"cell seed=1,cost=1\+2: --cost needs one number or one for each of 3"),
+        (["capacity=12,300"], r"cell capacity=300: .*digits has 1200"),
+        (["model=cnn,vgg11"], r"cell model=vgg11: "),  # not for images of 8×8
+    ],
+)
+def test_what_cannot_run_is_one_sentence_that_names_the_cell(swept, message, parse):
+    with pytest.raises(ValueError, match=message):
+        product(parse, *swept)
+
+
+def test_a_data_set_that_is_not_there(parse):
+    with pytest.raises(FileNotFoundError, match="mnist is not prepared"):
+        grid.product(["dataset=digits,mnist"], config.Config(**FEW), parse, "/nowhere")
+
+
+class Comparisons:
+    """In place of `compare.compare`: what ran; some fail, or are interrupted."""
+
+    def __init__(self, **errors):
+        self.errors, self.ran = errors, []
+
+    def __call__(self, setting, work):
+        (cost, *_), seed = setting.config.cost, setting.config.seed
+        self.ran.append(f"{cost:g}-{seed}")
+        if error := self.errors.get(f"at_{seed}"):
+            work.stop.set()  # as `pieces.run` does
+            raise error
+        names = [{"protocol": protocol, "seed": k} for protocol in ("FedBR", "FedBR-BG") for k in range(2)]
+        rows = [
+            name
+            | {"utilities": kind, "scale": scale, "p": p, "welfare": cost + name["seed"], "undefined": ""}
+            for name in names
+            for kind in ("own", "held_out")
+            for scale in ("mean", "sum")
+            for p in (0.5, 1.0)
+        ]
+        rows[0] |= {"welfare": None, "undefined": "negative utility of agent 1"}
+        work.write_csv("welfare.csv", rows)
+        work.write_csv("runs.csv", [name | {"mean_utility": cost, "charged": 12.0} for name in names])
+        return "one cell's tables"
+
+
+def sweep(parse, path, compute, resume=False):
+    cells = product(parse, "cost=0.1,0.2", "seed=1,2")
+    work = storage.open_workdir(str(path), "this", {}, resume, False)
+    return cells, work, grid.run(cells, "this", compute, work)
+
+
+def states(work):
+    return {row["cell"]: row["status"] for row in work.read_csv("cells.csv")}
+
+
+def test_cells_are_runs_of_their_own_and_their_rows_are_collected(parse, tmp_path, capsys):
+    cells, work, report = sweep(parse, tmp_path / "run", Comparisons())
+    assert "cell 3 of 4: cost=0.2,seed=1" in capsys.readouterr().err
+    assert set(states(work).values()) == {"done"}
+    stored = json.loads((work.path / cells[2].folder / "config.json").read_text())
+    assert (stored["program"], stored["config"]["cost"], stored["config"]["seed"]) == ("this", [0.2] * 3, 1)
+    assert stored["config"]["images"]
+    rows = work.read_csv("welfare.csv")
+    assert list(rows[0])[:5] == ["cell", "cost", "swept_seed", "protocol", "seed"]
+    assert len(rows) == 4 * 32
+    assert len(work.read_csv("runs.csv")) == 4 * 4
+    table = [line.split("|") for line in report.splitlines() if line.startswith("|")]
+    assert [x.strip() for x in table[0][1:-1]] == [
+        "--cost", "--seed", "protocol", "mean utility", "Σ samples", "p = 0.5", "p = 1"
+    ]  # fmt: skip
+    assert [x.strip() for x in table[2][1:-1]] == [
+        "0.1", "1", "FedBR", "0.1000", "12.0", "undefined", "0.6 ± 0.5"
+    ]  # fmt: skip
+    assert len(table) == 2 + 4 * 2
+    assert not work.has("sweep.png")  # over which of the two settings?
+
+
+def test_a_failed_cell_is_reported_and_run_again_alone(parse, tmp_path):
+    failing = Comparisons(at_2=FloatingPointError("training diverged\nat step 3"))
+    _, work, report = sweep(parse, tmp_path, failing)
+    assert failing.ran == ["0.1-1", "0.1-2", "0.2-1", "0.2-2"]
+    assert list(states(work).values()) == ["done", "failed", "done", "failed"]
+    assert "2 of 4 cells failed\ncost=0.1,seed=2: training diverged at step 3\ncost=0.2,seed=2:" in report
+    assert [row["cell"] for row in grid_report.failed(work)] == ["cost=0.1,seed=2", "cost=0.2,seed=2"]
+    assert {row["cell"] for row in work.read_csv("runs.csv")} == {"cost=0.1,seed=1", "cost=0.2,seed=1"}
+    again = Comparisons()
+    _, work, report = sweep(parse, tmp_path, again, resume=True)
+    assert again.ran == ["0.1-2", "0.2-2"]
+    assert set(states(work).values()) == {"done"}
+    assert "failed" not in report
+    undisturbed = sweep(parse, tmp_path / "other", Comparisons())[1]
+    for name in grid.COLLECTED:
+        assert (work.path / name).read_bytes() == (undisturbed.path / name).read_bytes()
+
+
+def test_if_all_fail_there_is_no_table(parse, tmp_path):
+    errors = {f"at_{seed}": OSError("no space left") for seed in (1, 2)}
+    _, work, report = sweep(parse, tmp_path, Comparisons(**errors))
+    assert report.startswith("4 of 4 cells failed\n")
+    assert not work.has("welfare.csv")
+
+
+def test_an_interrupt_is_no_failure_and_a_bug_is_no_result(parse, tmp_path):
+    for error in (checkpoints.Interrupted(), TypeError("a bug")):
+        with pytest.raises(type(error)):
+            sweep(parse, tmp_path, Comparisons(at_2=error), resume=True)
+        assert list(states(storage.Workdir(tmp_path)).values()) == ["done", "not run", "not run", "not run"]
+    _, work, _ = sweep(parse, tmp_path, done := Comparisons(), resume=True)
+    assert done.ran == ["0.1-2", "0.2-1", "0.2-2"]
+    assert set(states(work).values()) == {"done"}
+
+
+def test_between_cells_an_interrupt_stops_the_sweep(parse, tmp_path):
+    cells = product(parse, "seed=1,2")
+    work = storage.open_workdir(str(tmp_path), "this", {}, False, False)
+    compute = Comparisons()
+
+    def then_stop(setting, mine):
+        assert not mine.stop.is_set()
+        work.stop.set()
+        assert mine.stop.is_set()  # training sees it
+        return compute(setting, mine)
+
+    with pytest.raises(checkpoints.Interrupted):
+        grid.run(cells, "this", then_stop, work)
+    assert list(states(work).values()) == ["done", "not run"]
+
+
+def test_a_cell_whose_files_are_gone_is_run_again(parse, tmp_path):
+    cells, work, _ = sweep(parse, tmp_path, Comparisons())
+    (work.path / cells[1].folder / "welfare.csv").unlink()
+    sweep(parse, tmp_path, again := Comparisons(), resume=True)
+    assert again.ran == ["0.1-2"]
+
+
+def test_a_cell_of_other_images_is_not_mixed_in(parse, tmp_path):
+    cells, work, _ = sweep(parse, tmp_path, Comparisons(at_2=ValueError("no")))
+    file = work.path / cells[1].folder / "config.json"
+    file.write_text(file.read_text().replace('"images": "', '"images": "0'))
+    _, work, report = sweep(parse, tmp_path, Comparisons(), resume=True)
+    assert "1 of 4 cells failed\ncost=0.1,seed=2: --resume: the run in" in report
+    assert "has other settings: images=" in report
+
+
+def test_the_figure_shows_welfare_over_one_numeric_setting(parse, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(grid_report.plots, "draw", lambda work, name, function, size: drawn.append(function))
+    cells = product(parse, "seed=2,1,40", "fit=concave,power")
+    work = storage.open_workdir(str(tmp_path), "this", {}, False, False)
+    grid.run(cells, "this", Comparisons(), work)
+    (function,) = drawn
+    fig = grid_report.plots.figure.Figure()
+    function(work, fig)
+    (ax,) = fig.axes
+    assert (ax.get_xlabel(), ax.get_xscale(), ax.get_ylabel()) == (
+        "seed",
+        "log",
+        "p-mean of utilities, p = 1",
+    )
+    assert ax.get_legend_handles_labels()[1] == [
+        f"{protocol}, fit={fit}" for fit in ("concave", "power") for protocol in ("FedBR", "FedBR-BG")
+    ]
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 2, 40])
+
+
+def test_the_files_say_what_the_report_says(parse, tmp_path):
+    _, work, report = sweep(parse, tmp_path, Comparisons())
+    assert grid_report.write(work) == report
+    with (tmp_path / "cells.csv").open() as file:
+        assert next(csv.reader(file)) == ["cell", "cost", "seed", "status", "message", "seconds"]
