@@ -101,5 +101,7 @@ def welfare(work: storage.Workdir, fig: figure.Figure) -> None:
     x = [point[0] for points in lines.values() for point in points]
     if x and min(x) > 0 and max(x) > 20 * min(x):
         ax.set_xscale("log")
+        ax.set_xticks(ticks := sorted(set(x)), [f"{tick:g}" for tick in ticks])  # its own would overlap
+        ax.minorticks_off()
     ax.set(xlabel=setting, ylabel=f"p-mean of utilities, p = {largest:g}", title="Welfare by protocol")
     fig.legend(frameon=False, loc="outside right center")
