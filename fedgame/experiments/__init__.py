@@ -3,7 +3,8 @@
 config, checks          settings of everything that trains
 training                one federated run by itself
 accuracy                the curve ã, measured and fitted
-compare                 Section 5 from end to end
+compare                 Section 5 from end to end: contenders, table1, paper, compare_plots
+grid, grid_report       comparisons over a product of settings
 inputs, participants    your own federation: CSV files and numbers, to a game
 equilibrium             who contributes what in it
 mechanism, sweep        which payments fix it, and what other rates would do

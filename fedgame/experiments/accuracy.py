@@ -29,7 +29,7 @@ def measure(
     total = max(config.sizes or (sum(config.capacity),))
     sizes = curve.grid(total, config.curve_points, config.agents, config.interval).tolist()
     sizes = sorted({0, *config.sizes}) if config.sizes else sizes
-    shared = training.fingerprint(setting, ["learning"], setting.server) if cache else {}
+    shared = training.fingerprint(setting, [], setting.server) if cache else {}
 
     def accuracy(size: int, seed: int, name: str) -> dict[str, float]:
         key = setting.key_of("curve", seed)

@@ -23,7 +23,7 @@ from fedgame.games import costs, curves
 from fedgame.games import game as games
 from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.mechanisms import budget_balanced, rules
-from fedgame.protocols import base
+from fedgame.protocols import base, literal
 
 
 class Run(NamedTuple):
@@ -36,6 +36,7 @@ class Run(NamedTuple):
     profile: np.ndarray  # [n] as agents meant it, not rounded
     path: np.ndarray  # [t, n] profiles over the steps of the game, or over rounds
     training: dict[str, Any]  # of `train`
+    ending: literal.Ending | None = None  # how the path ends, in the literal mode
 
 
 def fit_game(
@@ -129,9 +130,7 @@ def play_and_train(
 ) -> list[Run]:
     """Plays the game from a random start for every seed, then trains on what agents contribute."""
     config, jobs, planned = setting.config, {}, []
-    packages, images = ["learning", "protocols"], (setting.agents, setting.server)
-    shared = training.fingerprint(setting, packages, *images) if cache else {}
-    shared |= {"capacity": config.capacity, "test_images": config.test_images}
+    shared = {protocol.training: _shared(setting, protocol) if cache else {} for protocol in protocols}
     with pieces.progress("best-response dynamics", len(protocols) * config.seeds) as bar:
         for seed in range(config.seeds):
             key = setting.key_of("run", seed)
@@ -143,19 +142,29 @@ def play_and_train(
                     name = f"runs/{seed}-{_short(what, protocol)}"
                     if name not in jobs:
                         job = functools.partial(train, setting, protocol, at, seed, work.snapshots(name))
-                        what |= shared | {"key": jax.random.key_data(key).tolist()}
+                        what |= shared[protocol.training] | {"key": jax.random.key_data(key).tolist()}
                         cached = functools.partial(storage.cached, cache, what, job)
                         jobs[name] = (at.profile.sum(), cached)
-                    planned.append((protocol, seed, step, step == len(plan.path) - 1, plan.path, name))
+                    planned.append((protocol, seed, step, plan, name))
                 bar.update()
     done = pieces.run("training", jobs, work, workers)
-    runs = []
-    for protocol, seed, step, last, path, name in planned:
-        result = done[name]
-        changed = len(result["path"]) > 1  # contributions that change from round to round
-        profile, path = (result["profile"], result["path"]) if changed else (path[step], path)
-        runs.append(Run(protocol, seed, step, last, np.asarray(profile), np.asarray(path), result))
-    return runs
+    return [_run(*about, done[name]) for *about, name in planned]
+
+
+def _run(protocol: base.Protocol, seed: int, step: int, plan: base.Plan, result: dict[str, Any]) -> Run:
+    """Where contributions change from round to round, what became of them; else the step of the game."""
+    changed = len(result["path"]) > 1
+    profile, path = (result["profile"], result["path"]) if changed else (plan.path[step], plan.path)
+    ending = plan.memory if isinstance(plan.memory, literal.Ending) else None
+    last = step == len(plan.path) - 1
+    return Run(protocol, seed, step, last, np.asarray(profile), np.asarray(path), result, ending)
+
+
+def _shared(setting: Setting, protocol: base.Protocol) -> dict[str, Any]:
+    """All that determines a training run beside its samples, its rule and its seed."""
+    code = protocol.adapt.__module__, protocol.round.__module__
+    found = training.fingerprint(setting, code, setting.agents, setting.server)
+    return found | {"capacity": setting.config.capacity, "test_images": setting.config.test_images}
 
 
 def _short(what: dict[str, Any], protocol: base.Protocol) -> str:

@@ -12,7 +12,7 @@ _COLORS = {
     "FedBR-BG": "C2",
     "FedBR, β = 1 - 1/n": "C8",
     "FedBR, personal rates": "C9",
-    "first best": "black",
+    "First best": "black",
     "AFL": "C3",
     "q-FFL": "C4",
 }

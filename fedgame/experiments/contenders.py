@@ -7,7 +7,7 @@ import numpy as np
 from fedgame.experiments import config as configs
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, rules
-from fedgame.protocols import base, fedavg, fedbr, mwfed
+from fedgame.protocols import afl, base, fedavg, fedbr, first_best, literal, mwfed, qffl
 
 _INTERVAL = 10  # Δs of Section 5.2
 

@@ -58,16 +58,9 @@ def _table(work: storage.Workdir, found: Sequence[dict[str, Any]]) -> str:
             utility, charged = (np.mean(x) for x in plots.columns(mine, "mean_utility", "charged"))
             body[key] = [*row["settings"].values(), key[1], f"{utility:.4f}", f"{charged:.1f}"]
             body[key] += [""] * len(powers)  # of a p that only other cells have
-        body[key][powers.index(row["p"]) - len(powers)] = _cell(row)
+        body[key][powers.index(row["p"]) - len(powers)] = table1.cell(row)
     title = "cells of the sweep; p-mean welfare (1/n Σ u^p)^(1/p), mean ± standard error over seeds"
     return f"{title}\n\n" + tables.markdown(header, list(body.values()))
-
-
-def _cell(row: dict[str, Any]) -> str:
-    if row["welfare"] is None:
-        return "undefined"
-    error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.2g}"
-    return f"{row['welfare']:.5g}{error}"
 
 
 def _numeric(cells: Sequence[dict[str, str]]) -> str | None:

@@ -53,7 +53,10 @@ def write(work: storage.Workdir, game: games.Game, runs: Sequence[Any], config: 
         work.write_csv(f"{name}.csv", rows)
     work.write_json("table1.json", over_seeds)
     work.write_csv("timings.csv", work.timings())
-    text = [tables.run_text(per_run), table_text(over_seeds, config.dataset)]
+    literal = [f"{row['protocol']}, seed {row['seed']}: {row['ends']}" for row in per_run if row["ends"]]
+    text = [tables.run_text(per_run)]
+    text += ["rounded contributions, step by step:\n" + "\n".join(literal)] if literal else []
+    text += [table_text(over_seeds, config.dataset)]
     text += [difference_text(differences)] if differences else []
     text += paper.remarks(config.dataset, over_seeds)
     return "\n\n".join([*text, _seconds_text(seconds)])
@@ -143,7 +146,7 @@ def table_text(rows: Sequence[dict[str, Any]], dataset: str = "") -> str:
     """Table 1 as Markdown on both scales, the paper's rows below ours, and what is undefined."""
     powers = list(dict.fromkeys(row["p"] for row in rows))
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
-    cells = {(row["utilities"], row["scale"], row["protocol"], row["p"]): _cell(row) for row in rows}
+    cells = {(row["utilities"], row["scale"], row["protocol"], row["p"]): cell(row) for row in rows}
     titles = {
         ("own", "mean"): "p-mean welfare (1/n Σ u^p)^(1/p), mean ± standard error over seeds",
         ("held_out", "mean"): "the same, utilities by the accuracy on the server's held-out images",
@@ -171,7 +174,8 @@ def _undefined(rows: Sequence[dict[str, Any]]) -> list[str]:
     return ["undefined:\n" + "\n".join(lines)] if lines else []
 
 
-def _cell(row: dict[str, Any]) -> str:
+def cell(row: dict[str, Any]) -> str:
+    """A p-mean with its standard error."""
     if row["welfare"] is None:
         return "undefined"
     error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.2g}"

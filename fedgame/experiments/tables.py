@@ -60,7 +60,18 @@ def run_row(game: games.Game, run: Any) -> dict[str, Any]:
         "sum_of_payments": float(np.sum([r["payment"] for r in agents])),
         "nash_gap": float(_largest_gap(game, rates, profile)),
         "nash_gap_charged": float(_largest_gap(game, rates, charged)),
+        "ends": _ending(run.ending) if run.ending else "",
     }
+
+
+def _ending(ending: Any) -> str:
+    """How a path of rounded contributions ends, `literal.Ending`, in words."""
+    if ending.period == 0:
+        return "neither stops nor comes back to where it was"
+    if ending.period > 1:
+        return f"goes round in {ending.period} steps from step {ending.since} on"
+    stuck = f", {ending.dead} agents held by the rounding" if ending.dead else ""
+    return f"stops at step {ending.since}{stuck}"
 
 
 def game_text(summary: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ import hashlib
 import importlib.metadata
 import os
 import pathlib
+import sys
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -74,18 +76,19 @@ def digest(*parts: data.Data) -> str:
     return found.hexdigest()
 
 
-def fingerprint(setting: Setting, packages: list[str], *images: data.Data) -> dict[str, Any]:
+def fingerprint(setting: Setting, rules: Iterable[str], *images: data.Data) -> dict[str, Any]:
     """What determines trained models, beside their samples and randomness: images, code, settings, machine.
 
     Args:
       setting: of the experiment.
-      packages: names of the packages of fedgame whose code trains; rounding depends on the machine, too.
+      rules: names of modules that take part in training, beside those of `fedgame.learning`.
       *images: all that is trained or tested on.
     """
+    files = sorted(pathlib.Path(data.__file__).parent.glob("*.py"))
+    files += [pathlib.Path(sys.modules[name].__file__ or "") for name in sorted(set(rules))]
     code = hashlib.sha256()
-    for package in packages:
-        for file in sorted((pathlib.Path(__file__).parents[1] / package).glob("*.py")):
-            code.update(file.read_bytes())
+    for file in files:
+        code.update(file.read_bytes())
     return {
         "images": digest(*images),
         "code": code.hexdigest(),
