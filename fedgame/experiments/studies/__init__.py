@@ -1,0 +1,12 @@
+"""Studies: what happens to equilibria and welfare as one thing changes, each a command of `launch.study`.
+
+unequal_costs   costs that differ more and more: β* against 1 - 1/n, personal rates and the first best
+costs           costs from small to large, equal and spread: who contributes, who would rather leave
+agents          few agents and many
+label_skew      every agent tests on her own distribution: accuracy curves that differ between agents
+rounding        contributions rounded in every step of the dynamics, and where they get stuck
+misreports      what an agent gains by claiming other costs, and what the others lose
+config          their settings, and which study uses which
+rows            what they share: games on a measured curve, and a row of a table for an outcome
+study           runs those that need no training: pieces, tables, the figure
+"""

@@ -1,0 +1,84 @@
+"""Settings of the studies, and which study uses which."""
+
+import dataclasses
+from typing import Any
+
+from fedgame.experiments import config as configs
+from fedgame.experiments import settings
+from fedgame.experiments.settings import option
+
+_SHARED = ("agents", "capacity", "fit", "curve")
+_TRAINING = tuple(field.name for field in dataclasses.fields(configs.Curve))
+USED = {  # by study, the settings that determine its results
+    "unequal_costs": (*_SHARED, "cost", "ratios", "p"),
+    "costs": (*_SHARED, "seed", "costs", "spread", "draws", "p"),
+    "agents": ("capacity", "fit", "curve", "cost", "counts"),
+    "label_skew": (*_TRAINING, "alpha", "cost", "p"),
+    "rounding": ("capacity", "fit", "curve", "seed", "cost", "counts", "intervals", "starts", "steps"),
+    "misreports": (*_SHARED, "cost", "ratios", "largest_factor"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(configs.Curve):
+    """Settings of `launch.study`; those of training are for --study=label_skew, the others read --curve."""
+
+    study: str = option("unequal_costs", "what to look at", choices=tuple(USED))
+    curve: str = option("examples/mnist_curve.csv", "CSV file of a measured curve: samples, accuracy")
+    cost: tuple[float, ...] = option(
+        (0.005,),
+        "c, cost per sample, or the geometric mean of unequal ones; label_skew: one number or one per agent",
+        above=0,
+        kind=float,
+    )
+    p: tuple[float, ...] = option(
+        (1.0, 0.2, 0.0, float("-inf")), "of the p-means of utilities", high=1, kind=float, infinite=True
+    )
+    ratios: tuple[float, ...] = option(
+        (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
+        "unequal_costs, misreports: largest cost divided by the smallest, costs being spaced geometrically",
+        low=1,
+        kind=float,
+    )
+    costs: tuple[float, ...] = option(
+        (0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05),
+        "costs: costs per sample to go through",
+        above=0,
+        kind=float,
+    )
+    spread: float = option(1.0, "costs: standard deviation of the logarithm of unequal costs", above=0)
+    draws: int = option(20, "costs: draws of unequal costs", low=1)
+    counts: tuple[int, ...] = option(
+        (2, 3, 5, 10, 20, 50, 100, 200, 500, 1000),
+        "agents, rounding: numbers of agents to go through; rounding: the first with every Δs",
+        low=2,
+        kind=int,
+    )
+    alpha: float = option(
+        0.3, "label_skew: of the Dirichlet partition; the smaller, the more skewed", above=0
+    )
+    intervals: tuple[int, ...] = option((2, 5, 10, 20), "rounding: Δs, samples", low=1, kind=int)
+    starts: int = option(20, "rounding: random starts", low=1)
+    steps: int = option(100, "rounding: H, steps of the dynamics", low=1)
+    largest_factor: float = option(
+        10.0, "misreports: an agent may claim up to so many times her cost, or as small a part of it", above=1
+    )
+
+
+def check(config: Config) -> None:
+    """Raises a `ValueError` that names the flag: out of range, or one that the study has no use for."""
+    settings.check(config)
+    for field in dataclasses.fields(config):
+        name = field.name
+        if getattr(config, name) != field.default and name not in ("study", *USED[config.study]):
+            users = [study for study, used in USED.items() if name in used]
+            raise ValueError(f"--{name} has no use with --study={config.study}, only with {', '.join(users)}")
+    for name in ("capacity", "cost"):
+        given = getattr(config, name) or (1,)
+        if config.study != "label_skew" and len(given) > 1:
+            raise ValueError(f"--{name} must be one number for --study={config.study}, got {len(given)}")
+
+
+def used(config: Config) -> dict[str, Any]:
+    """The settings that determine the results of the study."""
+    return {name: getattr(config, name) for name in ("study", *USED[config.study])}

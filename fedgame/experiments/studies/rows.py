@@ -1,0 +1,182 @@
+"""What studies share: games on a measured curve, and a row of a table for what comes of a mechanism."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib import axes
+
+from fedgame import mechanisms
+from fedgame.equilibria import solvers
+from fedgame.experiments import inputs, plots, tables
+from fedgame.experiments.studies import config as configs
+from fedgame.games import costs, curves
+from fedgame.games import game as games
+from fedgame.mechanisms import outcomes, personal, rules
+
+RULES = {
+    "no payments": rules.none,
+    "β*": rules.optimal,
+    "1 - 1/n": rules.falkinger,
+    "personal": rules.personal,
+}
+BOUND = "first best"
+COLORS = {"no payments": "C7", "β*": "C1", "1 - 1/n": "C0", "personal": "C2", BOUND: "black"}
+_SLACK = 1e-9  # of utilities that should be compared with what is outside
+
+
+class Curve(NamedTuple):
+    """A measured curve, fitted."""
+
+    payoff: Any  # of one agent, or of all
+    longest: float  # the largest size that was measured, samples
+
+
+def read_curve(config: configs.Config) -> Curve:
+    """Reads and fits `config.curve`.
+
+    Raises:
+      ValueError: the file is not as `inputs` describes, has several curves, or cannot be fitted.
+      FileNotFoundError: there is no such file.
+    """
+    measured = inputs.read_curve(config.curve)
+    if list(measured) != [""]:
+        raise ValueError(f"{config.curve} has a curve for each agent: a study needs one for all")
+    sizes, accuracy, _ = measured[""]
+    try:
+        return Curve(curves.FITS[config.fit](sizes, accuracy).payoff, float(sizes[-1]))
+    except ValueError as error:
+        raise ValueError(f"{config.curve}: --fit={config.fit}: {error}") from None
+
+
+def spaced(cost: float, ratio: float, n: int) -> np.ndarray:
+    """[n] costs with this geometric mean and this largest over the smallest, evenly spaced in logarithms."""
+    return cost * ratio ** (np.arange(n) / (n - 1) - 0.5)
+
+
+def game_of(config: configs.Config, curve: Curve, cost: np.ndarray) -> games.Game:
+    """The game of agents with these costs per sample, [n], and `config.capacity` samples each."""
+    linear = costs.LinearCost(jnp.asarray(cost, float))
+    return games.check(
+        games.Game(
+            curve.payoff, linear, np.broadcast_to(np.asarray(config.capacity or 100.0, float), (len(cost),))
+        )
+    )
+
+
+def outcome_row(
+    game: games.Game,
+    name: str,
+    found: outcomes.Outcome,
+    longest: float,
+    powers: Sequence[float],
+    best: personal.FirstBest,
+    alone: Any = None,
+) -> dict[str, Any]:
+    """What came of a mechanism, as JSON values.
+
+    Args:
+      game: without payments.
+      name: of the mechanism.
+      found: what comes of it.
+      longest: the largest size at which the curve was measured.
+      powers: of normalised p-means; None where a negative utility leaves one undefined.
+      best: of the game.
+      alone: [n] what agents have by training alone, or None where that is not known.
+    """
+    s, u = np.asarray(found.equilibrium.profile), np.asarray(found.utilities)
+    total = float(games.statistic(game, found.equilibrium.profile))
+    left = {} if alone is None else {"rather_alone": _worse(u, np.asarray(alone))}
+    return {
+        "mechanism": name,
+        "beta": float(np.mean(found.mechanism.rates)),
+        "total": total,
+        "contributors": int(np.sum(s > 1e-9 * np.asarray(game.capacity))),
+        "only_total": bool(found.equilibrium.status == solvers.TOTAL_ONLY),
+        "accuracy": float(jnp.mean(found.utilities + found.spent - found.payments)),
+        **_means(found.utilities, powers),
+        "share_of_first_best": float(np.sum(u)) / best.welfare,
+        "rather_nothing": _worse(u, np.zeros(game.n)),
+        **left,
+        "nash_gap": float(np.max(found.equilibrium.nash_gap)),
+        "extrapolated": total > longest,
+    }
+
+
+def bound_row(
+    game: games.Game, row: dict[str, Any], longest: float, best: personal.FirstBest
+) -> dict[str, Any]:
+    """The first best in the columns of `row`: no budget-balanced mechanism has larger p-means, p ≤ 1.
+
+    `proved` is whether it is known that no profile has a larger sum of utilities.
+    """
+    total, spent = float(games.statistic(game, best.profile)), games.incurred_costs(game, best.profile)
+    means = {name: best.welfare / game.n for name in row if name.startswith("p=")}
+    known = {"mechanism": BOUND, "total": total, "share_of_first_best": 1.0, "extrapolated": total > longest}
+    known |= {"contributors": int(np.sum(np.asarray(best.profile) > 0))}
+    known |= {"accuracy": (best.welfare + float(jnp.sum(spent))) / game.n}
+    if not best.proved:
+        known["mechanism"] = f"{BOUND}, not proved"
+    return {name: None for name in row} | means | known
+
+
+def outcomes_of(game: games.Game, names: Sequence[str] = tuple(RULES)) -> dict[str, outcomes.Outcome]:
+    """What comes of mechanisms, by name, when everybody takes part."""
+    return {name: outcomes.outcome(game, RULES[name](game)) for name in names}
+
+
+def rows_of(
+    game: games.Game,
+    found: dict[str, outcomes.Outcome],
+    longest: float,
+    powers: Sequence[float],
+    leaving: bool = True,
+) -> list[dict[str, Any]]:
+    """A row for every mechanism, and the bound; `leaving`: also how many have more by training alone."""
+    best, alone = mechanisms.first_best(game), mechanisms.alone(game) if leaving else None
+    table = [outcome_row(game, name, one, longest, powers, best, alone) for name, one in found.items()]
+    return [*table, bound_row(game, table[0], longest, best)]
+
+
+def powers_of(table: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The columns of p-means, and how they are called."""
+    names = [name for name in table[0] if name.startswith("p=")]
+    known = {"p=1": "mean utility", "p=-inf": "smallest utility"}
+    return {name: known.get(name, f"p-mean, {name.replace('=', ' = ')}") for name in names}
+
+
+def line(ax: axes.Axes, x: str, y: str, name: str, table: list[dict[str, Any]]) -> None:
+    """A column over another, for one mechanism, in its colour; cells that are empty are left out."""
+    known = [row for row in table if row[y] not in (None, "")]
+    style = {"personal": "--", BOUND: ":", f"{BOUND}, not proved": ":"}.get(name, "-")
+    wide = {"linewidth": 5, "alpha": 0.35} if name == "1 - 1/n" else {}  # others often lie upon it
+    if known:
+        color = COLORS.get(name, "black")
+        ax.plot(*plots.columns(known, x, y), style, marker="o", ms=4, color=color, label=name, **wide)
+
+
+def table(header: dict[str, str], rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown of some columns: name of the column -> how it is called, numbers with four or five digits."""
+    body = [[cell(name, row[name]) for name in header] for row in rows]
+    return tables.markdown(list(header.values()), body)
+
+
+def cell(name: str, value: Any) -> str:
+    """A value as people read it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name == "nash_gap":
+        return f"{value:.1e}"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _means(u: Any, powers: Sequence[float]) -> dict[str, float | None]:
+    means = {f"p={p:g}": float(mechanisms.p_mean(u, p)) for p in powers}
+    return {name: None if np.isnan(mean) else mean for name, mean in means.items()}
+
+
+def _worse(u: np.ndarray, outside: np.ndarray) -> int:
+    return int(np.sum(u < outside - _SLACK * np.maximum(1.0, np.abs(outside))))

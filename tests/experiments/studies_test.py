@@ -1,0 +1,280 @@
+import csv
+import dataclasses
+import json
+
+import flax.linen as nn
+import numpy as np
+import pytest
+
+from fedgame import mechanisms
+from fedgame.experiments import inputs, storage, training
+from fedgame.experiments.studies import agents, classes, costs, label_skew, misreports, rounding, rows, study
+from fedgame.experiments.studies import config as configs
+from fedgame.learning import federated
+
+SIZES = np.array([0.0, 10, 20, 50, 100, 200])
+CONFIG = configs.Config(agents=3, capacity=(40,))
+
+
+@pytest.fixture(scope="module")
+def curve(tmp_path_factory):
+    """ã(S) = 0.9 - 8/(S + 10), as a file."""
+    file = tmp_path_factory.mktemp("curve") / "curve.csv"
+    lines = [f"{size:g},{0.9 - 8 / (size + 10):.15g}" for size in SIZES]
+    file.write_text("\n".join(["samples,accuracy", *lines]) + "\n")
+    return str(file)
+
+
+def run(curve, path, **changes):
+    config = dataclasses.replace(CONFIG, curve=curve, **changes)
+    work = storage.Workdir(path)
+    text = study.run(config, study.read(config), work)
+    table = list(csv.DictReader((path / f"{config.study}.csv").read_text().splitlines()))
+    assert (path / f"{config.study}.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((path / f"{config.study}.json").read_text())) == len(table)
+    return text, table, work
+
+
+def numbers(table, column):
+    return np.array([float(row[column]) for row in table if row[column]])
+
+
+@pytest.fixture(scope="module")
+def unequal(curve, tmp_path_factory):
+    return run(
+        curve,
+        tmp_path_factory.mktemp("unequal"),
+        study="unequal_costs",
+        ratios=(1.0, 9.0),
+        fit="power",
+        capacity=(150,),
+    )
+
+
+def test_equal_costs_make_all_mechanisms_the_first_best(unequal):
+    _, table, _ = unequal
+    none, star, falkinger, personal, best = table[:5]
+    assert float(star["beta"]) == pytest.approx(2 / 3, rel=1e-14)
+    # ã' = 8/(S+10)² is c/n at the first best, and c without payments.
+    for row in (star, falkinger, personal, best):
+        assert float(row["total"]) == pytest.approx(np.sqrt(8 * 3 / 0.005) - 10, rel=1e-4)
+        np.testing.assert_allclose([float(row["p=1"]), float(row["p=-inf"])], float(best["p=1"]), rtol=1e-9)
+    assert float(none["total"]) == pytest.approx(np.sqrt(8 / 0.005) - 10, rel=1e-4)
+    assert none["only_total"] == "True"
+    assert none["contributors"] == "3"
+
+
+def test_nothing_exceeds_the_first_best_and_all_is_certified(unequal):
+    text, table, _ = unequal
+    for ratio in ("1.0", "9.0"):
+        mine = [row for row in table if row["ratio"] == ratio]
+        for name in ("p=1", "p=-inf", "share_of_first_best"):
+            assert np.max(numbers(mine[:-1], name)) <= float(mine[-1][name]) * (1 + 1e-12)
+        assert np.max(numbers(mine, "nash_gap")) < 1e-12
+    none, star, falkinger, *_, best = table[5:]
+    assert float(falkinger["p=1"]) == pytest.approx(float(best["p=1"]), rel=1e-9)
+    assert float(none["p=1"]) < float(star["p=1"]) < float(falkinger["p=1"])
+    assert "first best" in text
+
+
+def test_resumed_or_not_the_tables_are_the_same(unequal, curve):
+    _, _, work = unequal
+    before = (work.path / "unequal_costs.csv").read_bytes()
+    (work.path / "pieces" / "ratio" / "9.json").unlink()
+    run(curve, work.path, study="unequal_costs", ratios=(1.0, 9.0), fit="power", capacity=(150,))
+    assert (work.path / "unequal_costs.csv").read_bytes() == before
+
+
+def test_data_beyond_the_measurements_are_flagged(curve):
+    config = dataclasses.replace(CONFIG, curve=curve, cost=(1e-4,), capacity=(400,), fit="power")
+    fitted = study.read(config)
+    game = rows.game_of(config, fitted, np.full(3, 1e-4))
+    none, best = rows.rows_of(game, rows.outcomes_of(game, ("no payments",)), fitted.longest, (1.0,))
+    assert none["total"] == pytest.approx(np.sqrt(8 / 1e-4) - 10, rel=1e-3)
+    assert none["extrapolated"]
+    assert best["extrapolated"]
+
+
+def test_costs_that_are_too_high_end_contributions(curve, tmp_path):
+    _, table, _ = run(curve, tmp_path, study="costs", costs=(0.005, 0.1), draws=2)
+    equal = [row for row in table if row["costs"] == "equal" and row["mechanism"] == "no payments"]
+    assert [row["contributors"] for row in equal] == ["3", "0"]  # ã'(0) = 0.08
+    assert all(row["stay"] in ("", "3") for row in table)
+    draws = {row["costs"] for row in table}
+    assert draws == {"equal", "draw 0", "draw 1"}
+    averaged = costs.averages(table)
+    for name in ("β*", "first best"):
+        (mean,) = (
+            row for row in averaged
+            if (row["costs"], row["cost"], row["mechanism"]) == ("lognormal", 0.005, name)
+        )  # fmt: skip
+        mine = [x for x in table if x["costs"] != "equal" and x["cost"] == "0.005" and x["mechanism"] == name]
+        assert mean["total"] == pytest.approx(np.mean(numbers(mine, "total")), rel=1e-12)
+
+
+def test_more_agents_share_more_only_with_payments(curve):
+    config = dataclasses.replace(CONFIG, study="agents", curve=curve, counts=(2, 3), agents=10)
+    found = agents.pieces(config, study.read(config))
+    table = [row for _, compute in found.values() for row in compute()["rows"]]
+    none = [row["total"] for row in table if row["mechanism"] == "no payments"]
+    star = [row["total"] for row in table if row["mechanism"] == "β*"]
+    assert none[0] == pytest.approx(none[1], rel=1e-12)
+    assert star[1] > star[0] > none[0]
+    np.testing.assert_allclose(
+        [r["share_of_first_best"] for r in table if r["mechanism"] == "β*"], 1, rtol=1e-12
+    )
+
+
+def test_rounding_has_a_dead_zone(curve, tmp_path):
+    """Under β = 2/3 nobody moves where |ã' - c/3| < c/2: at any S above √(8/(5c/6)) - 10 = 33.8."""
+    more = {"counts": (3,), "intervals": (10,), "starts": 4, "agents": 10}
+    _, table, _ = run(curve, tmp_path, study="rounding", fit="power", **more)
+    assert len(table) == 8
+    star = [row for row in table if row["mechanism"] == "β*"]
+    stuck = [row for row in star if float(row["from"]) >= 40]
+    assert stuck
+    for row in stuck:
+        assert row["from"] == row["total"]
+        assert row["dead"] != "0"
+        assert (row["period"], float(row["gap"]) > 1e-6) == ("1", abs(float(row["total"]) - 59.3) > 5)
+    for row in table:
+        assert float(row["continuous"]) == pytest.approx(float(row["equilibrium"]), rel=1e-6)
+        assert float(row["continuous_gap"]) < 1e-9
+    (one, _) = rounding.summaries(table)
+    assert one["stops"] + one["cycles"] <= 4
+
+
+def test_who_claims_more_gains_what_others_lose(curve):
+    config = dataclasses.replace(CONFIG, study="misreports", curve=curve, ratios=(1.0,))
+    found = misreports.pieces(dataclasses.replace(config, agents=2), study.read(config))
+    table = found["1/1/0"][1]()["rows"]
+    assert {row["mechanism"] for row in table} == {"1 - 1/n"}
+    assert table[0]["best"] > 1
+    assert table[0]["best_gain"] > 0 > table[0]["others"]
+    assert max(row["gain"] for row in table) == table[0]["best_gain"]
+    (honest,) = (row for row in table if row["factor"] == 1)
+    assert honest["gain"] == 0
+    assert "she gains" in misreports.text(table)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"study": "costs", "ratios": (2.0,)},
+            "--ratios has no use with --study=costs, only with unequal_costs",
+        ),
+        ({"study": "unequal_costs", "rounds": 3}, "--rounds has no use .* only with label_skew"),
+        ({"study": "everything"}, "--study must be one of"),
+        ({"study": "costs", "costs": (0.0,)}, "--costs must be a number, greater than 0"),
+        ({"capacity": (3, 4, 5)}, "--capacity must be one number"),
+        ({"study": "label_skew", "curve": "a.csv"}, "--curve has no use"),
+    ],
+)
+def test_settings_that_a_study_cannot_use(changes, words):
+    with pytest.raises(ValueError, match=words):
+        configs.check(dataclasses.replace(configs.Config(), **changes))
+
+
+def test_curves_that_a_study_cannot_use(tmp_path):
+    file = tmp_path / "curve.csv"
+    file.write_text("samples,accuracy,agent\n0,0.1,a\n1,0.2,a\n")
+    with pytest.raises(ValueError, match="a curve for each agent"):
+        study.read(dataclasses.replace(CONFIG, curve=str(file)))
+    file.write_text("samples,accuracy\n1,0.1\n2,0.2\n")
+    with pytest.raises(ValueError, match=r"curve.csv: --fit=concave: the first size must be 0"):
+        study.read(dataclasses.replace(CONFIG, curve=str(file)))
+
+
+class Linear(nn.Module):
+    """Compiles in no time."""
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(10)(images.reshape(len(images), -1))
+
+
+def skewed(path, **changes):
+    given = {"study": "label_skew", "agents": 2, "capacity": (60,), "rounds": 3, "learning_rate": 0.1}
+    given |= {
+        "sizes": (6, 20, 120),
+        "curve_seeds": 2,
+        "server_images": 600,
+        "held_out": 400,
+        "cost": (0.002,),
+        "p": (1.0,),
+    }
+    setting = training.prepare(configs.Config(**given | changes))._replace(model=Linear())
+    return setting, label_skew.run(setting, storage.Workdir(path), workers=2)
+
+
+@pytest.fixture(scope="module")
+def skew(tmp_path_factory):
+    path = tmp_path_factory.mktemp("skew")
+    return path, *skewed(path, alpha=0.2)
+
+
+def read(file):
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
+    path, _, text = skew
+    measured = [r for r in read(path / "classes.csv") if r["partition"] == "dirichlet"]
+    held = read(path / "holdings.csv")
+    shares = np.array([[float(row[f"class {k}"]) for k in range(10)] for row in held])
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-12)
+    assert shares.max() > 0.3  # skewed
+    curves = inputs.read_curve(str(path / "curve.csv"), inputs.read_agents(str(path / "agents.csv")).names)
+    for i, one in enumerate(curves.values()):
+        for k, size in enumerate((0, 6, 20, 120)):
+            by_seed = [
+                sum(float(r["accuracy"]) * shares[i, int(r["class"])] for r in measured
+                    if (r["seed"], r["samples"]) == (str(seed), str(size)))
+                for seed in range(2)
+            ]  # fmt: skip
+            np.testing.assert_allclose(one.accuracy[:, k], by_seed, atol=1e-12)
+    table = read(path / "label_skew.csv")
+    assert np.max(numbers(table, "nash_gap")) < 1e-9
+    for which in ("own", "i.i.d."):
+        mine = [row for row in table if row["curves"] == which]
+        assert np.max(numbers(mine, "p=1")) <= float(mine[-1]["p=1"]) * (1 + 1e-12)
+        assert float(mine[3]["p=1"]) == pytest.approx(float(mine[-1]["p=1"]), rel=1e-9)  # personal rates
+    paid = [float(r["payment"]) for r in read(path / "contributions.csv") if r["mechanism"] == "β*"]
+    assert sum(paid) == pytest.approx(0, abs=1e-12)
+    assert "Nash gap" in text
+
+
+def test_a_label_skew_study_that_is_resumed_is_the_same(skew):
+    path, setting, _ = skew
+    before = {name: (path / name).read_bytes() for name in ("classes.csv", "label_skew.csv", "curve.csv")}
+    next((path / "pieces" / "iid").glob("*-20.json")).unlink()
+    label_skew.run(setting, storage.Workdir(path), workers=2)
+    assert {name: (path / name).read_bytes() for name in before} == before
+
+
+def test_with_no_skew_all_curves_are_those_of_iid_images_to_noise(tmp_path):
+    setting, _ = skewed(tmp_path, alpha=1e6, epochs=10)
+    held = classes.deal(setting, "dirichlet")
+    shares = np.stack([np.bincount(labels, minlength=10) for labels in held.labels]) / held.labels.shape[1]
+    np.testing.assert_allclose(shares, 0.1, atol=0.01)
+    table = {(r["agent"], r["samples"]): float(r["mean"]) for r in read(tmp_path / "curves.csv")}
+    for agent in ("agent 0", "agent 1"):
+        for size in ("20", "120"):
+            assert table[agent, size] == pytest.approx(table["i.i.d.", size], abs=0.12)
+
+
+def test_held_out_images_are_as_many_of_every_class():
+    labels = np.array([0, 1, 1, 2, 2, 2, 0])
+    images = federated.Images(np.arange(7.0).reshape(7, 1, 1, 1), labels)
+    same = classes.by_class(images, 3)
+    assert same.labels.tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert same.images.ravel().tolist() == [0, 6, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="lack a class"):
+        classes.by_class(images, 4)
+
+
+def test_costs_are_spaced_geometrically_around_their_mean():
+    found = rows.spaced(0.005, 4.0, 3)
+    np.testing.assert_allclose(found, [0.0025, 0.005, 0.01], rtol=1e-14)
+    assert mechanisms.optimal_beta(rows.spaced(0.005, 1.0, 4)) == pytest.approx(0.75)
