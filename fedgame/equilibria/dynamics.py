@@ -70,33 +70,49 @@ def start(game: games.Game, s: jax.Array, step_size: float | None = None) -> Sta
         step moves the fastest agent by 1% of the largest capacity.
     """
     s = games.as_profile(s)
-    gradient = games.own_gradient(game, s)
+    return state_at(s, games.own_gradient(game, s), jnp.max(game.capacity), step_size)
+
+
+def state_at(s: jax.Array, gradient: jax.Array, longest: jax.Array, step_size: float | None) -> State:
+    """As `start`, from slopes, [n], and the largest capacity."""
     if step_size is None:
         fastest = jnp.max(jnp.abs(gradient))
-        step_size = 0.01 * jnp.max(game.capacity) / jnp.where(fastest > 0, fastest, 1.0)
+        step_size = 0.01 * longest / jnp.where(fastest > 0, fastest, 1.0)
     return State(
         s, gradient, jnp.asarray(step_size, s.dtype), jnp.ones((), s.dtype), jnp.full((), jnp.inf, s.dtype)
     )
 
 
 def advance(game: games.Game, state: State, adaptive: bool) -> State:
-    """One step of Eq. (4), and the size of the next.
+    """One step of Eq. (4), and the size of the next; a constant one stays."""
+    new = jnp.clip(state.profile + state.step_size * state.gradient, 0.0, game.capacity)
+    return after(state, new, games.own_gradient(game, new), adaptive)
 
-    The adaptive size is Malitsky and Mishchenko's (2020) for gradient descent: half the inverse of
-    the curvature just seen, growing at most by √(1 + last growth). It needs no constant of the game.
+
+def after(state: State, new: jax.Array, gradient: jax.Array, adaptive: bool) -> State:
+    """The state at the profile that a step has led to: how far it went, and δ of the step to come.
+
+    The adaptive size is Malitsky and Mishchenko's (2020) for gradient descent: half the inverse of the
+    curvature just seen, growing at most by √(1 + last growth). It needs no constant of the game, nothing
+    but profiles and slopes. The curvature is that among the agents who moved: those who stay at a bound
+    would make it look larger than it is for the others, the more of them there are.
+
+    Args:
+      state: before the step.
+      new: [n] the profile after it.
+      gradient: [n] ∂u_i/∂s_i there.
+      adaptive: whether δ is adapted.
     """
-    s, gradient, delta, growth, _ = state
-    new = jnp.clip(s + delta * gradient, 0.0, game.capacity)
-    new_gradient = games.own_gradient(game, new)
-    moved = jnp.linalg.norm(new - s)
+    change, delta, growth = new - state.profile, state.step_size, state.growth
+    moved = jnp.linalg.norm(change)
     residual = jnp.where(moved > 0, moved / delta, 0.0)  # not 0/0 if nobody has anything to share
     if adaptive:
-        turned = jnp.linalg.norm(new_gradient - gradient)
+        turned = jnp.linalg.norm(jnp.where(change != 0, gradient - state.gradient, 0.0))
         curvature_bound = jnp.where((moved > 0) & (turned > 0), moved / (2.0 * turned), jnp.inf)
         new_delta = jnp.minimum(jnp.sqrt(1.0 + growth) * delta, curvature_bound)
         new_delta = jnp.where(moved > 0, new_delta, delta)
         delta, growth = new_delta, new_delta / delta
-    return State(new, new_gradient, delta, growth, residual)
+    return State(new, gradient, delta, growth, residual)
 
 
 def trace(

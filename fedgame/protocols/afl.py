@@ -49,4 +49,4 @@ def protocol(capacity: np.ndarray, rate: float = 0.1) -> base.Protocol:
 
 def _nearest(mixture: np.ndarray) -> np.ndarray:
     """The nearest point of the simplex, [n]."""
-    return np.asarray(optax.projections.projection_simplex(mixture))
+    return np.asarray(optax.projections.projection_simplex(mixture), float)

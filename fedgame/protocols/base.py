@@ -15,7 +15,6 @@ import numpy as np
 from fedgame.learning import evaluation, federated, local
 from fedgame.mechanisms import budget_balanced
 
-
 NO_PAYMENTS = budget_balanced.Mechanism()
 
 

@@ -54,10 +54,10 @@ def protocol(
 
 
 def slope(agent: games.Game, own: jax.Array, announced: jax.Array) -> jax.Array:
-    """∂u_i/∂s_i as ONE agent computes and reports it.
+    """∂u_i/∂s_i, as ONE agent computes and reports it.
 
     Args:
-      agent: her own game, costs as they are after payments.
+      agent: her own game, with costs as they are after payments.
       own: s_i.
       announced: ‖s‖₁, her own samples included.
     """
@@ -65,14 +65,38 @@ def slope(agent: games.Game, own: jax.Array, announced: jax.Array) -> jax.Array:
     return jax.grad(games.utility, argnums=1)(agent, own, others)
 
 
-def move(agent: games.Game, own: jax.Array, own_slope: jax.Array, step_size: jax.Array) -> jax.Array:
-    """Her s_i of the next step, Eq. (4), when δ is announced."""
-    return jnp.clip(own + step_size * own_slope, 0.0, agent.capacity)
+def move(agent: games.Game, own: jax.Array, reported: jax.Array, step_size: jax.Array) -> jax.Array:
+    """s_i of the next step, Eq. (4), as ONE agent chooses it who has reported her slope and hears δ."""
+    return jnp.clip(own + step_size * reported, 0.0, agent.capacity)
 
 
 def trace(game: games.Game, s: jax.Array, steps: int, step_size: float | None = None) -> jax.Array:
-    """The path of a game under payments from s⁰, [n], to s^H: [H+1, n]. The same as `dynamics.trace`."""
-    return dynamics.trace(game, s, steps, step_size)[1]
+    """The path from s⁰, [n], to s^H, [H+1, n]: what agents and server do in turn. As `dynamics.trace`.
+
+    The server's part is `dynamics.state_at` and `dynamics.after`, which see profiles and slopes alone,
+    and the largest capacity; a constant δ needs no slopes.
+
+    Args:
+      game: with costs as they are after payments; payoffs of S.
+      s: [n] in [0, τ].
+      steps: H.
+      step_size: constant δ, in samples per utility-per-sample, or None.
+    """
+    agents = games.agent_axes(game)
+    ask, tell = jax.vmap(slope, (agents, 0, None)), jax.vmap(move, (agents, 0, 0, None))
+
+    def reports(s: jax.Array) -> jax.Array:
+        return ask(game, s, games.statistic(game, s))
+
+    def body(state: dynamics.State, _: None) -> tuple[dynamics.State, jax.Array]:
+        new = tell(game, state.profile, state.gradient, state.step_size)
+        state = dynamics.after(state, new, reports(new), step_size is None)
+        return state, state.profile
+
+    s = games.as_profile(s)
+    first = dynamics.state_at(s, reports(s), jnp.max(game.capacity), step_size)
+    _, path = jax.lax.scan(body, first, length=steps)
+    return jnp.concatenate([s[None], path])
 
 
 def random_start(key: jax.Array, capacity: jax.Array, multiple: int = 10) -> jax.Array:

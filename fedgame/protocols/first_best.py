@@ -8,7 +8,7 @@ its bound, (max Σ u_j)/n, as long as accuracies are those of ã.
 import numpy as np
 
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, personal
+from fedgame.mechanisms import personal
 from fedgame.protocols import base
 
 
@@ -21,6 +21,6 @@ def protocol(game: games.Game) -> base.Protocol:
         found = personal.personal_rates(game)
         mechanism = found.mechanism
     else:
-        found, mechanism = personal.first_best(game), budget_balanced.Mechanism()
+        found, mechanism = personal.first_best(game), base.NO_PAYMENTS
     profile = np.asarray(found.profile)
     return base.Protocol("First best", lambda key: base.Plan(profile, profile[None]), mechanism=mechanism)

@@ -39,25 +39,53 @@ def protocol(
     sizes: np.ndarray,
     accuracy: np.ndarray,
     interval: float,
-    mechanism: budget_balanced.Mechanism = budget_balanced.Mechanism(),
+    mechanism: budget_balanced.Mechanism = base.NO_PAYMENTS,
     name: str = "FedBR",
     steps: int = 100,
     step_size: float | None = None,
 ) -> base.Protocol:
-    """Algorithms 1 and 2 for linear costs; the `Ending` of the path is in the plan's memory.
+    """Algorithms 1 and 2; the `Ending` of the path is in the plan's memory.
 
     Args:
-      game: without payments; of it, costs and capacities are used, the payoff is not.
-      sizes: [k] totals at which ã was measured, increasing.
-      accuracy: [k] means of what was measured there.
-      interval: Δs, in samples.
-      mechanism, name, steps: as `fedbr.protocol`.
-      step_size: δ; None is Δs/c̄, with the mean c̄ of costs per sample before payments.
+      game, sizes, accuracy, interval, mechanism, step_size: as `prepare`.
+      name: "FedBR-BG" is the paper's under β*.
+      steps: H, contribution updating steps from the random start.
 
     Raises:
-      ValueError: costs are not linear and above 0; sizes do not increase or have not one accuracy each;
-        Δs or δ is not above 0; samples differ in quality or value, or the server holds some, of which
-        the algorithms know nothing; or rates are not what `under_mechanism` takes.
+      ValueError: as `prepare`.
+    """
+    printed = prepare(game, sizes, accuracy, interval, mechanism, step_size)
+
+    def start(key: jax.Array) -> base.Plan:
+        path = trace(printed, np.asarray(fedbr.random_start(key, printed.capacity)), steps)
+        return base.Plan(path[-1], path, ending(printed, path))
+
+    return base.Protocol(name, start, mechanism=mechanism)
+
+
+def prepare(
+    game: games.Game,
+    sizes: np.ndarray,
+    accuracy: np.ndarray,
+    interval: float,
+    mechanism: budget_balanced.Mechanism = base.NO_PAYMENTS,
+    step_size: float | None = None,
+) -> Printed:
+    """What the printed update needs, checked.
+
+    Args:
+      game: without payments, linear costs; of it, costs and capacities are used, the payoff is not.
+      sizes: [k] totals at which ã was measured, in samples, increasing.
+      accuracy: [k] means of what was measured there.
+      interval: Δs, in samples.
+      mechanism: one rate β, or [n] personal ones.
+      step_size: δ, in samples per utility-per-sample; None is Δs/c̄, with the mean c̄ of costs per sample
+        before payments.
+
+    Raises:
+      ValueError: costs are not linear and above 0; sizes do not increase or have not one finite accuracy
+        each; Δs or δ is not above 0; samples differ in quality or accuracy in value, or the server holds
+        samples, of which the algorithms know nothing; or rates are not what `under_mechanism` takes.
     """
     budget_balanced.check_beta(mechanism.rates, game.n)
     costs = rules.linear_rates(game)
@@ -65,20 +93,15 @@ def protocol(
         raise ValueError("Algorithms 1 and 2 are printed for linear costs above 0; here some are not")
     if np.any(np.asarray(game.quality) != 1) or np.any(np.asarray(game.value) != 1) or game.held != 0:
         raise ValueError("Algorithms 1 and 2 know no quality, value or samples of the server's own")
-    step_size = interval / float(np.mean(costs)) if step_size is None else step_size
-    if not (interval > 0 and step_size > 0):
-        raise ValueError(f"Δs and δ must be above 0, got {interval} and {step_size}")
     sizes, accuracy = np.asarray(sizes, float), np.asarray(accuracy, float)
-    if sizes.shape != accuracy.shape or sizes.ndim != 1 or not np.all(np.diff(sizes) > 0):
+    increasing = sizes.ndim == 1 and np.all(np.diff(sizes) > 0)
+    if not (increasing and sizes.shape == accuracy.shape and np.all(np.isfinite(accuracy))):
         raise ValueError(f"`sizes` must increase, with one accuracy each, got {sizes} and {accuracy}")
+    step_size = interval / float(np.mean(costs)) if step_size is None else step_size
+    if not (0 < interval < np.inf and 0 < step_size < np.inf):
+        raise ValueError(f"Δs and δ must be numbers above 0, got {interval} and {step_size}")
     rates, capacity = (1.0 - np.asarray(mechanism.rates)) * costs, np.asarray(game.capacity, float)
-    printed = Printed(sizes, accuracy, float(interval), rates, capacity, float(step_size))
-
-    def start(key: jax.Array) -> base.Plan:
-        path = trace(printed, np.asarray(fedbr.random_start(key, capacity)), steps)
-        return base.Plan(path[-1], path, ending(printed, path))
-
-    return base.Protocol(name, start, mechanism=mechanism)
+    return Printed(sizes, accuracy, float(interval), rates, capacity, float(step_size))
 
 
 def measured(printed: Printed, total: float) -> float:

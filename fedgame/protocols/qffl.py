@@ -36,9 +36,12 @@ def protocol(capacity: np.ndarray, q: float = 1.0, learning_rate: float = 0.01) 
         samples = base.draw(plan.profile)
         losses = np.maximum(np.asarray(learning.loss(params, samples), float), _LEAST)
         powers = (losses / np.max(losses)) ** q  # what all F^q have in common cancels, and cannot overflow
+        powers = np.where(samples > 0, powers, 0.0)  # without data there is no loss to count
         change, squares = learning.changes(params, samples, powers, number)
         norms = powers * (q * steepness**2 * squares / losses + steepness)  # h
-        return federated.add(params, change, steepness / np.sum(norms))
+        return federated.add(
+            params, change, steepness / max(np.sum(norms), steepness)
+        )  # 0 if nobody has data
 
     def start(key: object) -> base.Plan:
         del key

@@ -12,7 +12,8 @@ import pytest
 from fedgame import games
 from fedgame.experiments import checkpoints, pieces, storage
 from fedgame.learning import curve, federated, local, models
-from fedgame.protocols import base, fedavg, fedbr, mwfed
+from fedgame.mechanisms import budget_balanced
+from fedgame.protocols import afl, base, fedavg, fedbr, mwfed, qffl
 
 
 class Memory(NamedTuple):
@@ -218,17 +219,19 @@ def measure_curve(snapshots):
         for p in (
             fedavg.protocol(np.array([9, 6])),
             mwfed.protocol(np.array([9, 6]), target=0.33, factor=1.5),
-            fedbr.protocol(GAME, 0.5, steps=3),
+            fedbr.protocol(GAME, budget_balanced.Mechanism(0.5), steps=3),
+            afl.protocol(np.array([9, 6])),
+            qffl.protocol(np.array([9, 6])),
         )
     ]
     + [pytest.param(measure_curve, id="curve")],
 )
 def test_interrupted_after_every_round_a_run_ends_where_it_would_have(run, tmp_path, monkeypatch):
     undisturbed = run(federated.FORGET)
-    trained, do = [], federated.federated_round
+    trained, do = [], federated.changes
     monkeypatch.setattr(
-        federated, "federated_round", lambda *args: trained.append(args[6]) or do(*args)
-    )  # args[6]: the number of the round
+        federated, "changes", lambda *args: trained.append(args[7]) or do(*args)
+    )  # args[7]: the number of the round
     stop = threading.Event()
     stop.set()
     for _ in range(ROUNDS):
@@ -238,7 +241,7 @@ def test_interrupted_after_every_round_a_run_ends_where_it_would_have(run, tmp_p
     assert trained == list(range(1, ROUNDS + 1))  # none of them twice
     for found, expected in zip(jax.tree.leaves(resumed), jax.tree.leaves(undisturbed), strict=True):
         assert np.asarray(found).tobytes() == np.asarray(expected).tobytes()
-    if hasattr(undisturbed, "plan") and undisturbed.plan.memory:
+    if hasattr(undisturbed, "plan") and len(undisturbed.plan.memory):
         assert len(np.unique(undisturbed.plan.path, axis=0)) > 1  # the state that is carried matters
 
 

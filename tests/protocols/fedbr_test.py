@@ -1,0 +1,148 @@
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedgame import equilibria, games
+from fedgame.equilibria import dynamics
+from fedgame.games import curves
+from fedgame.games import game as the_game
+from fedgame.mechanisms import budget_balanced, personal, rules
+from fedgame.protocols import base, fedbr, first_best
+
+nash_gap, solve = jax.jit(equilibria.nash_gap), jax.jit(equilibria.solve)
+CURVE = games.PowerLaw(1.0, 10.0, 0.9, 16.0)
+MEASURED = curves.fit_concave(
+    [0, 10, 20, 50, 100, 200, 500, 1000], [0.10, 0.37, 0.565, 0.69, 0.796, 0.861, 0.929, 0.947]
+).payoff
+RULES = [rules.none, rules.optimal, rules.falkinger, rules.personal]
+
+
+def a_game(rates, payoff=CURVE, capacity=50.0):
+    return games.check(games.Game(payoff, games.LinearCost(rates), np.full(len(rates), capacity)))
+
+
+def costs(kind, n):
+    spread = np.exp(0.5 * np.random.default_rng(n).normal(size=n))
+    return {"equal": np.full(n, 0.005), "linspace": np.linspace(0.0025, 0.0075, n)}.get(kind, 0.005 * spread)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payoff"), [("equal", MEASURED), ("linspace", CURVE), ("lognormal", MEASURED)]
+)
+def test_it_ends_at_a_certified_equilibrium_of_its_game(kind, payoff):
+    """`converged` in 100 steps: no agent gains more than 1e-6 max(1, |u|) by deviating."""
+    game = a_game(costs(kind, 10), payoff, 100.0)
+    for rule in RULES:
+        mechanism = rule(game)
+        mechanism = mechanism.replace(rates=np.broadcast_to(np.asarray(mechanism.rates, float), (10,)))
+        plan = fedbr.protocol(game, mechanism, "FedBR-BG").start(jax.random.key(0))
+        played = budget_balanced.under_mechanism(game, mechanism.rates)
+        utilities = budget_balanced.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
+        assert jnp.all(nash_gap(played, plan.profile) <= 1e-6 * jnp.maximum(1.0, jnp.abs(utilities)))
+        assert np.sum(plan.profile) == pytest.approx(float(jnp.sum(solve(played).profile)), rel=1e-3)
+        assert plan.path.shape == (101, 10)
+        assert np.all((plan.path >= 0) & (plan.path <= 100))
+        np.testing.assert_array_equal(plan.path[-1], plan.profile)
+
+
+@pytest.mark.parametrize(("kind", "rule"), [("equal", rules.personal), ("lognormal", rules.none)])
+def test_a_thousand_agents_need_no_more_steps(kind, rule):
+    game = a_game(costs(kind, 1000), CURVE, 100.0)
+    played = budget_balanced.under_mechanism(game, rule(game).rates)
+    starts = jnp.stack([fedbr.random_start(jax.random.key(k), game.capacity) for k in range(2)])
+    trace = functools.partial(fedbr.trace, steps=100)
+    paths = jax.jit(jax.vmap(trace, (None, 0)))(played, starts)
+    gaps = jax.vmap(equilibria.nash_gap, (None, 0))(played, paths[:, -1])
+    assert jnp.max(gaps) <= 1e-6
+
+
+def test_one_agent_plays_alone():
+    game = a_game([0.005])
+    plan = fedbr.protocol(game).start(jax.random.key(0))
+    assert jnp.max(nash_gap(game, plan.profile)) < 1e-12
+    with pytest.raises(ValueError, match="at least two"):
+        fedbr.protocol(game, budget_balanced.Mechanism(0.5))
+
+
+def test_what_an_announced_total_cannot_tell_is_refused():
+    game = games.check(games.Game(games.LinearPayoff(np.eye(2)), games.LinearCost(0.1), [1.0, 1.0]))
+    with pytest.raises(ValueError, match="announces ‖s‖₁ alone; LinearPayoff"):
+        fedbr.protocol(game)
+
+
+@pytest.mark.parametrize("step_size", [None, 300.0])
+def test_agents_and_server_together_make_eq_4(step_size):
+    """All that a game of S can have: values, qualities, samples held, convex costs."""
+    rng = np.random.default_rng(0)
+    cost = games.PowerCost(rng.uniform(1e-4, 1e-3, 6), 1.5)
+    extras = {"value": rng.uniform(0.5, 2, 6), "quality": rng.uniform(0.5, 2, 6), "held": 3.0}
+    game = games.check(games.Game(CURVE, cost, rng.uniform(10, 90, 6), **extras))
+    s = rng.uniform(0, 10, 6)
+    path = jax.jit(fedbr.trace, static_argnums=(2, 3))(game, s, 40, step_size)
+    _, expected = dynamics.trace(game, s, 40, step_size)
+    np.testing.assert_allclose(path, expected, rtol=1e-10, atol=1e-12)
+    if step_size:
+        for now, new in itertools.pairwise(path):
+            np.testing.assert_allclose(dynamics.step(game, now, step_size), new, rtol=1e-12, atol=1e-12)
+
+
+def test_an_agent_answers_to_her_own_game_and_the_two_numbers_alone():
+    """Others may have other costs, capacities and shares: with the same S and δ her reply is the same."""
+    mine, s = 2, np.array([10.0, 0.0, 7.0, 33.0])
+    game = a_game([0.01, 0.02, 0.004, 0.05])
+    agent = the_game.agent_of(game, mine)
+    slope = fedbr.slope(agent, s[mine], np.sum(s))
+    assert fedbr.move(agent, s[mine], slope, 200.0) == np.clip(s[mine] + 200.0 * slope, 0, 50)
+    assert slope == pytest.approx(9.0 * (16 + 50.0) ** -1.9 - 0.004, rel=1e-12)
+    others = a_game([0.5, 0.6, 0.004, 0.001]).replace(capacity=jnp.asarray([90.0, 60.0, 50.0, 2.0]))
+    for crowd, shares in ((game, s), (others, np.array([0.0, 41.0, 7.0, 2.0]))):
+        _, path = dynamics.trace(crowd, shares, 1, 200.0)
+        assert path[1, mine] == pytest.approx(float(fedbr.move(agent, s[mine], slope, 200.0)), rel=1e-12)
+
+
+def test_payments_balance_at_every_step():
+    game = a_game(np.linspace(0.005, 0.02, 7))
+    for rule in (rules.falkinger, rules.personal):
+        mechanism = rule(game)
+        for profile in fedbr.protocol(game, mechanism, steps=30).start(jax.random.key(1)).path:
+            spent = np.asarray(games.incurred_costs(game, profile))
+            payments = budget_balanced.payments(mechanism.rates, spent, mechanism.transfers)
+            assert abs(jnp.sum(payments)) <= 1e-14 * game.n
+            assert jnp.any(payments != 0) or not jnp.any(spent)
+
+
+def test_a_constant_step_is_used_as_given():
+    game = a_game([0.01, 0.02])
+    path = fedbr.protocol(game, steps=1, step_size=100.0).start(jax.random.key(5)).path
+    moved = np.clip(path[0] + 100.0 * games.own_gradient(game, path[0]), 0, 50)
+    np.testing.assert_allclose(path[1], moved, rtol=1e-12)
+
+
+def test_random_starts_are_multiples_of_ten_up_to_the_capacity():
+    capacity = jnp.asarray([50, 100, 9, 15])
+    starts = np.stack([fedbr.random_start(jax.random.key(k), capacity) for k in range(300)])
+    assert [sorted(set(column)) for column in starts.T] == [
+        [10.0 * k for k in range(6)],
+        [10.0 * k for k in range(11)],
+        [0.0],
+        [0.0, 10.0],
+    ]
+
+
+def test_the_first_best_is_what_no_protocol_beats_and_equal_for_all():
+    game = a_game(np.linspace(0.003, 0.007, 7), MEASURED)
+    protocol = first_best.protocol(game)
+    plan, mechanism = protocol.start(None), protocol.mechanism
+    utilities = budget_balanced.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
+    np.testing.assert_allclose(utilities, personal.first_best(game).welfare / 7, rtol=1e-9)
+    played = budget_balanced.under_mechanism(game, mechanism.rates)
+    assert jnp.max(nash_gap(played, plan.profile)) < 1e-9
+    for rule in (rules.none, rules.falkinger):
+        ended = fedbr.protocol(game, rule(game)).start(jax.random.key(2)).profile
+        assert jnp.sum(games.utilities(game, ended)) <= jnp.sum(utilities) * (1 + 1e-9)
+    assert plan.path.shape == (1, 7)
+    assert first_best.protocol(a_game([0.005])).mechanism is base.NO_PAYMENTS
