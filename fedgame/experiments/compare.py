@@ -144,7 +144,7 @@ def play_and_train(
                         job = functools.partial(train, setting, protocol, at, seed, work.snapshots(name))
                         what |= shared[protocol.training] | {"key": jax.random.key_data(key).tolist()}
                         cached = functools.partial(storage.cached, cache, what, job)
-                        jobs[name] = (at.profile.sum(), cached)
+                        jobs[name] = (sum(what["samples"]), cached)
                     planned.append((protocol, seed, step, plan, name))
                 bar.update()
     done = pieces.run("training", jobs, work, workers)

@@ -9,6 +9,7 @@ import pytest
 
 from fedgame.experiments import accuracy, checkpoints, config, inputs, storage, training
 from fedgame.learning import curve, federated, local
+from fedgame.protocols import base, mwfed
 
 
 class Linear(nn.Module):
@@ -110,9 +111,13 @@ def test_half_a_curve_is_half_cached(measured, tmp_path, monkeypatch):
     assert measuring == [15] * 3
 
 
+def key_of(setting):
+    return training.fingerprint(setting, [], setting.server)
+
+
 def test_the_key_holds_whatever_changes_the_measurement(monkeypatch):
     setting = a_setting()
-    usual = json.dumps(accuracy._key(setting))
+    usual = json.dumps(key_of(setting))
     server = setting.server
     changed = [
         a_setting(rounds=4),
@@ -131,25 +136,29 @@ def test_the_key_holds_whatever_changes_the_measurement(monkeypatch):
             )
         ),
     ]
-    keys = [json.dumps(accuracy._key(each)) for each in changed]
+    keys = [json.dumps(key_of(each)) for each in changed]
     assert len({usual, *keys}) == 1 + len(keys)
-    assert set(local.LocalTraining._fields) == set(accuracy._key(setting)["training"])
-    assert json.dumps(accuracy._key(a_setting())) == usual
-    monkeypatch.setattr(accuracy.importlib.metadata, "version", lambda name: "0")
-    assert json.dumps(accuracy._key(setting)) != usual
+    assert set(local.LocalTraining._fields) == set(key_of(setting)["training"])
+    assert json.dumps(key_of(a_setting())) == usual
+    monkeypatch.setattr(training.importlib.metadata, "version", lambda name: "0")
+    assert json.dumps(key_of(setting)) != usual
     monkeypatch.undo()
-    monkeypatch.setattr(accuracy.os, "cpu_count", lambda: 77)
-    assert json.dumps(accuracy._key(setting)) != usual
+    monkeypatch.setattr(training.os, "cpu_count", lambda: 77)
+    assert json.dumps(key_of(setting)) != usual
     monkeypatch.undo()
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
-    assert json.dumps(accuracy._key(setting)) != usual
+    assert json.dumps(key_of(setting)) != usual
 
 
 def test_a_change_of_the_code_is_a_change_of_the_key(monkeypatch, tmp_path):
-    usual = accuracy._key(a_setting())
+    usual = key_of(a_setting())
     (tmp_path / "local.py").write_text("other")
-    monkeypatch.setattr(curve, "__file__", str(tmp_path / "curve.py"))
-    assert accuracy._key(a_setting())["code"] != usual["code"]
+    monkeypatch.setattr(training.data, "__file__", str(tmp_path / "data.py"))
+    assert key_of(a_setting())["code"] != usual["code"]
+    monkeypatch.undo()
+    rules = [training.fingerprint(a_setting(), [mwfed.__name__], a_setting().server)["code"]]
+    rules += [training.fingerprint(a_setting(), [base.__name__], a_setting().server)["code"]]
+    assert len({usual["code"], *rules}) == 3
 
 
 def test_the_seed_of_a_run_is_in_its_key(measured):
