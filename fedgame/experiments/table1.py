@@ -79,7 +79,8 @@ def welfare_rows(agents: Sequence[dict[str, Any]], powers: Sequence[float]) -> l
 
 def _welfare(u: list[float], p: float, normalized: bool) -> dict[str, Any]:
     negative = welfare.undefined(np.asarray(u), p)
-    reason = f"negative utility of agent {', '.join(map(str, negative))}" if negative else ""
+    whose = "every agent" if len(negative) == len(u) else f"agent {', '.join(map(str, negative))}"
+    reason = f"negative utility of {whose}" if negative else ""
     if p == 0 and not normalized:
         reason = "(Σ u^p)^(1/p) has no limit at p = 0"
     value = None if reason else float(welfare.p_mean(jnp.asarray(u), p, normalized))
@@ -166,10 +167,11 @@ def table_text(rows: Sequence[dict[str, Any]], dataset: str = "") -> str:
 def _undefined(rows: Sequence[dict[str, Any]]) -> list[str]:
     reasons: dict[str, list[float]] = {}
     for row in (row for row in rows if row["undefined"]):
-        reason = f"{row['protocol']} by {row['utilities'].replace('_', ' ')} images, {row['undefined']}: p = "
+        reason = f"{row['protocol']} by {row['utilities'].replace('_', ' ')} images, {row['undefined']}"
         reasons.setdefault(reason, []).append(row["p"])
     lines = [
-        reason + ", ".join(f"{p:g}" for p in dict.fromkeys(powers)) for reason, powers in reasons.items()
+        f"{reason} (p = {', '.join(f'{p:g}' for p in dict.fromkeys(powers))})"
+        for reason, powers in reasons.items()
     ]
     return ["undefined:\n" + "\n".join(lines)] if lines else []
 

@@ -42,7 +42,7 @@ def test_a_negative_utility_makes_the_mean_undefined_and_names_the_agents():
     assert by_p[1.0, "mean"]["welfare"] == pytest.approx((1 - 2 / 3) / 2)
     text = table1.table_text(rows)
     assert "| X        | undefined | 0.16667 ± 0.83 |" in text
-    assert "X by own images, seed 1: negative utility of agent 0, 2: p = 0.5" in text
+    assert "X by own images, seed 1: negative utility of agent 0, 2 (p = 0.5)" in text
 
 
 def test_the_nash_welfare_has_only_one_scale():
