@@ -242,7 +242,8 @@ def test_interrupted_after_every_round_a_run_ends_where_it_would_have(run, tmp_p
     for found, expected in zip(jax.tree.leaves(resumed), jax.tree.leaves(undisturbed), strict=True):
         assert np.asarray(found).tobytes() == np.asarray(expected).tobytes()
     if hasattr(undisturbed, "plan") and len(undisturbed.plan.memory):
-        assert len(np.unique(undisturbed.plan.path, axis=0)) > 1  # the state that is carried matters
+        plan = undisturbed.plan  # the state that is carried matters
+        assert len(np.unique(plan.path, axis=0)) > 1 or np.ptp(plan.memory) > 0
 
 
 def test_of_two_workers_one_with_a_damaged_checkpoint_the_other_keeps_what_it_did(tmp_path):

@@ -107,8 +107,9 @@ def test_an_agent_answers_to_her_own_game_and_the_two_numbers_alone():
 def test_payments_balance_at_every_step():
     game = a_game(np.linspace(0.005, 0.02, 7))
     for rule in (rules.falkinger, rules.personal):
-        mechanism = rule(game)
-        for profile in fedbr.protocol(game, mechanism, steps=30).start(jax.random.key(1)).path:
+        protocol = fedbr.protocol(game, rule(game), steps=30)
+        mechanism = protocol.mechanism
+        for profile in protocol.start(jax.random.key(1)).path:
             spent = np.asarray(games.incurred_costs(game, profile))
             payments = budget_balanced.payments(mechanism.rates, spent, mechanism.transfers)
             assert abs(jnp.sum(payments)) <= 1e-14 * game.n
