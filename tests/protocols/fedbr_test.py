@@ -30,12 +30,10 @@ def costs(kind, n):
     return {"equal": np.full(n, 0.005), "linspace": np.linspace(0.0025, 0.0075, n)}.get(kind, 0.005 * spread)
 
 
-@pytest.mark.parametrize(
-    ("kind", "payoff"), [("equal", MEASURED), ("linspace", CURVE), ("lognormal", MEASURED)]
-)
-def test_it_ends_at_a_certified_equilibrium_of_its_game(kind, payoff):
+@pytest.mark.parametrize("kind", ["equal", "linspace", "lognormal"])
+def test_it_ends_at_a_certified_equilibrium_of_its_game(kind):
     """`converged` in 100 steps: no agent gains more than 1e-6 max(1, |u|) by deviating."""
-    game = a_game(costs(kind, 10), payoff, 100.0)
+    game = a_game(costs(kind, 10), MEASURED, 100.0)
     for rule in RULES:
         mechanism = rule(game)
         mechanism = mechanism.replace(rates=np.broadcast_to(np.asarray(mechanism.rates, float), (10,)))
