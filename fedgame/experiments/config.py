@@ -159,7 +159,7 @@ class Config(Curve):
     mwfed_target: float = option(0.7, "MWFed: accuracy every agent should reach", low=0, high=1)
     mwfed_factor: float = option(4.0, "MWFed: what weights of agents below it grow by", above=1)
     afl_rate: float = option(0.1, "AFL: step size of the agents' weights", above=0)
-    qffl_q: float = option(1.0, "q-FFL: q, 0 is FedAvg with equal weights", low=0)
+    qffl_q: float = option(0.1, "q-FFL: q, 0 is FedAvg with equal weights", low=0)
     p: tuple[float, ...] = option(
         (0.2, 0.4, 0.6, 0.8, 1.0), "p of the p-means in Table 1", high=1, kind=float, infinite=True
     )
