@@ -226,6 +226,8 @@ def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
     shares = np.array([[float(row[f"class {k}"]) for k in range(10)] for row in held])
     np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-12)
     assert shares.max() > 0.3  # skewed
+    alike = [r["accuracy"] for r in read(path / "classes.csv") if r["partition"] == "iid"]
+    assert [r["accuracy"] for r in measured] != alike  # same keys, other images
     curves = inputs.read_curve(str(path / "curve.csv"), inputs.read_agents(str(path / "agents.csv")).names)
     for i, one in enumerate(curves.values()):
         for k, size in enumerate((0, 6, 20, 120)):
