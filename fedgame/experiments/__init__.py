@@ -5,6 +5,7 @@ training                one federated run by itself
 accuracy                the curve ã, measured and fitted
 compare                 Section 5 from end to end: contenders, table1, paper, compare_plots
 grid, grid_report       comparisons over a product of settings
+studies                 what happens as one thing changes
 inputs, participants    your own federation: CSV files and numbers, to a game
 equilibrium             who contributes what in it
 mechanism, sweep        which payments fix it, and what other rates would do
