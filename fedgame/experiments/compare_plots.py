@@ -5,7 +5,7 @@ from matplotlib import figure
 
 from fedgame.experiments import plots, storage
 
-_COLORS = {
+COLORS = {
     "FedAvg": "C7",
     "MWFed": "C1",
     "FedBR": "C0",
@@ -35,7 +35,7 @@ def curve(work: storage.Workdir, fig: figure.Figure) -> None:
     low = min(float(row["accuracy"]) for row in measured)
     for k, (name, rows) in enumerate(plots.by(runs, "protocol").items()):  # one above the other: many meet
         total = np.mean(plots.columns(rows, "charged")[0])
-        ax.axvline(total, 0.05 * k, 0.05 * k + 0.045, color=_COLORS.get(name), linewidth=4, label=name)
+        ax.axvline(total, 0.05 * k, 0.05 * k + 0.045, color=COLORS.get(name), linewidth=4, label=name)
     ax.set(
         xlabel="samples S = ‖s‖₁",
         ylabel="accuracy on held-out images",
@@ -57,7 +57,7 @@ def contributions(work: storage.Workdir, fig: figure.Figure) -> None:
         ax.set_axis_off()
     for ax, (name, mine) in zip(grid.flat, panels.items(), strict=False):
         for agent in plots.by(mine, "agent").values():
-            ax.plot(*plots.columns(agent, "step", "contribution"), color=_COLORS.get(name), linewidth=1)
+            ax.plot(*plots.columns(agent, "step", "contribution"), color=COLORS.get(name), linewidth=1)
         ax.set(title=name, xlabel="round" if name == "MWFed" else "step of the game")
     for ax in grid[:, 0]:
         ax.set_ylabel("contribution s_i, samples")
@@ -73,7 +73,7 @@ def welfare(work: storage.Workdir, fig: figure.Figure) -> None:
         known = [row for row in mine if row["welfare"]]
         p, value = plots.columns(known, "p", "welfare")
         error = [float(row["standard_error"] or 0) for row in known]
-        left.errorbar(p, value, error, marker="o", capsize=3, color=_COLORS.get(name), label=name)
+        left.errorbar(p, value, error, marker="o", capsize=3, color=COLORS.get(name), label=name)
         if len(known) < len(mine):
             left.plot([], [], " ", label=f"({name}: {len(mine) - len(known)} not shown)")
     left.set(xlabel="p", ylabel="p-mean of utilities, (1/n Σ u^p)^(1/p)", title="Welfare by protocol")
@@ -84,7 +84,7 @@ def welfare(work: storage.Workdir, fig: figure.Figure) -> None:
             p, value = plots.columns(known, "p", "difference")
             ends = [[row[end] or row["difference"] for row in known] for end in ("low", "high")]
             error = np.abs(np.asarray(ends, float) - value)
-            right.errorbar(p + 0.012 * k, value, error, marker="o", capsize=3, color=_COLORS.get(name))
+            right.errorbar(p + 0.012 * k, value, error, marker="o", capsize=3, color=COLORS.get(name))
         right.axhline(0, color="black", linewidth=0.5)
         right.set(xlabel="p", ylabel="FedBR-BG less the other protocol", title="Paired, 95% intervals")
     fig.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib import figure
 
-from fedgame.experiments import plots, storage, table1, tables
+from fedgame.experiments import compare_plots, plots, storage, table1, tables
 
 CELLS = "cells.csv"
 _ABOUT = ("cell", "status", "message", "seconds")  # its columns that are no settings
@@ -90,7 +90,9 @@ def welfare(work: storage.Workdir, fig: figure.Figure) -> None:
     ax = fig.subplots()
     for label, points in lines.items():
         x, value, error = np.transpose(sorted(points))
-        ax.errorbar(x, value, error, marker="o", capsize=3, label=label)
+        ax.errorbar(
+            x, value, error, marker="o", capsize=3, label=label, color=compare_plots.COLORS.get(label)
+        )
     x = [point[0] for points in lines.values() for point in points]
     if x and min(x) > 0 and max(x) > 20 * min(x):
         ax.set_xscale("log")
