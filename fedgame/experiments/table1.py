@@ -41,13 +41,13 @@ def write(work: storage.Workdir, game: games.Game, runs: Sequence[Any], config: 
         for t, row in enumerate(run.path.tolist())
         for i, s in enumerate(row)
     ]
-    seconds = [
-        {"protocol": run.protocol.name, "seed": run.seed, "step": run.step}
-        | {"seconds": run.training["seconds"]}
-        for run in runs
-    ]
+    seconds = {}  # once for steps that lead to the same contributions, and so share a training run
+    for run in runs:
+        row = {"protocol": run.protocol.name, "seed": run.seed, "step": run.step}
+        same = row["protocol"], run.seed, *run.training["charged"]
+        seconds.setdefault(same, row | {"seconds": run.training["seconds"]})
     named = {"agents": agents, "steps": steps, "runs": per_run, "welfare": tidy, "table1": over_seeds}
-    named |= {"contributions": paths, "seconds": seconds}
+    named |= {"contributions": paths, "seconds": list(seconds.values())}
     named |= {"differences": differences} if differences else {}
     for name, rows in named.items():
         work.write_csv(f"{name}.csv", rows)
@@ -59,7 +59,7 @@ def write(work: storage.Workdir, game: games.Game, runs: Sequence[Any], config: 
     text += [table_text(over_seeds, config.dataset)]
     text += [difference_text(differences)] if differences else []
     text += paper.remarks(config.dataset, over_seeds)
-    return "\n\n".join([*text, _seconds_text(seconds)])
+    return "\n\n".join([*text, _seconds_text(list(seconds.values()))])
 
 
 def welfare_rows(agents: Sequence[dict[str, Any]], powers: Sequence[float]) -> list[dict[str, Any]]:
