@@ -62,12 +62,20 @@ def settle(config: configs.Training, available: tuple[int, int]) -> Any:
         return _settle_run(config, available)
     if isinstance(config, configs.Config):
         cost = _each(config.cost or tuple(0.5 / tau for tau in capacity), n)
-        if len(set(config.protocol)) < len(config.protocol):
-            raise ValueError(f"--protocol names one twice: {','.join(config.protocol)}")
-        if config.beta is None and min(cost) == 0 and "fedbr_bg" in config.protocol:
-            raise ValueError("--cost: β* of Definition 2 needs every cost above 0; or give --beta")
+        _check_protocols(config, min(cost))
         config = dataclasses.replace(config, cost=cost)
     return _settle_curve(config, available)
+
+
+def _check_protocols(config: configs.Config, cheapest: float) -> None:
+    if len(set(config.protocol)) < len(config.protocol):
+        raise ValueError(f"--protocol names one twice: {','.join(config.protocol)}")
+    if cheapest > 0:
+        return
+    if config.beta is None and "fedbr_bg" in config.protocol:
+        raise ValueError("--cost: β* of Definition 2 needs every cost above 0; or give --beta")
+    if config.mode == "literal" and any(name.startswith("fedbr") for name in config.protocol):
+        raise ValueError("--cost: --mode=literal divides by costs and needs every one above 0")
 
 
 def images(config: Any) -> tuple[tuple[int, int], tuple[int, int]]:

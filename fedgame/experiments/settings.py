@@ -25,7 +25,8 @@ def check(config: Any) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value == ():
-            raise ValueError(f"--{field.name} needs at least one number")
+            kind = "name" if field.metadata["kind"] is str else "number"
+            raise ValueError(f"--{field.name} needs at least one {kind}")
         for number in value if isinstance(value, tuple) else (value,):
             if number is not None:
                 _check_one(field.name, number, field.metadata)

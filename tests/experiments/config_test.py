@@ -51,6 +51,13 @@ def test_one_number_per_agent():
         ({"cost": (-1.0,)}, r"--cost .* got -1.0"),
         ({"cost": (float("inf"),)}, r"--cost .* got inf"),
         ({"cost": (0.0,)}, r"--cost: β\* of Definition 2 needs every cost above 0"),
+        (
+            {"cost": (0.0,), "protocol": ("fedbr",), "mode": "literal"},
+            r"--cost: --mode=literal divides by costs",
+        ),
+        ({"protocol": ()}, r"--protocol needs at least one name"),
+        ({"protocol": ("fedavg", "fed")}, r"--protocol must be one of fedavg, .*, got 'fed'"),
+        ({"protocol": ("fedavg", "fedavg")}, r"--protocol names one twice: fedavg,fedavg"),
         ({"learning_rate": 0.0}, r"--learning_rate must be a number, greater than 0, got 0.0"),
         ({"channels": (3,)}, r"--channels needs two numbers, got 1"),
         ({"model": "vgg11", "units": 5}, r"--channels, --units and --padding are the CNN's; --model=vgg11"),
