@@ -44,7 +44,7 @@ def protocol(capacity: np.ndarray, rate: float = 0.1) -> base.Protocol:
         change, _ = learning.changes(params, base.draw(plan.profile), plan.memory, number)
         return federated.add(params, change)
 
-    return base.Protocol("AFL", start, adapt, train, training=("AFL", f"rate {rate:g}"))
+    return base.Protocol("AFL", start, adapt, train, training=("AFL", f"rate {rate!r}"))
 
 
 def _nearest(mixture: np.ndarray) -> np.ndarray:

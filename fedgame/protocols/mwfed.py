@@ -48,5 +48,5 @@ def protocol(capacity: np.ndarray, target: float = 0.7, factor: float = 4.0) -> 
         return base.Plan(new, np.concatenate([plan.path, new[None]]), Memory(weights, frozen))
 
     return base.Protocol(
-        "MWFed", start, adapt, training=("MWFed", f"target {target:g}", f"factor {factor:g}")
+        "MWFed", start, adapt, training=("MWFed", f"target {target!r}", f"factor {factor!r}")
     )

@@ -47,5 +47,5 @@ def protocol(capacity: np.ndarray, q: float = 1.0, learning_rate: float = 0.01) 
         del key
         return base.Plan(everything, everything[None])
 
-    rule = "q-FFL", f"q {q:g}", f"learning rate {learning_rate:g}"
+    rule = "q-FFL", f"q {q!r}", f"learning rate {learning_rate!r}"
     return base.Protocol("q-FFL", start, round=train, training=rule)
