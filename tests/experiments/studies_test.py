@@ -206,7 +206,7 @@ def skewed(path, **changes):
         "fit": "power",  # compiles in less time
     }
     setting = training.prepare(configs.Config(**given | changes))._replace(model=Linear())
-    return setting, label_skew.run(setting, storage.Workdir(path), workers=2)
+    return setting, label_skew.run(setting, storage.Workdir(path), workers=2, cache=path / "cache")
 
 
 @pytest.fixture(scope="module")

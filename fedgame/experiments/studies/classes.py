@@ -61,8 +61,7 @@ def measure(
     config = setting.config
     sizes = sizes_of(config)
     test = by_class(setting.server.test, len(setting.classes))
-    packages = ["learning", "experiments/studies"]
-    shared = training.fingerprint(setting, packages, setting.server) if cache else {}
+    shared = training.fingerprint(setting, [__name__], setting.server) if cache else {}
     shared |= {"alpha": config.alpha, "sizes": sizes}
 
     def trained(kind: str, seed: int, size: int, name: str) -> dict[str, list[float]]:
