@@ -66,9 +66,11 @@ def contributions(work: storage.Workdir, fig: figure.Figure) -> None:
 
 def welfare(work: storage.Workdir, fig: figure.Figure) -> None:
     """The normalised p-means of Table 1 and FedBR-BG's paired differences; undefined ones are left out."""
-    paired = work.has("differences.csv")
-    left, right = fig.subplots(1, 2) if paired else (fig.subplots(), None)
-    rows = _shown(work.read_csv("table1.csv"))
+    differences = work.read_csv("differences.csv") if work.has("differences.csv") else []
+    ours = [row for row in differences if row["protocol"] == "FedBR-BG"]
+    left, right = fig.subplots(1, 2) if ours else (fig.subplots(), None)
+    table = work.read_csv("table1.csv")
+    rows, infinite = _shown(table), any(np.isinf(float(row["p"])) for row in table)
     for name, mine in plots.by(rows, "protocol").items():
         known = [row for row in mine if row["welfare"]]
         p, value = plots.columns(known, "p", "welfare")
@@ -76,9 +78,9 @@ def welfare(work: storage.Workdir, fig: figure.Figure) -> None:
         left.errorbar(p, value, error, marker="o", capsize=3, color=COLORS.get(name), label=name)
         if len(known) < len(mine):
             left.plot([], [], " ", label=f"({name}: {len(mine) - len(known)} not shown)")
-    left.set(xlabel="p", ylabel="p-mean of utilities, (1/n Σ u^p)^(1/p)", title="Welfare by protocol")
+    label = "p (-∞ is in the tables only)" if infinite else "p"
+    left.set(xlabel=label, ylabel="p-mean of utilities, (1/n Σ u^p)^(1/p)", title="Welfare by protocol")
     if right is not None:
-        ours = [row for row in work.read_csv("differences.csv") if row["protocol"] == "FedBR-BG"]
         for k, (name, mine) in enumerate(plots.by(_shown(ours), "minus").items()):
             known = [row for row in mine if row["difference"]]
             p, value = plots.columns(known, "p", "difference")

@@ -84,6 +84,9 @@ def _welfare(u: list[float], p: float, normalized: bool) -> dict[str, Any]:
     if p == 0 and not normalized:
         reason = "(Σ u^p)^(1/p) has no limit at p = 0"
     value = None if reason else float(welfare.p_mean(jnp.asarray(u), p, normalized))
+    if value == np.inf:  # n^(1/p) without 1/n, for p near 0
+        logarithm = float(welfare.log_p_mean(jnp.asarray(u), p, normalized))
+        value, reason = None, f"too large for a number, its logarithm is {logarithm:.6g}"
     return {"welfare": value, "undefined": reason}
 
 
@@ -96,14 +99,21 @@ def table_rows(per_seed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for key, mine in _grouped(per_seed).items():
         values = [row["welfare"] for row in mine]
-        reasons = dict.fromkeys(f"seed {row['seed']}: {row['undefined']}" for row in mine if row["undefined"])
+        reasons = _reasons(mine)
         mean, error = (None, None) if reasons else _mean(values)
         named = dict(zip(("protocol", "utilities", "scale", "p"), key, strict=True))
         rows.append(
-            named
-            | {"welfare": mean, "standard_error": error, "seeds": len(mine), "undefined": "; ".join(reasons)}
+            named | {"welfare": mean, "standard_error": error, "seeds": len(mine), "undefined": reasons}
         )
     return rows
+
+
+def _reasons(mine: Sequence[dict[str, Any]]) -> str:
+    """Why the p-mean of which seeds is undefined; none named if it is one reason for all of several."""
+    found = dict.fromkeys((row["seed"], row["undefined"]) for row in mine if row["undefined"])
+    if 1 < len(found) == len(mine) and len({reason for _, reason in found}) == 1:
+        return "all seeds: " + mine[0]["undefined"]
+    return "; ".join(f"seed {seed}: {reason}" for seed, reason in found)
 
 
 def difference_rows(per_seed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -115,7 +125,7 @@ def difference_rows(per_seed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     groups = _grouped(per_seed)
     names = list(dict.fromkeys(row["protocol"] for row in per_seed))
     pairs = [("FedBR-BG", name) for name in names if name != "FedBR-BG"]
-    pairs += [("FedBR", "FedAvg")] if "FedBR-BG" in names else []
+    pairs += [("FedBR", "FedAvg")]
     rows = []
     for first, second in pairs:
         for key in (key for key in groups if key[0] == first and (second, *key[1:]) in groups):
@@ -165,14 +175,14 @@ def table_text(rows: Sequence[dict[str, Any]], dataset: str = "") -> str:
 
 
 def _undefined(rows: Sequence[dict[str, Any]]) -> list[str]:
-    reasons: dict[str, list[float]] = {}
+    powers: dict[tuple[str, str], dict[str, None]] = {}
     for row in (row for row in rows if row["undefined"]):
-        reason = f"{row['protocol']} by {row['utilities'].replace('_', ' ')} images, {row['undefined']}"
-        reasons.setdefault(reason, []).append(row["p"])
-    lines = [
-        f"{reason} (p = {', '.join(f'{p:g}' for p in dict.fromkeys(powers))})"
-        for reason, powers in reasons.items()
-    ]
+        who = f"{row['protocol']} by {row['utilities'].replace('_', ' ')} images"
+        powers.setdefault((who, row["undefined"]), {})[f"{row['p']:g}"] = None
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (who, reason), at in powers.items():
+        alike.setdefault((reason, ", ".join(at)), []).append(who)
+    lines = [f"{'; '.join(who)}, {reason} (p = {at})" for (reason, at), who in alike.items()]
     return ["undefined:\n" + "\n".join(lines)] if lines else []
 
 

@@ -52,6 +52,26 @@ def test_the_nash_welfare_has_only_one_scale():
     assert "no limit" in total["undefined"]
 
 
+def test_a_sum_that_is_too_large_is_told_by_its_logarithm_and_one_reason_of_many_once():
+    rows = [row for name in ("X", "Y") for row in agents([[0.5] * 10, [0.5] * 10], name)]
+    rows = table1.table_rows(table1.welfare_rows(rows, [0.001]))
+    own = {row["scale"]: row for row in rows if (row["protocol"], row["utilities"]) == ("X", "own")}
+    assert own["mean"]["welfare"] == pytest.approx(0.5)
+    assert own["sum"]["welfare"] is None is own["sum"]["standard_error"]
+    expected = np.log(0.5) + np.log(10) / 0.001
+    reason = f"all seeds: too large for a number, its logarithm is {expected:.6g}"
+    assert own["sum"]["undefined"] == reason
+    assert f"\nX by own images; Y by own images, {reason} (p = 0.001)" in table1.table_text(rows)
+
+
+def test_without_fedbr_bg_fedbr_is_compared_with_fedavg_all_the_same():
+    rows = agents([[1.0], [2.0]], "FedBR") + agents([[0.0], [1.5]], "FedAvg")
+    found = table1.difference_rows(table1.welfare_rows(rows, [1.0]))
+    assert {(row["protocol"], row["minus"], row["difference"]) for row in found} == {
+        ("FedBR", "FedAvg", 0.75)
+    }
+
+
 def test_differences_are_paired_over_seeds():
     """Both vary by 10 between seeds, their difference by 1: a paired interval is narrow."""
     ours, theirs = [[1.0], [11.0], [21.0], [31.0]], [[0.0], [9.5], [19.5], [29.0]]
