@@ -162,7 +162,7 @@ def _run(protocol: base.Protocol, seed: int, step: int, plan: base.Plan, result:
 
 def _shared(setting: Setting, protocol: base.Protocol) -> dict[str, Any]:
     """All that determines a training run beside its samples, its rule and its seed."""
-    code = protocol.adapt.__module__, protocol.round.__module__
+    code = base.__name__, protocol.adapt.__module__, protocol.round.__module__
     found = training.fingerprint(setting, code, setting.agents, setting.server)
     return found | {"capacity": setting.config.capacity, "test_images": setting.config.test_images}
 
