@@ -201,12 +201,15 @@ def _attempt(
 def _collect(done: Sequence[Cell], work: storage.Workdir) -> None:
     """Writes the rows of these cells, their swept settings in front, as one file of each kind.
 
-    A setting whose name the rows have already, as `seed`, is called `swept_seed`.
+    A setting whose name one of the files has already, as `seed`, is called `swept_seed` in all.
     """
-    for name in COLLECTED:
+    found = {
+        name: [storage.Workdir(work.path / cell.folder).read_csv(name) for cell in done] for name in COLLECTED
+    }
+    taken = {column for parts in found.values() for column in parts[0][0]}
+    for name, parts in found.items():
         rows = []
-        for cell in done:
-            own = storage.Workdir(work.path / cell.folder).read_csv(name)
-            swept = {f"swept_{k}" if k in own[0] else k: value for k, value in cell.values.items()}
+        for cell, own in zip(done, parts, strict=True):
+            swept = {f"swept_{k}" if k in taken else k: value for k, value in cell.values.items()}
             rows += [{"cell": cell.name} | swept | row for row in own]
         work.write_csv(name, rows)

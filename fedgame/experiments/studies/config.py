@@ -50,7 +50,7 @@ class Config(configs.Curve):
     draws: int = option(20, "costs: draws of unequal costs", low=1)
     counts: tuple[int, ...] = option(
         (2, 3, 5, 10, 20, 50, 100, 200, 500, 1000),
-        "agents, rounding: numbers of agents to go through; rounding: the first with every Δs",
+        "agents, rounding: numbers of agents to go through; rounding prints every Δs for the first alone",
         low=2,
         kind=int,
     )
