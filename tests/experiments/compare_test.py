@@ -1,5 +1,6 @@
 """The comparison in process, on a network that compiles in no time."""
 
+import collections
 import csv
 import json
 
@@ -49,6 +50,7 @@ def test_no_training_happens_twice_and_a_comparison_at_other_costs_shares_them(t
     work, text = run(tmp_path / "run", tmp_path / "cache")
     pieces = sorted((work.path / "pieces" / "runs").iterdir())
     assert len(trained) == len(pieces)
+    assert max(collections.Counter(trained).values()) == 2  # once for each seed
     for seed in (0, 1):
         stored = [json.loads(f.read_text())["value"]["charged"] for f in pieces if f.name[0] == str(seed)]
         assert len(stored) >= 5  # everything under four rules, and what dynamics end at
