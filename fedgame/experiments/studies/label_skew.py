@@ -134,9 +134,8 @@ def _agent_rows(game: games.Game, which: str, solved: dict[str, outcomes.Outcome
 
 def text(table: Sequence[dict[str, Any]]) -> str:
     """The table as Markdown."""
-    powers = {name: name.replace("=", " = ") for name in table[0] if name.startswith("p=")}
     header = {"curves": "curves", "mechanism": "mechanism", "beta": "β (mean β_i)", "total": "Σ samples"}
-    header |= {"contributors": "contributors", "accuracy": "accuracy, mean", **powers}
+    header |= {"contributors": "contributors", "accuracy": "accuracy, mean"} | rows.powers_of(table)
     header |= {"share_of_first_best": "share of first best", "nash_gap": "Nash gap"}
     return rows.table(header | {"extrapolated": "S not measured"}, table)
 
