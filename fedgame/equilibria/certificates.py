@@ -2,10 +2,14 @@
 
 A vanishing gradient proves nothing where utilities are not concave; the Nash gap, how much an agent
 could still gain by any deviation of her own, does (Definition 1).
+
+How small a gap has to be is measured by what the agent's own decision moves (`Evidence.stake`), so a
+verdict is the same in another currency, in another unit of samples, beside fixed costs and beside agents
+who could give far more than anybody wants.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +17,39 @@ import numpy as np
 
 from fedgame.games import game as games
 
-_FIRST = 1025  # points of the first look at all of [0, τ_i]
-_PEAKS = 4  # the best local maxima of the first look, each looked at more closely
-_ZOOM = 33  # points of each closer look; every one narrows the interval 16 times
-_LOOKS = 12  # the last interval is τ_i / (512 · 16¹²), below float64 resolution
+# Shares of τ_i at which a payoff that may be anything is first looked at: evenly spaced ones, and, as a
+# capacity may be far more than is wanted, some on a logarithmic scale.
+_SHARES = np.union1d(np.linspace(0.0, 1.0, 1025), np.geomspace(1e-30, 1e-3, 361))
+POINTS = len(_SHARES)
+_PEAKS = 64  # the best local maxima of the first look, each looked at more closely
+_ZOOM = 33  # points of a closer look; every one narrows the interval 16 times
+_LOOKS = 3  # closer looks before the interval is halved, down to neighbouring numbers if need be
+_DIGITS = {8: 12, 4: 5}  # decimals, by bytes of a number, to which the place of a jump is taken for round
+_UNRESOLVED = 1e-3  # share of what an agent's decision moves, beyond which rounding leaves no verdict
+
+
+class Response(NamedTuple):
+    """The best that ONE agent can do, or all of them, [n] each."""
+
+    contribution: jax.Array  # samples
+    utility: jax.Array  # there, the largest of all evaluated
+    # +1 (-1) if utilities come that close only just above (below) a jump, and what they approach is
+    # attained by no contribution; 0 if it is attained.
+    limit: jax.Array
+
+
+class Evidence(NamedTuple):
+    """What is known of a profile; all [n]. Utilities, gaps, stakes and rounding in the agents' currency."""
+
+    gap: jax.Array  # max_x u_i(x, s_-i) - u_i(s), ≥ 0
+    utility: jax.Array  # u_i(s)
+    # The most that her own decision moves, up or down: the larger of v_i (a_i(x) - a_i(0)) and
+    # c_i(x) - c_i(0), at x = s_i and at her best response.
+    stake: jax.Array
+    rounding: jax.Array  # 8 ε (|v_i a_i(s)| + |c_i(s_i)|): smaller gaps may be none
+    told: jax.Array  # whether `rounding` is small beside what decisions can move
+    response: jax.Array  # a best contribution, samples
+    limit: jax.Array  # see `Response`
 
 
 def best_response(game: games.Game, s: jax.Array) -> jax.Array:
@@ -24,9 +57,10 @@ def best_response(game: games.Game, s: jax.Array) -> jax.Array:
 
     Where a_i is known to be 0 first and concave from some contribution on (all of Section 2.1,
     clipped or not, and measured curves): the better of 0 and the root of the own gradient, by
-    bisection down to 10⁻³⁰ τ_i. Payoffs given as functions: a grid, then ever closer looks around the
-    four best local maxima, which misses only a peak that hides between two of 1,025 points. Costs
-    O(n·m·log(1/ε)) time and O(n·m) memory.
+    bisection down to 10⁻³⁰ τ_i. Payoffs given as functions: a grid of 1,384 contributions, then closer looks
+    around its 64 best local maxima, down to the two neighbouring floating point numbers between which a
+    payoff jumps. What is missed is only a peak that hides between two points of the grid. Of all points
+    that were evaluated the best is returned. Costs O(n·m·log(1/ε)) time and O(n·m) memory.
 
     Args:
       game: n agents.
@@ -35,19 +69,34 @@ def best_response(game: games.Game, s: jax.Array) -> jax.Array:
     Returns:
       [n] contributions; 0 if nothing is better, else where several are equally good, one of them.
     """
+    return games.over_agents(lambda agent, own, rest: _best(agent, own, rest).contribution)(
+        game, games.as_profile(s)
+    )
 
-    one = games.over_agents(lambda agent, own, rest: _best(agent, rest, own.dtype)[0])
-    return one(game, games.as_profile(s))
 
+def examine(game: games.Game, s: jax.Array) -> Evidence:
+    """Nash gaps of all agents, and what they are to be measured by."""
+    s = games.as_profile(s)
+    nothing, everything = jnp.zeros_like(s), jnp.broadcast_to(jnp.asarray(game.capacity, s.dtype), s.shape)
+    # What all decisions together move for her, from nobody sharing anything to everybody all. Not only her
+    # own: one who gives next to nothing is not in doubt for that.
+    gained = game.value * (games.payoff_values(game, everything) - games.payoff_values(game, nothing))
+    spent = games.incurred_costs(game, everything) - games.incurred_costs(game, nothing)
+    span = jnp.maximum(jnp.abs(gained), spent)
 
-def examine(game: games.Game, s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The Nash gaps and the utilities of all agents, [n] each, for little more than the gaps alone."""
+    def one(agent: games.Game, own: jax.Array, rest: Any) -> Evidence:
+        best = _best(agent, own, rest)
+        payoff, cost = _parts(agent, own, rest)
+        moved = jnp.maximum(_moved(agent, own, rest), _moved(agent, best.contribution, rest))
+        rounding = 8.0 * jnp.finfo(own.dtype).eps * (jnp.abs(payoff) + jnp.abs(cost))
+        now = payoff - cost
+        gap = jnp.maximum(best.utility - now, 0.0)
+        return Evidence(gap, now, moved, rounding, jnp.asarray(True), best.contribution, best.limit)
 
-    def one(agent: games.Game, own: jax.Array, rest: Any) -> tuple[jax.Array, jax.Array]:
-        now = games.utility(agent, own, rest)
-        return jnp.maximum(_best(agent, rest, own.dtype)[1] - now, 0.0), now
-
-    return games.over_agents(one)(game, games.as_profile(s))
+    found = games.over_agents(one)(game, s)
+    moved = jnp.maximum(found.stake, span)
+    lost = (moved > 0) & (game.capacity > 0) & (found.rounding > _UNRESOLVED * moved)
+    return found._replace(told=~lost)
 
 
 def nash_gap(game: games.Game, s: jax.Array) -> jax.Array:
@@ -56,18 +105,26 @@ def nash_gap(game: games.Game, s: jax.Array) -> jax.Array:
     `s` lies in the box [0, τ]; the gap of the profile is the largest entry. Their sum is the
     Nikaido-Isoda function, which also vanishes at equilibria only.
     """
-    return examine(game, s)[0]
+    return examine(game, s).gap
 
 
-def certify(game: games.Game, s: jax.Array, tolerance: float = 1e-6) -> tuple[jax.Array, jax.Array]:
-    """The Nash gaps [n], and whether s is an equilibrium as `is_equilibrium` says."""
-    gap, utility = examine(game, s)
+def certify(game: games.Game, s: jax.Array, tolerance: float = 1e-6) -> tuple[Evidence, jax.Array]:
+    """The evidence, and whether s is an equilibrium as `is_equilibrium` says."""
+    found = examine(game, s)
+    return found, holds(game, s, found, tolerance) & jnp.all(found.told)
+
+
+def holds(game: games.Game, s: jax.Array, found: Evidence, tolerance: float) -> jax.Array:
+    """Whether s is feasible and no gap is larger than allowed, be that told or hidden by rounding."""
     feasible = jnp.all((s >= 0) & (s <= game.capacity))
-    return gap, feasible & jnp.all(gap <= tolerance * jnp.maximum(1.0, jnp.abs(utility)))
+    return feasible & jnp.all(found.gap <= tolerance * found.stake + found.rounding)
 
 
 def is_equilibrium(game: games.Game, s: jax.Array, tolerance: float = 1e-6) -> jax.Array:
-    """Whether every agent's Nash gap is at most tolerance · max(1, |u_i|) and s is feasible."""
+    """Whether s is feasible and every Nash gap at most tolerance · stake_i + rounding_i (see `Evidence`).
+
+    False too where rounding hides what decisions move, as beside a fixed cost of 10²⁰: that cannot be told.
+    """
     return certify(game, s, tolerance)[1]
 
 
@@ -75,18 +132,18 @@ def all_best_responses(game: games.Game, s: jax.Array) -> list[list[tuple[float,
     """The whole set f_i(s_-i) of every agent, as intervals: utilities equal to the best to rounding.
 
     A concave utility has one interval, usually a point; Theorem A.2's agents have 0, ½ + ε, or both.
-    An interval narrower than 10⁻⁵ τ_i is reported as a point: rounding cannot tell it from one. Not for
-    use inside jit. Limits as for `best_response`.
+    An interval that is one only by rounding, and grows with what rounding is allowed, is reported as a
+    point. Where a supremum is approached at a jump and not attained (`Evidence.limit`), the nearest
+    floating point number is reported. Not for use inside jit. Limits as for `best_response`.
 
     Returns:
       For each agent, ascending disjoint (low, high) in samples.
     """
     s = games.as_profile(s)
-    tops = jax.jit(games.over_agents(lambda agent, own, rest: _peaks(agent, rest, own.dtype)))(game, s)
-
+    tops = jax.jit(games.over_agents(lambda agent, own, rest: _peaks(agent, rest, own.dtype)[0]))(game, s)
     return [
         _maximisers(
-            lambda x, i=i: float(_own_utility(game, s, i, x)),
+            lambda x, i=i: tuple(float(part) for part in _own_parts(game, s, i, x)),
             np.asarray(tops[i], float),
             float(game.capacity[i]),
         )
@@ -95,58 +152,92 @@ def all_best_responses(game: games.Game, s: jax.Array) -> list[list[tuple[float,
 
 
 @jax.jit
-def _own_utility(game: games.Game, s: jax.Array, i: jax.Array, own: jax.Array) -> jax.Array:
-    """u_i if agent i contributes `own` and the others what they do in s."""
+def _own_parts(
+    game: games.Game, s: jax.Array, i: jax.Array, own: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """v_i a_i and c_i if agent i contributes `own` and the others what they do in s."""
     agent = games.agent_of(game, i)
-    return games.utility(agent, own, games.rest_of(agent, games.statistic(game, s), s[i], i))
+    return _parts(agent, own, games.rest_of(agent, games.statistic(game, s), s[i], i))
 
 
-def _maximisers(u: Callable[[float], float], tops: np.ndarray, capacity: float) -> list[tuple[float, float]]:
-    """The intervals around the best of `tops`, 0 and the capacity, where u is as good."""
+def _maximisers(
+    parts: Callable[[float], tuple[float, float]], tops: np.ndarray, capacity: float
+) -> list[tuple[float, float]]:
+    """The intervals around the best of `tops`, 0 and the capacity, where utility is as good."""
+
+    def u(x: float) -> float:
+        payoff, cost = parts(x)
+        return payoff - cost
+
     candidates = sorted({0.0, *tops.tolist(), capacity})
-    best = max(u(x) for x in candidates)
-    slack = 8 * np.finfo(float).eps * max(1.0, abs(best))
+    best = max(candidates, key=u)
 
-    def edge(inside: float, step: float) -> float:
-        outside = inside
-        while u(outside) >= best - slack:
-            if outside in (0.0, capacity) and step * (outside - capacity / 2) >= 0:
-                return outside
-            inside, outside = outside, min(max(outside + step, 0.0), capacity)
-        for _ in range(60):
-            middle = (inside + outside) / 2
-            inside, outside = (middle, outside) if u(middle) >= best - slack else (inside, middle)
-        return inside
+    def slack(x: float) -> float:
+        return 8 * np.finfo(float).eps * sum(abs(part) for part in (*parts(x), *parts(best)))
 
     found: list[tuple[float, float]] = []
+    reached = -1.0  # up to where an interval, or what rounding makes of a point, has been seen
     for top in candidates:
-        if u(top) < best - slack or (found and top <= found[-1][1] + 1e-5 * capacity):
+        if u(top) < u(best) - slack(top) or top <= reached:
             continue
-        left, right = edge(top, -capacity / _FIRST), edge(top, capacity / _FIRST)
-        if right - left <= 1e-5 * capacity:
-            left = right = top
+        left, right = _edges(u, top, u(best) - slack(top), capacity)
+        wide_left, wide_right = _edges(u, top, u(best) - 64 * slack(top), capacity)
+        reached = right
+        if wide_right - wide_left >= 4 * (right - left):
+            left, right, reached = top, top, wide_right
         found.append((left, right))
     return found
+
+
+def _edges(u: Callable[[float], float], top: float, least: float, capacity: float) -> tuple[float, float]:
+    """How far to the left and right of `top`, where u ≥ least, that goes on."""
+
+    def edge(step: float, bound: float) -> float:
+        inside = outside = top
+        while u(outside) >= least:
+            if outside == bound:
+                return bound
+            inside, outside = outside, min(max(outside + step, 0.0), capacity)
+        for _ in range(100):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if u(middle) >= least else (inside, middle)
+        return inside
+
+    return edge(-capacity / 1024, 0.0), edge(capacity / 1024, capacity)
+
+
+def _parts(agent: games.Game, own: jax.Array, rest: Any) -> tuple[jax.Array, jax.Array]:
+    """v_i a_i and c_i of ONE agent."""
+    return agent.value * agent.payoff.value(agent.quality * own, rest), agent.cost.value(own)
+
+
+def _moved(agent: games.Game, own: jax.Array, rest: Any) -> jax.Array:
+    """How much ONE agent's payoff or cost, whichever is more, changes if she gives `own`, not 0."""
+    (payoff, cost), (payoff_0, cost_0) = _parts(agent, own, rest), _parts(agent, 0.0 * own, rest)
+    gain = payoff - payoff_0
+    return jnp.maximum(jnp.where(jnp.isfinite(gain), jnp.abs(gain), 0.0), jnp.abs(cost - cost_0))
 
 
 def _finite(u: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(u), -jnp.inf, u)  # argmax would take a NaN for the largest
 
 
-def _best(agent: games.Game, rest: Any, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    """ONE agent's best contribution and the utility it brings."""
-    capacity = jnp.asarray(agent.capacity, dtype)[None]
-    candidates = jnp.concatenate([0.0 * capacity, _peaks(agent, rest, dtype), capacity])
+def _best(agent: games.Game, own: jax.Array, rest: Any) -> Response:
+    """ONE agent's best: 0, a peak inside, her capacity, or what she does already."""
+    peaks, limits = _peaks(agent, rest, own.dtype)
+    ends = jnp.asarray(agent.capacity, own.dtype)[None]
+    candidates = jnp.concatenate([0.0 * ends, peaks, ends, own[None]])
+    limits = jnp.concatenate([jnp.zeros(1), limits, jnp.zeros(2)])
     values = _finite(jax.vmap(lambda x: games.utility(agent, x, rest))(candidates))
     best = jnp.argmax(values)
-    return candidates[best], values[best]
+    return Response(candidates[best], values[best], limits[best])
 
 
-def _peaks(agent: games.Game, rest: Any, dtype: Any) -> jax.Array:
-    """Where ONE agent's utility has its interior local maxima, [1] or [_PEAKS]."""
+def _peaks(agent: games.Game, rest: Any, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """Where ONE agent's utility has its interior local maxima, [1] or [_PEAKS], and `Response.limit`."""
     capacity = jnp.asarray(agent.capacity, dtype)
     if not agent.payoff.concave:
-        return _grid_peaks(lambda x: games.utility(agent, x, rest), capacity)
+        return _grid_peaks(agent, rest, capacity)
     first = jnp.zeros((), dtype)
     if agent.payoff.of_total:  # below, her payoff is 0 whatever she does, and the best is to give nothing
         first = jnp.clip((agent.payoff.pays_from() - rest) / agent.quality, 0.0, capacity).astype(dtype)
@@ -161,24 +252,110 @@ def _peaks(agent: games.Game, rest: Any, dtype: Any) -> jax.Array:
 
     start = jnp.maximum(first, 1e-30 * capacity), capacity
     low, high = jax.lax.fori_loop(0, 64 if dtype == jnp.float64 else 34, halve, start)
-    return ((low + high) / 2)[None]
+    return ((low + high) / 2)[None], jnp.zeros(1)
 
 
-def _grid_peaks(u: Callable[[jax.Array], jax.Array], capacity: jax.Array) -> jax.Array:
-    def values(points: jax.Array) -> jax.Array:
-        return _finite(jax.lax.map(u, points))  # one point of all agents at a time, to save memory
+def _grid_peaks(agent: games.Game, rest: Any, capacity: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The refined local maxima of the first look, [_PEAKS], and their limits; 0 where there are fewer."""
 
-    x = capacity * jnp.linspace(0.0, 1.0, _FIRST, dtype=capacity.dtype)
-    v = values(x)
+    def u(x: jax.Array) -> jax.Array:
+        return _finite(games.utility(agent, x, rest))
+
+    x = capacity * jnp.asarray(_SHARES, capacity.dtype)
+    v = jax.lax.map(u, x)  # one point of all agents at a time, to save memory
     outer = jnp.pad(v, 1, constant_values=-jnp.inf)
-    _, at = jax.lax.top_k(jnp.where((v >= outer[:-2]) & (v >= outer[2:]), v, -jnp.inf), _PEAKS)
+    left, right = outer[:-2], outer[2:]
+    peak = (v > left) & (v >= right) | (v >= left) & (v > right)  # of a level stretch only the ends
+    ranked, at = jax.lax.top_k(jnp.where(peak, v, -jnp.inf), _PEAKS)
+    count = jnp.sum(ranked > -jnp.inf)
 
-    def zoom(_: int, interval: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = interval
-        points = low + (high - low) * jnp.linspace(0.0, 1.0, _ZOOM, dtype=x.dtype)
-        k = jnp.argmax(values(points))
-        return points[jnp.maximum(k - 1, 0)], points[jnp.minimum(k + 1, _ZOOM - 1)]
+    def refine(carry: tuple) -> tuple:
+        k, peaks, limits = carry
+        here = at[k]
+        around = x[jnp.maximum(here - 1, 0)], x[here], x[jnp.minimum(here + 1, POINTS - 1)]
+        low, top, high = _narrowed(u, *around)
+        limit = _limit(agent, rest, low, top, high)
+        return k + 1, peaks.at[k].set(top), limits.at[k].set(limit)
 
-    around = x[jnp.maximum(at - 1, 0)], x[jnp.minimum(at + 1, _FIRST - 1)]
-    low, high = jax.vmap(lambda a, b: jax.lax.fori_loop(0, _LOOKS, zoom, (a, b)))(*around)
-    return (low + high) / 2
+    nothing = jnp.zeros(_PEAKS, x.dtype)
+    start = jnp.asarray(0), nothing, nothing
+    _, peaks, limits = jax.lax.while_loop(lambda carry: carry[0] < count, refine, start)
+    return peaks, limits
+
+
+def _narrowed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> tuple:
+    """A closer interval around a maximum, and the best point in it of all that were evaluated.
+
+    First ever closer looks at all of the interval, which see further peaks in it. Then both sides of the
+    best point are halved: until utility is level to rounding, or, at a jump, down to the neighbouring
+    floating point numbers.
+    """
+
+    def zoom(_: int, interval: tuple) -> tuple:
+        low, top, high = interval
+        points = jnp.sort(jnp.append(low + (high - low) * jnp.linspace(0.0, 1.0, _ZOOM, dtype=low.dtype), top))
+        k = jnp.argmax(jax.lax.map(u, points))
+        return points[jnp.maximum(k - 1, 0)], points[k], points[jnp.minimum(k + 1, _ZOOM)]
+
+    low, top, high = jax.lax.fori_loop(0, _LOOKS, zoom, (low, top, high))
+    eps = jnp.finfo(low.dtype).eps
+
+    def going(carry: tuple) -> jax.Array:
+        low, top, high, u_low, u_top, u_high = carry
+        level = jnp.minimum(u_low, u_high) >= u_top - eps * jnp.abs(u_top)
+        left, right = (low + top) / 2, (top + high) / 2
+        return ~level & ((left > low) & (left < top) | (right > top) & (right < high))
+
+    def halve(carry: tuple) -> tuple:
+        low, top, high, u_low, u_top, u_high = carry
+        left, right = (low + top) / 2, (top + high) / 2
+        u_left, u_right = u(left), u(right)
+        to_left, to_right = (u_left > u_top) & (u_left >= u_right), (u_right > u_top) & (u_right > u_left)
+
+        def choose(if_left: jax.Array, if_right: jax.Array, neither: jax.Array) -> jax.Array:
+            return jnp.where(to_left, if_left, jnp.where(to_right, if_right, neither))
+
+        return (
+            choose(low, top, left), choose(left, right, top), choose(top, high, right),
+            choose(u_low, u_top, u_left), choose(u_left, u_right, u_top), choose(u_top, u_high, u_right),
+        )  # fmt: skip
+
+    low, top, high, *_ = jax.lax.while_loop(
+        going, halve, (low, top, high, u(low), u(top), u(high))
+    )
+    return low, top, high
+
+
+def _limit(agent: games.Game, rest: Any, low: jax.Array, top: jax.Array, high: jax.Array) -> jax.Array:
+    """`Response.limit` of a maximum between neighbouring numbers.
+
+    No floating point number lies between `top` and the jump, so whether the best is attained is asked where
+    the jump is likely to be meant: at the nearest round number of samples, in all if the payoff sees the
+    total. A jump at a number that is not round counts as attained.
+    """
+    digits = _DIGITS[top.dtype.itemsize]
+
+    def rounded(x: jax.Array) -> jax.Array:
+        safe = jnp.where(x > 0, x, 1.0)
+        unit = 10.0 ** (jnp.floor(jnp.log10(safe)) + 1 - digits)
+        # By a power of ten that is a whole number: multiples of 0.1 are no floating point numbers.
+        fine = jnp.where(unit < 1, jnp.round(x * jnp.round(1 / unit)) / jnp.round(1 / unit), x)
+        return jnp.where(unit < 1, fine, jnp.round(x / unit) * unit)
+
+    def payoff(x: jax.Array) -> jax.Array:
+        return agent.value * agent.payoff.value(agent.quality * x, rest)
+
+    if agent.payoff.of_total:
+        place = rest + agent.quality * top
+        round_place = rounded(place)
+        there = agent.value * agent.payoff.curve(round_place)
+    else:
+        place, round_place = top, rounded(top)
+        there = payoff(round_place)
+    near = jnp.abs(place - round_place) <= 16 * jnp.finfo(top.dtype).eps * jnp.abs(place)
+    fall_left, fall_right = payoff(top) - payoff(low), payoff(top) - payoff(high)
+    noise = 1e3 * jnp.finfo(top.dtype).eps * (jnp.abs(payoff(top)) + jnp.abs(payoff(low)))
+    close = 4 * jnp.finfo(top.dtype).eps * top
+    above = (fall_left > noise) & (top - low <= close) & (payoff(top) - there > fall_left / 2)
+    below = (fall_right > noise) & (high - top <= close) & (payoff(top) - there > fall_right / 2)
+    return jnp.where(near & above, 1.0, jnp.where(near & below, -1.0, 0.0)).astype(top.dtype)

@@ -20,7 +20,7 @@ class State(NamedTuple):
     gradient: jax.Array  # [n] ∂u_i/∂s_i at s^t
     step_size: jax.Array  # δ^t of the step to come
     growth: jax.Array  # δ^t / δ^(t-1)
-    residual: jax.Array  # ‖g(s^(t-1), μ)‖₂ = ‖s^t - s^(t-1)‖₂ / δ^(t-1), of the last step
+    residual: jax.Array  # ‖g(s^(t-1), μ)‖₂, of the last step; infinite before the first
 
 
 def step(game: games.Game, s: jax.Array, step_size: float | jax.Array) -> jax.Array:
@@ -67,26 +67,43 @@ def start(game: games.Game, s: jax.Array, step_size: float | None = None) -> Sta
       game: n agents.
       s: [n] in [0, τ].
       step_size: constant δ, in samples per utility-per-sample. None is an adaptive one whose first
-        step moves the fastest agent by 1% of the largest capacity.
+        step moves nobody by more than 1% of her capacity, and somebody by that.
     """
     s = games.as_profile(s)
-    return state_at(s, games.own_gradient(game, s), jnp.max(game.capacity), step_size)
+    return state_at(s, games.own_gradient(game, s), game.capacity, step_size)
 
 
-def state_at(s: jax.Array, gradient: jax.Array, longest: jax.Array, step_size: float | None) -> State:
-    """As `start`, from slopes, [n], and the largest capacity."""
+def state_at(s: jax.Array, gradient: jax.Array, capacity: jax.Array, step_size: float | None) -> State:
+    """As `start`, from slopes and capacities, [n] each."""
     if step_size is None:
-        fastest = jnp.max(jnp.abs(gradient))
-        step_size = 0.01 * longest / jnp.where(fastest > 0, fastest, 1.0)
+        moves = (gradient != 0) & (capacity > 0)
+        least = jnp.min(jnp.where(moves, capacity / jnp.where(moves, jnp.abs(gradient), 1.0), jnp.inf))
+        step_size = jnp.where(jnp.isfinite(least), 0.01 * least, 1.0)
     return State(
         s, gradient, jnp.asarray(step_size, s.dtype), jnp.ones((), s.dtype), jnp.full((), jnp.inf, s.dtype)
     )
 
 
+def residual(s: jax.Array, gradient: jax.Array, step_size: jax.Array, capacity: jax.Array) -> jax.Array:
+    """‖g(s, μ)‖₂ of Eq. (4): how fast agents move who follow their slopes, kept in [0, τ], [n] each.
+
+    From slopes, not from (s^(t+1) - s^t) / δ: a step that is short beside s is rounded away.
+    """
+    step_size = jnp.maximum(step_size, jnp.finfo(s.dtype).tiny)
+    low, high = -s / step_size, (capacity - s) / step_size
+    return jnp.linalg.norm(jnp.clip(gradient, low, high))
+
+
 def advance(game: games.Game, state: State, adaptive: bool) -> State:
     """One step of Eq. (4), and the size of the next; a constant one stays."""
     new = jnp.clip(state.profile + state.step_size * state.gradient, 0.0, game.capacity)
-    return after(state, new, games.own_gradient(game, new), adaptive)
+    speed = residual(state.profile, state.gradient, state.step_size, game.capacity)
+    moved = after(state, new, games.own_gradient(game, new), adaptive)._replace(residual=speed)
+    if not adaptive:
+        return moved
+    # A first step, or a curvature, so far off that all moves are rounded away must not be the end.
+    stuck = (speed > 0) & jnp.all(new == state.profile)
+    return moved._replace(step_size=jnp.where(stuck, 2.0 * state.step_size, moved.step_size))
 
 
 def after(state: State, new: jax.Array, gradient: jax.Array, adaptive: bool) -> State:
@@ -105,14 +122,14 @@ def after(state: State, new: jax.Array, gradient: jax.Array, adaptive: bool) -> 
     """
     change, delta, growth = new - state.profile, state.step_size, state.growth
     moved = jnp.linalg.norm(change)
-    residual = jnp.where(moved > 0, moved / delta, 0.0)  # not 0/0 if nobody has anything to share
+    speed = jnp.where(moved > 0, moved / delta, 0.0)  # not 0/0 if nobody has anything to share
     if adaptive:
         turned = jnp.linalg.norm(jnp.where(change != 0, gradient - state.gradient, 0.0))
         curvature_bound = jnp.where((moved > 0) & (turned > 0), moved / (2.0 * turned), jnp.inf)
         new_delta = jnp.minimum(jnp.sqrt(1.0 + growth) * delta, curvature_bound)
         new_delta = jnp.where(moved > 0, new_delta, delta)
         delta, growth = new_delta, new_delta / delta
-    return State(new, gradient, delta, growth, residual)
+    return State(new, gradient, delta, growth, speed)
 
 
 def trace(
@@ -132,7 +149,10 @@ def trace(
 def run(
     game: games.Game, s: jax.Array, steps: int, tolerance: float = 0.0, step_size: float | None = None
 ) -> tuple[State, jax.Array]:
-    """Steps from s⁰ until the residual is at most `tolerance`, or `steps`; see `start`.
+    """Steps from s⁰ until the residual is small, or `steps`; see `start`.
+
+    Small is `tolerance` times the norm of what a sample costs and brings the agents, so that it means the
+    same in every currency.
 
     Returns:
       The last state and the number of steps taken.
@@ -140,7 +160,9 @@ def run(
 
     def going(carry: tuple[State, jax.Array]) -> jax.Array:
         state, taken = carry
-        return (state.residual > tolerance) & (taken < steps)
+        cost = games.marginal_costs(game, state.profile)
+        size = jnp.linalg.norm(cost + jnp.abs(state.gradient + cost))
+        return (state.residual > tolerance * size) & (taken < steps)
 
     def body(carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
         state, taken = carry

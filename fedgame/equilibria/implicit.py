@@ -55,13 +55,8 @@ def _profile_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]
 def _at_turn(game: games.Game, s: jax.Array) -> jax.Array:
     """[n] whether the marginal cost jumps at s_i."""
     apart = float(jnp.finfo(s.dtype).eps) ** 0.5
-    above, below = _marginal_costs(game, s * (1.0 + apart)), _marginal_costs(game, s * (1.0 - apart))
+    above, below = games.marginal_costs(game, s * (1.0 + apart)), games.marginal_costs(game, s * (1.0 - apart))
     return above - below > 100.0 * apart * above
-
-
-def _marginal_costs(game: games.Game, s: jax.Array) -> jax.Array:
-    one = jax.vmap(lambda cost, own: jax.grad(cost.value)(own), (games.family_axes(game.cost), 0))
-    return one(game.cost, s)
 
 
 def _of_total(
@@ -119,14 +114,14 @@ def kinks(game: games.Game, s: jax.Array, tolerance: Any = None) -> jax.Array:
     s = games.as_profile(s)
     tolerance = 10.0 * float(jnp.finfo(s.dtype).eps) ** 0.5 if tolerance is None else tolerance
     apart = 0.01 * tolerance
-    price = games.own_gradient(game, s) + _marginal_costs(game, s)  # what one more sample is worth to her
+    price = games.own_gradient(game, s) + games.marginal_costs(game, s)  # what one more sample is worth to her
 
     def indifferent(marginal: jax.Array) -> jax.Array:
         return jnp.abs(price - marginal) <= tolerance * jnp.maximum(marginal, jnp.abs(price))
 
     above_0, below_capacity = s > apart * jnp.max(s), s < game.capacity * (1.0 - apart)
-    more = indifferent(_marginal_costs(game, s * (1.0 + apart))) & below_capacity
-    less = indifferent(_marginal_costs(game, s * (1.0 - apart))) & above_0
+    more = indifferent(games.marginal_costs(game, s * (1.0 + apart))) & below_capacity
+    less = indifferent(games.marginal_costs(game, s * (1.0 - apart))) & above_0
     if not game.payoff.of_total:
         return more != less
     straight = more & less & (_curvatures(game, s)[1] == 0.0)

@@ -4,39 +4,72 @@ For payoffs of a linear statistic of m numbers a sweep costs O(n·m) time, and n
 unless there are few enough agents for Newton's method.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedgame.games import game as games
 
-_GRID = 129  # points of an interval, where there may be several peaks
+# Shares of an interval in which there may be several peaks, evenly spaced and on a logarithmic scale.
+_SHARES = np.union1d(np.linspace(0.0, 1.0, 257), np.geomspace(1e-15, 1e-3, 49))
+_PEAKS = 8  # the best of them are looked at more closely
 NEWTON = 256  # most agents for a Newton step, which solves n equations: 5 ms at 256
+
+
+_PLAIN, _NEWTON, _ALONG = range(3)  # where a sweep starts: where the last one ended, or from a jump
+
+
+class _Sweeps(NamedTuple):
+    """What a sweep leaves to the next one."""
+
+    profile: jax.Array  # [n]
+    change: jax.Array  # [n] of the last sweep
+    before: jax.Array  # [n] of the plain one before it; 0 if that was none
+    residual: jax.Array  # of the last sweep, see `_residual`
+    mode: jax.Array  # of the next sweep: _PLAIN, _NEWTON or _ALONG
+    kind: jax.Array  # of the next jump
+    steps: jax.Array  # sweeps so far
 
 
 class Result(NamedTuple):
     """Where the sweeps ended."""
 
     profile: jax.Array  # [n]
-    residual: jax.Array  # largest change of a contribution in the last sweep, relative to capacities
+    residual: jax.Array  # largest change in the last sweep, relative to contributions
     steps: jax.Array  # sweeps
 
 
 def respond(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
-    """ONE agent's best contribution: Newton's method kept in a bracket.
+    """ONE agent's best contribution, without a look at those that others than she would give.
 
-    The bracket is all of [0, τ] where her payoff is known to be concave, else two cells around the best
-    point of a grid.
+    Where her payoff is known to be 0 first and concave from some contribution on: the better of 0 and the
+    root of her slope. Else the best of a grid's peaks, each looked at by slope and by utility.
     """
+    return _of_concave(agent, own, rest) if agent.payoff.concave else _of_any(agent, own, rest)
+
+
+def _of_concave(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
+    first, capacity = jnp.zeros_like(own), jnp.asarray(agent.capacity, own.dtype)
+    if agent.payoff.of_total:  # a little more, for at the kink itself the slope is that of either side
+        kink = agent.payoff.pays_from() * (1.0 + 1e3 * jnp.finfo(own.dtype).eps)
+        first = jnp.clip((kink - rest) / agent.quality, 0.0, capacity).astype(own.dtype)
+    x = _root(agent, own, rest, first, capacity)
+    nothing = games.utility(agent, jnp.zeros_like(own), rest)
+    # Written so that an undefined payoff of giving nothing, as in the raw (2), is no temptation. Where both
+    # are equally good she stays on the side where she is.
+    worse = jnp.where(own > 0, games.utility(agent, x, rest) < nothing, games.utility(agent, x, rest) <= nothing)
+    return jnp.where((first > 0) & worse, 0.0, x)
+
+
+def _root(
+    agent: games.Game, own: jax.Array, rest: jax.Array, least: jax.Array, most: jax.Array
+) -> jax.Array:
+    """Where her slope falls through 0 between two contributions, by Newton's method kept in a bracket."""
     slope = jax.grad(lambda x: games.utility(agent, x, rest))
-    least, capacity = jnp.zeros_like(own), jnp.asarray(agent.capacity, own.dtype)
-    if not agent.payoff.concave:
-        x = capacity * jnp.linspace(0.0, 1.0, _GRID, dtype=own.dtype)
-        values = jax.lax.map(lambda x: games.utility(agent, x, rest), x)
-        k = jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))
-        least, capacity = x[jnp.maximum(k - 1, 0)], x[jnp.minimum(k + 1, _GRID - 1)]
-    tolerance = 4 * jnp.finfo(own.dtype).eps * capacity
+    eps = jnp.finfo(own.dtype).eps
 
     def narrow(carry: tuple) -> tuple:
         low, high, x, _, steps = carry
@@ -45,19 +78,72 @@ def respond(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
         newton = x - value / bend
         # Halving every fourth time keeps a badly scaled Newton step from crawling.
         good = (newton >= low) & (newton <= high) & (steps % 4 < 3)
-        new = jnp.where(good, newton, (low + high) / 2)
+        # On a logarithmic scale while the bracket is wide: a capacity may be far more than is wanted.
+        wide = (high > 4.0 * low) & (low > 0)
+        middle = jnp.where(wide, jnp.sqrt(low) * jnp.sqrt(high), (low + high) / 2)
+        new = jnp.where(good, newton, middle)
         return low, high, new, jnp.abs(new - x), steps + 1
 
     def going(carry: tuple) -> jax.Array:
-        low, high, _, moved, steps = carry
-        return (moved > tolerance) & (high - low > tolerance) & (steps < 100)
+        low, high, x, moved, steps = carry
+        return (moved > 4 * eps * x) & (high - low > 4 * eps * high) & (steps < 200)
 
-    at_least, at_most = slope(least) <= 0, slope(capacity) >= 0
-    low, high = jnp.where(at_most, capacity, least), jnp.where(at_least, least, capacity)
-    inside = jnp.where((own > least) & (own < capacity), own, (least + capacity) / 2)
+    at_least, at_most = slope(least) <= 0, slope(most) >= 0
+    low, high = jnp.where(at_most, most, least), jnp.where(at_least, least, most)
+    inside = jnp.where((own > least) & (own < most), own, (least + most) / 2)
     start = low, jnp.maximum(high, low), inside, jnp.full_like(own, jnp.inf), jnp.asarray(0)
     _, _, x, _, _ = jax.lax.while_loop(going, narrow, start)
-    return jnp.where(at_least, least, jnp.where(at_most, capacity, jnp.clip(x, least, capacity)))
+    return jnp.where(at_least, least, jnp.where(at_most, most, jnp.clip(x, least, most)))
+
+
+def _of_any(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
+    """The best of a grid's peaks. Utility finds the place of a jump, slope the digits of a smooth peak."""
+    capacity = jnp.asarray(agent.capacity, own.dtype)
+
+    def u(x: jax.Array) -> jax.Array:
+        value = games.utility(agent, x, rest)
+        return jnp.where(jnp.isnan(value), -jnp.inf, value)
+
+    x = capacity * jnp.asarray(_SHARES, own.dtype)
+    values = jax.lax.map(u, x)
+    before, after = jnp.append(-jnp.inf, values[:-1]), jnp.append(values[1:], -jnp.inf)
+    peak = (values > before) & (values >= after) | (values >= before) & (values > after)
+    ranked, at = jax.lax.top_k(jnp.where(peak, values, -jnp.inf), _PEAKS)
+
+    def look(carry: tuple) -> tuple:
+        k, best, most = carry
+        low, high = x[jnp.maximum(at[k] - 1, 0)], x[jnp.minimum(at[k] + 1, len(x) - 1)]
+        by_utility = _climbed(u, low, x[at[k]], high)
+        # A root of the slope counts unless it is worse by more than rounding: it has twice the digits.
+        by_slope = _root(agent, by_utility, rest, low, high)
+        rounding = 4 * jnp.finfo(x.dtype).eps * jnp.abs(u(by_utility))
+        top = jnp.where(u(by_slope) >= u(by_utility) - rounding, by_slope, by_utility)
+        better = u(top) > most
+        return k + 1, jnp.where(better, top, best), jnp.where(better, u(top), most)
+
+    count = jnp.sum(ranked > -jnp.inf)
+    start = jnp.asarray(0), jnp.zeros_like(own), u(jnp.zeros_like(own))
+    _, best, most = jax.lax.while_loop(lambda carry: carry[0] < count, look, start)
+    return jnp.where(u(own) >= most, own, best)  # she stays where she is if nothing is better
+
+
+def _climbed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> jax.Array:
+    """The best point found between `low` and `high` by halving both sides of the best one so far."""
+
+    def going(carry: tuple) -> jax.Array:
+        low, top, high, _, steps = carry
+        left, right = (low + top) / 2, (top + high) / 2
+        return ((left > low) & (left < top) | (right > top) & (right < high)) & (steps < 200)
+
+    def halve(carry: tuple) -> tuple:
+        low, top, high, most, steps = carry
+        points = jnp.stack([(low + top) / 2, top, (top + high) / 2])
+        values = jnp.stack([u(points[0]), most, u(points[2])])
+        k = jnp.where(jnp.max(values) > most, jnp.argmax(values), 1)
+        ends = jnp.concatenate([low[None], points, high[None]])
+        return ends[k], points[k], ends[k + 2], values[k], steps + 1
+
+    return jax.lax.while_loop(going, halve, (low, top, high, u(top), jnp.asarray(0)))[1]
 
 
 def sweep(game: games.Game, s: jax.Array) -> jax.Array:
@@ -85,27 +171,69 @@ def newton_step(game: games.Game, s: jax.Array) -> jax.Array:
 
 
 def run(game: games.Game, start: jax.Array, sweeps: int, tolerance: float = 1e-12) -> Result:
-    """Sweeps until no contribution moves by more than `tolerance` of the largest capacity.
+    """Sweeps until no contribution moves by more than `tolerance` of itself, or of 10⁻⁶ of the largest.
 
-    With few agents every sweep starts from a Newton step, unless the last such sweep moved more than
-    the one before: near an equilibrium the number of right digits then doubles with every sweep.
+    In between a sweep starts not from where the last one ended but from a jump, of one of two kinds. With
+    few agents Newton's method: near an equilibrium the number of right digits then doubles with every
+    sweep. And on along the last change: two agents with nearly equal costs per value, of whom one yields to
+    the other by the same little in every sweep, are so through at once. A jump after which agents move
+    more than before is taken back, and the other kind has its turn.
     """
     s = jnp.clip(games.as_profile(start), 0.0, game.capacity)
-    scale = jnp.maximum(jnp.max(game.capacity), jnp.finfo(s.dtype).tiny)
     tolerance = max(tolerance, 8 * float(jnp.finfo(s.dtype).eps))
+    kinds = (_NEWTON, _ALONG) if game.n <= NEWTON else (_ALONG, _ALONG)
 
-    def going(carry: tuple) -> jax.Array:
-        _, residual, _, steps = carry
-        return (residual > tolerance) & (steps < sweeps)
+    def going(carry: _Sweeps) -> jax.Array:
+        return (carry.residual > tolerance) & (carry.steps < sweeps)
 
-    def body(carry: tuple) -> tuple:
-        s, residual, jump, steps = carry
-        base = jnp.where(jump, newton_step(game, s), s) if game.n <= NEWTON else s
+    def body(carry: _Sweeps) -> _Sweeps:
+        s, mode = carry.profile, carry.mode
+        base = jnp.where(mode == _ALONG, _further(game, carry), s)
+        if game.n <= NEWTON:
+            base = jnp.where(mode == _NEWTON, newton_step(game, s), base)
+        base = jnp.where(jnp.all(jnp.isfinite(base)), base, s)
         new = sweep(game, base)
-        moved = jnp.max(jnp.abs(new - base)) / scale
-        good = ~jump | (moved < residual)
-        return jnp.where(good, new, s), jnp.where(good, moved, residual), good, steps + 1
+        moved = _residual(base, new)
+        plain = mode == _PLAIN
+        good = plain | (moved < carry.residual)
+        other = jnp.where(carry.kind == kinds[0], kinds[1], kinds[0])
+        # Newton's steps follow each other; a change to go along is known after two plain sweeps only.
+        after = jnp.where(plain, carry.kind, jnp.where(good & (mode == _NEWTON), _NEWTON, _PLAIN))
+        kept = _Sweeps(
+            profile=new,
+            change=new - base,
+            before=jnp.where(plain, carry.change, 0.0 * s),
+            residual=moved,
+            mode=after,
+            kind=carry.kind,
+            steps=carry.steps,
+        )
+        undone = carry._replace(mode=after, kind=other)
+        chosen = jax.tree.map(lambda a, b: jnp.where(good, a, b), kept, undone)
+        return chosen._replace(steps=carry.steps + 1)
 
-    first = s, jnp.full((), jnp.inf, s.dtype), jnp.asarray(False), jnp.asarray(0)
-    s, residual, _, steps = jax.lax.while_loop(going, body, first)
-    return Result(s, residual, steps)
+    still, count = jnp.zeros_like(s), jnp.asarray(0)
+    first = _Sweeps(
+        s, still, still, jnp.full((), jnp.inf, s.dtype), jnp.asarray(_PLAIN), jnp.asarray(kinds[0]), count
+    )
+    found = jax.lax.while_loop(going, body, first)
+    return Result(found.profile, found.residual, found.steps)
+
+
+def _residual(before: jax.Array, after: jax.Array) -> jax.Array:
+    """The largest change of a contribution, relative to it, or to 10⁻⁶ of the largest one."""
+    change = jnp.abs(after - before)
+    size = jnp.maximum(jnp.abs(after), 1e-6 * jnp.max(jnp.abs(after)))
+    return jnp.max(jnp.where(change > 0, change / size, 0.0))
+
+
+def _further(game: games.Game, carry: _Sweeps) -> jax.Array:
+    """The profile in which the last change, shrinking as before, ends; at most where somebody is at a bound."""
+    s, change, before = carry.profile, carry.change, carry.before
+    size = jnp.sum(before * before)
+    ratio = jnp.where(size > 0, jnp.sum(change * before) / jnp.where(size > 0, size, 1.0), 0.0)
+    times = jnp.where(ratio < 1.0, ratio / jnp.where(ratio < 1.0, 1.0 - ratio, 1.0), jnp.inf)
+    moving = jnp.abs(change) > 1e-3 * jnp.max(jnp.abs(change))
+    room = jnp.where(change > 0, game.capacity - s, s)
+    until_bound = jnp.min(jnp.where(moving, room / jnp.where(moving, jnp.abs(change), 1.0), jnp.inf))
+    return jnp.clip(s + jnp.minimum(times, until_bound) * change, 0.0, game.capacity)

@@ -12,7 +12,7 @@ from fedgame.games import payoffs
 _SWEEPS = 1_000  # most sweeps of best responses, unless told otherwise
 METHODS = ("root in S", "separable", "Gauss-Seidel", "dynamics")
 
-UNIQUE, ISOLATED, TOTAL_ONLY, INDIFFERENT, LARGEST, NOT_FOUND, NOT_FINITE = range(7)
+UNIQUE, ISOLATED, TOTAL_ONLY, INDIFFERENT, LARGEST, GRID, LIMIT, NOT_FOUND, NOT_FINITE, NOT_TOLD = range(10)
 MEANING = {
     UNIQUE: "certified equilibrium, the only one",
     ISOLATED: "certified equilibrium; that it is the only one is not claimed",
@@ -21,8 +21,14 @@ MEANING = {
     INDIFFERENT: "certified equilibrium; not the only one, nor is the total: somebody is indifferent between "
     "contributing more and less",
     LARGEST: "certified equilibrium with the largest total; others exist (`solve_all` lists them)",
+    GRID: f"equilibrium, certified up to a grid of {certificates.POINTS:,} contributions of every agent: a gain "
+    "that hides between two of them is not excluded, nor are other equilibria",
+    LIMIT: "certified up to any ε > 0, but no exact equilibrium: the best of somebody is approached at a jump of "
+    "her payoff, and no contribution attains it",
     NOT_FOUND: "no equilibrium found: somebody gains by deviating",
     NOT_FINITE: "no equilibrium found: the profile or a utility is not a finite number",
+    NOT_TOLD: "whether it is an equilibrium cannot be told: utilities are so large beside what decisions move "
+    "that rounding hides it",
 }
 
 
@@ -33,11 +39,13 @@ class Equilibrium:
     Attributes:
       profile: [n] contributions, samples.
       nash_gap: [n] what each agent could still gain by deviating, from `certificates`.
+      stake: [n] the most that her own decision moves, in her currency, by which her gap is measured.
+      limit: [n] +1 (-1) where her best is approached just above (below) a jump, and attained nowhere; else 0.
       residual: how far the solver's own equation is from holding (root in S: samples between S and
-        what agents want at S; Gauss-Seidel: largest change in the last sweep, relative to the largest
-        capacity; dynamics: ‖g(s, μ)‖₂; separable: 0).
-      steps: evaluations of S, sweeps (a Newton step counts as one), or steps of the dynamics.
-      converged: whether every Nash gap is at most tolerance · max(1, |u_i|).
+        what agents want at S; Gauss-Seidel: largest relative change in the last sweep; dynamics:
+        ‖g(s, μ)‖₂; separable: 0).
+      steps: evaluations of S, sweeps (a jump before one counts as none), or steps of the dynamics.
+      converged: whether every Nash gap is at most tolerance · stake, and rounding hides none.
       unique: whether it is known to be the only equilibrium.
       status: a key of `MEANING`; `describe` puts it into words.
       method: how it was found, one of `METHODS`.
@@ -45,6 +53,8 @@ class Equilibrium:
 
     profile: jax.Array
     nash_gap: jax.Array
+    stake: jax.Array
+    limit: jax.Array
     residual: jax.Array
     steps: jax.Array
     converged: jax.Array
@@ -73,8 +83,8 @@ def solve(
     """An equilibrium, with its proof. Works under `jax.jit` and `jax.vmap`.
 
     Payoffs of S alone: the exact root in S, whatever the number of agents; with clipped (2) or (3) the
-    one with the largest total; with any function of S, if that root is no equilibrium, best responses
-    in turn from there. Separable payoffs: everybody's best response (Theorem A.1). Others:
+    one with the largest total; with any function of S, best responses in turn from that root, where they
+    end at once if it is an equilibrium. Separable payoffs: everybody's best response (Theorem A.1). Others:
     best responses in turn, with Newton's method for up to 256 agents. Theorem 3.1 promises that there
     is one if payoffs are concave; else the certificate tells.
 
@@ -82,7 +92,7 @@ def solve(
       game: n agents.
       start: [n] first profile of methods that need one; None is half of every capacity.
       steps: most steps of the dynamics (None: 10,000), or sweeps (None: 1,000).
-      tolerance: of the certificate, relative to max(1, |u_i|).
+      tolerance: of the certificate, relative to what each agent's own decision moves.
       method: one of `METHODS`; None is as above.
 
     Raises:
@@ -90,15 +100,7 @@ def solve(
     """
     found, name = find(game, start, steps, method)
     starts = total.pays_from(game) if name == "root in S" and game.payoff.concave else None
-    result = _certified(game, found, name, tolerance, starts)
-    if name != "root in S" or game.payoff.concave:
-        return result
-
-    def in_turn() -> Equilibrium:
-        other = Found(*responses.run(game, found.profile, steps or _SWEEPS), jnp.asarray(ISOLATED))
-        return _certified(game, other, name, tolerance)
-
-    return jax.lax.cond(result.converged, lambda: result, in_turn)
+    return _certified(game, found, name, tolerance, starts)
 
 
 def find(
@@ -112,13 +114,15 @@ def find(
         raise ValueError(f"`method` {name!r} does not fit {type(game.payoff).__name__}")
     game = game.replace(capacity=jnp.asarray(game.capacity, float))
     start = game.capacity / 2 if start is None else start
-    status = jnp.asarray(ISOLATED)
+    status = jnp.asarray(ISOLATED if game.payoff.concave else GRID)
     if name == "root in S":
         root = total.largest_root(game)
-        status = _status(root, UNIQUE if game.payoff.concave else ISOLATED)
-        return Found(root.profile, root.residual, root.steps, status), name
+        if game.payoff.concave:
+            return Found(root.profile, root.residual, root.steps, _status(root, UNIQUE)), name
+        # What is wanted need not fall with S, so that this root may be none; then agents go on from it.
+        return Found(*responses.run(game, root.profile, steps or _SWEEPS), status), name
     if name == "separable":
-        profile = certificates.best_response(game, jnp.zeros_like(game.capacity))
+        profile = games.over_agents(responses.respond)(game, jnp.zeros_like(game.capacity))
         return Found(profile, jnp.zeros(()), jnp.asarray(1), status), name
     if name == "Gauss-Seidel":
         return Found(*responses.run(game, start, steps or _SWEEPS), status), name
@@ -156,7 +160,7 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
         upper = lower
     if all(jnp.any(one.profile > 0) for one in found):  # S₀ too, if somebody could also give for free
         nothing = Found(jnp.zeros(game.n), jnp.zeros(()), jnp.asarray(0), jnp.asarray(ISOLATED))
-        nobody = certify(game, nothing, method="root in S", tolerance=1e-12)
+        nobody = certify(game, nothing, method="root in S", tolerance=0.0)
         found += [nobody] if nobody.converged else []
     if len(found) == 1 and found[0].status == ISOLATED and not doubtful:
         return [found[0].replace(status=jnp.asarray(UNIQUE), unique=jnp.asarray(True))]
@@ -166,10 +170,16 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
 def describe(equilibrium: Equilibrium) -> str:
     """The status in words, with method, steps and the largest Nash gap. Not for use inside jit."""
     gap = float(jnp.max(equilibrium.nash_gap))
-    return (
+    text = (
         f"{MEANING[int(equilibrium.status)]} ({equilibrium.method}, {int(equilibrium.steps)} steps, "
         f"largest Nash gap {gap:.1e})"
     )
+    if int(equilibrium.status) != LIMIT:
+        return text
+    side = np.asarray(equilibrium.limit)
+    first = int(np.flatnonzero(side)[0])
+    words = f"agent {first}'s best is just {'above' if side[first] > 0 else 'below'} "
+    return f"{text}: {words}{float(equilibrium.profile[first]):.10g}"
 
 
 def _method_for(game: games.Game) -> str:
@@ -186,7 +196,7 @@ def _status(root: total.Root, otherwise: int) -> jax.Array:
 def _certified(
     game: games.Game, found: Found, method: str, tolerance: float, starts: jax.Array | None = None
 ) -> Equilibrium:
-    """Certifies, and where payoffs are 0 up to `starts`, looks whether nobody sharing is one more.
+    """Certifies, and where payoffs are 0 up to `starts`, also checks whether nobody sharing is an equilibrium.
 
     Both certificates are turns of one loop: compiled once, and under vmap the second is not computed
     when no game needs it.
@@ -195,20 +205,46 @@ def _certified(
     clipped = False if starts is None else jnp.any(starts > game.held) & jnp.any(profile > 0)
 
     def turn(carry: tuple) -> tuple:
-        k, gap, converged, _ = carry
+        k, evidence, good, _ = carry
         first = k == 0
-        new, good = certificates.certify(game, jnp.where(first, profile, jnp.zeros_like(profile)), tolerance)
-        nobody = ~first & jnp.all(new <= 1e-12)
-        return k + 1, jnp.where(first, new, gap), jnp.where(first, good, converged), nobody
+        s = jnp.where(first, profile, jnp.zeros_like(profile))
+        new = certificates.examine(game, s)
+        nobody = ~first & certificates.holds(game, s, new, 0.0)
+        evidence = jax.tree.map(lambda a, b: jnp.where(first, a, b), new, evidence)
+        good = jnp.where(first, certificates.holds(game, s, new, tolerance), good)
+        return k + 1, evidence, good, nobody
 
-    carry = jnp.asarray(0), jnp.full_like(profile, jnp.nan), jnp.asarray(False), jnp.asarray(False)
+    unknown = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(certificates.examine, game, profile)
+    )
+    carry = jnp.asarray(0), unknown, jnp.asarray(False), jnp.asarray(False)
     if starts is None:
-        _, gap, converged, nobody = turn(carry)
+        _, evidence, good, nobody = turn(carry)
     else:
-        _, gap, converged, nobody = jax.lax.while_loop(lambda x: x[0] < 1 + clipped, turn, carry)
+        _, evidence, good, nobody = jax.lax.while_loop(lambda x: x[0] < 1 + clipped, turn, carry)
         between = clipped & (jnp.max(starts) > jnp.min(starts))  # perhaps less than now, some agents out
         other = jnp.where(between & (found.status == UNIQUE), ISOLATED, found.status)
         found = found.replace(status=jnp.where(nobody, LARGEST, other))
-    finite = jnp.all(jnp.isfinite(gap) & jnp.isfinite(profile) & jnp.isfinite(game.capacity))
-    status = jnp.where(converged, found.status, jnp.where(finite, NOT_FOUND, NOT_FINITE))
-    return Equilibrium(profile, gap, found.residual, found.steps, converged, status == UNIQUE, status, method)
+    status = _verdict(game, found, evidence, good)
+    return Equilibrium(
+        profile=profile,
+        nash_gap=evidence.gap,
+        stake=evidence.stake,
+        limit=evidence.limit,
+        residual=found.residual,
+        steps=found.steps,
+        converged=good & jnp.all(evidence.told),
+        unique=status == UNIQUE,
+        status=status,
+        method=method,
+    )
+
+
+def _verdict(
+    game: games.Game, found: Found, evidence: certificates.Evidence, good: jax.Array
+) -> jax.Array:
+    """The status that the evidence leaves of the one that the solver supposes."""
+    finite = jnp.all(jnp.isfinite(evidence.gap) & jnp.isfinite(found.profile) & jnp.isfinite(game.capacity))
+    proved = jnp.where(jnp.any(evidence.limit != 0), LIMIT, found.status)
+    told = jnp.where(jnp.all(evidence.told), proved, NOT_TOLD)
+    return jnp.where(good, told, jnp.where(finite, NOT_FOUND, NOT_FINITE))

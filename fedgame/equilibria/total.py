@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedgame.equilibria import responses
 from fedgame.games import game as games
 
 
@@ -67,9 +68,11 @@ def pays_from(game: games.Game) -> jax.Array:
 
 
 def largest_root(game: games.Game) -> Root:
-    """The consistent profile with the largest total at which nobody would rather give nothing.
+    """The consistent profile with the largest total at which nobody would rather do something else.
 
-    If there is none: nobody contributes (that may be no equilibrium either; the certificate tells).
+    Not only those who contribute are asked whether they would rather give nothing, also those to whom the
+    model is worth nothing at this total whether they would rather give much. If there is no such profile:
+    nobody contributes (that may be no equilibrium either; the certificate tells).
     """
     starts = pays_from(game)
 
@@ -78,12 +81,36 @@ def largest_root(game: games.Game) -> Root:
         lower = jnp.max(jnp.where(starts < upper, starts, game.held), initial=game.held)
         root = root_between(game, lower, upper, starts)
         found = jnp.isfinite(root.total) & jnp.all(stays(game, root.profile))
+        found &= ~_somebody_jumps(game, root, starts, found)
         best = jax.tree.map(lambda a, b: jnp.where(found, a, b), root, best)
         return jnp.where(lower > game.held, lower, -jnp.inf), best, found, steps + root.steps
 
     start = most(game), _nobody(game), jnp.asarray(False), jnp.asarray(0)
     _, root, _, steps = jax.lax.while_loop(lambda x: ~x[2] & (x[0] > -jnp.inf), look, start)
     return root._replace(steps=steps)
+
+
+def _somebody_jumps(game: games.Game, root: Root, starts: jax.Array, asked: jax.Array) -> jax.Array:
+    """Whether an agent to whom S is worth nothing would rather give enough for a model that is.
+
+    A loop of at most one turn, because under vmap it is not computed when no game asks for it.
+    """
+
+    def one(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
+        much = responses.respond(agent, own, rest)
+        return games.utility(agent, much, rest) - games.utility(agent, own, rest) > _slack(agent, much, rest)
+
+    def look(_: tuple) -> tuple:
+        return jnp.asarray(False), jnp.any(games.over_agents(one)(game, root.profile))
+
+    asked &= jnp.any((starts > root.total) & jnp.isfinite(starts))
+    return jax.lax.while_loop(lambda carry: carry[0], look, (asked, jnp.asarray(False)))[1]
+
+
+def _slack(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
+    """Differences of ONE agent's utilities up to this are rounding."""
+    payoff = agent.value * agent.payoff.value(agent.quality * own, rest)
+    return 64 * jnp.finfo(own.dtype).eps * (jnp.abs(payoff) + jnp.abs(agent.cost.value(own)))
 
 
 def _nobody(game: games.Game) -> Root:
@@ -98,8 +125,7 @@ def stays(game: games.Game, profile: jax.Array) -> jax.Array:
     def one(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
         now, nothing = games.utility(agent, own, rest), games.utility(agent, 0.0 * own, rest)
         # Written so that an undefined payoff of giving nothing, as in the raw (2), is no temptation.
-        slack = 64 * jnp.finfo(now.dtype).eps * jnp.maximum(1.0, jnp.abs(nothing))
-        return ~(now < nothing - slack)
+        return ~(now < nothing - _slack(agent, own, rest))
 
     return games.over_agents(one)(game, profile)
 
@@ -162,7 +188,7 @@ def root_between(
         jnp.abs(_sum(game, profile) - total),
         search.steps + 2,
         jnp.sum(more - less > wide * game.capacity),
-        (total > 1e-2 * margin * upper) & jnp.any(most_below - least_below > wide * game.capacity),
+        (total > 1e-2 * margin * jnp.sum(game.quality * (more - less))) & jnp.any(most_below - least_below > wide * game.capacity),
     )
 
 

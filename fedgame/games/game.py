@@ -187,6 +187,12 @@ def incurred_costs(game: Game, s: jax.Array) -> jax.Array:
     return one(game.cost, s)
 
 
+def marginal_costs(game: Game, s: jax.Array) -> jax.Array:
+    """c_i'(s_i), [n], in the currency per sample."""
+    one = jax.vmap(lambda cost, own: jax.grad(cost.value)(own), (family_axes(game.cost), 0))
+    return one(game.cost, s)
+
+
 def utilities(game: Game, s: jax.Array) -> jax.Array:
     """u_i(s) = v_i a_i(s) - c_i(s_i), [n], at the profile s, [n] in samples."""
     return over_agents(utility)(game, s)
@@ -198,8 +204,17 @@ def own_gradient(game: Game, s: jax.Array) -> jax.Array:
 
 
 def jacobian(game: Game, s: jax.Array) -> jax.Array:
-    """G of Theorem 3.2, [n, n]: G_ij = ∂²u_i / ∂s_j ∂s_i."""
-    return jax.jacfwd(lambda x: own_gradient(game, x))(as_profile(s))
+    """G of Theorem 3.2, [n, n]: G_ij = ∂²u_i / ∂s_j ∂s_i.
+
+    -∞ on the diagonal where a cost is infinitely curved, as s_i^1.5 is at 0. Costs have no part in the rest of
+    G, and are left out there: 0 · ∞ would be NaN.
+    """
+    s = as_profile(s)
+    worth = over_agents(
+        jax.grad(lambda agent, own, rest: agent.value * agent.payoff.value(agent.quality * own, rest), argnums=1)
+    )
+    bend = jax.vmap(lambda cost, own: jax.grad(jax.grad(cost.value))(own), (family_axes(game.cost), 0))
+    return jax.jacfwd(lambda x: worth(game, x))(s) - jnp.diag(bend(game.cost, s))
 
 
 def capacity_from_bound(cost: Any, bound: Any) -> jax.Array:

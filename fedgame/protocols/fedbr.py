@@ -74,7 +74,7 @@ def trace(game: games.Game, s: jax.Array, steps: int, step_size: float | None = 
     """The path from s⁰, [n], to s^H, [H+1, n]: what agents and server do in turn. As `dynamics.trace`.
 
     The server's part is `dynamics.state_at` and `dynamics.after`, which see profiles and slopes alone,
-    and the largest capacity; a constant δ needs no slopes.
+    and capacities; a constant δ needs no slopes.
 
     Args:
       game: with costs as they are after payments; payoffs of S.
@@ -94,7 +94,7 @@ def trace(game: games.Game, s: jax.Array, steps: int, step_size: float | None = 
         return state, state.profile
 
     s = games.as_profile(s)
-    first = dynamics.state_at(s, reports(s), jnp.max(game.capacity), step_size)
+    first = dynamics.state_at(s, reports(s), game.capacity, step_size)
     _, path = jax.lax.scan(body, first, length=steps)
     return jnp.concatenate([s[None], path])
 

@@ -137,13 +137,13 @@ def test_every_status_and_what_it_says():
         )
     )
     assert [int(x.status) for x in (unique, tied, unknown)] == [
-        solvers.UNIQUE, solvers.TOTAL_ONLY, solvers.ISOLATED,
+        solvers.UNIQUE, solvers.TOTAL_ONLY, solvers.GRID,
     ]  # fmt: skip
     assert int(broken.status) == solvers.NOT_FINITE
     assert not broken.converged
     assert [bool(x.unique) for x in (unique, tied, unknown, broken)] == [True, False, False, False]
-    assert int(step.status) in (solvers.ISOLATED, solvers.NOT_FOUND)
-    assert bool(step.converged) == (int(step.status) == solvers.ISOLATED)
+    assert int(step.status) in (solvers.GRID, solvers.NOT_FOUND)
+    assert bool(step.converged) == (int(step.status) == solvers.GRID)
     for found in (unique, tied, unknown, broken, step):
         assert equilibria.describe(found).startswith(solvers.MEANING[int(found.status)])
 
