@@ -79,7 +79,8 @@ def _look(
 
     a, c = jax.vmap(payoff)(x), jax.vmap(agent.cost.value)(x)
     widest = jnp.argmax(_change(a[:-1], a[1:]))
-    left, right = jax.lax.fori_loop(0, 45, closer, (x[widest], x[widest + 1]))
+    # Down to neighbouring numbers: a payoff that is merely steep does not change between them.
+    left, right = jax.lax.fori_loop(0, 120, closer, (x[widest], x[widest + 1]))
     marginal = jax.vmap(jax.grad(agent.cost.value))(x[:-1] + step / 2)
     margins = {  # and the contributions where they were looked at
         _CONTINUOUS: (-_change(payoff(left), payoff(right))[None], left[None]),

@@ -24,15 +24,19 @@ POINTS = len(_SHARES)
 _PEAKS = 64  # the best local maxima of the first look, each looked at more closely
 _ZOOM = 33  # points of a closer look; every one narrows the interval 16 times
 _LOOKS = 3  # closer looks before the interval is halved, down to neighbouring numbers if need be
-_DIGITS = {8: 12, 4: 5}  # decimals, by bytes of a number, to which the place of a jump is taken for round
+_HALVINGS = 200
+_DIGITS = {8: 8, 4: 3}  # digits, by bytes of a number, of which the place of a jump counts as round
 _UNRESOLVED = 1e-3  # share of what an agent's decision moves, beyond which rounding leaves no verdict
 
 
 class Response(NamedTuple):
-    """The best that ONE agent can do, or all of them, [n] each."""
+    """The best that ONE agent can do, or all of them, [n] each; or peaks of her utility, [k]."""
 
     contribution: jax.Array  # samples
-    utility: jax.Array  # there, the largest of all evaluated
+    utility: jax.Array  # there, as it was when it was found: the largest of all evaluated
+    # The same contribution, or next to a jump a few roundings further on its better side, where utility is
+    # the same for everybody who computes it.
+    safe: jax.Array
     # +1 (-1) if utilities come that close only just above (below) a jump, and what they approach is
     # attained by no contribution; 0 if it is attained.
     limit: jax.Array
@@ -57,10 +61,11 @@ def best_response(game: games.Game, s: jax.Array) -> jax.Array:
 
     Where a_i is known to be 0 first and concave from some contribution on (all of Section 2.1,
     clipped or not, and measured curves): the better of 0 and the root of the own gradient, by
-    bisection down to 10⁻³⁰ τ_i. Payoffs given as functions: a grid of 1,384 contributions, then closer looks
+    bisection down to 10⁻³⁰ τ_i. Payoffs given as functions: a grid of 1,386 contributions, then closer looks
     around its 64 best local maxima, down to the two neighbouring floating point numbers between which a
     payoff jumps. What is missed is only a peak that hides between two points of the grid. Of all points
-    that were evaluated the best is returned. Costs O(n·m·log(1/ε)) time and O(n·m) memory.
+    that were evaluated the best is returned, at a jump a few roundings further on its better side. Costs
+    O(n·m·log(1/ε)) time and O(n·m) memory.
 
     Args:
       game: n agents.
@@ -69,9 +74,7 @@ def best_response(game: games.Game, s: jax.Array) -> jax.Array:
     Returns:
       [n] contributions; 0 if nothing is better, else where several are equally good, one of them.
     """
-    return games.over_agents(lambda agent, own, rest: _best(agent, own, rest).contribution)(
-        game, games.as_profile(s)
-    )
+    return games.over_agents(lambda agent, own, rest: _best(agent, own, rest).safe)(game, games.as_profile(s))
 
 
 def examine(game: games.Game, s: jax.Array) -> Evidence:
@@ -91,7 +94,7 @@ def examine(game: games.Game, s: jax.Array) -> Evidence:
         rounding = 8.0 * jnp.finfo(own.dtype).eps * (jnp.abs(payoff) + jnp.abs(cost))
         now = payoff - cost
         gap = jnp.maximum(best.utility - now, 0.0)
-        return Evidence(gap, now, moved, rounding, jnp.asarray(True), best.contribution, best.limit)
+        return Evidence(gap, now, moved, rounding, jnp.asarray(True), best.safe, best.limit)
 
     found = games.over_agents(one)(game, s)
     moved = jnp.maximum(found.stake, span)
@@ -140,7 +143,8 @@ def all_best_responses(game: games.Game, s: jax.Array) -> list[list[tuple[float,
       For each agent, ascending disjoint (low, high) in samples.
     """
     s = games.as_profile(s)
-    tops = jax.jit(games.over_agents(lambda agent, own, rest: _peaks(agent, rest, own.dtype)[0]))(game, s)
+    peaks = jax.jit(games.over_agents(lambda agent, own, rest: _peaks(agent, rest, own.dtype)))(game, s)
+    tops = np.concatenate([peaks.contribution, peaks.safe], axis=1)
     return [
         _maximisers(
             lambda x, i=i: tuple(float(part) for part in _own_parts(game, s, i, x)),
@@ -224,17 +228,16 @@ def _finite(u: jax.Array) -> jax.Array:
 
 def _best(agent: games.Game, own: jax.Array, rest: Any) -> Response:
     """ONE agent's best: 0, a peak inside, her capacity, or what she does already."""
-    peaks, limits = _peaks(agent, rest, own.dtype)
-    ends = jnp.asarray(agent.capacity, own.dtype)[None]
-    candidates = jnp.concatenate([0.0 * ends, peaks, ends, own[None]])
-    limits = jnp.concatenate([jnp.zeros(1), limits, jnp.zeros(2)])
-    values = _finite(jax.vmap(lambda x: games.utility(agent, x, rest))(candidates))
-    best = jnp.argmax(values)
-    return Response(candidates[best], values[best], limits[best])
+    nothing, capacity = jnp.zeros_like(own), jnp.asarray(agent.capacity, own.dtype)
+    others = jnp.stack([nothing, capacity, own])
+    values = _finite(jax.vmap(lambda x: games.utility(agent, x, rest))(others))
+    ends = Response(others, values, others, jnp.zeros_like(others))
+    every = jax.tree.map(lambda a, b: jnp.concatenate([a[:1], b, a[1:]]), ends, _peaks(agent, rest, own.dtype))
+    return jax.tree.map(lambda x: x[jnp.argmax(every.utility)], every)
 
 
-def _peaks(agent: games.Game, rest: Any, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    """Where ONE agent's utility has its interior local maxima, [1] or [_PEAKS], and `Response.limit`."""
+def _peaks(agent: games.Game, rest: Any, dtype: Any) -> Response:
+    """The interior local maxima of ONE agent's utility, [1] or [_PEAKS] each."""
     capacity = jnp.asarray(agent.capacity, dtype)
     if not agent.payoff.concave:
         return _grid_peaks(agent, rest, capacity)
@@ -252,11 +255,14 @@ def _peaks(agent: games.Game, rest: Any, dtype: Any) -> tuple[jax.Array, jax.Arr
 
     start = jnp.maximum(first, 1e-30 * capacity), capacity
     low, high = jax.lax.fori_loop(0, 64 if dtype == jnp.float64 else 34, halve, start)
-    return ((low + high) / 2)[None], jnp.zeros(1)
+    top = (low + high) / 2
+    return jax.tree.map(
+        lambda x: x[None], Response(top, _finite(games.utility(agent, top, rest)), top, jnp.zeros_like(top))
+    )
 
 
-def _grid_peaks(agent: games.Game, rest: Any, capacity: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The refined local maxima of the first look, [_PEAKS], and their limits; 0 where there are fewer."""
+def _grid_peaks(agent: games.Game, rest: Any, capacity: jax.Array) -> Response:
+    """The refined local maxima of the first look, [_PEAKS] each; -∞ at 0 where there are fewer."""
 
     def u(x: jax.Array) -> jax.Array:
         return _finite(games.utility(agent, x, rest))
@@ -270,21 +276,21 @@ def _grid_peaks(agent: games.Game, rest: Any, capacity: jax.Array) -> tuple[jax.
     count = jnp.sum(ranked > -jnp.inf)
 
     def refine(carry: tuple) -> tuple:
-        k, peaks, limits = carry
+        k, peaks = carry
         here = at[k]
         around = x[jnp.maximum(here - 1, 0)], x[here], x[jnp.minimum(here + 1, POINTS - 1)]
-        low, top, high = _narrowed(u, *around)
-        limit = _limit(agent, rest, low, top, high)
-        return k + 1, peaks.at[k].set(top), limits.at[k].set(limit)
+        low, top, high, most = _narrowed(u, *around)
+        safe, limit = _at_jump(agent, rest, low, top, high)
+        one = Response(top, most, safe, limit)
+        return k + 1, jax.tree.map(lambda all_, new: all_.at[k].set(new), peaks, one)
 
     nothing = jnp.zeros(_PEAKS, x.dtype)
-    start = jnp.asarray(0), nothing, nothing
-    _, peaks, limits = jax.lax.while_loop(lambda carry: carry[0] < count, refine, start)
-    return peaks, limits
+    start = jnp.asarray(0), Response(nothing, nothing - jnp.inf, nothing, nothing)
+    return jax.lax.while_loop(lambda carry: carry[0] < count, refine, start)[1]
 
 
 def _narrowed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> tuple:
-    """A closer interval around a maximum, and the best point in it of all that were evaluated.
+    """A closer interval around a maximum, the best point in it of all that were evaluated, and utility there.
 
     First ever closer looks at all of the interval, which see further peaks in it. Then both sides of the
     best point are halved: until utility is level to rounding, or, at a jump, down to the neighbouring
@@ -293,7 +299,8 @@ def _narrowed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> t
 
     def zoom(_: int, interval: tuple) -> tuple:
         low, top, high = interval
-        points = jnp.sort(jnp.append(low + (high - low) * jnp.linspace(0.0, 1.0, _ZOOM, dtype=low.dtype), top))
+        evenly = low + (high - low) * jnp.linspace(0.0, 1.0, _ZOOM, dtype=low.dtype)
+        points = jnp.sort(jnp.append(jnp.clip(evenly, low, high), top))  # an end may round beyond itself
         k = jnp.argmax(jax.lax.map(u, points))
         return points[jnp.maximum(k - 1, 0)], points[k], points[jnp.minimum(k + 1, _ZOOM)]
 
@@ -301,61 +308,62 @@ def _narrowed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> t
     eps = jnp.finfo(low.dtype).eps
 
     def going(carry: tuple) -> jax.Array:
-        low, top, high, u_low, u_top, u_high = carry
-        level = jnp.minimum(u_low, u_high) >= u_top - eps * jnp.abs(u_top)
-        left, right = (low + top) / 2, (top + high) / 2
-        return ~level & ((left > low) & (left < top) | (right > top) & (right < high))
+        points, values, steps = carry
+        level = jnp.minimum(values[0], values[2]) >= values[1] - eps * jnp.abs(values[1])
+        middles = (points[:-1] + points[1:]) / 2
+        return ~level & jnp.any((middles > points[:-1]) & (middles < points[1:])) & (steps < _HALVINGS)
 
     def halve(carry: tuple) -> tuple:
-        low, top, high, u_low, u_top, u_high = carry
-        left, right = (low + top) / 2, (top + high) / 2
+        points, values, steps = carry
+        left, right = (points[:-1] + points[1:]) / 2
         u_left, u_right = u(left), u(right)
-        to_left, to_right = (u_left > u_top) & (u_left >= u_right), (u_right > u_top) & (u_right > u_left)
+        points = jnp.stack([points[0], left, points[1], right, points[2]])
+        values = jnp.stack([values[0], u_left, values[1], u_right, values[2]])
+        k = 2 + jnp.where(u_right > values[2], 1, 0)
+        k = jnp.where((u_left > values[2]) & (u_left >= u_right), 1, k)
+        window = k + jnp.arange(-1, 2)  # the best point, and its neighbours
+        return points[window], values[window], steps + 1
 
-        def choose(if_left: jax.Array, if_right: jax.Array, neither: jax.Array) -> jax.Array:
-            return jnp.where(to_left, if_left, jnp.where(to_right, if_right, neither))
-
-        return (
-            choose(low, top, left), choose(left, right, top), choose(top, high, right),
-            choose(u_low, u_top, u_left), choose(u_left, u_right, u_top), choose(u_top, u_high, u_right),
-        )  # fmt: skip
-
-    low, top, high, *_ = jax.lax.while_loop(
-        going, halve, (low, top, high, u(low), u(top), u(high))
-    )
-    return low, top, high
+    points = jnp.stack([low, top, high])
+    points, values, _ = jax.lax.while_loop(going, halve, (points, jax.vmap(u)(points), jnp.asarray(0)))
+    return *points, values[1]
 
 
-def _limit(agent: games.Game, rest: Any, low: jax.Array, top: jax.Array, high: jax.Array) -> jax.Array:
-    """`Response.limit` of a maximum between neighbouring numbers.
+def _at_jump(
+    agent: games.Game, rest: Any, low: jax.Array, top: jax.Array, high: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`Response.safe` and `Response.limit` of a maximum between two other contributions.
 
-    No floating point number lies between `top` and the jump, so whether the best is attained is asked where
-    the jump is likely to be meant: at the nearest round number of samples, in all if the payoff sees the
-    total. A jump at a number that is not round counts as attained.
+    No floating point number lies between `top` and a jump next to it, so whether the best is attained is asked
+    where the jump is likely to be meant: at the nearest round number of samples, in all if the payoff sees
+    the total. A jump at a number that is not round counts as attained.
     """
-    digits = _DIGITS[top.dtype.itemsize]
-
-    def rounded(x: jax.Array) -> jax.Array:
-        safe = jnp.where(x > 0, x, 1.0)
-        unit = 10.0 ** (jnp.floor(jnp.log10(safe)) + 1 - digits)
-        # By a power of ten that is a whole number: multiples of 0.1 are no floating point numbers.
-        fine = jnp.where(unit < 1, jnp.round(x * jnp.round(1 / unit)) / jnp.round(1 / unit), x)
-        return jnp.where(unit < 1, fine, jnp.round(x / unit) * unit)
 
     def payoff(x: jax.Array) -> jax.Array:
         return agent.value * agent.payoff.value(agent.quality * x, rest)
 
-    if agent.payoff.of_total:
-        place = rest + agent.quality * top
-        round_place = rounded(place)
-        there = agent.value * agent.payoff.curve(round_place)
-    else:
-        place, round_place = top, rounded(top)
-        there = payoff(round_place)
-    near = jnp.abs(place - round_place) <= 16 * jnp.finfo(top.dtype).eps * jnp.abs(place)
-    fall_left, fall_right = payoff(top) - payoff(low), payoff(top) - payoff(high)
-    noise = 1e3 * jnp.finfo(top.dtype).eps * (jnp.abs(payoff(top)) + jnp.abs(payoff(low)))
-    close = 4 * jnp.finfo(top.dtype).eps * top
-    above = (fall_left > noise) & (top - low <= close) & (payoff(top) - there > fall_left / 2)
-    below = (fall_right > noise) & (high - top <= close) & (payoff(top) - there > fall_right / 2)
-    return jnp.where(near & above, 1.0, jnp.where(near & below, -1.0, 0.0)).astype(top.dtype)
+    eps = jnp.finfo(top.dtype).eps
+    place = rest + agent.quality * top if agent.payoff.of_total else top
+    meant = _rounded(place)
+    there = agent.value * agent.payoff.curve(meant) if agent.payoff.of_total else payoff(meant)
+    little = 8 * eps * jnp.abs(place) / (agent.quality if agent.payoff.of_total else 1.0)
+    # Beside the jump; `low` and `high` may be next to `top`, or further away than rounding reaches.
+    left, right = jnp.minimum(low, top - little), jnp.maximum(high, top + little)
+    left, right = jnp.maximum(left, 0.0), jnp.minimum(right, agent.capacity)
+    noise = 1e3 * eps * (jnp.abs(payoff(top)) + jnp.abs(payoff(left)) + agent.cost.value(top))
+    close = 16 * eps * jnp.abs(place) / (agent.quality if agent.payoff.of_total else 1.0)
+    rises = (payoff(top) - payoff(left) > noise) & (top - left <= close)
+    falls = (payoff(top) - payoff(right) > noise) & (right - top <= close)
+    safe = jnp.where(rises & ~falls, jnp.minimum(top + little, agent.capacity), top)
+    safe = jnp.where(falls & ~rises, jnp.maximum(top - little, 0.0), safe)
+    near = jnp.abs(place - meant) <= 8 * eps * jnp.abs(place)
+    above = rises & near & (payoff(safe) - there > (payoff(safe) - payoff(left)) / 2)
+    below = falls & near & (payoff(safe) - there > (payoff(safe) - payoff(right)) / 2)
+    return safe, jnp.where(above, 1.0, jnp.where(below, -1.0, 0.0)).astype(top.dtype)
+
+
+def _rounded(x: jax.Array) -> jax.Array:
+    """x ≥ 0 to `_DIGITS` digits, by whole powers of ten: multiples of 0.1 are no floating point numbers."""
+    places = _DIGITS[x.dtype.itemsize] - 1 - jnp.floor(jnp.log10(jnp.where(x > 0, x, 1.0)))
+    unit = jnp.round(10.0 ** jnp.abs(places))
+    return jnp.where(places > 0, jnp.round(x * unit) / unit, jnp.round(x / unit) * unit)

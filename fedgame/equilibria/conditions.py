@@ -9,6 +9,7 @@ import numpy as np
 import scipy.optimize
 
 from fedgame.equilibria import assumptions, curvature, dynamics
+from fedgame.games import costs
 from fedgame.games import game as games
 
 _DENSE = 1024  # most agents for n×n matrices
@@ -21,7 +22,9 @@ class Conditions:
     Attributes:
       assumptions: those of Theorem 3.1.
       strong_concavity: (rigorous lower bound or None, least value met) of λ: no larger λ than the
-        second is true, and any λ up to the first is.
+        second is true, up to `rounding`, and any λ up to the first is.
+      rounding: what rounding can make of the least value met, which is an eigenvalue of matrices that may
+        have far larger entries.
       derivative_bound: (largest |G_ij| met, rigorous upper bound or None) of L.
       formula: where the rigorous bounds come from, or "" if both are estimates only.
       step: δ = λ/(n²L²), or None where Theorem 3.2 does not apply.
@@ -29,12 +32,14 @@ class Conditions:
       needed: steps that the dynamics took with that δ, or None if they did not get there in time.
       needed_adaptive: the same with the adaptive step size.
       inside: whether the dynamics with δ stayed in the box, as the theorem's argument needs.
+      flat: whether G is known to have rank one, n ≥ 2: payoffs of S and linear costs.
       low, high, start: [n] samples.
       target: ε.
     """
 
     assumptions: tuple[assumptions.Condition, ...]
     strong_concavity: tuple[float | None, float]
+    rounding: float
     derivative_bound: tuple[float, float | None]
     formula: str
     step: float | None
@@ -42,6 +47,7 @@ class Conditions:
     needed: int | None
     needed_adaptive: int | None
     inside: bool
+    flat: bool
     low: np.ndarray
     high: np.ndarray
     start: np.ndarray
@@ -63,8 +69,12 @@ class Conditions:
             return "payoffs are not concave on this box"
         if not largest < np.inf:
             return "L is infinite on this box"
-        if met <= 1e-12 * largest:
+        if met < -self.rounding:
             return "no λ > 0 exists on this box (λ ≤ 0)"
+        if self.flat:
+            return "no λ > 0 exists on this box (λ ≤ 0), as payoffs see S alone and costs are linear"
+        if met <= self.rounding:
+            return f"no λ > {met + self.rounding:.2g} exists on this box; below, rounding does not tell"
         return "no λ > 0 is proved on this box" if least is not None else "no λ > 0 was found"
 
     def __str__(self) -> str:
@@ -75,6 +85,7 @@ class Conditions:
         ]
         (least, met), (seen, most) = self.strong_concavity, self.derivative_bound
         known = f"{least:.6g} ≤ λ ≤ {met:.6g}" if least is not None else f"λ ≤ {met:.6g} (estimate)"
+        known += f" (± {self.rounding:.1g})" if self.rounding > 1e-6 * abs(met) and np.isfinite(met) else ""
         known = known.replace(" ≤ inf", "")  # too many agents to compute G anywhere
         known += f", {seen:.6g} ≤ L ≤ {most:.6g}" if most is not None else f", L ≥ {seen:.6g} (estimate)"
         lines.append(known + (f" by formula: {self.formula}" if self.formula else ""))
@@ -134,25 +145,41 @@ def check_conditions(
     most_steps = most_steps or int(np.clip(1e8 / game.n, 1e3, 1e6))
     points = _sampled(low, high, samples, seed)
     met, seen = _attained(game, points, low, high) if game.n <= _DENSE else (np.inf, 0.0)
-    if known:
-        known = known._replace(strong_concavity=min(known.strong_concavity, met))  # not above by rounding
-    strong, bound = (known.strong_concavity, known.derivative) if known else (met, seen)
+    # Of an eigenvalue of a matrix that was computed in floating point.
+    rounding = 16.0 * game.n * float(jnp.finfo(jnp.result_type(float)).eps) * seen
+    if known and np.isfinite(rounding):
+        met = max(met, known.strong_concavity)  # it is below what is proved by rounding only
+    strong, bound = (known.strong_concavity, known.derivative) if known else (met - rounding, seen)
     step = iterations = needed = None
     inside = True
     examined = assumptions.examine(game, points, low, high)
     concave = all(condition.holds for condition in examined if "concave" in condition.name)
-    if concave and strong > 1e-12 * bound and 0 < bound < np.inf:
+    # A formula's λ is right to a few digits of the largest term in it, which is at most n L.
+    proved = strong > 16.0 * game.n * float(jnp.finfo(jnp.result_type(float)).eps) * bound or known is None
+    proved = proved or game.n == 1  # there, nothing is subtracted
+    if concave and strong > 0 and proved and 0 < bound < np.inf:
         step = dynamics.theorem_step(strong, bound, game.n)
-        moved = (np.asarray(dynamics.step(game, start, step)) - start) / step
-        iterations = dynamics.iteration_bound(strong, bound, game.n, float(np.linalg.norm(moved)), target)
+        s = jnp.asarray(start)
+        first = float(dynamics.residual(s, games.own_gradient(game, s), jnp.asarray(step), game.capacity))
+        iterations = dynamics.iteration_bound(strong, bound, game.n, first, target)
         needed, inside = _count(game, start, step, target, most_steps, low, high)
     adaptive, _ = _count(game, start, None, target, most_steps, low, high)
     return Conditions(
         examined,
         (known.strong_concavity if known else None, met),
+        rounding,
         (seen, known.derivative if known else None),
         known.formula if known else "",
-        *(step, iterations, needed, adaptive, inside, low, high, start, target),
+        step=step,
+        iterations=iterations,
+        needed=needed,
+        needed_adaptive=adaptive,
+        inside=inside,
+        flat=game.n > 1 and game.payoff.of_total and isinstance(game.cost, costs.LinearCost),
+        low=low,
+        high=high,
+        start=start,
+        target=target,
     )
 
 
@@ -177,7 +204,8 @@ def _attained(game: games.Game, points: np.ndarray, low: np.ndarray, high: np.nd
     def largest(s: jax.Array, game: games.Game) -> jax.Array:
         return -jnp.max(jnp.abs(games.jacobian(game, s)))
 
-    return _least(strong, game, points, low, high), -_least(largest, game, points, low, high)
+    # Not -0.
+    return _least(strong, game, points, low, high) + 0.0, -_least(largest, game, points, low, high)
 
 
 def _least(f: Callable, game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
@@ -212,7 +240,7 @@ def _count(
 ) -> tuple[int | None, bool]:
     """Steps until ‖g‖ < ε, None if not within `most`; and whether the path stayed in the box."""
 
-    slack = 1e-12 * (1.0 + high)
+    slack = 1e-12 * (high - low)
 
     @jax.jit
     def follow(game: games.Game, first: dynamics.State, low: jax.Array, high: jax.Array) -> tuple:

@@ -16,6 +16,7 @@ from fedgame.games import game as games
 # Shares of an interval in which there may be several peaks, evenly spaced and on a logarithmic scale.
 _SHARES = np.union1d(np.linspace(0.0, 1.0, 257), np.geomspace(1e-15, 1e-3, 49))
 _PEAKS = 8  # the best of them are looked at more closely
+_PATIENCE = 20  # sweeps
 NEWTON = 256  # most agents for a Newton step, which solves n equations: 5 ms at 256
 
 
@@ -124,7 +125,24 @@ def _of_any(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
     count = jnp.sum(ranked > -jnp.inf)
     start = jnp.asarray(0), jnp.zeros_like(own), u(jnp.zeros_like(own))
     _, best, most = jax.lax.while_loop(lambda carry: carry[0] < count, look, start)
+    best = _off_the_edge(agent, rest, u, best)
     return jnp.where(u(own) >= most, own, best)  # she stays where she is if nothing is better
+
+
+def _off_the_edge(agent: games.Game, rest: jax.Array, u: Callable, top: jax.Array) -> jax.Array:
+    """A little further from a jump next to `top`, on its better side.
+
+    To others the same total may round to the other side of the jump, so that they see a model she does not.
+    """
+    size = top
+    if agent.payoff.of_total:
+        size = (jnp.abs(rest) + agent.quality * top) / agent.quality
+    little = 8 * jnp.finfo(top.dtype).eps * size
+    below, above = jnp.maximum(top - little, 0.0), jnp.minimum(top + little, agent.capacity)
+    terms = jnp.abs(agent.value * agent.payoff.value(agent.quality * top, rest)) + agent.cost.value(top)
+    drop = 1e3 * jnp.finfo(top.dtype).eps * terms  # of what is merely smooth, so little makes far less
+    up, down = (u(below) < u(top) - drop) & (below < top), (u(above) < u(top) - drop) & (above > top)
+    return jnp.where(up & ~down, above, jnp.where(down & ~up, below, top))
 
 
 def _climbed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> jax.Array:
@@ -146,8 +164,19 @@ def _climbed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> ja
     return jax.lax.while_loop(going, halve, (low, top, high, u(top), jnp.asarray(0)))[1]
 
 
-def sweep(game: games.Game, s: jax.Array) -> jax.Array:
-    """Every agent in turn responds to what the others do by then. [n] -> [n]."""
+def turns(game: games.Game) -> jax.Array:
+    """[n] agents in the order of their turns: by what a sample costs them per value, the cheapest first.
+
+    Which of several equilibria they end in depends on that order, and is not to depend on how agents are
+    numbered. Of equal costs, to ten digits, the agent with the most samples comes first.
+    """
+    price = games.marginal_costs(game, game.capacity / 2) / (game.value * game.quality)
+    dearer = jnp.log(price / jnp.min(jnp.where(price > 0, price, jnp.inf)))
+    return jnp.lexsort((-game.capacity, jnp.round(1e10 * dearer)))
+
+
+def sweep(game: games.Game, s: jax.Array, order: jax.Array | None = None) -> jax.Array:
+    """Every agent in turn, [n] `order` or as numbered, responds to what the others do by then. [n] -> [n]."""
 
     def turn(carry: tuple[jax.Array, jax.Array], i: jax.Array) -> tuple:
         s, z = carry
@@ -156,7 +185,7 @@ def sweep(game: games.Game, s: jax.Array) -> jax.Array:
         z = agent.payoff.moved(z, agent.quality * (new - s[i]), i)
         return (s.at[i].set(new), z), None
 
-    (s, _), _ = jax.lax.scan(turn, (s, games.statistic(game, s)), jnp.arange(game.n))
+    (s, _), _ = jax.lax.scan(turn, (s, games.statistic(game, s)), jnp.arange(game.n) if order is None else order)
     return s
 
 
@@ -177,10 +206,12 @@ def run(game: games.Game, start: jax.Array, sweeps: int, tolerance: float = 1e-1
     few agents Newton's method: near an equilibrium the number of right digits then doubles with every
     sweep. And on along the last change: two agents with nearly equal costs per value, of whom one yields to
     the other by the same little in every sweep, are so through at once. A jump after which agents move
-    more than before is taken back, and the other kind has its turn.
+    more than before is taken back, and the other kind has its turn. Where payoffs may have several peaks
+    there is no jump before sweeps have proved to be slow: it could lead past the nearest equilibrium.
     """
     s = jnp.clip(games.as_profile(start), 0.0, game.capacity)
     tolerance = max(tolerance, 8 * float(jnp.finfo(s.dtype).eps))
+    order, patience = turns(game), 0 if game.payoff.concave else _PATIENCE
     kinds = (_NEWTON, _ALONG) if game.n <= NEWTON else (_ALONG, _ALONG)
 
     def going(carry: _Sweeps) -> jax.Array:
@@ -192,13 +223,14 @@ def run(game: games.Game, start: jax.Array, sweeps: int, tolerance: float = 1e-1
         if game.n <= NEWTON:
             base = jnp.where(mode == _NEWTON, newton_step(game, s), base)
         base = jnp.where(jnp.all(jnp.isfinite(base)), base, s)
-        new = sweep(game, base)
+        new = sweep(game, base, order)
         moved = _residual(base, new)
         plain = mode == _PLAIN
         good = plain | (moved < carry.residual)
         other = jnp.where(carry.kind == kinds[0], kinds[1], kinds[0])
         # Newton's steps follow each other; a change to go along is known after two plain sweeps only.
-        after = jnp.where(plain, carry.kind, jnp.where(good & (mode == _NEWTON), _NEWTON, _PLAIN))
+        jump = jnp.where(carry.steps < patience, _PLAIN, carry.kind)
+        after = jnp.where(plain, jump, jnp.where(good & (mode == _NEWTON), _NEWTON, _PLAIN))
         kept = _Sweeps(
             profile=new,
             change=new - base,

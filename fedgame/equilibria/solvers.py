@@ -116,11 +116,11 @@ def find(
     start = game.capacity / 2 if start is None else start
     status = jnp.asarray(ISOLATED if game.payoff.concave else GRID)
     if name == "root in S":
-        root = total.largest_root(game)
         if game.payoff.concave:
+            root = total.largest_root(game)
             return Found(root.profile, root.residual, root.steps, _status(root, UNIQUE)), name
-        # What is wanted need not fall with S, so that this root may be none; then agents go on from it.
-        return Found(*responses.run(game, root.profile, steps or _SWEEPS), status), name
+        first = total.root_of_any(game).profile
+        return Found(*responses.run(game, first, steps or _SWEEPS), status), name
     if name == "separable":
         profile = games.over_agents(responses.respond)(game, jnp.zeros_like(game.capacity))
         return Found(profile, jnp.zeros(()), jnp.asarray(1), status), name

@@ -10,9 +10,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedgame.equilibria import responses
 from fedgame.games import game as games
+
+
+_SHARES = np.append(0.0, np.geomspace(1e-18, 1.0, 1024))  # of all samples, see `root_of_any`
 
 
 class Root(NamedTuple):
@@ -88,6 +92,23 @@ def largest_root(game: games.Game) -> Root:
     start = most(game), _nobody(game), jnp.asarray(False), jnp.asarray(0)
     _, root, _, steps = jax.lax.while_loop(lambda x: ~x[2] & (x[0] > -jnp.inf), look, start)
     return root._replace(steps=steps)
+
+
+def root_of_any(game: games.Game) -> Root:
+    """For payoffs that may be any function of S: the largest total at which what is wanted falls through it.
+
+    That total is looked for between two of 1,025 others, on a logarithmic scale, because what is wanted may
+    rise with S as well. Nobody contributes if there is none. The slopes of agents vanish there; whether anybody
+    would rather do something quite different is not asked.
+    """
+    room = most(game) - game.held
+    totals = game.held + room * jnp.asarray(_SHARES, jnp.result_type(float))
+    starts = pays_from(game)
+    enough = jax.lax.map(lambda total: _sum(game, wanted(game, total, starts)) >= total, totals)
+    falls = enough & ~jnp.append(enough[1:], False)  # at the end all that there is
+    k = len(totals) - 1 - jnp.argmax(falls[::-1])
+    root = root_between(game, totals[k], totals[jnp.minimum(k + 1, len(totals) - 1)], starts)
+    return jax.tree.map(lambda a, b: jnp.where(jnp.any(falls), a, b), root, _nobody(game))
 
 
 def _somebody_jumps(game: games.Game, root: Root, starts: jax.Array, asked: jax.Array) -> jax.Array:

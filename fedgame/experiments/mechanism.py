@@ -98,7 +98,8 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
             found = outcomes.participation(game, rule, outside, bar.update)
     else:
         there = outcomes.outcome(game, rule(game))
-        found = outcomes.Participation(np.arange(game.n), [], [], there, outside, there)
+        certified = bool(there.equilibrium.converged)
+        found = outcomes.Participation(np.arange(game.n), [], [], there, outside, there, certified)
     rows = agent_rows(config, problem, found, outside)
     welfare, best = sweep.welfare_rows(game, found, config.p)
     rates, contributions = sweep.sweep_rows(problem, outside, config.p, config.sweep)
@@ -157,14 +158,14 @@ def _verdicts(
     config: Config, game: games.Game, found: outcomes.Participation, best: personal.FirstBest
 ) -> list[str]:
     """Whether the equilibrium of those who stay is optimal, in sentences."""
-    if found.outcome is None:
+    if found.outcome is None or not found.certified:
         return []
     rest, rates = games.subset(game, found.stay), found.outcome.mechanism.rates
     best = mechanisms.first_best(rest) if found.left else best
     u = found.outcome.utilities
     short, proof = best.welfare - float(jnp.sum(u)), "proved to be" if best.proved else "as far as was found"
-    equal = float(jnp.ptp(u)) <= 1e-9 * max(1.0, float(jnp.max(jnp.abs(u))))
-    at_bound = equal and short <= 1e-9 * max(1.0, abs(best.welfare))
+    size = float(jnp.max(jnp.abs(u)))
+    at_bound = float(jnp.ptp(u)) <= 1e-9 * size and short <= 1e-9 * rest.n * size
     first = f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
     first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound" if at_bound else ""
     if np.ndim(rates):  # Theorem 4.1 is about one rate for all
@@ -193,6 +194,7 @@ def _summary(
         "unit": config.unit,
         "largest_sum_of_utilities": best.welfare,
         "largest_sum_proved": best.proved,
+        "certified": found.certified,
     }
     if final is None:
         return summary

@@ -41,8 +41,10 @@ def equilibrium_text(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) ->
         blocks[-1] += f"\n… and {len(rows) - len(shown)} agents who contribute less; all are in agents.csv"
     idle = [row["name"] for row in rows if row["shares"] == "nothing"]
     leaving = [row["name"] for row in rows if row["rather_leaves"]]
+    where = "" if summary["converged"] else "at this profile, which is NO certified equilibrium, "
     blocks.append(
-        f"shares nothing: {_listed(idle)}\nwould rather leave (utility below 0): {_listed(leaving)}"
+        f"{where}shares nothing: {_listed(idle)}\n"
+        f"{where}would rather leave (utility below 0): {_listed(leaving)}"
     )
     return "\n\n".join(blocks + ([summary["conditions"]] if "conditions" in summary else []))
 
@@ -68,7 +70,13 @@ def mechanism_text(
     """Who leaves, who pays and receives what, welfare by mechanism, and the audit."""
     left = [f"{one['name']} (worse off by {one['worse_off_by']:.4g})" for one in summary["left"]]
     alternative = {"alone": "training alone", "nothing": "having no model"}[summary["outside"]]
-    first = f"mechanism: {summary['mechanism']}; {summary['stay']} of {summary['agents']} agents stay\n"
+    if summary["certified"]:
+        first = f"mechanism: {summary['mechanism']}; {summary['stay']} of {summary['agents']} agents stay\n"
+    else:
+        first = (
+            f"mechanism: {summary['mechanism']}; NO certified equilibrium of the {summary['stay']} agents who are "
+            "there, so who of them would stay or leave cannot be told; the table shows a profile that is none\n"
+        )
     first += f"left, as {alternative} is better for them: {_listed(left)}"
     blocks = [first]
     if "status" not in summary:

@@ -26,15 +26,15 @@ def welfare_rows(
     several = {"no payments": rules.none, "β*": rules.optimal, "1 - 1/n": rules.falkinger}
     if rules.linear_rates(game) is None:
         del several["β*"]
-    utilities = {name: outcomes.outcome(game, rule(game)).utilities for name, rule in several.items()}
-    utilities["chosen"] = found.everybody.utilities
+    there = {name: outcomes.outcome(game, rule(game)) for name, rule in several.items()}
+    there["chosen"] = found.everybody
     if found.left and found.outcome is not None:
-        utilities["chosen, those who stay"] = found.outcome.utilities
+        there["chosen, those who stay"] = found.outcome
     best = mechanisms.first_best(game)
     rows = [
-        {"mechanism": name}
-        | {f"p={p:g}": None if np.isnan(x := float(mechanisms.p_mean(u, p))) else x for p in powers}
-        for name, u in utilities.items()
+        {"mechanism": name if one.equilibrium.converged else f"{name}, NO certified equilibrium"}
+        | {f"p={p:g}": None if np.isnan(x := float(mechanisms.p_mean(one.utilities, p))) else x for p in powers}
+        for name, one in there.items()
     ]
     most = {"mechanism": "bound for everybody"} | {f"p={p:g}": best.welfare / game.n for p in powers}
     return [*rows, most], best
@@ -52,10 +52,11 @@ def sweep_rows(
         for some in np.array_split(betas, max(len(betas) // _AT_ONCE, 1)):
             several.append([np.asarray(x) for x in solved(game, jnp.asarray(some))])
             bar.update(len(some))
-    profile, u, gap, total = (np.concatenate(x) for x in zip(*several, strict=True))
+    profile, u, gap, total, certified = (np.concatenate(x) for x in zip(*several, strict=True))
     rows = [
         {"beta": float(beta), "total": float(total[k]), "contributors": int(np.sum(profile[k] > 0))}
         | {"rather_leave": int(np.sum(u[k] < outside)), "nash_gap": float(gap[k].max())}
+        | {"certified": bool(certified[k])}
         | {f"p={p:g}": float(mechanisms.p_mean(jnp.asarray(u[k]), p)) for p in powers}
         for k, beta in enumerate(betas)
     ]
@@ -71,11 +72,11 @@ def sweep_rows(
     return rows, contributions
 
 
-def _solved(game: games.Game, beta: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def _solved(game: games.Game, beta: jax.Array) -> tuple[jax.Array, ...]:
     found = equilibria.solve(budget_balanced.under_mechanism(game, beta))
     s = found.profile
     total = games.statistic(game, s) if game.payoff.of_total else jnp.sum(s)
-    return s, budget_balanced.utilities(game, beta, s), found.nash_gap, total
+    return s, budget_balanced.utilities(game, beta, s), found.nash_gap, total, found.converged
 
 
 def marks(game: games.Game, power: float, chosen: float | None) -> list[dict[str, Any]]:

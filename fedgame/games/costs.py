@@ -19,6 +19,12 @@ import jax
 import jax.numpy as jnp
 
 
+def _until(left: jax.Array, rate: jax.Array) -> jax.Array:
+    """The largest x ≥ 0 with rate · x ≤ left: infinite if x is free, 0 if nothing is left."""
+    ratio = left / jnp.where(rate > 0, rate, 1.0)
+    return jnp.where(left < 0, 0.0, jnp.where(rate > 0, ratio, jnp.inf))
+
+
 @flax.struct.dataclass
 class LinearCost:
     """c_i(s_i) = rate_i s_i + fixed_i. The fixed part is paid while enrolled, at s_i = 0 too."""
@@ -35,7 +41,7 @@ class LinearCost:
         return jnp.where(price >= self.rate, jnp.inf, 0.0)
 
     def inverse(self, amount: jax.Array) -> jax.Array:
-        return jnp.where(amount >= self.fixed, (amount - self.fixed) / self.rate, 0.0)
+        return _until(amount - self.fixed, self.rate)
 
     def scaled(self, factor: jax.Array) -> "LinearCost":
         return LinearCost(rate=self.rate * factor, fixed=self.fixed * factor)
@@ -56,10 +62,12 @@ class PowerCost:
     fixed: Any = 0.0
 
     def value(self, own: jax.Array) -> jax.Array:
-        # Then own**exponent has no second derivative at 0, or an infinite one that free samples do not.
-        straight = (self.exponent == 1.0) | (self.rate == 0.0)
-        power = jnp.where(straight, own, own ** jnp.where(straight, 2.0, self.exponent))
-        return self.rate * power + self.fixed
+        # At 0 a power below 2 is infinitely curved, but not if samples are free: 0 · ∞ would be NaN.
+        free_at_0, straight = (self.rate == 0.0) & (own == 0.0), self.exponent == 1.0
+        curved = own ** jnp.where(free_at_0 | straight, 2.0, self.exponent)
+        # And s¹ is not curved there. Its derivative by the exponent is that of this tangent, s log s.
+        tangent = own + (self.exponent - 1.0) * own * jnp.log(jnp.where(own > 0, own, 1.0))
+        return self.rate * jnp.where(straight, tangent, curved) + self.fixed
 
     def supply(self, price: jax.Array) -> jax.Array:
         straight = (self.exponent == 1.0) | (self.rate == 0.0)
@@ -69,8 +77,7 @@ class PowerCost:
         return jnp.where(straight, jnp.where(price >= self.rate, jnp.inf, 0.0), curved)
 
     def inverse(self, amount: jax.Array) -> jax.Array:
-        left = jnp.maximum(amount - self.fixed, 0.0)
-        return (left / self.rate) ** (1.0 / self.exponent)
+        return _until(amount - self.fixed, self.rate) ** (1.0 / self.exponent)
 
     def scaled(self, factor: jax.Array) -> "PowerCost":
         return PowerCost(self.rate * factor, self.exponent, self.fixed * factor)

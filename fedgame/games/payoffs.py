@@ -173,7 +173,8 @@ class MeasuredCurve(OfTotal):
 
     def complaint(self) -> str | None:
         rise = jnp.diff(self.sizes) * (self.slope[..., 1:] + self.slope[..., :-1]) / 2
-        if jnp.allclose(jnp.diff(self.accuracy), rise, rtol=1e-6, atol=1e-9):
+        least = 1e-9 * float(jnp.max(jnp.abs(self.accuracy)))
+        if jnp.allclose(jnp.diff(self.accuracy), rise, rtol=1e-6, atol=least):
             return None
         return (
             "`accuracy` must rise by the mean slope times the step between sizes, as `fit_concave` makes it"

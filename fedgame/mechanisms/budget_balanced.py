@@ -79,7 +79,8 @@ def optimal_beta(rates: Any) -> Any:
     cancellation from the deviations e_i = c_i / mean(c) - 1.
 
     β* maximises welfare as Theorem 4.1 says where costs are equal (β* = 1 - 1/n); `audit` tells where
-    it does not.
+    it does not. At equal costs β* has the tip of a cone: it falls in every direction, as fast as the distance
+    from equal costs grows. The derivative returned there is 0, the mean over all directions.
 
     Args:
       rates: [n] costs per sample, all > 0, n ≥ 2.
@@ -96,9 +97,13 @@ def optimal_beta(rates: Any) -> Any:
         if len(bad):
             raise ValueError(f"`rates` must be positive and finite, got {bad[0]}")
     n = len(rates)
+    most = xp.finfo(rates.dtype).max ** 0.5 if rates.dtype.kind == "f" else np.inf
+    rates = rates * xp.where(xp.max(rates) > most, 1.0 / most, 1.0)  # their sum may be too large for a number
     relative = rates / xp.mean(rates)
     q = n * xp.sum((relative - 1.0) ** 2 / relative)
-    return 2.0 * (n - 1) ** 2 / (n * (n - 2) + n**2 + q + xp.sqrt(q * (q + 4.0 * (n - 1))))
+    equal = q == 0
+    root = xp.where(equal, 0.0, xp.sqrt(xp.where(equal, 1.0, q) * (q + 4.0 * (n - 1))))
+    return 2.0 * (n - 1) ** 2 / (n * (n - 2) + n**2 + q + root)
 
 
 def falkinger_beta(n: int) -> float:

@@ -23,6 +23,7 @@ from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced
 
 _ROUNDING = 1e-13  # of all money involved
+_EPS = float(np.finfo(float).eps)
 
 
 @flax.struct.dataclass
@@ -59,7 +60,7 @@ class BudgetEquilibrium:
       unspent: [n] b_i; negative for agents who cannot pay what the others' costs oblige them to.
       nash_gap: [n] what each could gain by a deviation that she can afford; 0 for stranded ones.
       stranded: [n] whether she has no feasible action, given what the others do.
-      converged: nobody is stranded and no gap exceeds tolerance · max(1, |u_i|).
+      converged: nobody is stranded and no gap exceeds tolerance times what the agent's decision moves.
       sweeps: rounds of best responses.
     """
 
@@ -187,6 +188,20 @@ def _finite(u: jax.Array) -> jax.Array:
 def nash_gap(game: BudgetGame, beta: Any, s: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What each could gain by a deviation that she can afford, [n], and who has no feasible action, [n].
 
+    See `certify`.
+    """
+    return certify(game, beta, s, 0.0)[:2]
+
+
+def certify(
+    game: BudgetGame, beta: Any, s: jax.Array, tolerance: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Nash gaps [n], who has no feasible action [n], and whether s is an equilibrium.
+
+    It is if nobody is without a feasible action, and no gap exceeds `tolerance` times what the agent's own
+    decision moves: the larger of what the data bring her and of what their costs take from her, at s_i and
+    at her best response. Rounding of utilities is allowed for.
+
     A grid on two scales, then ever closer looks around its best point, without concavity. An agent who
     overspends at s although she need not, or leaves [0, τ_i], has an infinite gap.
     """
@@ -194,24 +209,35 @@ def nash_gap(game: BudgetGame, beta: Any, s: jax.Array) -> tuple[jax.Array, jax.
     s = games.as_profile(s)
     grid = jnp.sort(jnp.concatenate([jnp.linspace(0.0, 1.0, 500), jnp.logspace(-14, 0, 500)]))
 
-    def gain(i: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def gain(i: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         u, top, stranded = _own(game, beta, s, i)
+        agent, others = jax.tree.map(lambda x: x[i], game.agents), jnp.sum(s) - s[i]
+        idle = jnp.maximum(unspent(game, beta, s)[i] + ((1.0 - beta) * game.rate)[i] * s[i], 0.0)
+
+        def moved(x: jax.Array) -> jax.Array:
+            with_data = game.utility(agent, idle, others + x)  # as if they were free
+            brought = with_data - game.utility(agent, idle, others)
+            return jnp.maximum(jnp.abs(brought), jnp.abs(with_data - u(x)))
 
         def zoom(_: int, interval: tuple) -> tuple:
-            low, high, best = interval
+            low, high, best, at = interval
             x = low + (high - low) * grid
             values = _finite(jax.vmap(u)(x))
             k = jnp.argmax(values)
             inner = x[jnp.maximum(k - 1, 0)], x[jnp.minimum(k + 1, len(x) - 1)]
-            return *inner, jnp.maximum(best, values[k])
+            better = values[k] > best
+            return *inner, jnp.where(better, values[k], best), jnp.where(better, x[k], at)
 
-        start, now = (jnp.zeros_like(top), top, jnp.full_like(top, -jnp.inf)), _finite(u(s[i]))
-        best = jax.lax.fori_loop(0, 6, zoom, start)[2]
-        return jnp.where(best > now, best - now, 0.0), stranded
+        start, now = (jnp.zeros_like(top), top, jnp.full_like(top, -jnp.inf), s[i]), _finite(u(s[i]))
+        _, _, best, at = jax.lax.fori_loop(0, 6, zoom, start)
+        stake = jnp.maximum(moved(at), moved(s[i]))
+        allowed = tolerance * jnp.where(jnp.isfinite(stake), stake, 0.0) + 8 * _EPS * jnp.abs(now)
+        return jnp.where(best > now, best - now, 0.0), stranded, allowed
 
-    gains, stranded = jax.vmap(gain)(jnp.arange(game.n))
+    gains, stranded, allowed = jax.vmap(gain)(jnp.arange(game.n))
     outside = (unspent(game, beta, s) < 0) | ~(s >= 0) | (s > game.capacity * (1 + 1e-12))
-    return jnp.where(stranded, 0.0, jnp.where(outside, jnp.inf, gains)), stranded
+    gaps = jnp.where(stranded, 0.0, jnp.where(outside, jnp.inf, gains))
+    return gaps, stranded, jnp.all((gaps <= allowed) & ~stranded)
 
 
 def solve(
@@ -245,6 +271,5 @@ def solve(
         return (moved > 1e-13 * jnp.maximum(jnp.max(s), 1e-300)) & (k < sweeps)
 
     s, _, k = jax.lax.while_loop(going, body, (games.as_profile(start), jnp.asarray(jnp.inf), jnp.asarray(0)))
-    gap, stranded = nash_gap(game, beta, s)
-    good = jnp.all((gap <= tolerance * jnp.maximum(1.0, jnp.abs(utilities(game, beta, s)))) & ~stranded)
+    gap, stranded, good = certify(game, beta, s, tolerance)
     return BudgetEquilibrium(s, unspent(game, beta, s), gap, stranded, good, k)

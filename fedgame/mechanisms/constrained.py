@@ -98,10 +98,11 @@ def constrained_equilibrium(game: games.Game, targets: Any, starts: int = 6) -> 
     searched, exact = (False, None) if w is None else _least_equilibrium(game, w, b)
 
     def examined(s: jax.Array) -> ConstrainedEquilibrium:
-        shortfall, allowed = np.maximum(goal - _payoffs(game, s), 0.0), 1e-6 * np.maximum(1.0, np.abs(goal))
+        reached = np.asarray(_payoffs(game, s))
+        shortfall, allowed = np.maximum(goal - reached, 0.0), 1e-6 * (np.abs(goal) + np.abs(reached))
         slack = 2.0 * np.max(shortfall * (shortfall <= allowed))  # whoever needs 0 but for rounding is seen
         excess = np.maximum(s - _leasts(game.replace(value=goal - slack), s), 0.0)
-        good = np.all(shortfall <= allowed) and np.all(excess <= 1e-6 * np.maximum(1.0, s))
+        good = np.all(shortfall <= allowed) and np.all(excess <= 1e-6 * np.max(s))
         return ConstrainedEquilibrium(np.asarray(s), excess, shortfall, bool(good), False, infeasible)
 
     found = [] if exact is None else [examined(exact)]
@@ -122,7 +123,7 @@ def _linear(game: games.Game) -> tuple[np.ndarray | None, np.ndarray]:
     if game.payoff.of_total:
         most = jnp.full(game.n, game.held + jnp.sum(game.quality * game.capacity))
         enough = _leasts(standard.replace(capacity=most, held=jnp.zeros(())), zero)
-        return np.ones((game.n, game.n)), np.asarray(jnp.minimum(enough, 2.0 * most + 1.0) - game.held)
+        return np.ones((game.n, game.n)), np.asarray(jnp.minimum(enough, jnp.where(most > 0, 2.0 * most, 1.0)) - game.held)
     if not isinstance(game.payoff, sampling.LinearPayoff | sampling.RandomDiscovery):
         return None, np.asarray(game.value)
     return np.asarray(_slopes(standard, zero)), np.asarray(game.value)
@@ -173,7 +174,8 @@ def optimal_collaboration(game: games.Game, targets: Any) -> Collaboration:
     rows = np.max(np.abs(matrix), axis=1) + 1e-300  # HiGHS allows an absolute error in each constraint
     program = scipy.optimize.linprog(np.ones(game.n), -matrix / rows[:, None], -b / rows, bounds=box)
     s = s if w is None else program.x
-    if s is None or np.any(game.value - _payoffs(game, s) > 1e-6 * np.maximum(1.0, np.abs(game.value))):
+    reached = np.asarray(_payoffs(game, s)) if s is not None else -np.inf
+    if np.any(game.value - reached > 1e-6 * (np.abs(game.value) + np.abs(reached))) or s is None:
         raise ValueError(f"`targets` must be within reach together, and no profile meets {targets}")
     known = program.success and (w is not None or game.payoff.concave)
     prices = np.maximum(-program.ineqlin.marginals, 0.0) / rows if known else np.zeros(game.n)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedgame.equilibria import implicit
+from fedgame.equilibria import certificates, implicit, solvers
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, welfare
 
@@ -22,17 +22,19 @@ Welfare = float | Callable[[jax.Array], jax.Array]
 
 
 class Design(NamedTuple):
-    """The best rates that were found."""
+    """The best rates that were found, of those under which an equilibrium is certified."""
 
     rates: jax.Array  # β, or β_i, [n]
-    welfare: jax.Array  # there
+    welfare: jax.Array  # there; NaN if it is undefined, or no equilibrium certified, wherever was looked
     slope: jax.Array  # ∂welfare/∂rates there, by implicit differentiation
-    profile: jax.Array  # [n] the equilibrium, not certified
+    equilibrium: solvers.Equilibrium  # under these rates, certified: see its `converged`
     kinks: jax.Array  # [n] agents at whose entering, leaving or turns the slope is one-sided
 
 
 def welfare_of_rates(game: games.Game, rates: Any, p: Welfare) -> tuple[jax.Array, jax.Array]:
-    """W_p at the equilibrium under rates β_i (or one β), and that equilibrium; differentiable in both.
+    """W_p at `solve`'s profile under rates β_i (or one β), and that profile; differentiable in both.
+
+    Not certified: where there is no equilibrium this is the welfare of a profile that is none.
 
     Args:
       game: n ≥ 2 agents.
@@ -51,9 +53,10 @@ def design_beta(game: games.Game, p: Welfare) -> Design:
     """The one β in [0, 1] for all whose equilibrium has the largest welfare. Works under jit and vmap.
 
     Looks at 64 rates, then halves the interval around the best one by the sign of the slope, which also
-    finds a maximum at a kink, and by welfare itself, which can jump where agents take turns. A higher peak
-    that lies between two of the 64 can be missed. A welfare of NaN says that it is undefined at all of them;
-    the rate is 0 then.
+    finds a maximum at a kink, and by welfare itself, which can jump where agents take turns. Every look is
+    certified, and one at what is no equilibrium does not count. A higher peak that lies between two of the 64
+    can be missed. A welfare of NaN says that it is undefined, or nothing certified, at all of them; the rate
+    is 0 then.
 
     Raises:
       ValueError: fewer than two agents, or p is out of range.
@@ -67,8 +70,10 @@ def design_beta(game: games.Game, p: Welfare) -> Design:
     last = len(betas) - 1
 
     def look(beta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, slope = jax.jvp(lambda b: welfare_of_rates(game, b, p)[0], (beta,), (jnp.ones_like(beta),))
-        return _defined(value), slope
+        (value, s), (slope, _) = jax.jvp(
+            lambda b: welfare_of_rates(game, b, p), (beta,), (jnp.ones_like(beta),)
+        )
+        return _counted(game, beta, value, s), slope
 
     def turn(t: jax.Array, search: tuple) -> tuple:
         """Grid and halvings are turns of one loop, so that the solver in it is compiled once."""
@@ -76,10 +81,11 @@ def design_beta(game: games.Game, p: Welfare) -> Design:
         first = t <= last
         beta = jnp.where(first, betas[jnp.minimum(t, last)], (low + high) / 2)
         value, slope = look(beta)
-        rounding = 4.0 * jnp.finfo(value.dtype).eps * jnp.maximum(1.0, jnp.abs(most))
-        better = value > jnp.where(first, most, most - rounding)  # at a flat top the slope tells, not welfare
+        size = jnp.where(jnp.isfinite(most), jnp.abs(most), 0.0)
+        # At a flat top the slope tells, not welfare.
+        better = value > jnp.where(first, most, most - 4.0 * jnp.finfo(value.dtype).eps * size)
         # By welfare itself where it is lower than the best seen: it may have jumped there.
-        good = value >= most - 1e-12 * jnp.maximum(1.0, jnp.abs(most))
+        good = value >= most - 1e-12 * size
         rising = jnp.where(good, slope > 0, beta < best)
         around = betas[jnp.maximum(t - 1, 0)], betas[jnp.minimum(t + 1, last)]
         low = jnp.where(first, jnp.where(better, around[0], low), jnp.where(rising, beta, low))
@@ -87,8 +93,8 @@ def design_beta(game: games.Game, p: Welfare) -> Design:
         return low, high, jnp.where(better, beta, best), jnp.maximum(value, most)
 
     start = betas[0], betas[1], betas[0], jnp.full_like(betas[0], -jnp.inf)
-    _, _, best, _ = jax.lax.fori_loop(0, last + 1 + _HALVINGS, turn, start)
-    return _result(game, best, p)
+    _, _, best, most = jax.lax.fori_loop(0, last + 1 + _HALVINGS, turn, start)
+    return _result(game, best, most, p)
 
 
 def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rate: float = 0.03) -> Design:
@@ -96,7 +102,8 @@ def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rat
 
     A local method: agents who contribute nothing have no slope, and so do not enter. Starts worth trying
     are `design_beta`'s rate and those of `personal.personal_rates`. Where welfare is undefined at the start
-    there is no slope either: its welfare, NaN, is returned. Works under jit and vmap.
+    there is no slope either: its welfare, NaN, is returned. Rates under which no equilibrium is certified are
+    passed through, and not kept. Works under jit and vmap.
 
     Args:
       game: n ≥ 2 agents.
@@ -112,18 +119,19 @@ def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rat
     budget_balanced.check_beta(start, game.n)
     first = jnp.broadcast_to(jnp.asarray(start, float), (game.n,))
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
-    look = jax.value_and_grad(lambda rates: _defined(welfare_of_rates(game, rates, p)[0]))
+    look = jax.value_and_grad(lambda rates: welfare_of_rates(game, rates, p), has_aux=True)
 
     def climb(carry: tuple, _: None) -> tuple[tuple, None]:
         rates, best, most, state = carry
-        value, slope = look(rates)
+        (value, s), slope = look(rates)
+        value = _counted(game, rates, value, s)
         best, most = jnp.where(value > most, rates, best), jnp.maximum(value, most)
         update, state = optimizer.update(jnp.where(jnp.isfinite(slope), -slope, 0.0), state)
         return (jnp.clip(rates + update, 0.0, 1.0), best, most, state), None
 
     carry = first, first, jnp.asarray(-jnp.inf), optimizer.init(first)
-    (_, best, _, _), _ = jax.lax.scan(climb, carry, length=steps + 1)  # the last look moves nothing
-    return _result(game, best, p)
+    (_, best, most, _), _ = jax.lax.scan(climb, carry, length=steps + 1)  # the last look moves nothing
+    return _result(game, best, most, p)
 
 
 def _check(game: games.Game) -> None:
@@ -131,10 +139,14 @@ def _check(game: games.Game) -> None:
         raise ValueError("payments between agents need at least two of them")
 
 
-def _defined(value: jax.Array) -> jax.Array:
-    return jnp.where(jnp.isnan(value), -jnp.inf, value)
+def _counted(game: games.Game, rates: jax.Array, value: jax.Array, s: jax.Array) -> jax.Array:
+    """The welfare, or -∞ where it is undefined or the profile is not certified as an equilibrium."""
+    certified = certificates.is_equilibrium(budget_balanced.under_mechanism(game, rates), s)
+    return jnp.where(certified & ~jnp.isnan(value), value, -jnp.inf)
 
 
-def _result(game: games.Game, rates: jax.Array, p: Welfare) -> Design:
+def _result(game: games.Game, rates: jax.Array, most: jax.Array, p: Welfare) -> Design:
+    played = budget_balanced.under_mechanism(game, rates)
     (value, s), slope = jax.value_and_grad(lambda r: welfare_of_rates(game, r, p), has_aux=True)(rates)
-    return Design(rates, value, slope, s, implicit.kinks(budget_balanced.under_mechanism(game, rates), s))
+    value = jnp.where(most == -jnp.inf, jnp.nan, value)
+    return Design(rates, value, slope, solvers.solve(played), implicit.kinks(played, s))

@@ -21,13 +21,23 @@ class Manipulation(NamedTuple):
     """Reports f c_i of one agent, and what they bring her."""
 
     factors: np.ndarray  # [k] f, ascending, 1 among them
-    gains: np.ndarray  # [k] her utility less the one of the honest report
+    gains: np.ndarray  # [k] her utility less the one of the honest report; NaN where none is certified
     contributions: np.ndarray  # [k] what she contributes, samples
-    best: float  # the f that gains most; 1 if none gains
-    gain: float  # what it gains, ≥ 0
+    best: float  # the f that gains most of those with a certified equilibrium; 1 if none gains
+    gain: float  # what it gains, ≥ 0; NaN if the honest report leads to no certified equilibrium
     honest: float  # her utility with the honest report
     others: float  # what the best report changes in the sum of the others' utilities
-    nash_gap: float  # the largest of all equilibria that were compared
+    nash_gap: float  # the largest of all equilibria that were compared, the certified ones
+    certified: bool  # whether an equilibrium was certified for the honest report and every other
+
+
+class _Look(NamedTuple):
+    """What one report leads to; NaN where no equilibrium is certified."""
+
+    utility: float  # hers
+    contribution: float
+    nash_gap: float
+    others: float  # the sum of the others' utilities
 
 
 def manipulation(
@@ -63,26 +73,38 @@ def manipulation(
         raise ValueError(f"the interval must be 0 < low < high, got {low} and {high}")
     announced = rule(game) if fixed else None
 
-    def look(factor: float) -> tuple[float, float, float, float]:
+    def look(factor: float) -> _Look:
         mechanism = announced or rule(_reported(game, agent, factor))
-        u, s, gap = _play(game, mechanism, agent, factor)
-        return float(u[agent]), float(s), float(gap), float(jnp.sum(u) - u[agent])
+        u, s, gap, certified = _play(game, mechanism, agent, factor)
+        if not certified:  # nobody knows where a report would lead that leads to no equilibrium
+            return _Look(np.nan, float(s), np.nan, np.nan)
+        return _Look(float(u[agent]), float(s), float(gap), float(jnp.sum(u) - u[agent]))
 
     seen = {1.0: look(1.0)}
     grid = np.geomspace(low, high, points)
     for _ in range(_ZOOMS + 1):
         seen |= {float(f): look(float(f)) for f in grid if float(f) not in seen}
         ordered = np.asarray(sorted(seen))
-        k = int(np.argmax([seen[f][0] if low <= f <= high else -np.inf for f in ordered]))
+        own = np.asarray([seen[f].utility for f in ordered])
+        inside = (ordered >= low) & (ordered <= high) & ~np.isnan(own)
+        k = int(np.argmax(np.where(inside, own, -np.inf)))
         around = np.clip(ordered[[max(k - 1, 0), min(k + 1, len(ordered) - 1)]], low, high)
         grid = np.linspace(*around, _POINTS)
     u, s, gap, others = (np.asarray(x) for x in zip(*(seen[f] for f in ordered), strict=True))
     honest = seen[1.0]
-    inside = (ordered >= low) & (ordered <= high)
-    k = int(np.argmax(np.where(inside, u, -np.inf)))
-    gain = max(u[k] - honest[0], 0.0)
-    best, changed = (float(ordered[k]), float(others[k] - honest[3])) if gain > 0 else (1.0, 0.0)
-    return Manipulation(ordered, u - honest[0], s, best, float(gain), honest[0], changed, float(gap.max()))
+    gain = u[k] - honest.utility if np.any(inside) else np.nan
+    best, changed = (float(ordered[k]), float(others[k] - honest.others)) if gain > 0 else (1.0, 0.0)
+    return Manipulation(
+        factors=ordered,
+        gains=u - honest.utility,
+        contributions=s,
+        best=best,
+        gain=float(np.maximum(gain, 0.0)),
+        honest=honest.utility,
+        others=changed,
+        nash_gap=float(np.nanmax(gap)) if np.any(~np.isnan(gap)) else np.nan,
+        certified=not np.any(np.isnan(u)),
+    )
 
 
 def _reported(game: games.Game, agent: int, factor: float) -> games.Game:
@@ -93,8 +115,8 @@ def _reported(game: games.Game, agent: int, factor: float) -> games.Game:
 @jax.jit
 def _play(
     game: games.Game, mechanism: budget_balanced.Mechanism, agent: jax.Array, factor: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Utilities [n], her contribution, and the largest Nash gap."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Utilities [n], her contribution, the largest Nash gap, and whether it is certified."""
     reported = jnp.ones(game.n).at[agent].set(factor)  # of every true cost
     left = jnp.maximum(1.0 - mechanism.rates * reported, 0.0)  # free, and paid for: both mean capacity
     played = game.replace(cost=game.cost.scaled(left.reshape(-1, *[1] * game.cost.core_ndim)))
@@ -102,4 +124,4 @@ def _play(
     spent = games.incurred_costs(game, found.profile) * reported
     paid = budget_balanced.payments(mechanism.rates, spent, mechanism.transfers)
     u = games.utilities(game, found.profile) + paid
-    return u, found.profile[agent], jnp.max(found.nash_gap)
+    return u, found.profile[agent], jnp.max(found.nash_gap), found.converged

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria
@@ -22,7 +23,11 @@ class Outcome(NamedTuple):
 
 
 class Participation(NamedTuple):
-    """Who stays, who left, and where it ends."""
+    """Who stays, who left, and where it ends.
+
+    If no equilibrium is certified nobody's decision can be told: `certified` is False then, `stay` are those
+    who were there, `outcome` is that profile, and who of them would leave is not known.
+    """
 
     stay: np.ndarray  # [k] numbers of the agents who stay, ascending
     left: list[int]  # those who left, in that order
@@ -30,6 +35,7 @@ class Participation(NamedTuple):
     outcome: Outcome | None  # of those who stay; None if fewer than two are left
     outside: np.ndarray  # [n] what every agent has outside
     everybody: Outcome  # the equilibrium in which all take part, from which it began
+    certified: bool  # whether all that agents decided on were certified equilibria, the last included
 
 
 _solve = jax.jit(equilibria.solve)
@@ -56,13 +62,14 @@ def participation(
     """Agents leave, one at a time, the one first who is worst off compared with what she has outside.
 
     After each one the rule is applied to those who are left, and their equilibrium found anew. Nobody
-    comes back. Ends when nobody would rather leave, or when fewer than two are left.
+    comes back. Ends when nobody would rather leave, when fewer than two are left, or when no equilibrium is
+    certified: nobody decides on a profile that is none.
 
     Args:
       game: n agents.
       rule: what the server announces.
       outside: [n] what each has outside; None is training alone (`personal.alone`), 0 is having no
-        model. A difference below 1e-9 · max(1, |outside|) keeps nobody from staying.
+        model. Agents whose shortfall is below 1e-9 of what is at stake for them, or rounding, stay.
       progress: called once for everybody who leaves.
 
     Raises:
@@ -72,18 +79,36 @@ def participation(
     alternative = np.broadcast_to(alternative, (game.n,))
     if not np.all(np.isfinite(alternative)):
         raise ValueError(f"`outside` must be finite, got {alternative}")
-    stay, left, shortfall = np.arange(game.n), [], []
+    stay, left, shortfall, rest = np.arange(game.n), [], [], game
     first = now = outcome(game, rule(game))
-    while True:
+    while now.equilibrium.converged:
         short = alternative[stay] - np.asarray(now.utilities)
-        worst = int(np.argmax(short))
-        if not short[worst] > 1e-9 * max(1.0, abs(alternative[stay][worst])):
-            return Participation(stay, left, shortfall, now, alternative, first)
+        leaves = short > np.asarray(negligible(rest, now, alternative[stay]))
+        if not np.any(leaves):
+            return Participation(stay, left, shortfall, now, alternative, first, True)
+        worst = int(np.argmax(np.where(leaves, short, -np.inf)))
         left.append(int(stay[worst]))
         shortfall.append(float(short[worst]))
         stay = np.delete(stay, worst)
         progress()
         if len(stay) < 2:
-            return Participation(stay, left, shortfall, None, alternative, first)
+            return Participation(stay, left, shortfall, None, alternative, first, True)
         rest = games.subset(game, stay)
         now = outcome(rest, rule(rest))
+    return Participation(stay, left, shortfall, now, alternative, first, False)
+
+
+@jax.jit
+def negligible(game: games.Game, found: Outcome, outside: jax.Array) -> jax.Array:
+    """[n] how much less than outside an agent may have and still be as well off, in her currency.
+
+    1e-9 of the most that taking part moves for her: what everybody's data bring her, what hers cost her, or
+    her payment. And rounding of the two utilities that are compared.
+    """
+    s = found.equilibrium.profile
+    payoff, nothing = (game.value * games.payoff_values(game, x) for x in (s, jnp.zeros_like(s)))
+    brought = jnp.where(jnp.isfinite(payoff - nothing), jnp.abs(payoff - nothing), 0.0)
+    cost = found.spent - games.incurred_costs(game, jnp.zeros_like(s))
+    moved = jnp.maximum(jnp.maximum(brought, cost), jnp.abs(found.payments))
+    sizes = jnp.abs(payoff) + found.spent + jnp.abs(found.payments) + jnp.abs(outside)
+    return 1e-9 * moved + 8 * jnp.finfo(s.dtype).eps * sizes

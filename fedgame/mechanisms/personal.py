@@ -90,7 +90,9 @@ def first_best(game: games.Game) -> FirstBest:
     """
     if not (game.payoff.of_total and game.payoff.concave):
         found = optimum.maximize_welfare(game, 0.0, 1.0)
-        close = found.bound - found.welfare <= 1e-6 * max(1.0, abs(found.welfare))
+        idle = float(_sum_of_utilities(game, jnp.zeros(game.n))) / game.n
+        moved = found.welfare - idle if np.isfinite(idle) else abs(found.welfare)
+        close = found.bound - found.welfare <= 1e-6 * moved + 1e-14 * float(np.mean(np.abs(found.utilities)))
         proved = game.payoff.concave and found.concave and close
         return FirstBest(jnp.asarray(found.profile), game.n * found.welfare, proved)
     pooled = game.replace(payoff=_Pooled(game), value=1.0, capacity=jnp.asarray(game.capacity, float))
@@ -162,8 +164,7 @@ def _rates(game: games.Game, s: jax.Array) -> jax.Array:
         jax.grad(lambda agent, x, rest: agent.value * agent.payoff.value(agent.quality * x, rest), argnums=1)
     )(game, s)
     worth = jax.grad(lambda s: jnp.sum(game.value * games.payoff_values(game, s)))(s)
-    marginal = jax.vmap(jax.grad(lambda x, cost: cost.value(x)), (0, games.family_axes(game.cost)))
-    below, above = (marginal(s * factor, game.cost) for factor in (1.0 - 1e-9, 1.0 + 1e-9))
+    below, above = (games.marginal_costs(game, s * factor) for factor in (1.0 - 1e-9, 1.0 + 1e-9))
     above = jnp.minimum(jnp.where(s >= game.capacity, jnp.inf, above), 3.0 * worth)
     # Somebody at her capacity, or between two records, shall want nothing else: what her last sample
     # costs, or the next one, may be λ_i, and then (λ_i - c_i') / λ_i is to be above 0, or below.
@@ -176,7 +177,7 @@ def _rates(game: games.Game, s: jax.Array) -> jax.Array:
 
 def _at_least(outside: np.ndarray, total: float) -> np.ndarray:
     """max(r_i, level) with the level that makes the sum `total`."""
-    if not outside.sum() - total <= 1e-12 * max(1.0, np.abs(outside).sum()):
+    if not outside.sum() - total <= 1e-12 * np.abs(outside).sum():
         raise ValueError(
             f"no transfers leave everybody at least what she has outside: that is {outside.sum():.6g} in "
             f"all, and the largest sum of utilities is {total:.6g}"
@@ -199,12 +200,8 @@ def alone(game: games.Game) -> jax.Array:
 @jax.jit
 def _alone(game: games.Game) -> jax.Array:
     nobody = jnp.zeros(game.n)
-    own, z = certificates.best_response(game, nobody), games.statistic(game, nobody)
-
-    def one(agent: games.Game, own: jax.Array, i: jax.Array) -> jax.Array:
-        return games.utility(agent, own, games.rest_of(agent, z, 0.0 * own, i)) + agent.cost.value(0.0 * own)
-
-    return jax.vmap(one, (games.agent_axes(game), 0, 0))(game, own, jnp.arange(game.n))
+    found = certificates.examine(game, nobody)
+    return found.utility + found.gap + games.incurred_costs(game, nobody)
 
 
 _examine = jax.jit(certificates.examine)

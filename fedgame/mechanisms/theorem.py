@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria
+from fedgame.equilibria import certificates
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, budgets, optimum, welfare
 
@@ -42,6 +43,7 @@ class Audit(NamedTuple):
     p: float
     profile: np.ndarray  # [n] the equilibrium
     nash_gap: float
+    certified: bool  # whether it is an equilibrium
     positive: bool  # s > 0, as the theorem requires
     utilities: np.ndarray  # [n]
     welfare: float  # W_p at the equilibrium, normalised
@@ -94,12 +96,16 @@ def audit(
     budget_balanced.check_beta(beta, general.n)
     bounded = general is game or budget is not None
     if profile is None:
-        s, gap = _equilibrium(game, general, beta, bounded)
+        s, gap, certified = _equilibrium(game, general, beta, bounded)
     else:
         s = games.as_profile(profile)
         if s.shape != (general.n,) or not jnp.all((s >= 0) & (s <= general.capacity * (1 + 1e-9))):
             raise ValueError(f"`profile` must be {general.n} numbers from 0 to the capacities, got {profile}")
-        gap = _gap(general, beta, s) if bounded else _nash_gap(budget_balanced.under_mechanism(game, beta), s)
+        if bounded:
+            gap, certified = _examined(general, beta, s)
+        else:
+            evidence, certified = _certify(budget_balanced.under_mechanism(game, beta), s)
+            gap = evidence.gap
     u = _utilities(general, beta, s)
     best = optimum.maximize_welfare(general if bounded else game, beta, p)
     value = float(welfare.p_mean(u, p))
@@ -107,35 +113,49 @@ def audit(
     smooth = -np.inf < p and beta < 1 and (p == 1 or value > 0)
     kkt = kkt_residuals(general, beta, p, s, bounded) if positive and smooth else None
     found = Audit(
-        float(beta), p, np.asarray(s), float(jnp.max(gap)), positive, np.asarray(u), value, best, kkt, ""
+        beta=float(beta),
+        p=p,
+        profile=np.asarray(s),
+        nash_gap=float(jnp.max(gap)),
+        certified=bool(certified),
+        positive=positive,
+        utilities=np.asarray(u),
+        welfare=value,
+        optimum=best,
+        kkt=kkt,
+        verdict="",
     )
     return found._replace(verdict=_verdict(general, found))
 
 
-_solve, _nash_gap = jax.jit(equilibria.solve), jax.jit(equilibria.nash_gap)
-_solve_budgets, _budgets_gap = jax.jit(budgets.solve), jax.jit(budgets.nash_gap)
+_solve, _certify = jax.jit(equilibria.solve), jax.jit(certificates.certify)
+_solve_budgets, _certify_budgets = jax.jit(budgets.solve), jax.jit(budgets.certify)
 _utilities, _unspent, _marginals = map(jax.jit, (budgets.utilities, budgets.unspent, budgets.marginals))
 _weight = jax.jit(jax.grad(welfare.p_mean), static_argnums=1)  # ∂W_p/∂u_i
 
 
 def _equilibrium(game: Any, general: budgets.BudgetGame, beta: float, bounded: bool) -> tuple:
-    """A profile and its Nash gaps. An equilibrium that everybody can afford is one with budgets too."""
+    """A profile, its Nash gaps, and whether it is an equilibrium.
+
+    An equilibrium that everybody can afford is one with budgets too.
+    """
     starts = [None]
     if isinstance(game, games.Game):
         found = _solve(budget_balanced.under_mechanism(game, beta))
         if not bounded or jnp.all(_unspent(general, beta, found.profile) >= 0):
-            return found.profile, found.nash_gap
+            return found.profile, found.nash_gap, found.converged
         starts.append(found.profile)
     for start in starts[::-1]:
         found = _solve_budgets(general, jnp.asarray(beta, float), start)
         if found.converged:
             break
-    return found.profile, jnp.where(found.stranded, jnp.inf, found.nash_gap)
+    return found.profile, jnp.where(found.stranded, jnp.inf, found.nash_gap), found.converged
 
 
-def _gap(general: budgets.BudgetGame, beta: float, s: jax.Array) -> jax.Array:
-    gap, stranded = _budgets_gap(general, jnp.asarray(beta, float), s)
-    return jnp.where(stranded, jnp.inf, gap)
+def _examined(general: budgets.BudgetGame, beta: float, s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Nash gaps of a profile, infinite for agents who have no feasible action, and whether it is certified."""
+    gap, stranded, certified = _certify_budgets(general, jnp.asarray(beta, float), s, _TOLERANCE)
+    return jnp.where(stranded, jnp.inf, gap), certified
 
 
 def kkt_residuals(game: budgets.BudgetGame, beta: float, p: float, s: Any, bounded: bool = True) -> Kkt:
@@ -191,8 +211,10 @@ def kkt_residuals(game: budgets.BudgetGame, beta: float, p: float, s: Any, bound
 
 
 def _verdict(game: budgets.BudgetGame, found: Audit) -> str:
-    tolerance = _TOLERANCE * (float(np.max(np.abs(found.utilities))) or 1.0)
-    if not found.nash_gap <= tolerance:
+    idle = np.asarray(_utilities(game, found.beta, jnp.zeros(game.n)))  # constants in utilities are not at stake
+    size, moved = float(np.max(np.abs(found.utilities))), float(np.max(np.abs(found.utilities - idle)))
+    tolerance = _TOLERANCE * (moved if np.isfinite(moved) else size) + 64 * np.finfo(float).eps * size
+    if not found.certified:
         stranded = np.flatnonzero(np.asarray(_unspent(game, found.beta, found.profile)) < 0).tolist()
         if np.isinf(found.nash_gap) and stranded:
             who = f"agents {stranded[:10]} cannot pay what the costs of others oblige them to"

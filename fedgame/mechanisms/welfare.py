@@ -4,6 +4,7 @@ Section 1.1 has (1/n Σ u_i^p)^(1/p); Section 4 and Table 1 leave out the 1/n. H
 `normalized`, and every table says which one it shows.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -50,15 +51,53 @@ def log_p_mean(u: jax.Array, p: float, normalized: bool = True) -> jax.Array:
     return jnp.where(undefined, jnp.nan, log_mean)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def p_mean(u: jax.Array, p: float, normalized: bool = True) -> jax.Array:
     """W_p(u) = (1/n Σ u_i^p)^(1/p), or (Σ u_i^p)^(1/p) if not `normalized`; see `log_p_mean`.
 
     p = 1 is the arithmetic mean (or sum) and takes utilities of any sign; with p < 1 and a negative
     utility the result is NaN, and `undefined` names the agents.
+
+    Derivatives are those from above where utilities are 0: ∞ for 0 ≤ p < 1 if not all are, while for p < 0 a
+    single agent with 0 has n^(-1/p). Where several have 0, or at p = -∞ several the least, there is no gradient:
+    the one returned is that along equal rises of these. In a direction in which such a utility does not move,
+    0 · ∞ is NaN.
     """
     if p == 1:
         return jnp.mean(u) if normalized else jnp.sum(u)
     return jnp.exp(log_p_mean(u, p, normalized))
+
+
+@p_mean.defjvp
+def _p_mean_jvp(p: float, normalized: bool, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    (u,), (change,) = primals, tangents
+    u = jnp.asarray(u)
+    weights = _marginals(u, p)
+    if not normalized and p != -jnp.inf:
+        weights = weights * (len(u) ** (1.0 / p) if p != 0 else (1.0 if len(u) == 1 else jnp.nan))
+    return p_mean(u, p, normalized), jnp.sum(weights * change)
+
+
+def _marginals(u: jax.Array, p: float) -> jax.Array:
+    """∂W_p/∂u_i = (u_i / W_p)^(p-1) / n of the normalised mean, [n], and its limits where u_i or W_p is 0."""
+    n = len(u)
+    if p == 1:
+        return jnp.full(u.shape, 1.0 / n, u.dtype)
+    if p == -jnp.inf:
+        least = u == jnp.min(u)
+        return jnp.where(jnp.all(u >= 0), least / jnp.sum(least), jnp.nan)
+    zero = u == 0
+    count = jnp.sum(zero)
+    log_mean = log_p_mean(u, p)
+    ratio = jnp.log(jnp.where(zero, 1.0, u)) - jnp.where(jnp.isfinite(log_mean), log_mean, 0.0)
+    inside = jnp.exp((p - 1.0) * ratio) / n
+    if p < 0:  # W_p ≈ (k/n)^(1/p) u if k utilities rise together from 0
+        share = jnp.maximum(count, 1) / n
+        at_zero, others = share ** (1.0 / p) / jnp.maximum(count, 1), jnp.where(count > 0, 0.0, inside)
+    else:
+        at_zero = jnp.where(count == n, 1.0 / n, jnp.inf)
+        others = jnp.where((count > 0) & (p == 0), 0.0, inside)
+    return jnp.where(jnp.all(u >= 0), jnp.where(zero, at_zero, others), jnp.nan)
 
 
 def undefined(u: jax.Array, p: float) -> list[int]:

@@ -89,7 +89,7 @@ def test_no_rate_of_a_fine_grid_is_better(seed, name):
     game = random_game(seed)
     found = beta_of(game, name)
     assert float(found.welfare) >= np.nanmax(grid(game, name)) - 1e-12
-    b, s = float(found.rates), np.asarray(found.profile)
+    b, s = float(found.rates), np.asarray(found.equilibrium.profile)
     assert 0 <= b <= 1
     # And the welfare is the one of its profile, written out.
     payoff, cost = game.payoff, game.cost
@@ -122,7 +122,7 @@ def test_under_vmap_over_costs_it_is_a_loop():
         one = beta_of(of(factor), "p=0")
         assert float(together.welfare[k]) == pytest.approx(float(one.welfare), rel=1e-13)
         assert float(together.rates[k]) == pytest.approx(float(one.rates), abs=1e-7)
-        np.testing.assert_allclose(together.profile[k], one.profile, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(together.equilibrium.profile[k], one.equilibrium.profile, rtol=1e-6, atol=1e-8)
 
 
 def test_a_maximum_at_a_kink_is_found_to_the_last_digit():

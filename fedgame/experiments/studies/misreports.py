@@ -15,7 +15,7 @@ from fedgame.experiments.studies import rows
 from fedgame.mechanisms import misreports
 
 SIZE = (11, 4)
-_ROUNDING = 1e-12  # gains below this are none
+_ROUNDING = 1e-12  # gains below this share of the honest utility are none
 _NAMES = ("β*", "1 - 1/n", "personal")
 
 
@@ -52,7 +52,7 @@ def text(table: Sequence[dict[str, Any]]) -> str:
     header |= {"others": "all others together", "nash_gap": "Nash gap"}
     shown = [
         {
-            key: 0.0 if isinstance(x, float) and abs(x) < _ROUNDING and key != "nash_gap" else x
+            key: 0.0 if key in ("best_gain", "others") and abs(x) < _ROUNDING * abs(row["honest"]) else x
             for key, x in row.items()
         }
         for row in reversed(first.values())

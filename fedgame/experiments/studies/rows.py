@@ -23,7 +23,6 @@ RULES = {
 }
 BOUND = "first best"
 COLORS = {"no payments": "C7", "β*": "C1", "1 - 1/n": "C0", "personal": "C2", BOUND: "black"}
-_SLACK = 1e-9  # of utilities that should be compared with what is outside
 
 
 class Curve(NamedTuple):
@@ -87,7 +86,7 @@ def outcome_row(
     """
     s, u = np.asarray(found.equilibrium.profile), np.asarray(found.utilities)
     total = float(games.statistic(game, found.equilibrium.profile))
-    left = {} if alone is None else {"rather_alone": _worse(u, np.asarray(alone))}
+    left = {} if alone is None else {"rather_alone": _worse(game, found, alone)}
     return {
         "mechanism": name,
         "beta": float(np.mean(found.mechanism.rates)),
@@ -97,9 +96,10 @@ def outcome_row(
         "accuracy": float(jnp.mean(found.utilities + found.spent - found.payments)),
         **_means(found.utilities, powers),
         "share_of_first_best": float(np.sum(u)) / best.welfare,
-        "rather_nothing": _worse(u, np.zeros(game.n)),
+        "rather_nothing": _worse(game, found, np.zeros(game.n)),
         **left,
         "nash_gap": float(np.max(found.equilibrium.nash_gap)),
+        "certified": bool(found.equilibrium.converged),
         "extrapolated": total > longest,
     }
 
@@ -178,5 +178,6 @@ def _means(u: Any, powers: Sequence[float]) -> dict[str, float | None]:
     return {name: None if np.isnan(mean) else mean for name, mean in means.items()}
 
 
-def _worse(u: np.ndarray, outside: np.ndarray) -> int:
-    return int(np.sum(u < outside - _SLACK * np.maximum(1.0, np.abs(outside))))
+def _worse(game: games.Game, found: outcomes.Outcome, outside: Any) -> int:
+    outside = jnp.asarray(outside)
+    return int(jnp.sum(outside - found.utilities > outcomes.negligible(game, found, outside)))
