@@ -1,0 +1,399 @@
+"""Games of every family, solved and certified, against brute force in plain numpy that shares no code.
+
+  python benchmarks/oracle.py [--games=5000] [--seed=0] [--family=NAME] [--float32]
+
+For every game of three agents:
+  certified   brute force finds no deviation that gains more than 1e-6 of what the agent's decision moves;
+  missed      (a disagreement only where Theorem 3.1 promises an equilibrium, or, with clipped payoffs, where
+              a scan of all totals finds one) no equilibrium was found although brute force knows one;
+  gap         at a random profile the Nash gap is the one of brute force: not less, and attained by the best
+              response that comes with it;
+  scale       in another currency (1e±9), another unit of samples (1e±6), with fixed costs up to 1e6 of what is at
+              stake, beside an idle agent of any capacity up to 1e15, and in another order of agents: the same
+              verdict, status and profile.
+`solve_all` is compared with a scan of all totals; λ and L with Jacobians by finite differences; the first best,
+where it is said to be proved, with random profiles. Ends with exit code 1 if anything disagrees.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame import equilibria, games, mechanisms
+from fedgame.equilibria import certificates, curvature, solvers
+from fedgame.games import game as games_of
+
+N = 3
+Numbers = dict[str, np.ndarray]
+
+
+class Family(NamedTuple):
+    """One way of drawing games."""
+
+    draw: Callable[[np.random.Generator], Numbers]  # the payoff's own numbers
+    build: Callable[[dict], Any]  # the payoff of fedgame
+    payoff: Callable[[Numbers, int, np.ndarray, np.ndarray, float], np.ndarray]  # a_i at own w x, in numpy
+    size: float  # of capacities, samples
+    prices: tuple[float, float]  # of a last sample, powers of ten
+    promised: bool  # whether Theorem 3.1 promises an equilibrium
+    ordered: bool = False
+    held: float = 0.0
+
+
+def of_total(curve: Callable[[Numbers, int, np.ndarray], np.ndarray]) -> Callable:
+    return lambda d, i, x, s, held: curve(d, i, held + x + s.sum() - s[i])
+
+
+def power(d: Numbers, i: int, total: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.maximum(d["best"][i] - d["scale"][i] * (total + d["shift"][i]) ** -d["power"][i], 0.0)
+
+
+def draw_power(shift: float, steep: float) -> Callable[[np.random.Generator], Numbers]:
+    """Clipped power laws; `steep` is the largest scale."""
+
+    def draw(rng: np.random.Generator) -> Numbers:
+        same = rng.random() < 0.2
+        power = np.full(N, rng.uniform(0.3, 1)) if same else rng.uniform(0.3, 1, N)
+        scale = np.full(N, rng.uniform(0.3, steep)) if same else rng.uniform(0.3, steep, N)
+        return {
+            "best": rng.uniform(0.5, 1, N),
+            "scale": scale,
+            "power": power,
+            "shift": np.full(N, shift),
+        }
+
+    return draw
+
+
+def build_power(d: dict) -> games.PowerLaw:
+    return games.PowerLaw(d["best"], d["scale"], d["power"], d["shift"])
+
+
+def bound(d: Numbers, i: int, total: np.ndarray) -> np.ndarray:
+    k = d["difficulty"][i]
+    r = np.sqrt(4 + 2 * k) - 2  # where (2) stops falling: r² + 4r = 2k
+    lowest = k * np.exp(r * r / (2 * k) - 2)
+    safe = np.maximum(total, lowest)
+    raw = 0.95 - (4 + np.sqrt(2 * k * (2 + np.log(safe / k)))) / np.sqrt(safe)
+    return np.where(total > lowest, np.maximum(raw, 0), 0.0)
+
+
+def draw_measured(rng: np.random.Generator) -> Numbers:
+    slope = np.sort(rng.uniform(0, 0.2, (N, 4)), axis=1)[:, ::-1]
+    sizes = np.tile([0.0, 2.0, 5.0, 20.0], (N, 1))
+    rise = np.diff(sizes) * (slope[:, 1:] + slope[:, :-1]) / 2
+    accuracy = 0.1 + np.concatenate([np.zeros((N, 1)), np.cumsum(rise, axis=1)], axis=1)
+    return {"sizes": sizes, "accuracy": accuracy, "slope": slope}
+
+
+def measured(d: Numbers, i: int, total: np.ndarray) -> np.ndarray:
+    sizes, slope = d["sizes"][i], d["slope"][i]
+    inside = np.minimum(total, sizes[-1])
+    k = np.clip(np.searchsorted(sizes, inside, side="right") - 1, 0, len(sizes) - 2)
+    here = np.interp(inside, sizes, slope)
+    value = d["accuracy"][i][k] + (slope[k] + here) / 2 * (inside - sizes[k])
+    return value + slope[-1] * sizes[-1] * (1 - sizes[-1] / np.maximum(total, sizes[-1]))
+
+
+def jumps(d: Numbers, i: int, total: np.ndarray) -> np.ndarray:
+    return sum(h * (total >= at) for h, at in zip(d["heights"][0], d["places"][0], strict=True))
+
+
+def draw_jumps(rng: np.random.Generator) -> Numbers:
+    places = np.sort(rng.uniform(0, 40, 3) if rng.random() < 0.5 else rng.integers(1, 40, 3).astype(float))
+    heights = rng.uniform(0, 1, 3) * (rng.random(3) < 0.7)
+    return {"heights": np.tile(heights, (N, 1)), "places": np.tile(places, (N, 1))}
+
+
+def build_jumps(d: dict) -> games.TotalPayoff:
+    heights, places = d["heights"][0], d["places"][0]
+    return games.TotalPayoff(lambda S: jnp.sum(jnp.where(S >= places, heights, 0.0)))
+
+
+def waves(d: Numbers, i: int, total: np.ndarray, xp: Any = np) -> Any:
+    """Logarithm, sigmoid and ripples: smooth, with several peaks."""
+    a = d["shape"][0]
+    sigmoid = a[1] / (1 + xp.exp(-(total - a[2]) / a[3]))
+    return a[0] * xp.log1p(total) + sigmoid + a[4] * (1 + xp.sin(a[5] * total))
+
+
+def draw_waves(rng: np.random.Generator) -> Numbers:
+    shape = [rng.uniform(0, 0.3), rng.uniform(0, 1), rng.uniform(2, 30), rng.uniform(0.5, 5)]
+    shape += [rng.uniform(0, 0.05), rng.uniform(0.05, 0.6)]
+    return {"shape": np.tile(shape, (N, 1))}
+
+
+def build_waves(d: dict) -> games.TotalPayoff:
+    return games.TotalPayoff(lambda S: waves(d, 0, S, jnp))
+
+
+def steps(d: Numbers, i: int, x: np.ndarray, s: np.ndarray, held: float) -> np.ndarray:
+    return d["height"][i] * np.sqrt(np.floor(x * d["per"][i])) + 0.01 * (s.sum() - s[i])
+
+
+def build_steps(d: dict) -> games.Separable:
+    return games.Separable(
+        lambda i, x: d["height"][i] * jnp.sqrt(jnp.floor(x * d["per"][i])), lambda s: 0.01 * (jnp.sum(s) - s)
+    )
+
+
+def coverage(d: Numbers, i: int, x: np.ndarray, s: np.ndarray, held: float) -> np.ndarray:
+    q = d["q"]
+    others = np.prod((1 - np.delete(q, i, 0)) ** np.delete(s, i)[:, None], axis=0)
+    return 1 - 0.5 * ((1 - q[i]) ** np.asarray(x)[..., None]) @ (q[i] * others)
+
+
+def draw_q(rng: np.random.Generator) -> Numbers:
+    return {"q": rng.dirichlet(np.ones(3), N) * 0.9}
+
+
+def discovery(d: Numbers, i: int, x: np.ndarray, s: np.ndarray, held: float) -> np.ndarray:
+    q = d["q"]
+    return q[i] @ q.T @ s + (x - s[i]) * (q[i] @ q[i])
+
+
+LAW = (build_power, of_total(power))
+FAMILIES = {
+    "power law": Family(draw_power(2.0, 0.7), *LAW, 20, (-3, 0), True),
+    "(3) clipped": Family(draw_power(0.0, 3.0), *LAW, 30, (-4, -0.5), False),
+    "(3) clipped, held": Family(draw_power(0.0, 3.0), *LAW, 30, (-4, -0.5), False, held=3.0),
+    "(3) ordered costs": Family(draw_power(0.0, 3.0), *LAW, 12, (-3, -0.5), False, ordered=True),
+    "(2)": Family(
+        lambda rng: {"difficulty": rng.uniform(0.5, 3, N)},
+        lambda d: games.GeneralizationBound(0.95, d["difficulty"]),
+        of_total(bound),
+        2000,
+        (-6, -3),
+        False,
+    ),
+    "measured": Family(
+        draw_measured,
+        lambda d: games.MeasuredCurve(d["sizes"], d["accuracy"], d["slope"]),
+        of_total(measured),
+        15,
+        (-2, -0.5),
+        True,
+    ),
+    "measured, ordered costs": Family(
+        draw_measured,
+        lambda d: games.MeasuredCurve(d["sizes"], d["accuracy"], d["slope"]),
+        of_total(measured),
+        12,
+        (-2, -0.5),
+        True,
+        ordered=True,
+    ),
+    "coverage": Family(draw_q, lambda d: games.RandomCoverage(d["q"]), coverage, 8, (-3, -0.5), True),
+    "discovery": Family(draw_q, lambda d: games.RandomDiscovery(d["q"]), discovery, 8, (-1.5, 0), True),
+    "linear": Family(
+        lambda rng: {"w": rng.uniform(-0.1, 0.3, (N, N))},
+        lambda d: games.LinearPayoff(d["w"]),
+        lambda d, i, x, s, held: d["w"][i] @ s + d["w"][i, i] * (x - s[i]),
+        8,
+        (-1.5, 0),
+        True,
+    ),
+    "jumps": Family(draw_jumps, build_jumps, of_total(jumps), 40, (-3, -0.5), False),
+    "jumps, held": Family(draw_jumps, build_jumps, of_total(jumps), 40, (-3, -0.5), False, held=7.0),
+    "smooth, several peaks": Family(draw_waves, build_waves, of_total(waves), 30, (-3, -0.5), False),
+    "separable steps": Family(
+        lambda rng: {"height": rng.uniform(0.05, 1, N), "per": rng.uniform(0.1, 3, N)},
+        build_steps,
+        steps,
+        10,
+        (-2, 0),
+        True,
+    ),
+}
+
+
+def draw(family: Family, rng: np.random.Generator) -> Numbers:
+    """The numbers of one game; those given per agent have the agents first."""
+    d = family.draw(rng)
+    capacity = rng.uniform(0.1, 1, N) * family.size
+    price = 10 ** rng.uniform(*family.prices, N)
+    if rng.random() < 0.15:
+        price = np.full(N, price[0])
+    exponent = rng.choice([1.0, 1.0, 1.5, 2.0, 3.0], N)
+    ones = rng.random() < 0.5
+    d |= {"capacity": capacity, "exponent": exponent, "rate": price * capacity ** (1 - exponent) / exponent}
+    d |= {"value": np.ones(N) if ones else rng.uniform(0.5, 2, N)}
+    d |= {"quality": np.ones(N) if ones else rng.uniform(0.5, 2, N), "fixed": np.zeros(N)}
+    if family.ordered:
+        d["records"] = np.sort(10 ** rng.uniform(*family.prices, (N, int(family.size) + 1)), axis=1)
+    return d
+
+
+def build(family: Family, d: dict) -> games.Game:
+    cost = games.OrderedCost(d["records"]) if family.ordered else None
+    cost = cost or games.PowerCost(d["rate"], d["exponent"], d["fixed"])
+    return games.Game(family.build(d), cost, d["capacity"], d["value"], d["quality"], family.held)
+
+
+def parts(family: Family, d: Numbers, i: int, x: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """v_i a_i and c_i at own contributions x, [k] each."""
+    x, w = np.asarray(x, float), d["quality"]
+    payoff = d["value"][i] * family.payoff(d, i, w[i] * x, w * s, family.held)
+    if family.ordered:
+        sums = np.append(0.0, np.cumsum(d["records"][i]))
+        return payoff, np.interp(x, np.arange(len(sums)), sums)
+    return payoff, d["rate"][i] * x ** d["exponent"][i] + d["fixed"][i]
+
+
+def best(family: Family, d: Numbers, i: int, s: np.ndarray) -> tuple[float, float]:
+    """The largest utility of agent i that is found, and where: a fine grid, and closer ones."""
+    top = d["capacity"][i]
+    x = np.concatenate([np.linspace(0, top, 2001), np.geomspace(1e-9 * top, top, 200), [s[i]]])
+    x = np.unique(np.append(x, np.floor(np.linspace(0, top, 50))))
+    for _ in range(5):
+        payoff, cost = parts(family, d, i, x, s)
+        u = payoff - cost
+        k = int(np.argmax(u))
+        found = float(u[k]), float(x[k])
+        if k in (0, len(x) - 1) and len(x) < 500:
+            break
+        x = np.linspace(x[max(k - 1, 0)], x[min(k + 1, len(x) - 1)], 201)
+        x = np.append(x, found[1])
+        x.sort()
+    return found
+
+
+def gaps(family: Family, d: Numbers, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[n] Nash gaps by brute force, and what each agent's decision moves."""
+    gap, stake = np.zeros(N), np.zeros(N)
+    for i in range(N):
+        u, x = best(family, d, i, s)
+        # At a jump the total may round to the other side in another order of its terms.
+        payoff, cost = parts(family, d, i, np.array([0.0, s[i], x, s[i] + 1e-14 * np.sum(s)]), s)
+        gap[i] = u - max(payoff[1] - cost[1], payoff[3] - cost[3])
+        stake[i] = np.max(np.maximum(payoff - payoff[0], cost - cost[0])[:3])
+    return gap, stake
+
+
+def in_turn(family: Family, d: Numbers, rng: np.random.Generator) -> np.ndarray | None:
+    """An equilibrium by brute-force best responses in turn, from several starts; None if none is found."""
+    for start in (0.5 * d["capacity"], 0 * d["capacity"], rng.uniform(0, d["capacity"])):
+        s = np.array(start)
+        for _ in range(40):
+            before = s.copy()
+            for i in range(N):
+                s[i] = best(family, d, i, s)[1]
+            if np.max(np.abs(s - before) / d["capacity"]) < 1e-7:
+                gap, stake = gaps(family, d, s)
+                if np.all(gap <= 1e-9 * stake):
+                    return s
+                break
+    return None
+
+
+def rescaled(family: Family, d: Numbers, rng: np.random.Generator) -> tuple[Numbers, np.ndarray]:
+    """The same game in other units, with one more agent who stays idle; and where agents went, with factors."""
+    money, unit = 10 ** rng.uniform(-9, 9), 10 ** rng.uniform(-6, 6)
+    unit = 1.0 if family.ordered else unit  # records are whole
+    more = {name: np.concatenate([x, x[-1:]]) for name, x in d.items()}
+    if "w" in d:
+        more["w"] = np.pad(d["w"], ((0, 1), (0, 1)))
+    if "q" in d:
+        more["q"][-1] = 0.0
+    highest = np.max(d["value"]) * 1e3
+    more["exponent"][-1], more["rate"][-1] = 1.0, highest
+    more["capacity"][-1] = 10 ** rng.uniform(0, 15)
+    if family.ordered:
+        more["records"][-1] = highest
+        more["records"], more["capacity"][-1] = more["records"] * money, family.size
+    more["rate"] = money * more["rate"] * unit ** -more["exponent"]
+    stake = d["value"].min() * 0.1
+    more["fixed"] = money * stake * 10 ** rng.uniform(-3, 6, N + 1) * (rng.random(N + 1) < 0.5)
+    more["value"], more["capacity"] = more["value"] * money, more["capacity"] * unit
+    more["quality"] = more["quality"] / unit
+    order = rng.permutation(N + 1)
+    moved = {name: x[order] for name, x in more.items()}
+    if "w" in d:
+        moved["w"] = more["w"][order][:, order]
+    return moved, np.argsort(order)[:N], unit
+
+
+def compare(name: str, count: int, seed: int) -> tuple[dict[str, int], list[str]]:
+    """Counts, and a line for every disagreement."""
+    family, rng = FAMILIES[name], np.random.default_rng([seed, *name.encode()])
+    drawn = [draw(family, rng) for _ in range(count)]
+    random = [rng.uniform(0, d["capacity"]) * (rng.random(N) < 0.8) for d in drawn]
+    other = [rescaled(family, d, rng) for d in drawn]
+
+    def look(d: dict, s: jax.Array) -> tuple:
+        game = build(family, d)
+        return solvers.solve(game), certificates.examine(game, s)
+
+    def stack(several: list[Numbers]) -> dict:
+        return {key: jnp.asarray(np.stack([d[key] for d in several])) for key in several[0]}
+
+    found, evidence = jax.device_get(jax.jit(jax.vmap(look))(stack(drawn), jnp.asarray(np.stack(random))))
+    again = jax.jit(jax.vmap(lambda d: solvers.solve(build(family, d))))(stack([d for d, *_ in other]))
+    again = jax.device_get(again)
+    eps = float(np.finfo(found.profile.dtype).eps)
+    close = max(1e-6, 200 * eps)
+    counts = {"certified": int(found.converged.sum()), "missed": 0, "not told": 0}
+    wrong = []
+    for k, d in enumerate(drawn):
+        s = found.profile[k].astype(float)
+        if found.converged[k]:
+            gap, stake = gaps(family, d, s)
+            if np.any(gap > close * stake + 8 * eps * np.abs(d["value"])):
+                wrong.append(f"{name} {k}: certified {s}, but deviations gain {gap} at stakes {stake}")
+        elif found.status[k] == solvers.NOT_TOLD:
+            counts["not told"] += 1
+        elif family.promised or in_turn(family, d, rng) is not None:
+            counts["missed"] += 1
+            if family.promised or name.startswith("("):
+                wrong.append(f"{name} {k}: none found ({found.status[k]}), ended at {s}, and there is one")
+        gap, stake = gaps(family, d, random[k])
+        slack = close * stake + 32 * eps * np.abs(d["value"])
+        attained = np.zeros(N)
+        for i in range(N):
+            now, there = (np.subtract(*parts(family, d, i, x, random[k])) for x in (random[k][i], evidence.response[k][i]))
+            attained[i] = there - now
+        if np.any(evidence.gap[k] < gap - slack):
+            wrong.append(f"{name} {k}: at {random[k]} gaps are {gap}, the certificate says {evidence.gap[k]}")
+        if "jumps" not in name and "steps" not in name and np.any(evidence.gap[k] > attained + slack):
+            wrong.append(f"{name} {k}: at {random[k]} gaps of {evidence.gap[k]} are not attained: {attained}")
+        _, place, unit = other[k]
+        t = again.profile[k][place] / unit
+        size = np.max(np.abs(s)) + np.max(np.abs(t))
+        if again.status[k] != found.status[k] or np.any(np.abs(s - t) > 1e3 * close * size):
+            wrong.append(
+                f"{name} {k}: {found.status[k]} at {s}, rescaled {again.status[k]} at {t} "
+                f"(gaps {again.nash_gap[k]}, stakes {again.stake[k]})"
+            )
+    return counts, wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--games", type=int, default=5000, help="games of every family")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--family", choices=[*FAMILIES], help="only this one")
+    parser.add_argument("--show", type=int, default=5, help="disagreements printed for every family")
+    parser.add_argument("--float32", action="store_true", help="single precision")
+    options = parser.parse_args()
+    jax.config.update("jax_enable_x64", not options.float32)
+    total = 0
+    for name in [options.family] if options.family else FAMILIES:
+        begin = time.perf_counter()
+        counts, wrong = compare(name, options.games, options.seed)
+        total += len(wrong)
+        said = ", ".join(f"{key} {value}" for key, value in counts.items())
+        print(f"{name:24} {options.games} games: {said}; disagreements {len(wrong)}  ({time.perf_counter() - begin:.0f} s)", flush=True)
+        print("".join(f"    {line}\n" for line in wrong[: options.show]), end="", flush=True)
+    print(f"disagreements: {total}")
+    sys.exit(total > 0)
+
+
+if __name__ == "__main__":
+    main()
