@@ -300,9 +300,13 @@ def _narrowed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> t
     def zoom(_: int, interval: tuple) -> tuple:
         low, top, high = interval
         evenly = low + (high - low) * jnp.linspace(0.0, 1.0, _ZOOM, dtype=low.dtype)
-        points = jnp.sort(jnp.append(jnp.clip(evenly, low, high), top))  # an end may round beyond itself
-        k = jnp.argmax(jax.lax.map(u, points))
-        return points[jnp.maximum(k - 1, 0)], points[k], points[jnp.minimum(k + 1, _ZOOM)]
+        points = jnp.append(jnp.clip(evenly, low, high), top)  # an end may round beyond itself
+        best = points[jnp.argmax(jax.lax.map(u, points))]
+        # Its neighbours; not the same point once more, which `top` may be.
+        apart = 1e-3 * (high - low) / _ZOOM
+        left = jnp.max(jnp.where(points < best - apart, points, low))
+        right = jnp.min(jnp.where(points > best + apart, points, high))
+        return left, best, right
 
     low, top, high = jax.lax.fori_loop(0, _LOOKS, zoom, (low, top, high))
     eps = jnp.finfo(low.dtype).eps

@@ -146,22 +146,29 @@ def _off_the_edge(agent: games.Game, rest: jax.Array, u: Callable, top: jax.Arra
 
 
 def _climbed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> jax.Array:
-    """The best point found between `low` and `high` by halving both sides of the best one so far."""
+    """The best point found between `low` and `high` by halving both sides of the best one so far.
+
+    Until no number is left between them, as at a jump, or utility is level to rounding.
+    """
 
     def going(carry: tuple) -> jax.Array:
-        low, top, high, _, steps = carry
-        left, right = (low + top) / 2, (top + high) / 2
-        return ((left > low) & (left < top) | (right > top) & (right < high)) & (steps < 200)
+        x, values, steps = carry
+        left, right = (x[:-1] + x[1:]) / 2
+        open_ = (left > x[0]) & (left < x[1]) | (right > x[1]) & (right < x[2])
+        level = jnp.min(values) >= values[1] - jnp.finfo(x.dtype).eps * jnp.abs(values[1])
+        return open_ & ~level & (steps < 200)
 
     def halve(carry: tuple) -> tuple:
-        low, top, high, most, steps = carry
-        points = jnp.stack([(low + top) / 2, top, (top + high) / 2])
-        values = jnp.stack([u(points[0]), most, u(points[2])])
-        k = jnp.where(jnp.max(values) > most, jnp.argmax(values), 1)
-        ends = jnp.concatenate([low[None], points, high[None]])
-        return ends[k], points[k], ends[k + 2], values[k], steps + 1
+        x, values, steps = carry
+        left, right = (x[:-1] + x[1:]) / 2
+        points = jnp.stack([x[0], left, x[1], right, x[2]])
+        heights = jnp.stack([values[0], u(left), values[1], u(right), values[2]])
+        inner = heights[1:4]
+        k = jnp.where(jnp.max(inner) > values[1], jnp.argmax(inner), 1)
+        return jax.lax.dynamic_slice(points, (k,), (3,)), jax.lax.dynamic_slice(heights, (k,), (3,)), steps + 1
 
-    return jax.lax.while_loop(going, halve, (low, top, high, u(top), jnp.asarray(0)))[1]
+    x = jnp.stack([low, top, high])
+    return jax.lax.while_loop(going, halve, (x, jnp.stack([u(low), u(top), u(high)]), jnp.asarray(0)))[0][1]
 
 
 def turns(game: games.Game) -> jax.Array:

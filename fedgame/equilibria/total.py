@@ -16,7 +16,9 @@ from fedgame.equilibria import responses
 from fedgame.games import game as games
 
 
-_SHARES = np.append(0.0, np.geomspace(1e-18, 1.0, 1024))  # of all samples, see `root_of_any`
+# Shares of all samples, and of all that anybody wants, at which `root_of_any` looks; more than all at last.
+_ANYWHERE = np.append(0.0, np.geomspace(1e-18, 1.0, 1024))
+_CLOSELY = np.union1d(np.linspace(0.0, 1.0 + 1e-9, 1025), np.geomspace(1e-9, 1e-3, 256))
 
 
 class Root(NamedTuple):
@@ -97,17 +99,23 @@ def largest_root(game: games.Game) -> Root:
 def root_of_any(game: games.Game) -> Root:
     """For payoffs that may be any function of S: the largest total at which what is wanted falls through it.
 
-    That total is looked for between two of 1,025 others, on a logarithmic scale, because what is wanted may
-    rise with S as well. Nobody contributes if there is none. The slopes of agents vanish there; whether anybody
-    would rather do something quite different is not asked.
+    That total is looked for between two of some thousand, because what is wanted may rise with S as well:
+    up to the most that is wanted at any total, so that it does not matter how much agents have whom nobody
+    asks. Nobody contributes if there is none. The slopes of agents vanish there; whether anybody would rather
+    do something quite different is not asked.
     """
-    room = most(game) - game.held
-    totals = game.held + room * jnp.asarray(_SHARES, jnp.result_type(float))
-    starts = pays_from(game)
-    enough = jax.lax.map(lambda total: _sum(game, wanted(game, total, starts)) >= total, totals)
-    falls = enough & ~jnp.append(enough[1:], False)  # at the end all that there is
-    k = len(totals) - 1 - jnp.argmax(falls[::-1])
-    root = root_between(game, totals[k], totals[jnp.minimum(k + 1, len(totals) - 1)], starts)
+    starts, dtype = pays_from(game), jnp.result_type(float)
+
+    def all_want(totals: jax.Array) -> jax.Array:
+        return jax.lax.map(lambda total: _sum(game, wanted(game, total, starts)), totals)
+
+    anywhere = game.held + (most(game) - game.held) * jnp.asarray(_ANYWHERE, dtype)
+    room = jnp.max(all_want(anywhere)) - game.held
+    totals = game.held + room * jnp.asarray(_CLOSELY, dtype)
+    enough = all_want(totals) >= totals
+    falls = enough[:-1] & ~enough[1:]
+    k = len(falls) - 1 - jnp.argmax(falls[::-1])
+    root = root_between(game, totals[k], totals[k + 1], starts)
     return jax.tree.map(lambda a, b: jnp.where(jnp.any(falls), a, b), root, _nobody(game))
 
 
