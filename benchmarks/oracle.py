@@ -8,14 +8,16 @@ For every game of three agents:
               a scan of all totals finds one) no equilibrium was found although brute force knows one;
   gap         at a random profile the Nash gap is the one of brute force: not less, and attained by the best
               response that comes with it;
-  scale       in another currency (1e±9), another unit of samples (1e±6), with fixed costs up to 1e6 of what is at
-              stake, beside an idle agent of any capacity up to 1e15, and in another order of agents: the same
-              verdict, status and profile.
-`solve_all` is compared with a scan of all totals; λ and L with Jacobians by finite differences; the first best,
-where it is said to be proved, with random profiles. Ends with exit code 1 if anything disagrees.
+  scale       in another currency (1e±9), another unit of samples (1e±6), with fixed costs up to 1e6 of what is
+              at stake, beside an idle agent of any capacity up to 1e15, and in another order of agents: the
+              same verdict, status and profile.
+Then `solve_all` is compared with a scan of all totals; λ and L with Jacobians written out; the first best
+with random profiles; and who leaves with who leaves in another currency and order. Ends with exit code 1 if
+anything disagrees.
 """
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +29,6 @@ import numpy as np
 
 from fedgame import equilibria, games, mechanisms
 from fedgame.equilibria import certificates, curvature, solvers
-from fedgame.games import game as games_of
 
 N = 3
 Numbers = dict[str, np.ndarray]
@@ -62,12 +63,7 @@ def draw_power(shift: float, steep: float) -> Callable[[np.random.Generator], Nu
         same = rng.random() < 0.2
         power = np.full(N, rng.uniform(0.3, 1)) if same else rng.uniform(0.3, 1, N)
         scale = np.full(N, rng.uniform(0.3, steep)) if same else rng.uniform(0.3, steep, N)
-        return {
-            "best": rng.uniform(0.5, 1, N),
-            "scale": scale,
-            "power": power,
-            "shift": np.full(N, shift),
-        }
+        return {"best": rng.uniform(0.5, 1, N), "scale": scale, "power": power, "shift": np.full(N, shift)}
 
     return draw
 
@@ -114,7 +110,7 @@ def draw_jumps(rng: np.random.Generator) -> Numbers:
 
 def build_jumps(d: dict) -> games.TotalPayoff:
     heights, places = d["heights"][0], d["places"][0]
-    return games.TotalPayoff(lambda S: jnp.sum(jnp.where(S >= places, heights, 0.0)))
+    return games.TotalPayoff(lambda S: jnp.sum(jnp.where(places <= S, heights, 0.0)))
 
 
 def waves(d: Numbers, i: int, total: np.ndarray, xp: Any = np) -> Any:
@@ -128,6 +124,12 @@ def draw_waves(rng: np.random.Generator) -> Numbers:
     shape = [rng.uniform(0, 0.3), rng.uniform(0, 1), rng.uniform(2, 30), rng.uniform(0.5, 5)]
     shape += [rng.uniform(0, 0.05), rng.uniform(0.05, 0.6)]
     return {"shape": np.tile(shape, (N, 1))}
+
+
+def draw_sigmoid(rng: np.random.Generator) -> Numbers:
+    """A sigmoid alone, in the numbers of `waves`."""
+    shape = [0.0, rng.uniform(0.5, 1), rng.uniform(5, 50), rng.uniform(0.5, 5), 0.0, 1.0]
+    return {"shape": np.tile(shape, (N, 1)), "alike": np.full((N, 1), 10 ** rng.uniform(-8, -2))}
 
 
 def build_waves(d: dict) -> games.TotalPayoff:
@@ -203,6 +205,7 @@ FAMILIES = {
     "jumps": Family(draw_jumps, build_jumps, of_total(jumps), 40, (-3, -0.5), False),
     "jumps, held": Family(draw_jumps, build_jumps, of_total(jumps), 40, (-3, -0.5), False, held=7.0),
     "smooth, several peaks": Family(draw_waves, build_waves, of_total(waves), 30, (-3, -0.5), False),
+    "sigmoid, costs nearly equal": Family(draw_sigmoid, build_waves, of_total(waves), 40, (-3.5, -1), False),
     "separable steps": Family(
         lambda rng: {"height": rng.uniform(0.05, 1, N), "per": rng.uniform(0.1, 3, N)},
         build_steps,
@@ -226,6 +229,9 @@ def draw(family: Family, rng: np.random.Generator) -> Numbers:
     d |= {"capacity": capacity, "exponent": exponent, "rate": price * capacity ** (1 - exponent) / exponent}
     d |= {"value": np.ones(N) if ones else rng.uniform(0.5, 2, N)}
     d |= {"quality": np.ones(N) if ones else rng.uniform(0.5, 2, N), "fixed": np.zeros(N)}
+    if "alike" in d:  # costs per value of nearly the same
+        d["exponent"] = np.ones(N)
+        d["rate"] = price[0] * d["value"] * d["quality"] * (1 + d["alike"][0] * rng.uniform(-1, 1, N))
     if family.ordered:
         d["records"] = np.sort(10 ** rng.uniform(*family.prices, (N, int(family.size) + 1)), axis=1)
     return d
@@ -293,8 +299,8 @@ def in_turn(family: Family, d: Numbers, rng: np.random.Generator) -> np.ndarray 
     return None
 
 
-def rescaled(family: Family, d: Numbers, rng: np.random.Generator) -> tuple[Numbers, np.ndarray]:
-    """The same game in other units, with one more agent who stays idle; and where agents went, with factors."""
+def rescaled(family: Family, d: Numbers, rng: np.random.Generator) -> tuple[Numbers, np.ndarray, float]:
+    """The same game in other units, with one more agent, who stays idle; agents' new places; the unit."""
     money, unit = 10 ** rng.uniform(-9, 9), 10 ** rng.uniform(-6, 6)
     unit = 1.0 if family.ordered else unit  # records are whole
     more = {name: np.concatenate([x, x[-1:]]) for name, x in d.items()}
@@ -334,7 +340,9 @@ def compare(name: str, count: int, seed: int) -> tuple[dict[str, int], list[str]
 
     # One game after the other: in a batch every loop runs as long as the slowest game needs.
     results = [jax.device_get(look(d, s)) for d, s in zip(drawn, random, strict=True)]
-    found, evidence = (jax.tree.map(lambda *x: np.stack(x), *several) for several in zip(*results, strict=True))
+    found, evidence = (
+        jax.tree.map(lambda *x: np.stack(x), *several) for several in zip(*results, strict=True)
+    )
     solve = jax.jit(lambda d: solvers.solve(build(family, d)))
     again = jax.tree.map(lambda *x: np.stack(x), *[jax.device_get(solve(d)) for d, *_ in other])
     eps = float(np.finfo(found.profile.dtype).eps)
@@ -351,13 +359,16 @@ def compare(name: str, count: int, seed: int) -> tuple[dict[str, int], list[str]
             counts["not told"] += 1
         elif family.promised or in_turn(family, d, rng) is not None:
             counts["missed"] += 1
-            if family.promised or name.startswith("("):
+            if family.promised or name.startswith(("(", "sigmoid")):
                 wrong.append(f"{name} {k}: none found ({found.status[k]}), ended at {s}, and there is one")
         gap, stake = gaps(family, d, random[k])
         slack = close * stake + 32 * eps * np.abs(d["value"])
         attained = np.zeros(N)
         for i in range(N):
-            now, there = (np.subtract(*parts(family, d, i, x, random[k])) for x in (random[k][i], evidence.response[k][i]))
+            now, there = (
+                np.subtract(*parts(family, d, i, x, random[k]))
+                for x in (random[k][i], evidence.response[k][i])
+            )
             attained[i] = there - now
         if np.any(evidence.gap[k] < gap - slack):
             wrong.append(f"{name} {k}: at {random[k]} gaps are {gap}, the certificate says {evidence.gap[k]}")
@@ -374,22 +385,151 @@ def compare(name: str, count: int, seed: int) -> tuple[dict[str, int], list[str]
     return counts, wrong
 
 
+def law_with_power_costs(rng: np.random.Generator, shift: float, steep: float) -> Numbers:
+    """A power law of which everything can be written out: all costs are curved."""
+    d = draw(FAMILIES["(3) clipped"], rng) | draw_power(shift, steep)(rng)
+    exponent = rng.uniform(1.2, 3, N)
+    price = 10 ** rng.uniform(-4, -0.5, N)
+    return d | {"exponent": exponent, "rate": price * d["capacity"] ** (1 - exponent) / exponent}
+
+
+def compare_all_equilibria(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
+    """`solve_all` against a scan of all totals at which what is wanted crosses the total from above."""
+    family, rng, wrong, several = FAMILIES["(3) clipped"], np.random.default_rng(seed), [], 0
+    for k in range(count):
+        d = law_with_power_costs(rng, 0.0, 4.0)
+        w, zero = d["quality"], (d["scale"] / d["best"]) ** (1 / d["power"])
+
+        def wanted(total: np.ndarray, d: Numbers = d, zero: np.ndarray = zero) -> np.ndarray:
+            total = np.maximum(np.asarray(total, float)[..., None], 1e-30)
+            slope = np.where(total > zero, d["scale"] * d["power"] * total ** (-d["power"] - 1), 0.0)
+            price = d["value"] * d["quality"] * slope / (d["rate"] * d["exponent"])
+            return np.minimum(price ** (1 / (d["exponent"] - 1)), d["capacity"])
+
+        totals = np.geomspace(1e-9, w @ d["capacity"], 8001)
+        excess = wanted(totals) @ w - totals
+        falls = np.flatnonzero((excess[:-1] > 0) & (excess[1:] <= 0))
+        low, high = totals[falls], totals[falls + 1]
+        for _ in range(60):
+            middle = (low + high) / 2
+            more = wanted(middle) @ w > middle
+            low, high = np.where(more, middle, low), np.where(more, high, middle)
+        candidates = [np.zeros(N), *wanted(high)]
+        if excess[-1] >= -1e-12 * totals[-1]:
+            candidates.append(d["capacity"])
+        expected = []
+        for s in candidates:
+            gap, stake = gaps(family, d, s)
+            total = float(w @ s)
+            known = any(abs(total - other) <= 1e-9 * total for other in expected)
+            if np.all(gap <= 1e-7 * stake) and not known:
+                expected.append(total)
+        listed = equilibria.solve_all(build(family, d))
+        found = [float(w @ one.profile) for one in listed]
+        several += len(found) > 1
+        if len(found) != len(expected) or not np.allclose(
+            found, sorted(expected)[::-1], rtol=1e-6, atol=1e-9
+        ):
+            wrong.append(f"all equilibria {k}: totals {found}, by a scan {expected}")
+    return {"with several": several}, wrong
+
+
+def compare_boxes(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
+    """Rigorous λ and L of power laws with power costs against Jacobians, written out, at random profiles."""
+    rng, wrong, positive = np.random.default_rng(seed), [], 0
+    for k in range(count):
+        d = law_with_power_costs(rng, float(rng.choice([1.0, 3.0])), 0.5)
+        d["exponent"] = rng.uniform(2, 3, N)
+        game = games.check(build(FAMILIES["power law"], d))
+        low, high = np.sort(rng.uniform(0, d["capacity"], (2, N)), axis=0)
+        known = curvature.bounds(game, jnp.asarray(low), jnp.asarray(high))
+        if known is None:  # somebody's payoff becomes positive within the box
+            continue
+        positive += known.strong_concavity > 0
+        for s in np.concatenate([[low, high], rng.uniform(low, high, (30, N))]):
+            total = d["quality"] @ s + d["shift"]
+            steep = d["scale"] * d["power"] * (d["power"] + 1) * total ** (-d["power"] - 2)
+            bend = d["rate"] * d["exponent"] * (d["exponent"] - 1) * s ** (d["exponent"] - 2)
+            matrix = -np.outer(d["value"] * d["quality"] * steep, d["quality"]) - np.diag(bend)
+            strong = -np.linalg.eigvalsh((matrix + matrix.T) / 2)[-1]
+            most = np.abs(matrix).max()
+            if known.strong_concavity > strong + 1e-12 * most or known.derivative < most * (1 - 1e-12):
+                wrong.append(f"boxes {k}: at {s} λ = {strong}, L = {most}, but bounds are {known}")
+    return {"with λ > 0": positive}, wrong
+
+
+def compare_first_best(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
+    """The largest sum of utilities, which is said to be proved, against random profiles and local ones."""
+    family, rng, wrong = FAMILIES["(3) clipped"], np.random.default_rng(seed), []
+    for k in range(count):
+        d = draw(family, rng)
+        found = mechanisms.first_best(build(family, d))
+        best = np.asarray(found.profile)
+        shares = np.concatenate(
+            [rng.random((1000, N)), rng.random((1000, N)) ** 8 * (rng.random((1000, N)) < 0.6)]
+        )
+        tried = np.concatenate([shares * d["capacity"], [0 * best], [d["capacity"]]])
+        near = np.clip(best * (1 + 1e-2 * rng.normal(size=(500, N))), 0, d["capacity"])
+        tried = np.concatenate([tried, near, [best]])
+        total = tried @ d["quality"]
+        sums = np.zeros(len(tried))
+        for i in range(N):
+            cost = d["rate"][i] * tried[:, i] ** d["exponent"][i] + d["fixed"][i]
+            sums += d["value"][i] * power(d, i, total) - cost
+        if np.max(sums) > found.welfare + 1e-9 * d["value"].sum() or abs(sums[-1] - found.welfare) > 1e-9:
+            wrong.append(f"first best {k}: {found}, but {tried[np.argmax(sums)]} has {np.max(sums)}")
+    return {}, wrong
+
+
+def compare_who_leaves(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
+    """Who leaves rather than take part, without payments and with 1 - 1/n, in another currency and order."""
+    family, rng, wrong, left = FAMILIES["power law"], np.random.default_rng(seed), [], 0
+    for k in range(count):
+        d = draw(family, rng)
+        d["fixed"] = d["value"] * rng.uniform(0, 0.5, N) * (rng.random(N) < 0.5)
+        rule = mechanisms.rules.falkinger if k % 2 else mechanisms.rules.none
+        one = mechanisms.participation(build(family, d), rule)
+        order, money = rng.permutation(N), 10 ** rng.uniform(-9, 9)
+        e = {name: x[order] for name, x in d.items()}
+        e |= {name: e[name] * money for name in ("value", "rate", "fixed")}
+        two = mechanisms.participation(build(family, e), rule)
+        left += len(one.left) > 0
+        if sorted(order[two.left]) != sorted(one.left) or one.certified != two.certified:
+            wrong.append(
+                f"who leaves {k}: {one.left} by {one.shortfall}, else {order[two.left]} by {two.shortfall}"
+            )
+    return {"where somebody leaves": left}, wrong
+
+
+CHECKS = {
+    "all equilibria": compare_all_equilibria,
+    "boxes": compare_boxes,
+    "first best": compare_first_best,
+    "who leaves": compare_who_leaves,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--games", type=int, default=5000, help="games of every family")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--family", choices=[*FAMILIES], help="only this one")
+    parser.add_argument("--family", choices=[*FAMILIES, *CHECKS], help="only this one")
     parser.add_argument("--show", type=int, default=5, help="disagreements printed for every family")
-    parser.add_argument("--float32", action="store_true", help="single precision")
+    parser.add_argument("--float32", action="store_true", help="single precision; families of games only")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", not options.float32)
+    names = [options.family] if options.family else [*FAMILIES, *([] if options.float32 else CHECKS)]
     total = 0
-    for name in [options.family] if options.family else FAMILIES:
+    for name in names:
         begin = time.perf_counter()
-        counts, wrong = compare(name, options.games, options.seed)
+        check = CHECKS.get(name, functools.partial(compare, name))
+        counts, wrong = check(options.games, options.seed)
         total += len(wrong)
-        said = ", ".join(f"{key} {value}" for key, value in counts.items())
-        print(f"{name:24} {options.games} games: {said}; disagreements {len(wrong)}  ({time.perf_counter() - begin:.0f} s)", flush=True)
+        said = "".join(f"{key} {value}, " for key, value in counts.items())
+        spent = time.perf_counter() - begin
+        print(
+            f"{name:28}{options.games} games: {said}disagreements {len(wrong)}  ({spent:.0f} s)", flush=True
+        )
         print("".join(f"    {line}\n" for line in wrong[: options.show]), end="", flush=True)
     print(f"disagreements: {total}")
     sys.exit(total > 0)

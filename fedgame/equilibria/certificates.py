@@ -50,7 +50,7 @@ class Evidence(NamedTuple):
     # The most that her own decision moves, up or down: the larger of v_i (a_i(x) - a_i(0)) and
     # c_i(x) - c_i(0), at x = s_i and at her best response.
     stake: jax.Array
-    rounding: jax.Array  # 8 ε (|v_i a_i(s)| + |c_i(s_i)|): smaller gaps may be none
+    rounding: jax.Array  # 8 ε (|v_i a_i(s)| + |c_i(s_i)|), at least: smaller gaps may be none
     told: jax.Array  # whether `rounding` is small beside what decisions can move
     response: jax.Array  # a best contribution, samples
     limit: jax.Array  # see `Response`
@@ -91,7 +91,13 @@ def examine(game: games.Game, s: jax.Array) -> Evidence:
         best = _best(agent, own, rest)
         payoff, cost = _parts(agent, own, rest)
         moved = jnp.maximum(_moved(agent, own, rest), _moved(agent, best.contribution, rest))
-        rounding = 8.0 * jnp.finfo(own.dtype).eps * (jnp.abs(payoff) + jnp.abs(cost))
+        size = jnp.abs(payoff)
+        if (
+            agent.payoff.of_total
+        ):  # just above 0 it is the difference of larger numbers; more data show how large
+            more = agent.value * agent.payoff.curve(16.0 * (rest + agent.quality * own))
+            size = jnp.maximum(size, jnp.where(jnp.isfinite(more), jnp.abs(more), 0.0))
+        rounding = 8.0 * jnp.finfo(own.dtype).eps * (size + jnp.abs(cost))
         now = payoff - cost
         gap = jnp.maximum(best.utility - now, 0.0)
         return Evidence(gap, now, moved, rounding, jnp.asarray(True), best.safe, best.limit)
@@ -156,9 +162,7 @@ def all_best_responses(game: games.Game, s: jax.Array) -> list[list[tuple[float,
 
 
 @jax.jit
-def _own_parts(
-    game: games.Game, s: jax.Array, i: jax.Array, own: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _own_parts(game: games.Game, s: jax.Array, i: jax.Array, own: jax.Array) -> tuple[jax.Array, jax.Array]:
     """v_i a_i and c_i if agent i contributes `own` and the others what they do in s."""
     agent = games.agent_of(game, i)
     return _parts(agent, own, games.rest_of(agent, games.statistic(game, s), s[i], i))
@@ -232,7 +236,9 @@ def _best(agent: games.Game, own: jax.Array, rest: Any) -> Response:
     others = jnp.stack([nothing, capacity, own])
     values = _finite(jax.vmap(lambda x: games.utility(agent, x, rest))(others))
     ends = Response(others, values, others, jnp.zeros_like(others))
-    every = jax.tree.map(lambda a, b: jnp.concatenate([a[:1], b, a[1:]]), ends, _peaks(agent, rest, own.dtype))
+    every = jax.tree.map(
+        lambda a, b: jnp.concatenate([a[:1], b, a[1:]]), ends, _peaks(agent, rest, own.dtype)
+    )
     return jax.tree.map(lambda x: x[jnp.argmax(every.utility)], every)
 
 
@@ -338,9 +344,9 @@ def _at_jump(
 ) -> tuple[jax.Array, jax.Array]:
     """`Response.safe` and `Response.limit` of a maximum between two other contributions.
 
-    No floating point number lies between `top` and a jump next to it, so whether the best is attained is asked
-    where the jump is likely to be meant: at the nearest round number of samples, in all if the payoff sees
-    the total. A jump at a number that is not round counts as attained.
+    No floating point number lies between `top` and a jump next to it, so whether the best is attained is
+    asked where the jump is likely to be meant: at the nearest round number of samples, in all if the payoff
+    sees the total. A jump at a number that is not round counts as attained.
     """
 
     def payoff(x: jax.Array) -> jax.Array:

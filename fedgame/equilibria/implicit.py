@@ -55,7 +55,10 @@ def _profile_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]
 def _at_turn(game: games.Game, s: jax.Array) -> jax.Array:
     """[n] whether the marginal cost jumps at s_i."""
     apart = float(jnp.finfo(s.dtype).eps) ** 0.5
-    above, below = games.marginal_costs(game, s * (1.0 + apart)), games.marginal_costs(game, s * (1.0 - apart))
+    above, below = (
+        games.marginal_costs(game, s * (1.0 + apart)),
+        games.marginal_costs(game, s * (1.0 - apart)),
+    )
     return above - below > 100.0 * apart * above
 
 
@@ -114,7 +117,9 @@ def kinks(game: games.Game, s: jax.Array, tolerance: Any = None) -> jax.Array:
     s = games.as_profile(s)
     tolerance = 10.0 * float(jnp.finfo(s.dtype).eps) ** 0.5 if tolerance is None else tolerance
     apart = 0.01 * tolerance
-    price = games.own_gradient(game, s) + games.marginal_costs(game, s)  # what one more sample is worth to her
+    price = games.own_gradient(game, s) + games.marginal_costs(
+        game, s
+    )  # what one more sample is worth to her
 
     def indifferent(marginal: jax.Array) -> jax.Array:
         return jnp.abs(price - marginal) <= tolerance * jnp.maximum(marginal, jnp.abs(price))

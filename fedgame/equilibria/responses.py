@@ -61,13 +61,13 @@ def _of_concave(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array
     nothing = games.utility(agent, jnp.zeros_like(own), rest)
     # Written so that an undefined payoff of giving nothing, as in the raw (2), is no temptation. Where both
     # are equally good she stays on the side where she is.
-    worse = jnp.where(own > 0, games.utility(agent, x, rest) < nothing, games.utility(agent, x, rest) <= nothing)
+    worse = jnp.where(
+        own > 0, games.utility(agent, x, rest) < nothing, games.utility(agent, x, rest) <= nothing
+    )
     return jnp.where((first > 0) & worse, 0.0, x)
 
 
-def _root(
-    agent: games.Game, own: jax.Array, rest: jax.Array, least: jax.Array, most: jax.Array
-) -> jax.Array:
+def _root(agent: games.Game, own: jax.Array, rest: jax.Array, least: jax.Array, most: jax.Array) -> jax.Array:
     """Where her slope falls through 0 between two contributions, by Newton's method kept in a bracket."""
     slope = jax.grad(lambda x: games.utility(agent, x, rest))
     eps = jnp.finfo(own.dtype).eps
@@ -165,7 +165,11 @@ def _climbed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> ja
         heights = jnp.stack([values[0], u(left), values[1], u(right), values[2]])
         inner = heights[1:4]
         k = jnp.where(jnp.max(inner) > values[1], jnp.argmax(inner), 1)
-        return jax.lax.dynamic_slice(points, (k,), (3,)), jax.lax.dynamic_slice(heights, (k,), (3,)), steps + 1
+        return (
+            jax.lax.dynamic_slice(points, (k,), (3,)),
+            jax.lax.dynamic_slice(heights, (k,), (3,)),
+            steps + 1,
+        )
 
     x = jnp.stack([low, top, high])
     return jax.lax.while_loop(going, halve, (x, jnp.stack([u(low), u(top), u(high)]), jnp.asarray(0)))[0][1]
@@ -192,7 +196,9 @@ def sweep(game: games.Game, s: jax.Array, order: jax.Array | None = None) -> jax
         z = agent.payoff.moved(z, agent.quality * (new - s[i]), i)
         return (s.at[i].set(new), z), None
 
-    (s, _), _ = jax.lax.scan(turn, (s, games.statistic(game, s)), jnp.arange(game.n) if order is None else order)
+    (s, _), _ = jax.lax.scan(
+        turn, (s, games.statistic(game, s)), jnp.arange(game.n) if order is None else order
+    )
     return s
 
 
@@ -267,7 +273,7 @@ def _residual(before: jax.Array, after: jax.Array) -> jax.Array:
 
 
 def _further(game: games.Game, carry: _Sweeps) -> jax.Array:
-    """The profile in which the last change, shrinking as before, ends; at most where somebody is at a bound."""
+    """Where the last change ends if it goes on shrinking as before; at most where somebody is at a bound."""
     s, change, before = carry.profile, carry.change, carry.before
     size = jnp.sum(before * before)
     ratio = jnp.where(size > 0, jnp.sum(change * before) / jnp.where(size > 0, size, 1.0), 0.0)

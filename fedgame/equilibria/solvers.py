@@ -21,14 +21,14 @@ MEANING = {
     INDIFFERENT: "certified equilibrium; not the only one, nor is the total: somebody is indifferent between "
     "contributing more and less",
     LARGEST: "certified equilibrium with the largest total; others exist (`solve_all` lists them)",
-    GRID: f"equilibrium, certified up to a grid of {certificates.POINTS:,} contributions of every agent: a gain "
-    "that hides between two of them is not excluded, nor are other equilibria",
-    LIMIT: "certified up to any ε > 0, but no exact equilibrium: the best of somebody is approached at a jump of "
-    "her payoff, and no contribution attains it",
+    GRID: f"equilibrium, certified up to a grid of {certificates.POINTS:,} contributions of every agent: "
+    "a gain that hides between two of them is not excluded, nor are other equilibria",
+    LIMIT: "certified up to any ε > 0, but no exact equilibrium: the best of somebody is approached at a "
+    "jump of her payoff, and no contribution attains it",
     NOT_FOUND: "no equilibrium found: somebody gains by deviating",
     NOT_FINITE: "no equilibrium found: the profile or a utility is not a finite number",
-    NOT_TOLD: "whether it is an equilibrium cannot be told: utilities are so large beside what decisions move "
-    "that rounding hides it",
+    NOT_TOLD: "whether it is an equilibrium cannot be told: utilities are so large beside what decisions "
+    "move that rounding hides it",
 }
 
 
@@ -196,7 +196,7 @@ def _status(root: total.Root, otherwise: int) -> jax.Array:
 def _certified(
     game: games.Game, found: Found, method: str, tolerance: float, starts: jax.Array | None = None
 ) -> Equilibrium:
-    """Certifies, and where payoffs are 0 up to `starts`, also checks whether nobody sharing is an equilibrium.
+    """Certifies, and where payoffs are 0 up to `starts`, also checks the all-zero profile.
 
     Both certificates are turns of one loop: compiled once, and under vmap the second is not computed
     when no game needs it.
@@ -240,9 +240,7 @@ def _certified(
     )
 
 
-def _verdict(
-    game: games.Game, found: Found, evidence: certificates.Evidence, good: jax.Array
-) -> jax.Array:
+def _verdict(game: games.Game, found: Found, evidence: certificates.Evidence, good: jax.Array) -> jax.Array:
     """The status that the evidence leaves of the one that the solver supposes."""
     finite = jnp.all(jnp.isfinite(evidence.gap) & jnp.isfinite(found.profile) & jnp.isfinite(game.capacity))
     proved = jnp.where(jnp.any(evidence.limit != 0), LIMIT, found.status)

@@ -15,7 +15,6 @@ import numpy as np
 from fedgame.equilibria import responses
 from fedgame.games import game as games
 
-
 # Shares of all samples, and of all that anybody wants, at which `root_of_any` looks; more than all at last.
 _ANYWHERE = np.append(0.0, np.geomspace(1e-18, 1.0, 1024))
 _CLOSELY = np.union1d(np.linspace(0.0, 1.0 + 1e-9, 1025), np.geomspace(1e-9, 1e-3, 256))
@@ -138,8 +137,10 @@ def _somebody_jumps(game: games.Game, root: Root, starts: jax.Array, asked: jax.
 
 def _slack(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
     """Differences of ONE agent's utilities up to this are rounding."""
-    payoff = agent.value * agent.payoff.value(agent.quality * own, rest)
-    return 64 * jnp.finfo(own.dtype).eps * (jnp.abs(payoff) + jnp.abs(agent.cost.value(own)))
+    total = agent.quality * own + rest
+    # A payoff just above 0 is the difference of larger numbers: at more data one sees how large.
+    payoff = jnp.maximum(jnp.abs(agent.payoff.curve(total)), jnp.abs(agent.payoff.curve(16.0 * total)))
+    return 64 * jnp.finfo(own.dtype).eps * (agent.value * payoff + jnp.abs(agent.cost.value(own)))
 
 
 def _nobody(game: games.Game) -> Root:
@@ -217,7 +218,8 @@ def root_between(
         jnp.abs(_sum(game, profile) - total),
         search.steps + 2,
         jnp.sum(more - less > wide * game.capacity),
-        (total > 1e-2 * margin * jnp.sum(game.quality * (more - less))) & jnp.any(most_below - least_below > wide * game.capacity),
+        (total > 1e-2 * margin * jnp.sum(game.quality * (more - less)))
+        & jnp.any(most_below - least_below > wide * game.capacity),
     )
 
 

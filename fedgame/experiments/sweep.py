@@ -33,7 +33,10 @@ def welfare_rows(
     best = mechanisms.first_best(game)
     rows = [
         {"mechanism": name if one.equilibrium.converged else f"{name}, NO certified equilibrium"}
-        | {f"p={p:g}": None if np.isnan(x := float(mechanisms.p_mean(one.utilities, p))) else x for p in powers}
+        | {
+            f"p={p:g}": None if np.isnan(x := float(mechanisms.p_mean(one.utilities, p))) else x
+            for p in powers
+        }
         for name, one in there.items()
     ]
     most = {"mechanism": "bound for everybody"} | {f"p={p:g}": best.welfare / game.n for p in powers}

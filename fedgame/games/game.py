@@ -206,12 +206,14 @@ def own_gradient(game: Game, s: jax.Array) -> jax.Array:
 def jacobian(game: Game, s: jax.Array) -> jax.Array:
     """G of Theorem 3.2, [n, n]: G_ij = ∂²u_i / ∂s_j ∂s_i.
 
-    -∞ on the diagonal where a cost is infinitely curved, as s_i^1.5 is at 0. Costs have no part in the rest of
-    G, and are left out there: 0 · ∞ would be NaN.
+    -∞ on the diagonal where a cost is infinitely curved, as s_i^1.5 is at 0. Costs have no part in the rest
+    of G, and are left out there: 0 · ∞ would be NaN.
     """
     s = as_profile(s)
     worth = over_agents(
-        jax.grad(lambda agent, own, rest: agent.value * agent.payoff.value(agent.quality * own, rest), argnums=1)
+        jax.grad(
+            lambda agent, own, rest: agent.value * agent.payoff.value(agent.quality * own, rest), argnums=1
+        )
     )
     bend = jax.vmap(lambda cost, own: jax.grad(jax.grad(cost.value))(own), (family_axes(game.cost), 0))
     return jax.jacfwd(lambda x: worth(game, x))(s) - jnp.diag(bend(game.cost, s))

@@ -123,7 +123,9 @@ def _linear(game: games.Game) -> tuple[np.ndarray | None, np.ndarray]:
     if game.payoff.of_total:
         most = jnp.full(game.n, game.held + jnp.sum(game.quality * game.capacity))
         enough = _leasts(standard.replace(capacity=most, held=jnp.zeros(())), zero)
-        return np.ones((game.n, game.n)), np.asarray(jnp.minimum(enough, jnp.where(most > 0, 2.0 * most, 1.0)) - game.held)
+        return np.ones((game.n, game.n)), np.asarray(
+            jnp.minimum(enough, jnp.where(most > 0, 2.0 * most, 1.0)) - game.held
+        )
     if not isinstance(game.payoff, sampling.LinearPayoff | sampling.RandomDiscovery):
         return None, np.asarray(game.value)
     return np.asarray(_slopes(standard, zero)), np.asarray(game.value)

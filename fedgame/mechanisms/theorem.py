@@ -153,7 +153,7 @@ def _equilibrium(game: Any, general: budgets.BudgetGame, beta: float, bounded: b
 
 
 def _examined(general: budgets.BudgetGame, beta: float, s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Nash gaps of a profile, infinite for agents who have no feasible action, and whether it is certified."""
+    """Nash gaps of a profile, infinite for who has no feasible action, and whether it is certified."""
     gap, stranded, certified = _certify_budgets(general, jnp.asarray(beta, float), s, _TOLERANCE)
     return jnp.where(stranded, jnp.inf, gap), certified
 
@@ -211,7 +211,9 @@ def kkt_residuals(game: budgets.BudgetGame, beta: float, p: float, s: Any, bound
 
 
 def _verdict(game: budgets.BudgetGame, found: Audit) -> str:
-    idle = np.asarray(_utilities(game, found.beta, jnp.zeros(game.n)))  # constants in utilities are not at stake
+    idle = np.asarray(
+        _utilities(game, found.beta, jnp.zeros(game.n))
+    )  # constants in utilities are not at stake
     size, moved = float(np.max(np.abs(found.utilities))), float(np.max(np.abs(found.utilities - idle)))
     tolerance = _TOLERANCE * (moved if np.isfinite(moved) else size) + 64 * np.finfo(float).eps * size
     if not found.certified:

@@ -59,9 +59,9 @@ def p_mean(u: jax.Array, p: float, normalized: bool = True) -> jax.Array:
     utility the result is NaN, and `undefined` names the agents.
 
     Derivatives are those from above where utilities are 0: ∞ for 0 ≤ p < 1 if not all are, while for p < 0 a
-    single agent with 0 has n^(-1/p). Where several have 0, or at p = -∞ several the least, there is no gradient:
-    the one returned is that along equal rises of these. In a direction in which such a utility does not move,
-    0 · ∞ is NaN.
+    single agent with 0 has n^(-1/p). Where several have 0, or at p = -∞ several the least, there is no
+    gradient: the one returned is that along equal rises of these. In a direction in which such a utility
+    does not move, 0 · ∞ is NaN.
     """
     if p == 1:
         return jnp.mean(u) if normalized else jnp.sum(u)

@@ -122,7 +122,9 @@ def test_under_vmap_over_costs_it_is_a_loop():
         one = beta_of(of(factor), "p=0")
         assert float(together.welfare[k]) == pytest.approx(float(one.welfare), rel=1e-13)
         assert float(together.rates[k]) == pytest.approx(float(one.rates), abs=1e-7)
-        np.testing.assert_allclose(together.equilibrium.profile[k], one.equilibrium.profile, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(
+            together.equilibrium.profile[k], one.equilibrium.profile, rtol=1e-6, atol=1e-8
+        )
 
 
 def test_a_maximum_at_a_kink_is_found_to_the_last_digit():
