@@ -8,7 +8,7 @@ For every game of three agents:
               a scan of all totals finds one) no equilibrium was found although brute force knows one;
   gap         at a random profile the Nash gap is the one of brute force: not less, and attained by the best
               response that comes with it;
-  scale       in another currency (1e±9), another unit of samples (1e±6), with fixed costs up to 1e6 of what is
+  scale       in another currency (1e±9) and unit of samples (1e±6), with fixed costs up to 1e6 of what is
               at stake, beside an idle agent of any capacity up to 1e15, and in another order of agents: the
               same verdict, status and profile.
 Then `solve_all` is compared with a scan of all totals; λ and L with Jacobians written out; the first best
@@ -406,7 +406,9 @@ def compare_all_equilibria(count: int, seed: int) -> tuple[dict[str, int], list[
             price = d["value"] * d["quality"] * slope / (d["rate"] * d["exponent"])
             return np.minimum(price ** (1 / (d["exponent"] - 1)), d["capacity"])
 
-        totals = np.geomspace(1e-9, w @ d["capacity"], 8001)
+        most = w @ d["capacity"]
+        turns = np.concatenate([zero * (1 - 1e-12), zero * (1 + 1e-12)])  # what is wanted jumps there
+        totals = np.unique(np.concatenate([np.geomspace(1e-9, most, 8001), turns[turns < most]]))
         excess = wanted(totals) @ w - totals
         falls = np.flatnonzero((excess[:-1] > 0) & (excess[1:] <= 0))
         low, high = totals[falls], totals[falls + 1]

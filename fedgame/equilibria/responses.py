@@ -20,7 +20,7 @@ _PATIENCE = 20  # sweeps
 NEWTON = 256  # most agents for a Newton step, which solves n equations: 5 ms at 256
 
 
-_PLAIN, _NEWTON, _ALONG = range(3)  # where a sweep starts: where the last one ended, or from a jump
+_PLAIN, _NEWTON, _ALONG, _SETTLED = range(4)  # where a sweep starts: where the last one ended, or from a jump
 
 
 class _Sweeps(NamedTuple):
@@ -32,6 +32,7 @@ class _Sweeps(NamedTuple):
     residual: jax.Array  # of the last sweep, see `_residual`
     mode: jax.Array  # of the next sweep: _PLAIN, _NEWTON or _ALONG
     kind: jax.Array  # of the next jump
+    reach: jax.Array  # share of the way that a jump along the last change goes, see `_further`
     steps: jax.Array  # sweeps so far
 
 
@@ -212,20 +213,28 @@ def newton_step(game: games.Game, s: jax.Array) -> jax.Array:
     return jnp.clip(s + step, 0.0, game.capacity)
 
 
-def run(game: games.Game, start: jax.Array, sweeps: int, tolerance: float = 1e-12) -> Result:
+def run(
+    game: games.Game,
+    start: jax.Array,
+    sweeps: int,
+    tolerance: float = 1e-12,
+    settle: Callable[[games.Game, jax.Array], jax.Array] | None = None,
+) -> Result:
     """Sweeps until no contribution moves by more than `tolerance` of itself, or of 10⁻⁶ of the largest.
 
-    In between a sweep starts not from where the last one ended but from a jump, of one of two kinds. With
+    In between a sweep starts not from where the last one ended but from a jump, of one of three kinds. With
     few agents Newton's method: near an equilibrium the number of right digits then doubles with every
     sweep. And on along the last change: two agents with nearly equal costs per value, of whom one yields to
     the other by the same little in every sweep, are so through at once. A jump after which agents move
-    more than before is taken back, and the other kind has its turn. Where payoffs may have several peaks
+    more than before is taken back, and the next kind has its turn. The third is `settle`, from a profile to
+    where agents might end close to it, if the caller knows. Where payoffs may have several peaks
     there is no jump before sweeps have proved to be slow: it could lead past the nearest equilibrium.
     """
     s = jnp.clip(games.as_profile(start), 0.0, game.capacity)
     tolerance = max(tolerance, 8 * float(jnp.finfo(s.dtype).eps))
     order, patience = turns(game), 0 if game.payoff.concave else _PATIENCE
-    kinds = (_NEWTON, _ALONG) if game.n <= NEWTON else (_ALONG, _ALONG)
+    kinds = [_NEWTON] * (game.n <= NEWTON) + [_ALONG] + [_SETTLED] * (settle is not None)
+    next_kind = jnp.asarray([kinds[(kinds.index(k) + 1) % len(kinds)] if k in kinds else k for k in range(4)])
 
     def going(carry: _Sweeps) -> jax.Array:
         return (carry.residual > tolerance) & (carry.steps < sweeps)
@@ -235,14 +244,18 @@ def run(game: games.Game, start: jax.Array, sweeps: int, tolerance: float = 1e-1
         base = jnp.where(mode == _ALONG, _further(game, carry), s)
         if game.n <= NEWTON:
             base = jnp.where(mode == _NEWTON, newton_step(game, s), base)
+        if settle is not None:
+            base = jnp.where(mode == _SETTLED, settle(game, s), base)
         base = jnp.where(jnp.all(jnp.isfinite(base)), base, s)
         new = sweep(game, base, order)
         moved = _residual(base, new)
-        plain = mode == _PLAIN
-        good = plain | (moved < carry.residual)
-        other = jnp.where(carry.kind == kinds[0], kinds[1], kinds[0])
+        # A jump to where they are, as Newton's method leaves profiles whose equations are singular, is none.
+        plain = (mode == _PLAIN) | jnp.all(base == s)
+        kind = jnp.where(plain & (mode != _PLAIN), next_kind[carry.kind], carry.kind)
+        # Who creeps to her bound moves by a little more, relative to what is left, the closer she comes.
+        good = plain | (moved < jnp.where(mode == _ALONG, 1.5, 1.0) * carry.residual)
         # Newton's steps follow each other; a change to go along is known after two plain sweeps only.
-        jump = jnp.where(carry.steps < patience, _PLAIN, carry.kind)
+        jump = jnp.where(carry.steps < patience, _PLAIN, kind)
         after = jnp.where(plain, jump, jnp.where(good & (mode == _NEWTON), _NEWTON, _PLAIN))
         kept = _Sweeps(
             profile=new,
@@ -250,16 +263,25 @@ def run(game: games.Game, start: jax.Array, sweeps: int, tolerance: float = 1e-1
             before=jnp.where(plain, carry.change, 0.0 * s),
             residual=moved,
             mode=after,
-            kind=carry.kind,
+            kind=kind,
+            reach=jnp.where(mode == _ALONG, jnp.minimum(4.0 * carry.reach, 1.0), carry.reach),
             steps=carry.steps,
         )
-        undone = carry._replace(mode=after, kind=other)
+        shorter = jnp.where(mode == _ALONG, jnp.maximum(carry.reach / 16.0, 1e-9), carry.reach)
+        undone = carry._replace(mode=after, kind=next_kind[carry.kind], reach=shorter)
         chosen = jax.tree.map(lambda a, b: jnp.where(good, a, b), kept, undone)
         return chosen._replace(steps=carry.steps + 1)
 
     still, count = jnp.zeros_like(s), jnp.asarray(0)
     first = _Sweeps(
-        s, still, still, jnp.full((), jnp.inf, s.dtype), jnp.asarray(_PLAIN), jnp.asarray(kinds[0]), count
+        profile=s,
+        change=still,
+        before=still,
+        residual=jnp.full((), jnp.inf, s.dtype),
+        mode=jnp.asarray(_PLAIN),
+        kind=jnp.asarray(kinds[0]),
+        reach=jnp.ones((), s.dtype),
+        steps=count,
     )
     found = jax.lax.while_loop(going, body, first)
     return Result(found.profile, found.residual, found.steps)
@@ -281,4 +303,5 @@ def _further(game: games.Game, carry: _Sweeps) -> jax.Array:
     moving = jnp.abs(change) > 1e-3 * jnp.max(jnp.abs(change))
     room = jnp.where(change > 0, game.capacity - s, s)
     until_bound = jnp.min(jnp.where(moving, room / jnp.where(moving, jnp.abs(change), 1.0), jnp.inf))
-    return jnp.clip(s + jnp.minimum(times, until_bound) * change, 0.0, game.capacity)
+    # A part of the way if more has failed: some agents may not have settled on their way yet.
+    return jnp.clip(s + carry.reach * jnp.minimum(times, until_bound) * change, 0.0, game.capacity)

@@ -120,7 +120,8 @@ def find(
             root = total.largest_root(game)
             return Found(root.profile, root.residual, root.steps, _status(root, UNIQUE)), name
         first = total.root_of_any(game).profile
-        return Found(*responses.run(game, first, steps or _SWEEPS), status), name
+        found = responses.run(game, first, steps or _SWEEPS, settle=total.settled)
+        return Found(*found, status), name
     if name == "separable":
         profile = games.over_agents(responses.respond)(game, jnp.zeros_like(game.capacity))
         return Found(profile, jnp.zeros(()), jnp.asarray(1), status), name

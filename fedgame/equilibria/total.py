@@ -118,6 +118,16 @@ def root_of_any(game: games.Game) -> Root:
     return jax.tree.map(lambda a, b: jnp.where(jnp.any(falls), a, b), root, _nobody(game))
 
 
+def settled(game: games.Game, s: jax.Array) -> jax.Array:
+    """[n] what agents want at a total within 1% of that of s, at which just that is wanted; NaN if none.
+
+    Where agents with nearly equal costs per value yield to each other little by little, they end there.
+    """
+    total = games.statistic(game, s)
+    root = root_between(game, jnp.maximum(0.99 * total, game.held), jnp.minimum(1.01 * total, most(game)))
+    return jnp.where(jnp.isfinite(root.total), root.profile, jnp.nan)
+
+
 def _somebody_jumps(game: games.Game, root: Root, starts: jax.Array, asked: jax.Array) -> jax.Array:
     """Whether an agent to whom S is worth nothing would rather give enough for a model that is.
 

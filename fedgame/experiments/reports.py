@@ -74,8 +74,8 @@ def mechanism_text(
         first = f"mechanism: {summary['mechanism']}; {summary['stay']} of {summary['agents']} agents stay\n"
     else:
         first = (
-            f"mechanism: {summary['mechanism']}; NO certified equilibrium of the {summary['stay']} agents who "
-            "are there, so who of them would leave cannot be told; the table shows a profile that is none\n"
+            f"mechanism: {summary['mechanism']}; NO certified equilibrium of the {summary['stay']} agents "
+            "who are there, so who of them would leave cannot be told; the profile shown is none\n"
         )
     first += f"left, as {alternative} is better for them: {_listed(left)}"
     blocks = [first]

@@ -86,7 +86,7 @@ def participation(
         leaves = short > np.asarray(negligible(rest, now, alternative[stay]))
         if not np.any(leaves):
             return Participation(stay, left, shortfall, now, alternative, first, True)
-        worst = int(np.argmax(np.where(leaves, short, -np.inf)))
+        worst = _worst_off(rest, now, short, leaves)
         left.append(int(stay[worst]))
         shortfall.append(float(short[worst]))
         stay = np.delete(stay, worst)
@@ -96,6 +96,18 @@ def participation(
         rest = games.subset(game, stay)
         now = outcome(rest, rule(rest))
     return Participation(stay, left, shortfall, now, alternative, first, False)
+
+
+def _worst_off(game: games.Game, found: Outcome, short: np.ndarray, leaves: np.ndarray) -> int:
+    """Who of those who would leave does so first.
+
+    Of agents with equal shortfalls, to nine digits, the one whose data are missed least: the order in which
+    agents are numbered is not to matter.
+    """
+    equal = leaves & (short >= np.max(short[leaves]) * (1.0 - 1e-9))
+    s = np.asarray(found.equilibrium.profile) * np.asarray(game.quality)
+    s = np.where(s > 1e-9 * np.max(s), np.round(s / np.max(s), 9), 0.0) if np.max(s) > 0 else s
+    return int(min(np.flatnonzero(equal), key=lambda i: (s[i], float(game.capacity[i]))))
 
 
 @jax.jit
