@@ -148,20 +148,18 @@ def check_conditions(
     # Of an eigenvalue of a matrix that was computed in floating point.
     rounding = 16.0 * game.n * float(jnp.finfo(jnp.result_type(float)).eps) * seen
     if known and np.isfinite(rounding):
+        known = known._replace(strong_concavity=min(known.strong_concavity, met + rounding))
         met = max(met, known.strong_concavity)  # it is below what is proved by rounding only
     strong, bound = (known.strong_concavity, known.derivative) if known else (met - rounding, seen)
-    step = iterations = needed = None
-    inside = True
     examined = assumptions.examine(game, points, low, high)
     concave = all(condition.holds for condition in examined if "concave" in condition.name)
-    # A formula's λ is right to a few digits of the largest term in it, which is at most n L.
-    proved = strong > 16.0 * game.n * float(jnp.finfo(jnp.result_type(float)).eps) * bound or known is None
-    proved = proved or game.n == 1  # there, nothing is subtracted
-    if concave and strong > 0 and proved and 0 < bound < np.inf:
-        step = dynamics.theorem_step(strong, bound, game.n)
-        s = jnp.asarray(start)
-        first = float(dynamics.residual(s, games.own_gradient(game, s), jnp.asarray(step), game.capacity))
-        iterations = dynamics.iteration_bound(strong, bound, game.n, first, target)
+    # A formula's λ is right to a few digits of the largest term in it; alone, nothing is subtracted.
+    least = (
+        16.0 * game.n * float(jnp.finfo(jnp.result_type(float)).eps) * bound if known and game.n > 1 else 0.0
+    )
+    step, iterations, needed, inside = None, None, None, True
+    if concave and strong > least and 0 < bound < np.inf:
+        step, iterations = _promised(game, strong, bound, start, target)
         needed, inside = _count(game, start, step, target, most_steps, low, high)
     adaptive, _ = _count(game, start, None, target, most_steps, low, high)
     return Conditions(
@@ -181,6 +179,15 @@ def check_conditions(
         start=start,
         target=target,
     )
+
+
+def _promised(
+    game: games.Game, strong: float, bound: float, start: np.ndarray, target: float
+) -> tuple[float, float]:
+    """δ of Theorem 3.2, and its bound on the number of steps."""
+    step, s = dynamics.theorem_step(strong, bound, game.n), jnp.asarray(start)
+    first = float(dynamics.residual(s, games.own_gradient(game, s), jnp.asarray(step), game.capacity))
+    return step, dynamics.iteration_bound(strong, bound, game.n, first, target)
 
 
 def _steps(count: int | None) -> str:

@@ -149,10 +149,10 @@ def trace(
 def run(
     game: games.Game, s: jax.Array, steps: int, tolerance: float = 0.0, step_size: float | None = None
 ) -> tuple[State, jax.Array]:
-    """Steps from s⁰ until the residual is small, or `steps`; see `start`.
+    """Steps from s⁰ until the slopes that agents can follow are small, or `steps`; see `start`.
 
     Small is `tolerance` times the norm of what a sample costs and brings the agents, so that it means the
-    same in every currency.
+    same in every currency; and not `State.residual`, which a long step that ends at bounds makes small.
 
     Returns:
       The last state and the number of steps taken.
@@ -162,7 +162,10 @@ def run(
         state, taken = carry
         cost = games.marginal_costs(game, state.profile)
         size = jnp.linalg.norm(cost + jnp.abs(state.gradient + cost))
-        return (state.residual > tolerance * size) & (taken < steps)
+        s, gradient = state.profile, state.gradient
+        blocked = (s <= 0) & (gradient < 0) | (s >= game.capacity) & (gradient > 0)
+        slopes = jnp.linalg.norm(jnp.where(blocked, 0.0, gradient))
+        return ((slopes > tolerance * size) | (taken == 0)) & (taken < steps)
 
     def body(carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
         state, taken = carry

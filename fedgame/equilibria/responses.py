@@ -248,31 +248,9 @@ def run(
             base = jnp.where(mode == _SETTLED, settle(game, s), base)
         base = jnp.where(jnp.all(jnp.isfinite(base)), base, s)
         new = sweep(game, base, order)
-        moved = _residual(base, new)
-        # A jump to where they are, as Newton's method leaves profiles whose equations are singular, is none.
-        plain = (mode == _PLAIN) | jnp.all(base == s)
-        kind = jnp.where(plain & (mode != _PLAIN), next_kind[carry.kind], carry.kind)
-        # Who creeps to her bound moves by a little more, relative to what is left, the closer she comes.
-        good = plain | (moved < jnp.where(mode == _ALONG, 1.5, 1.0) * carry.residual)
-        # Newton's steps follow each other; a change to go along is known after two plain sweeps only.
-        jump = jnp.where(carry.steps < patience, _PLAIN, kind)
-        after = jnp.where(plain, jump, jnp.where(good & (mode == _NEWTON), _NEWTON, _PLAIN))
-        kept = _Sweeps(
-            profile=new,
-            change=new - base,
-            before=jnp.where(plain, carry.change, 0.0 * s),
-            residual=moved,
-            mode=after,
-            kind=kind,
-            reach=jnp.where(mode == _ALONG, jnp.minimum(4.0 * carry.reach, 1.0), carry.reach),
-            steps=carry.steps,
-        )
-        shorter = jnp.where(mode == _ALONG, jnp.maximum(carry.reach / 16.0, 1e-9), carry.reach)
-        undone = carry._replace(mode=after, kind=next_kind[carry.kind], reach=shorter)
-        chosen = jax.tree.map(lambda a, b: jnp.where(good, a, b), kept, undone)
-        return chosen._replace(steps=carry.steps + 1)
+        return _judged(carry, base, new, next_kind, patience)
 
-    still, count = jnp.zeros_like(s), jnp.asarray(0)
+    still = jnp.zeros_like(s)
     first = _Sweeps(
         profile=s,
         change=still,
@@ -281,10 +259,37 @@ def run(
         mode=jnp.asarray(_PLAIN),
         kind=jnp.asarray(kinds[0]),
         reach=jnp.ones((), s.dtype),
-        steps=count,
+        steps=jnp.asarray(0),
     )
     found = jax.lax.while_loop(going, body, first)
     return Result(found.profile, found.residual, found.steps)
+
+
+def _judged(carry: _Sweeps, base: jax.Array, new: jax.Array, next_kind: jax.Array, patience: int) -> _Sweeps:
+    """What a sweep from `base` to `new` leaves to the next: itself, or after a bad jump what was before."""
+    mode, moved = carry.mode, _residual(base, new)
+    # A jump to where they are, as Newton's method leaves profiles whose equations are singular, is none.
+    plain = (mode == _PLAIN) | jnp.all(base == carry.profile)
+    kind = jnp.where(plain & (mode != _PLAIN), next_kind[carry.kind], carry.kind)
+    # Who creeps to her bound moves by a little more, relative to what is left, the closer she comes.
+    good = plain | (moved < jnp.where(mode == _ALONG, 1.5, 1.0) * carry.residual)
+    # Newton's steps follow each other; a change to go along is known after two plain sweeps only.
+    jump = jnp.where(carry.steps < patience, _PLAIN, kind)
+    after = jnp.where(plain, jump, jnp.where(good & (mode == _NEWTON), _NEWTON, _PLAIN))
+    kept = _Sweeps(
+        profile=new,
+        change=new - base,
+        before=jnp.where(plain, carry.change, jnp.zeros_like(new)),
+        residual=moved,
+        mode=after,
+        kind=kind,
+        reach=jnp.where(mode == _ALONG, jnp.minimum(4.0 * carry.reach, 1.0), carry.reach),
+        steps=carry.steps,
+    )
+    shorter = jnp.where(mode == _ALONG, jnp.maximum(carry.reach / 16.0, 1e-9), carry.reach)
+    undone = carry._replace(mode=after, kind=next_kind[carry.kind], reach=shorter)
+    chosen = jax.tree.map(lambda a, b: jnp.where(good, a, b), kept, undone)
+    return chosen._replace(steps=carry.steps + 1)
 
 
 def _residual(before: jax.Array, after: jax.Array) -> jax.Array:

@@ -186,16 +186,8 @@ def root_between(
     inside = jnp.maximum(lower * (1.0 + margin), 1e-30 * upper)  # on a logarithmic scale 0 is far away
     top = jnp.maximum(upper * (1.0 - margin), inside)
 
-    def next_total(search: _Search) -> jax.Array:
-        (a, b), (y, z) = search.at, search.excess
-        low, high = search.low, search.high
-        secant = jnp.exp(b - z * (b - a) / (z - y))
-        middle = jnp.where(high > 4.0 * low, jnp.sqrt(low) * jnp.sqrt(high), (low + high) / 2)
-        inner = jnp.where((secant > low) & (secant < high) & (search.slow < 3), secant, middle)
-        return jnp.where(search.steps == 0, low, jnp.where(search.steps == 1, high, inner))
-
     def narrow(search: _Search) -> _Search:
-        total = next_total(search)
+        total = _next_total(search)
         sum_wanted = _sum(game, wanted(game, total, starts))
         low = jnp.maximum(search.low, jnp.minimum(total, sum_wanted))
         high = jnp.maximum(low, jnp.minimum(search.high, jnp.maximum(total, sum_wanted)))
@@ -231,6 +223,16 @@ def root_between(
         (total > 1e-2 * margin * jnp.sum(game.quality * (more - less)))
         & jnp.any(most_below - least_below > wide * game.capacity),
     )
+
+
+def _next_total(search: _Search) -> jax.Array:
+    """The total to look at next: the secant's root, or the middle of the bracket."""
+    (a, b), (y, z) = search.at, search.excess
+    low, high = search.low, search.high
+    secant = jnp.exp(b - z * (b - a) / (z - y))
+    middle = jnp.where(high > 4.0 * low, jnp.sqrt(low) * jnp.sqrt(high), (low + high) / 2)
+    inner = jnp.where((secant > low) & (secant < high) & (search.slow < 3), secant, middle)
+    return jnp.where(search.steps == 0, low, jnp.where(search.steps == 1, high, inner))
 
 
 def _shared_out(game: games.Game, total: jax.Array, given: jax.Array, extra: jax.Array) -> jax.Array:

@@ -66,7 +66,9 @@ class PowerCost:
         free_at_0, straight = (self.rate == 0.0) & (own == 0.0), self.exponent == 1.0
         curved = own ** jnp.where(free_at_0 | straight, 2.0, self.exponent)
         # And s¹ is not curved there. Its derivative by the exponent is that of this tangent, s log s.
-        tangent = own + (self.exponent - 1.0) * own * jnp.log(jnp.where(own > 0, own, 1.0))
+        tangent = own + (self.exponent - 1.0) * own * jnp.log(
+            jnp.where(own > jnp.finfo(jnp.result_type(float)).tiny, own, 1.0)
+        )
         return self.rate * jnp.where(straight, tangent, curved) + self.fixed
 
     def supply(self, price: jax.Array) -> jax.Array:

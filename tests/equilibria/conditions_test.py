@@ -21,9 +21,10 @@ def test_payoffs_of_the_total_with_linear_costs_have_no_lambda_and_no_bound():
     assert found.strong_concavity[1] <= 1e-12
     assert found.step is found.iterations is found.needed is None
     assert "λ ≤ 0" in found.obstacle
-    assert "Theorem 3.2 does not apply: no λ > 0 exists on this box (λ ≤ 0); no bound on iterations" in str(
+    assert "Theorem 3.2 does not apply: no λ > 0 exists on this box (λ ≤ 0), as payoffs see S alone" in str(
         found
     )
+    assert "; no bound on iterations" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -139,3 +140,27 @@ def test_any_function_of_s_has_estimates_that_are_right():
 def test_bad_boxes(box, message):
     with pytest.raises(ValueError, match=message):
         equilibria.check_conditions(games.Game(LAW, games.LinearCost(0.1), [3.0] * 2), **box)
+
+
+LONELY = games.Game(games.PowerLaw(1.0, 1.0, 0.5, clip=False), games.PowerCost(1e-3, 2.0), [100.0])
+
+
+def test_a_step_that_is_rounded_away_is_not_the_end():
+    """On a box from 6e-4 δ is 3e-19: s + δ ∂u is s, and ∂u = -.0986 there."""
+    found = equilibria.check_conditions(LONELY, 6e-4, start=jnp.array([50.0]), most_steps=1000)
+    assert found.step < 1e-18
+    slope = abs(float(games.own_gradient(games.check(LONELY), jnp.array([50.0]))[0]))
+    assert slope == pytest.approx(0.0986, abs=1e-4)
+    lam, bound = found.strong_concavity[0], found.derivative_bound[1]
+    assert found.iterations == pytest.approx(2 * (bound / lam) ** 2 * np.log(slope / 1e-6), rel=1e-9)
+    assert found.needed is None
+    assert found.needed_adaptive < 100
+
+
+def test_a_lambda_that_is_proved_is_not_denied_for_rounding():
+    found = equilibria.check_conditions(LONELY, 1e-6, most_steps=1000)
+    assert found.strong_concavity[0] == pytest.approx(0.002, rel=1e-3)
+    assert found.strong_concavity[1] >= found.strong_concavity[0]
+    assert found.step is not None
+    assert found.obstacle == ""
+    assert all(condition.holds for condition in found.assumptions)  # steep is not discontinuous

@@ -153,3 +153,33 @@ def test_the_capacity_is_where_the_cost_reaches_the_bound(cost, bound, expected)
 def test_free_samples_need_a_capacity_of_their_own(cost):
     with pytest.raises(ValueError, match="costs of agent 1 never reach the bound"):
         games.capacity_from_bound(cost, 1.0)
+
+
+def power(rate, exponent, own):
+    return games.PowerCost(rate, exponent).value(own)
+
+
+def test_derivatives_of_power_costs_where_a_number_is_0_or_1():
+    by_rate, by_exponent = jax.grad(power, 0), jax.grad(power, 1)
+    bend = jax.grad(jax.grad(power, 2), 2)
+    assert float(by_rate(0.0, 1.5, 50.0)) == pytest.approx(50**1.5, rel=1e-14)
+    assert float(by_exponent(0.3, 1.0, 50.0)) == pytest.approx(0.3 * 50 * np.log(50), rel=1e-14)
+    assert float(by_exponent(0.3, 1.0, 0.0)) == 0
+    assert [float(bend(0.3, x, 0.0)) for x in (1.0, 1.5, 2.0, 3.0)] == [0, np.inf, 0.6, 0]
+    assert float(bend(0.0, 1.5, 0.0)) == 0  # free samples are not curved
+    assert float(jax.grad(power, 2)(0.3, 1.0, 0.0)) == 0.3
+
+
+def test_the_jacobian_is_a_number_wherever_costs_are_not_infinitely_curved():
+    cost = games.PowerCost([0.1, 0.1, 0.2], [1.5, 1.0, 2.0])
+    game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), cost, [5.0] * 3))
+    found = np.asarray(games.jacobian(game, jnp.array([0.0, 1.0, 0.0])))
+    expected = np.full((3, 3), -0.75 * 2**-2.5) - np.diag([np.inf, 0, 0.4])
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_what_is_free_never_reaches_an_amount():
+    assert float(games.LinearCost(0.0).inverse(0.0)) == np.inf
+    assert float(games.PowerCost(0.0, 2.0).inverse(0.0)) == np.inf
+    assert float(games.PowerCost(2.0, 2.0, 1.0).inverse(3.0)) == 1
+    assert float(games.PowerCost(2.0, 2.0, 1.0).inverse(0.5)) == 0

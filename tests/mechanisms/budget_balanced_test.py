@@ -274,3 +274,16 @@ def test_known_whole_units(paid, units):
 def test_what_cannot_be_paid(paid, unit, message):
     with pytest.raises(ValueError, match=message):
         budget_balanced.whole_units(paid, unit)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_beta_star_of_costs_whose_sum_is_too_large_for_a_number(kind):
+    assert float(mechanisms.optimal_beta(kind([1e308] * 3))) == pytest.approx(2 / 3, rel=1e-12)
+
+
+def test_the_derivative_of_beta_star_at_the_tip_of_its_cone_is_0():
+    assert jax.grad(mechanisms.optimal_beta)(jnp.full(3, 5.0)).tolist() == [0, 0, 0]
+    rates, step = np.array([1.0, 2.0, 3.0]), 1e-6
+    slope = jax.grad(mechanisms.optimal_beta)(jnp.asarray(rates))
+    moves = [mechanisms.optimal_beta(rates + s * step * e) for e in np.eye(3) for s in (1, -1)]
+    np.testing.assert_allclose(slope, np.subtract(moves[::2], moves[1::2]) / (2 * step), rtol=1e-6)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedgame import games, mechanisms
+from fedgame import equilibria, games, mechanisms
+from fedgame.equilibria import implicit
 from fedgame.mechanisms import design, rules
 
 N = 4
@@ -223,3 +224,46 @@ def test_bad_input():
     for start in (1.5, -0.1, [0.5, 0.5], np.nan):
         with pytest.raises(ValueError, match=r"`beta` must lie in \[0, 1\]"):
             mechanisms.design_rates(game, 1, start)
+
+
+SIGMOID = games.check(
+    games.Game(
+        games.TotalPayoff(lambda S: 1 / (1 + jnp.exp(-(S - 50) / 2))),
+        games.LinearCost([0.002, 0.004, 0.006]),
+        [100.0] * 3,
+    )
+)
+CLIPPED = games.check(
+    games.Game(
+        games.PowerLaw([0.6, 0.7, 0.8], [2.0, 3.0, 8.0], 0.7),
+        games.LinearCost([0.02, 0.05, 0.02]),
+        [20.0, 50.0, 50.0],
+    )
+)
+
+
+@pytest.mark.parametrize("game", [SIGMOID, CLIPPED], ids=["sigmoid", "clipped"])
+def test_only_rates_with_a_certified_equilibrium_are_announced(game):
+    """β ≈ 1 of the sigmoid has W = .933 in a profile that is none, .957 is certified near β = 2/3."""
+    found = jax.jit(lambda g: mechanisms.design_beta(g, 1))(game)
+    assert found.equilibrium.converged
+    solve = jax.jit(lambda b: equilibria.solve(mechanisms.under_mechanism(game, b)))
+    best = -np.inf
+    for beta in np.linspace(0, 1, 41):
+        there = solve(beta)
+        if there.converged:
+            best = max(best, float(jnp.mean(mechanisms.utilities(game, beta, there.profile))))
+    assert float(found.welfare) >= best - 1e-9
+    if game is SIGMOID:
+        assert float(found.welfare) > 0.956
+    rates = mechanisms.design_rates(game, 1, 0.5, steps=60)
+    assert rates.equilibrium.converged
+    again = mechanisms.utilities(game, rates.rates, rates.equilibrium.profile)
+    assert float(jnp.mean(again)) == pytest.approx(float(rates.welfare), rel=1e-12)
+
+
+def test_the_differentiable_profile_is_that_of_solve():
+    profile, solve = jax.jit(implicit.profile), jax.jit(equilibria.solve)
+    for beta in (0.0, 0.3, 0.7, 0.95):
+        game = mechanisms.under_mechanism(SIGMOID, beta)
+        np.testing.assert_array_equal(profile(game), solve(game).profile)

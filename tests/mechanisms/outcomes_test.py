@@ -2,12 +2,13 @@
 
 import hypothesis
 import hypothesis.strategies as st
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
 
 from fedgame import games, mechanisms
-from fedgame.mechanisms import outcomes, personal, rules
+from fedgame.mechanisms import misreports, outcomes, personal, rules
 
 few = hypothesis.settings(max_examples=8)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -186,3 +187,36 @@ def test_rules():
     for cost in (games.PowerCost(1.0, 2.0), games.LinearCost([1.0, 0.0]), games.OrderedCost([1.0, 1.0])):
         with pytest.raises(ValueError, match="defined for linear costs above 0 only"):
             rules.optimal(linear.replace(cost=cost))
+
+
+NO_EQUILIBRIUM = games.check(  # Theorem A.2: best responses cycle
+    games.Game(
+        games.CustomPayoff(lambda s: (e := jnp.clip(0.5 + (s - 0.5) * 16, 0, 1)) + jnp.roll(e, 1) * (1 - e)),
+        games.LinearCost(0.25),
+        [1.0] * 3,
+    )
+)
+
+
+def test_nobody_leaves_or_stays_on_a_profile_that_is_no_equilibrium(monkeypatch):
+    found = mechanisms.participation(NO_EQUILIBRIUM, rules.none, outside=0.9)
+    assert not found.certified
+    assert not found.outcome.equilibrium.converged
+    assert (found.left, found.stay.tolist()) == ([], [0, 1, 2])
+    monkeypatch.setattr(misreports, "_ZOOMS", 0)
+    lie = mechanisms.manipulation(NO_EQUILIBRIUM, rules.none, 0, points=2)
+    assert not lie.certified
+    assert np.isnan(lie.gain)
+    assert np.all(np.isnan(lie.gains))
+
+
+@pytest.mark.parametrize("money", [1e-10, 1.0, 1e10])
+def test_who_has_twice_her_utility_outside_leaves_in_every_currency(money):
+    game = games.check(
+        games.Game(
+            games.PowerLaw(1.0, 1.0, 1.0, 2.0), games.PowerCost([0.1 * money] * 3, 2.0), [1.0] * 3, money
+        )
+    )
+    inside = np.asarray(outcomes.outcome(game, rules.none(game)).utilities)
+    assert mechanisms.participation(game, rules.none, 2 * inside).left
+    assert not mechanisms.participation(game, rules.none, inside * (1 + 1e-12)).left

@@ -215,3 +215,41 @@ def test_normalised_rows_that_fall():
 def test_rows_that_are_none(powers, values, message):
     with pytest.raises(ValueError, match=message):
         welfare.inconsistencies(powers, values)
+
+
+INF = np.inf
+
+
+@pytest.mark.parametrize(
+    ("p", "u", "slope"),
+    [
+        (-1, [0.0, 1.0], [2, 0]),
+        (-INF, [0.0, 1.0], [1, 0]),
+        (-INF, [1.0, 1.0], [0.5, 0.5]),
+        (0.5, [0.0, 1.0], [INF, 0.25]),
+        (0, [0.0, 1.0], [INF, 0]),
+        (-100, [0.0, 1e-4, 2.0], [3**0.01, 0, 0]),
+        (-2, [0.0, 0.0, 1.0], [np.sqrt(1.5) / 2] * 2 + [0]),  # along equal rises of both
+        (0.5, [0.0, 0.0], [0.5, 0.5]),
+        (0, [0.0, 0.0], [0.5, 0.5]),
+    ],
+)
+def test_derivatives_where_utilities_are_0_are_those_from_above(p, u, slope):
+    u = np.asarray(u)
+    np.testing.assert_allclose(jax.grad(mechanisms.p_mean)(jnp.asarray(u), p), slope, rtol=1e-12)
+    unnormalized = jax.grad(mechanisms.p_mean)(jnp.asarray(u), p, False)
+    if p not in (0, -INF):
+        np.testing.assert_allclose(unnormalized, np.asarray(slope) * len(u) ** (1 / p), rtol=1e-12)
+    for i in np.flatnonzero(np.isfinite(slope) & (np.sum(u == u.min()) == 1)):
+        step = 1e-7 * np.eye(len(u))[i]
+        rise = (mechanisms.p_mean(jnp.asarray(u + step), p) - mechanisms.p_mean(jnp.asarray(u), p)) / 1e-7
+        assert float(rise) == pytest.approx(slope[i], rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("p", [-100, -3, -1e-9, 0, 1e-9, 0.3, 1])
+def test_derivatives_are_differences(p):
+    u, step = np.array([0.5, 1.0, 3.0]), 1e-6
+    slope = jax.grad(mechanisms.p_mean)(jnp.asarray(u), p)
+    moves = [u + sign * step * e for e in np.eye(3) for sign in (1, -1)]
+    up = np.asarray([float(mechanisms.p_mean(jnp.asarray(x), p)) for x in moves])
+    np.testing.assert_allclose(slope, (up[::2] - up[1::2]) / (2 * step), rtol=1e-6, atol=1e-9)

@@ -1,0 +1,96 @@
+"""Payoffs that jump: what is found is the best of all points that were looked at, to the last digit."""
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedgame import equilibria, games
+from fedgame.equilibria import certificates, solvers
+
+solve, gap = jax.jit(equilibria.solve), jax.jit(equilibria.nash_gap)
+
+
+def at_30(attained):
+    """1 from 30 samples on, of which the server holds 20: an agent who gives 10 gains most of it."""
+    payoff = (lambda S: jnp.where(S >= 30, 1.0, 0.0)) if attained else (lambda S: jnp.where(S > 30, 1.0, 0.0))
+    cost = games.LinearCost([0.02, 0.03])
+    return games.check(games.Game(games.TotalPayoff(payoff), cost, [100.0, 100.0], held=20.0))
+
+
+@pytest.mark.parametrize("attained", [True, False])
+def test_nobody_sharing_is_no_equilibrium_where_ten_samples_bring_one(attained):
+    game = at_30(attained)
+    np.testing.assert_allclose(gap(game, jnp.zeros(2)), [0.8, 0.7], rtol=1e-12)
+    np.testing.assert_allclose(equilibria.best_response(game, jnp.zeros(2)), [10, 10], rtol=1e-12)
+    found = solve(game)
+    np.testing.assert_allclose(found.profile, [10, 0], rtol=1e-12)
+    assert found.converged
+    assert not found.unique
+
+
+def test_a_supremum_that_is_not_attained_is_said():
+    there, beyond = solve(at_30(True)), solve(at_30(False))
+    assert int(there.status) == solvers.GRID
+    assert f"certified up to a grid of {certificates.POINTS:,}" in equilibria.describe(there)
+    assert int(beyond.status) == solvers.LIMIT
+    assert "no exact equilibrium" in equilibria.describe(beyond)
+    assert equilibria.describe(beyond).endswith("agent 0's best is just above 10")
+    assert beyond.limit.tolist() == [1, 0]
+
+
+def test_all_best_responses_at_a_jump():
+    ((one,), (two,)) = equilibria.all_best_responses(at_30(True), jnp.zeros(2))
+    np.testing.assert_allclose([one, two], 10, rtol=1e-12)
+
+
+def test_steps_of_a_separable_payoff():
+    """√⌊x⌋: whole numbers are best, the one at ¼ c⁻² where it is whole, or all there is."""
+    payoff = games.Separable(lambda i, x: jnp.sqrt(jnp.floor(x)), lambda s: 0.0 * s)
+    game = games.check(games.Game(payoff, games.LinearCost([0.1, 0.05, 0.3]), [100.0] * 3))
+    found = solve(game)
+    np.testing.assert_allclose(found.profile, [25, 100, 3], rtol=1e-12)
+    assert found.converged
+    np.testing.assert_allclose(gap(game, jnp.zeros(3)), [2.5, 5, np.sqrt(3) - 0.9], rtol=1e-12)
+
+
+@jax.jit
+def look(heights, places, rate, capacity, s):
+    payoff = games.TotalPayoff(lambda S: jnp.sum(jnp.where(places <= S, heights, 0.0)))
+    game = games.Game(payoff, games.LinearCost(rate), capacity)
+    return equilibria.nash_gap(game, s), equilibria.best_response(game, s)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(seed=st.integers(0, 2**32 - 1))
+def test_random_jumps_are_seen_wherever_they_are(dtype, seed):
+    """The best is 0 or right at a jump: that is all there is to compare with."""
+    rng = np.random.default_rng(seed)
+    heights, places = rng.uniform(0, 1, 3), np.sort(rng.uniform(0, 90, 3))
+    rate, s = 10 ** rng.uniform(-3, -1, 2), rng.uniform(0, 50, 2) * (rng.random(2) < 0.5)
+    with jax.enable_x64(dtype == np.float64):
+        numbers = [np.asarray(x, dtype) for x in (heights, places, rate, [100.0, 100.0], s)]
+        gaps, responses = look(*numbers)
+    heights, places, rate, _, s = (x.astype(float) for x in numbers)
+    eps = float(np.finfo(dtype).eps)
+    for i in range(2):
+        rest = s.sum() - s[i]
+        x = np.concatenate([[0.0, s[i]], places - rest])
+        x = x[(x >= 0) & (x <= 100)]
+        u = np.array([heights[y + rest >= places * (1 - 4 * eps)].sum() - rate[i] * y for y in x])
+        assert float(gaps[i]) == pytest.approx(u.max() - u[1], abs=64 * eps * (heights.sum() + rate[i] * 100))
+        assert np.min(np.abs(x - float(responses[i]))) <= 64 * eps * 100
+
+
+def test_more_agents_than_peaks_and_two_sides_of_a_jump():
+    """A payoff that rises to 10 and falls off there: best just below."""
+    payoff = games.CustomPayoff(lambda s: jnp.where(s < 10, s, 0.0))
+    game = games.check(games.Game(payoff, games.LinearCost(0.5), [100.0]))
+    found = certificates.examine(game, jnp.zeros(1))
+    np.testing.assert_allclose(found.gap, 5, rtol=1e-12)
+    np.testing.assert_allclose(found.response, 10, rtol=1e-12)
+    assert float(found.response[0]) < 10
+    assert found.limit.tolist() == [-1]
