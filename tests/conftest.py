@@ -5,12 +5,27 @@ fast results come, not what they are. Processes that tests start inherit the set
 """
 
 import os
+import pathlib
 
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # before jax is imported
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 hypothesis.settings.register_profile("fedgame", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile("fedgame")
+
+_MAPS = pathlib.Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Forgets compiled programs before a process has as many pieces of memory as Linux allows, 65,530.
+
+    Every program has some, and LLVM's compiler dies of a segmentation fault when there are no more.
+    """
+    yield
+    if _MAPS.exists() and _MAPS.read_text().count("\n") > 25_000:
+        jax.clear_caches()

@@ -209,7 +209,7 @@ def test_random_coverage(seed):
     optimum = constrained.optimal_collaboration(game, targets)
     assert np.all(coverage(q)(optimum.profile) >= targets - 1e-7)
     assert optimum.total <= found.profile.sum() * (1 + 1e-7)
-    assert -1e-12 <= optimum.gap <= 1e-6
+    assert -1e-11 <= optimum.gap <= 1e-6  # the bound is a sum of large terms
     # The bound holds for profiles that the solver never saw.
     for direction in rng.dirichlet(np.ones(3), size=50):
         enough = scipy.optimize.brentq(lambda x, d=direction: min(coverage(q)(x * d) - targets), 0, 1e6)
