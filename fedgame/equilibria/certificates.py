@@ -77,6 +77,13 @@ def best_response(game: games.Game, s: jax.Array) -> jax.Array:
     return games.over_agents(lambda agent, own, rest: _best(agent, own, rest).safe)(game, games.as_profile(s))
 
 
+def best_utility(game: games.Game, s: jax.Array) -> jax.Array:
+    """max_x u_i(x, s_-i), [n], in the agents' currency."""
+    return games.over_agents(lambda agent, own, rest: _best(agent, own, rest).utility)(
+        game, games.as_profile(s)
+    )
+
+
 def examine(game: games.Game, s: jax.Array) -> Evidence:
     """Nash gaps of all agents, and what they are to be measured by."""
     s = games.as_profile(s)
