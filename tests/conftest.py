@@ -14,7 +14,13 @@ import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
-hypothesis.settings.register_profile("fedgame", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.register_profile(
+    "fedgame",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # beside other work drawing takes longer
+)
 hypothesis.settings.load_profile("fedgame")
 
 _MAPS = pathlib.Path("/proc/self/maps")
