@@ -8,6 +8,7 @@ import os
 import pathlib
 
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # before jax is imported
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # tests run side by side already
 
 import hypothesis
 import jax
