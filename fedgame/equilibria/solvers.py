@@ -210,7 +210,7 @@ def _certified(
         first = k == 0
         s = jnp.where(first, profile, jnp.zeros_like(profile))
         new = certificates.examine(game, s)
-        nobody = ~first & certificates.holds(game, s, new, 0.0)
+        nobody = ~first & certificates.holds(game, s, new, 0.0) & jnp.all(new.told)
         evidence = jax.tree.map(lambda a, b: jnp.where(first, a, b), new, evidence)
         good = jnp.where(first, certificates.holds(game, s, new, tolerance), good)
         return k + 1, evidence, good, nobody

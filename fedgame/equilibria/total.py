@@ -149,7 +149,8 @@ def _slack(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
     """Differences of ONE agent's utilities up to this are rounding."""
     total = agent.quality * own + rest
     # A payoff just above 0 is the difference of larger numbers: at more data one sees how large.
-    payoff = jnp.maximum(jnp.abs(agent.payoff.curve(total)), jnp.abs(agent.payoff.curve(16.0 * total)))
+    more = jnp.abs(agent.payoff.curve(16.0 * total))
+    payoff = jnp.maximum(jnp.abs(agent.payoff.curve(total)), jnp.where(jnp.isfinite(more), more, 0.0))
     return 64 * jnp.finfo(own.dtype).eps * (agent.value * payoff + jnp.abs(agent.cost.value(own)))
 
 
