@@ -5,7 +5,8 @@ could still gain by any deviation of her own, does (Definition 1).
 
 How small a gap has to be is measured by what the agent's own decision moves (`Evidence.stake`), so a
 verdict is the same in another currency, in another unit of samples, beside fixed costs and beside agents
-who could give far more than anybody wants.
+who could give far more than anybody wants. Only whether a supremum at a jump is attained (`Response.limit`)
+is asked at round numbers, which are others in another unit.
 """
 
 from collections.abc import Callable
@@ -47,7 +48,7 @@ class Evidence(NamedTuple):
 
     gap: jax.Array  # max_x u_i(x, s_-i) - u_i(s), ≥ 0
     utility: jax.Array  # u_i(s)
-    # The most that her own decision moves, up or down: the larger of v_i (a_i(x) - a_i(0)) and
+    # The most that her own decision moves, up or down: the larger of |v_i (a_i(x) - a_i(0))| and
     # c_i(x) - c_i(0), at x = s_i and at her best response.
     stake: jax.Array
     rounding: jax.Array  # 8 ε (|v_i a_i(s)| + |c_i(s_i)|), at least: smaller gaps may be none
@@ -99,9 +100,8 @@ def examine(game: games.Game, s: jax.Array) -> Evidence:
         payoff, cost = _parts(agent, own, rest)
         moved = jnp.maximum(_moved(agent, own, rest), _moved(agent, best.contribution, rest))
         size = jnp.abs(payoff)
-        if (
-            agent.payoff.of_total
-        ):  # just above 0 it is the difference of larger numbers; more data show how large
+        # Just above 0 a payoff is the difference of larger numbers; more data show how large.
+        if agent.payoff.of_total:
             more = agent.value * agent.payoff.curve(16.0 * (rest + agent.quality * own))
             size = jnp.maximum(size, jnp.where(jnp.isfinite(more), jnp.abs(more), 0.0))
         rounding = 8.0 * jnp.finfo(own.dtype).eps * (size + jnp.abs(cost))
@@ -367,7 +367,7 @@ def _at_jump(
     # Beside the jump; `low` and `high` may be next to `top`, or further away than rounding reaches.
     left, right = jnp.minimum(low, top - little), jnp.maximum(high, top + little)
     left, right = jnp.maximum(left, 0.0), jnp.minimum(right, agent.capacity)
-    noise = 1e3 * eps * (jnp.abs(payoff(top)) + jnp.abs(payoff(left)) + agent.cost.value(top))
+    noise = 1e3 * eps * (jnp.abs(payoff(top)) + jnp.abs(payoff(left)))
     close = 16 * eps * jnp.abs(place) / (agent.quality if agent.payoff.of_total else 1.0)
     rises = (payoff(top) - payoff(left) > noise) & (top - left <= close)
     falls = (payoff(top) - payoff(right) > noise) & (right - top <= close)

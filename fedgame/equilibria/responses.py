@@ -18,8 +18,6 @@ _SHARES = np.union1d(np.linspace(0.0, 1.0, 257), np.geomspace(1e-15, 1e-3, 49))
 _PEAKS = 8  # the best of them are looked at more closely
 _PATIENCE = 20  # sweeps
 NEWTON = 256  # most agents for a Newton step, which solves n equations: 5 ms at 256
-
-
 _PLAIN, _NEWTON, _ALONG, _SETTLED = range(4)  # where a sweep starts: where the last one ended, or from a jump
 
 
@@ -30,7 +28,7 @@ class _Sweeps(NamedTuple):
     change: jax.Array  # [n] of the last sweep
     before: jax.Array  # [n] of the plain one before it; 0 if that was none
     residual: jax.Array  # of the last sweep, see `_residual`
-    mode: jax.Array  # of the next sweep: _PLAIN, _NEWTON or _ALONG
+    mode: jax.Array  # of the next sweep: _PLAIN, _NEWTON, _ALONG or _SETTLED
     kind: jax.Array  # of the next jump
     reach: jax.Array  # share of the way that a jump along the last change goes, see `_further`
     steps: jax.Array  # sweeps so far
@@ -45,7 +43,7 @@ class Result(NamedTuple):
 
 
 def respond(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
-    """ONE agent's best contribution, without a look at those that others than she would give.
+    """ONE agent's best contribution.
 
     Where her payoff is known to be 0 first and concave from some contribution on: the better of 0 and the
     root of her slope. Else the best of a grid's peaks, each looked at by slope and by utility.
@@ -80,7 +78,7 @@ def _root(agent: games.Game, own: jax.Array, rest: jax.Array, least: jax.Array, 
         newton = x - value / bend
         # Halving every fourth time keeps a badly scaled Newton step from crawling.
         good = (newton >= low) & (newton <= high) & (steps % 4 < 3)
-        # On a logarithmic scale while the bracket is wide: a capacity may be far more than is wanted.
+        # On a logarithmic scale where the bracket is wide and does not begin at 0.
         wide = (high > 4.0 * low) & (low > 0)
         middle = jnp.where(wide, jnp.sqrt(low) * jnp.sqrt(high), (low + high) / 2)
         new = jnp.where(good, newton, middle)
@@ -118,7 +116,7 @@ def _of_any(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
         by_utility = _climbed(u, low, x[at[k]], high)
         # A root of the slope counts unless it is worse by more than rounding: it has twice the digits.
         by_slope = _root(agent, by_utility, rest, low, high)
-        rounding = 4 * jnp.finfo(x.dtype).eps * jnp.abs(u(by_utility))
+        rounding = 4 * jnp.finfo(x.dtype).eps * _terms(agent, by_utility, rest)
         top = jnp.where(u(by_slope) >= u(by_utility) - rounding, by_slope, by_utility)
         better = u(top) > most
         return k + 1, jnp.where(better, top, best), jnp.where(better, u(top), most)
@@ -140,10 +138,15 @@ def _off_the_edge(agent: games.Game, rest: jax.Array, u: Callable, top: jax.Arra
         size = (jnp.abs(rest) + agent.quality * top) / agent.quality
     little = 8 * jnp.finfo(top.dtype).eps * size
     below, above = jnp.maximum(top - little, 0.0), jnp.minimum(top + little, agent.capacity)
-    terms = jnp.abs(agent.value * agent.payoff.value(agent.quality * top, rest)) + agent.cost.value(top)
-    drop = 1e3 * jnp.finfo(top.dtype).eps * terms  # of what is merely smooth, so little makes far less
+    # Of what is merely smooth, so little makes far less.
+    drop = 1e3 * jnp.finfo(top.dtype).eps * _terms(agent, top, rest)
     up, down = (u(below) < u(top) - drop) & (below < top), (u(above) < u(top) - drop) & (above > top)
     return jnp.where(up & ~down, above, jnp.where(down & ~up, below, top))
+
+
+def _terms(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
+    """The size of the terms whose difference ONE agent's utility is."""
+    return jnp.abs(agent.value * agent.payoff.value(agent.quality * own, rest)) + agent.cost.value(own)
 
 
 def _climbed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> jax.Array:
@@ -182,7 +185,12 @@ def turns(game: games.Game) -> jax.Array:
     Which of several equilibria they end in depends on that order, and is not to depend on how agents are
     numbered. Of equal costs, to ten digits, the agent with the most samples comes first.
     """
-    price = games.marginal_costs(game, game.capacity / 2) / (game.value * game.quality)
+    alone = game.quality * games.over_agents(respond)(game, jnp.zeros_like(game.capacity))
+    # At the same number of standard samples for all, the most that anybody would give alone: capacities are
+    # no measure, as they may be far more than is wanted.
+    same = jnp.max(alone)
+    same = jnp.where(same > 0, same, jnp.min(game.quality * game.capacity) / 2) / game.quality
+    price = games.marginal_costs(game, jnp.minimum(same, game.capacity)) / (game.value * game.quality)
     dearer = jnp.log(price / jnp.min(jnp.where(price > 0, price, jnp.inf)))
     return jnp.lexsort((-game.capacity, jnp.round(1e10 * dearer)))
 
@@ -224,11 +232,12 @@ def run(
 
     In between a sweep starts not from where the last one ended but from a jump, of one of three kinds. With
     few agents Newton's method: near an equilibrium the number of right digits then doubles with every
-    sweep. And on along the last change: two agents with nearly equal costs per value, of whom one yields to
-    the other by the same little in every sweep, are so through at once. A jump after which agents move
-    more than before is taken back, and the next kind has its turn. The third is `settle`, from a profile to
-    where agents might end close to it, if the caller knows. Where payoffs may have several peaks
-    there is no jump before sweeps have proved to be slow: it could lead past the nearest equilibrium.
+    sweep. On along the last change: two agents with nearly equal costs per value, of whom one yields to the
+    other by the same little in every sweep, are so through at once. And `settle`, from a profile to where
+    agents might end close to it, if the caller knows. A jump after which agents move more than before (along
+    a change: half as much again) is taken back, and the next kind has its turn. Where payoffs may have
+    several peaks nobody jumps before sweeps have proved to be slow: it could lead past the nearest
+    equilibrium.
     """
     s = jnp.clip(games.as_profile(start), 0.0, game.capacity)
     tolerance = max(tolerance, 8 * float(jnp.finfo(s.dtype).eps))

@@ -40,6 +40,7 @@ class Equilibrium:
       profile: [n] contributions, samples.
       nash_gap: [n] what each agent could still gain by deviating, from `certificates`.
       stake: [n] the most that her own decision moves, in her currency, by which her gap is measured.
+      response: [n] a best contribution of each agent, samples.
       limit: [n] +1 (-1) where her best is approached just above (below) a jump, and attained nowhere; else 0.
       residual: how far the solver's own equation is from holding (root in S: samples between S and
         what agents want at S; Gauss-Seidel: largest relative change in the last sweep; dynamics:
@@ -54,6 +55,7 @@ class Equilibrium:
     profile: jax.Array
     nash_gap: jax.Array
     stake: jax.Array
+    response: jax.Array
     limit: jax.Array
     residual: jax.Array
     steps: jax.Array
@@ -180,7 +182,7 @@ def describe(equilibrium: Equilibrium) -> str:
     side = np.asarray(equilibrium.limit)
     first = int(np.flatnonzero(side)[0])
     words = f"agent {first}'s best is just {'above' if side[first] > 0 else 'below'} "
-    return f"{text}: {words}{float(equilibrium.profile[first]):.10g}"
+    return f"{text}: {words}{float(equilibrium.response[first]):.10g}"
 
 
 def _method_for(game: games.Game) -> str:
@@ -231,6 +233,7 @@ def _certified(
         profile=profile,
         nash_gap=evidence.gap,
         stake=evidence.stake,
+        response=evidence.response,
         limit=evidence.limit,
         residual=found.residual,
         steps=found.steps,

@@ -220,9 +220,9 @@ def root_between(
         jnp.where(missing, jnp.nan, total),
         jnp.abs(_sum(game, profile) - total),
         search.steps + 2,
-        jnp.sum(more - less > wide * game.capacity),
+        jnp.sum(more - less > wide * more),
         (total > 1e-2 * margin * jnp.sum(game.quality * (more - less)))
-        & jnp.any(most_below - least_below > wide * game.capacity),
+        & jnp.any(most_below - least_below > wide * most_below),
     )
 
 

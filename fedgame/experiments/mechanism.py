@@ -130,7 +130,8 @@ def agent_rows(
         {"name": name, "stays": False, "contribution": 0.0, "capacity": float(game.capacity[i])}
         | {"payoff": None, "cost": 0.0, "rate": None, "exact_payment": 0.0, "payment": "0"}
         | {"utility": float(outside[i]), "outside": float(outside[i])}
-        | {"without_payments": float(before.utilities[i]), "nash_gap": None}
+        | {"without_payments": float(before.utilities[i]) if before.equilibrium.converged else None}
+        | {"nash_gap": None}
         for i, name in enumerate(problem.names)
     ]
     if final is None:
@@ -164,8 +165,11 @@ def _verdicts(
     best = mechanisms.first_best(rest) if found.left else best
     u = found.outcome.utilities
     short, proof = best.welfare - float(jnp.sum(u)), "proved to be" if best.proved else "as far as was found"
+    idle = games.utilities(rest, jnp.zeros(rest.n))  # what is the same for all profiles is no measure
     size = float(jnp.max(jnp.abs(u)))
-    at_bound = float(jnp.ptp(u)) <= 1e-9 * size and short <= 1e-9 * rest.n * size
+    moved = float(jnp.max(jnp.abs(u - idle)))
+    close = 1e-9 * (moved if np.isfinite(moved) else size) + 64 * np.finfo(float).eps * size
+    at_bound = float(jnp.ptp(u)) <= close and short <= rest.n * close
     first = f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
     first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound" if at_bound else ""
     if np.ndim(rates):  # Theorem 4.1 is about one rate for all

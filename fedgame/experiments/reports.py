@@ -105,5 +105,6 @@ def mechanism_text(
 def _payment_cells(row: dict[str, Any]) -> list[str]:
     cells = [row["name"], f"{row['contribution']:.6g}", f"{row['capacity']:.6g}", f"{row['payoff']:.4f}"]
     cells += [f"{row['cost']:.4g}", f"{row['rate']:.4f}", row["payment"]]
-    cells += [f"{row[name]:.4g}" for name in ("utility", "outside", "without_payments")]
+    numbers = (row[name] for name in ("utility", "outside", "without_payments"))
+    cells += ["no equilibrium" if x is None else f"{x:.4g}" for x in numbers]
     return [*cells, f"{row['nash_gap']:.1e}"]

@@ -60,7 +60,10 @@ def sweep_rows(
         {"beta": float(beta), "total": float(total[k]), "contributors": int(np.sum(profile[k] > 0))}
         | {"rather_leave": int(np.sum(u[k] < outside)), "nash_gap": float(gap[k].max())}
         | {"certified": bool(certified[k])}
-        | {f"p={p:g}": float(mechanisms.p_mean(jnp.asarray(u[k]), p)) for p in powers}
+        | {
+            f"p={p:g}": float(mechanisms.p_mean(jnp.asarray(u[k]), p)) if certified[k] else None
+            for p in powers
+        }
         for k, beta in enumerate(betas)
     ]
     rows = [{name: None if x != x else x for name, x in row.items()} for row in rows]

@@ -80,7 +80,7 @@ def optimal_beta(rates: Any) -> Any:
 
     β* maximises welfare as Theorem 4.1 says where costs are equal (β* = 1 - 1/n); `audit` tells where
     it does not. At equal costs β* has the tip of a cone: it falls in every direction, as fast as the distance
-    from equal costs grows. The derivative returned there is 0, the mean over all directions.
+    from equal costs grows. The derivative returned there is 0, the mean of the two sides of every direction.
 
     Args:
       rates: [n] costs per sample, all > 0, n ≥ 2.

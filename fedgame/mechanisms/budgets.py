@@ -232,7 +232,11 @@ def certify(
         _, _, best, at = jax.lax.fori_loop(0, 6, zoom, start)
         stake = jnp.maximum(moved(at), moved(s[i]))
         allowed = tolerance * jnp.where(jnp.isfinite(stake), stake, 0.0) + 8 * _EPS * jnp.abs(now)
-        return jnp.where(best > now, best - now, 0.0), stranded, allowed
+        # What all spend, or she might, must not be lost in what she keeps, or no gap means anything.
+        price = (1.0 - beta) * game.rate
+        spends = jnp.maximum(price[i] * at, jnp.sum(price * s))
+        lost = (spends > 0) & (8 * _EPS * idle > 1e-3 * spends)
+        return jnp.where(best > now, best - now, 0.0), stranded, jnp.where(lost, -1.0, allowed)
 
     gains, stranded, allowed = jax.vmap(gain)(jnp.arange(game.n))
     outside = (unspent(game, beta, s) < 0) | ~(s >= 0) | (s > game.capacity * (1 + 1e-12))

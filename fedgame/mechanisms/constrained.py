@@ -102,7 +102,11 @@ def constrained_equilibrium(game: games.Game, targets: Any, starts: int = 6) -> 
         shortfall, allowed = np.maximum(goal - reached, 0.0), 1e-6 * (np.abs(goal) + np.abs(reached))
         slack = 2.0 * np.max(shortfall * (shortfall <= allowed))  # whoever needs 0 but for rounding is seen
         excess = np.maximum(s - _leasts(game.replace(value=goal - slack), s), 0.0)
-        good = np.all(shortfall <= allowed) and np.all(excess <= 1e-6 * np.max(s))
+        good = (
+            np.all(np.isfinite(reached))
+            and np.all(shortfall <= allowed)
+            and np.all(excess <= 1e-6 * np.max(s))
+        )
         return ConstrainedEquilibrium(np.asarray(s), excess, shortfall, bool(good), False, infeasible)
 
     found = [] if exact is None else [examined(exact)]
@@ -176,8 +180,9 @@ def optimal_collaboration(game: games.Game, targets: Any) -> Collaboration:
     rows = np.max(np.abs(matrix), axis=1) + 1e-300  # HiGHS allows an absolute error in each constraint
     program = scipy.optimize.linprog(np.ones(game.n), -matrix / rows[:, None], -b / rows, bounds=box)
     s = s if w is None else program.x
-    reached = np.asarray(_payoffs(game, s)) if s is not None else -np.inf
-    if np.any(game.value - reached > 1e-6 * (np.abs(game.value) + np.abs(reached))) or s is None:
+    reached = np.full(game.n, -np.inf) if s is None else np.asarray(_payoffs(game, s))
+    missing = game.value - reached > 1e-6 * (np.abs(game.value) + np.abs(reached))
+    if not np.all(np.isfinite(reached)) or np.any(missing):
         raise ValueError(f"`targets` must be within reach together, and no profile meets {targets}")
     known = program.success and (w is not None or game.payoff.concave)
     prices = np.maximum(-program.ineqlin.marginals, 0.0) / rows if known else np.zeros(game.n)

@@ -148,5 +148,5 @@ def _counted(game: games.Game, rates: jax.Array, value: jax.Array, s: jax.Array)
 def _result(game: games.Game, rates: jax.Array, most: jax.Array, p: Welfare) -> Design:
     played = budget_balanced.under_mechanism(game, rates)
     (value, s), slope = jax.value_and_grad(lambda r: welfare_of_rates(game, r, p), has_aux=True)(rates)
-    value = jnp.where(most == -jnp.inf, jnp.nan, value)
+    value, slope = (jnp.where(most == -jnp.inf, jnp.nan, x) for x in (value, slope))
     return Design(rates, value, slope, solvers.solve(played), implicit.kinks(played, s))

@@ -24,7 +24,7 @@ class Manipulation(NamedTuple):
     gains: np.ndarray  # [k] her utility less the one of the honest report; NaN where none is certified
     contributions: np.ndarray  # [k] what she contributes, samples
     best: float  # the f that gains most of those with a certified equilibrium; 1 if none gains
-    gain: float  # what it gains, ≥ 0; NaN if the honest report leads to no certified equilibrium
+    gain: float  # what it gains, ≥ 0; NaN if the honest report, or every other, leads to none certified
     honest: float  # her utility with the honest report
     others: float  # what the best report changes in the sum of the others' utilities
     nash_gap: float  # the largest of all equilibria that were compared, the certified ones

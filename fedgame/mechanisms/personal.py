@@ -177,7 +177,7 @@ def _rates(game: games.Game, s: jax.Array) -> jax.Array:
 
 def _at_least(outside: np.ndarray, total: float) -> np.ndarray:
     """max(r_i, level) with the level that makes the sum `total`."""
-    if not outside.sum() - total <= 1e-12 * np.abs(outside).sum():
+    if not outside.sum() - total <= 1e-12 * (np.abs(outside).sum() + abs(total)):
         raise ValueError(
             f"no transfers leave everybody at least what she has outside: that is {outside.sum():.6g} in "
             f"all, and the largest sum of utilities is {total:.6g}"

@@ -57,11 +57,12 @@ def averages(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for (kind, cost, name), mine in groups.items():
         averaged: dict[str, Any] = {"costs": kind, "cost": cost, "mechanism": name}
         for column in mine[0]:
-            if column not in averaged and column != "nash_gap":
+            if column not in averaged and column not in ("nash_gap", "certified"):
                 numbers = [_number(row[column]) for row in mine if row[column] not in (None, "")]
                 averaged[column] = float(np.mean(numbers)) if len(numbers) == len(mine) else None
         gaps = [_number(row["nash_gap"]) for row in mine if row["nash_gap"] not in (None, "")]
-        found.append(averaged | {"nash_gap": max(gaps) if gaps else None})
+        certified = all(row["certified"] in (True, "True", None, "") for row in mine)
+        found.append(averaged | {"nash_gap": max(gaps) if gaps else None, "certified": certified})
     return found
 
 

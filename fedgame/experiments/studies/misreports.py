@@ -37,7 +37,7 @@ def _at(config: configs.Config, curve: rows.Curve, ratio: float, name: str, agen
     shared = {"ratio": ratio, "mechanism": name, "agent": agent, "cost": float(cost[agent])}
     columns = {"factor": found.factors, "gain": found.gains, "contribution": found.contributions}
     best = {"honest": found.honest, "best": found.best, "best_gain": found.gain}
-    best |= {"others": found.others, "nash_gap": found.nash_gap}
+    best |= {"others": found.others, "nash_gap": found.nash_gap, "certified": found.certified}
     table = [
         shared | {key: float(x[k]) for key, x in columns.items()} | best for k in range(len(found.factors))
     ]
