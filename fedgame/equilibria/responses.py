@@ -51,18 +51,22 @@ def respond(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
     return _of_concave(agent, own, rest) if agent.payoff.concave else _of_any(agent, own, rest)
 
 
+def _terms(agent: games.Game, own: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """ONE agent's utility, -∞ where it is none, and the size of the terms of which it is the difference."""
+    payoff, cost = agent.value * agent.payoff.value(agent.quality * own, rest), agent.cost.value(own)
+    value = payoff - cost
+    return jnp.where(jnp.isnan(value), -jnp.inf, value), jnp.abs(payoff) + cost
+
+
 def _of_concave(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
     first, capacity = jnp.zeros_like(own), jnp.asarray(agent.capacity, own.dtype)
     if agent.payoff.of_total:  # a little more, for at the kink itself the slope is that of either side
         kink = agent.payoff.pays_from() * (1.0 + 1e3 * jnp.finfo(own.dtype).eps)
         first = jnp.clip((kink - rest) / agent.quality, 0.0, capacity).astype(own.dtype)
     x = _root(agent, own, rest, first, capacity)
-    nothing = games.utility(agent, jnp.zeros_like(own), rest)
-    # Written so that an undefined payoff of giving nothing, as in the raw (2), is no temptation. Where both
-    # are equally good she stays on the side where she is.
-    worse = jnp.where(
-        own > 0, games.utility(agent, x, rest) < nothing, games.utility(agent, x, rest) <= nothing
-    )
+    (nothing, much), _ = jax.vmap(lambda x: _terms(agent, x, rest))(jnp.stack([jnp.zeros_like(x), x]))
+    # Where both are equally good she stays on the side where she is.
+    worse = jnp.where(own > 0, much < nothing, much <= nothing)
     return jnp.where((first > 0) & worse, 0.0, x)
 
 
@@ -88,7 +92,8 @@ def _root(agent: games.Game, own: jax.Array, rest: jax.Array, least: jax.Array, 
         low, high, x, moved, steps = carry
         return (moved > 4 * eps * x) & (high - low > 4 * eps * high) & (steps < 200)
 
-    at_least, at_most = slope(least) <= 0, slope(most) >= 0
+    first, last = jax.vmap(slope)(jnp.stack([least, most]))
+    at_least, at_most = first <= 0, last >= 0
     low, high = jnp.where(at_most, most, least), jnp.where(at_least, least, most)
     inside = jnp.where((own > least) & (own < most), own, (least + most) / 2)
     start = low, jnp.maximum(high, low), inside, jnp.full_like(own, jnp.inf), jnp.asarray(0)
@@ -98,85 +103,80 @@ def _root(agent: games.Game, own: jax.Array, rest: jax.Array, least: jax.Array, 
 
 def _of_any(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
     """The best of a grid's peaks. Utility finds the place of a jump, slope the digits of a smooth peak."""
-    capacity = jnp.asarray(agent.capacity, own.dtype)
-
-    def u(x: jax.Array) -> jax.Array:
-        value = games.utility(agent, x, rest)
-        return jnp.where(jnp.isnan(value), -jnp.inf, value)
-
-    x = capacity * jnp.asarray(_SHARES, own.dtype)
-    values = jax.lax.map(u, x)
+    look_at = jax.vmap(lambda x: _terms(agent, x, rest))
+    x, values = _grid(agent, rest, own.dtype)
     before, after = jnp.append(-jnp.inf, values[:-1]), jnp.append(values[1:], -jnp.inf)
     peak = (values > before) & (values >= after) | (values >= before) & (values > after)
     ranked, at = jax.lax.top_k(jnp.where(peak, values, -jnp.inf), _PEAKS)
 
     def look(carry: tuple) -> tuple:
         k, best, most = carry
-        low, high = x[jnp.maximum(at[k] - 1, 0)], x[jnp.minimum(at[k] + 1, len(x) - 1)]
-        by_utility = _climbed(u, low, x[at[k]], high)
-        # A root of the slope counts unless it is worse by more than rounding: it has twice the digits.
+        around = jnp.clip(at[k] + jnp.arange(-1, 2), 0, len(x) - 1)
+        low, _, high = x[around]
+        by_utility = _climbed(lambda x: look_at(x)[0], x[around], values[around])
         by_slope = _root(agent, by_utility, rest, low, high)
-        rounding = 4 * jnp.finfo(x.dtype).eps * _terms(agent, by_utility, rest)
-        top = jnp.where(u(by_slope) >= u(by_utility) - rounding, by_slope, by_utility)
-        better = u(top) > most
-        return k + 1, jnp.where(better, top, best), jnp.where(better, u(top), most)
+        (first, second), (terms, _) = look_at(jnp.stack([by_utility, by_slope]))
+        # A root of the slope counts unless it is worse by more than rounding: it has twice the digits.
+        slope = second >= first - 4 * jnp.finfo(x.dtype).eps * terms
+        top, height = jnp.where(slope, by_slope, by_utility), jnp.where(slope, second, first)
+        return k + 1, jnp.where(height > most, top, best), jnp.maximum(height, most)
 
     count = jnp.sum(ranked > -jnp.inf)
-    start = jnp.asarray(0), jnp.zeros_like(own), u(jnp.zeros_like(own))
+    start = jnp.asarray(0), x[0], values[0]
     _, best, most = jax.lax.while_loop(lambda carry: carry[0] < count, look, start)
-    best = _off_the_edge(agent, rest, u, best)
-    return jnp.where(u(own) >= most, own, best)  # she stays where she is if nothing is better
-
-
-def _off_the_edge(agent: games.Game, rest: jax.Array, u: Callable, top: jax.Array) -> jax.Array:
-    """A little further from a jump next to `top`, on its better side.
-
-    To others the same total may round to the other side of the jump, so that they see a model she does not.
-    """
-    size = top
+    little = 8 * jnp.finfo(x.dtype).eps * best
     if agent.payoff.of_total:
-        size = (jnp.abs(rest) + agent.quality * top) / agent.quality
-    little = 8 * jnp.finfo(top.dtype).eps * size
-    below, above = jnp.maximum(top - little, 0.0), jnp.minimum(top + little, agent.capacity)
-    # Of what is merely smooth, so little makes far less.
-    drop = 1e3 * jnp.finfo(top.dtype).eps * _terms(agent, top, rest)
-    up, down = (u(below) < u(top) - drop) & (below < top), (u(above) < u(top) - drop) & (above > top)
-    return jnp.where(up & ~down, above, jnp.where(down & ~up, below, top))
+        little = 8 * jnp.finfo(x.dtype).eps * (jnp.abs(rest) / agent.quality + best)
+    # Next to a jump she goes a little further, on its better side: to others the same total may round to the
+    # other side, so that they would see a model she does not.
+    less, more = jnp.maximum(best - little, 0.0), jnp.minimum(best + little, x[-1])
+    heights, terms = look_at(jnp.stack([less, best, more, own]))
+    drop = 1e3 * jnp.finfo(x.dtype).eps * terms[1]  # of what is merely smooth, so little makes far less
+    rises, falls = (
+        (heights[1] - heights[0] > drop) & (less < best),
+        (heights[1] - heights[2] > drop) & (more > best),
+    )
+    best = jnp.where(rises & ~falls, more, jnp.where(falls & ~rises, less, best))
+    # She stays where she is if nothing is better; close by, where utility is level to rounding, `best` has
+    # the digits of the slope.
+    close = jnp.abs(own - best) <= jnp.finfo(x.dtype).eps ** 0.375 * best
+    return jnp.where((heights[3] >= most) & ~close, own, best)
 
 
-def _terms(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
-    """The size of the terms whose difference ONE agent's utility is."""
-    return jnp.abs(agent.value * agent.payoff.value(agent.quality * own, rest)) + agent.cost.value(own)
+def _grid(agent: games.Game, rest: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """Contributions that ONE agent could make, ascending, and her utilities."""
+    x = jnp.asarray(agent.capacity, dtype) * jnp.asarray(_SHARES, dtype)
+    return x, jax.lax.map(lambda x: _terms(agent, x, rest)[0], x)  # one by one, to save memory
 
 
-def _climbed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> jax.Array:
-    """The best point found between `low` and `high` by halving both sides of the best one so far.
+def _climbed(u: Callable, x: jax.Array, values: jax.Array) -> jax.Array:
+    """The best point found between x[0] and x[2] by halving both sides of the best one so far, x[1] at first.
 
     Until no number is left between them, as at a jump, or utility is level to rounding.
+
+    Args:
+      u: utilities of contributions, [k] -> [k].
+      x: [3] ascending contributions.
+      values: [3] their utilities.
     """
 
     def going(carry: tuple) -> jax.Array:
         x, values, steps = carry
-        left, right = (x[:-1] + x[1:]) / 2
-        open_ = (left > x[0]) & (left < x[1]) | (right > x[1]) & (right < x[2])
+        middles = (x[:-1] + x[1:]) / 2
         level = jnp.min(values) >= values[1] - jnp.finfo(x.dtype).eps * jnp.abs(values[1])
-        return open_ & ~level & (steps < 200)
+        return jnp.any((middles > x[:-1]) & (middles < x[1:])) & ~level & (steps < 200)
 
     def halve(carry: tuple) -> tuple:
         x, values, steps = carry
-        left, right = (x[:-1] + x[1:]) / 2
-        points = jnp.stack([x[0], left, x[1], right, x[2]])
-        heights = jnp.stack([values[0], u(left), values[1], u(right), values[2]])
-        inner = heights[1:4]
-        k = jnp.where(jnp.max(inner) > values[1], jnp.argmax(inner), 1)
-        return (
-            jax.lax.dynamic_slice(points, (k,), (3,)),
-            jax.lax.dynamic_slice(heights, (k,), (3,)),
-            steps + 1,
-        )
+        middles = (x[:-1] + x[1:]) / 2
+        heights = u(middles)
+        points = jnp.stack([x[0], middles[0], x[1], middles[1], x[2]])
+        heights = jnp.stack([values[0], heights[0], values[1], heights[1], values[2]])
+        k = jnp.where(jnp.max(heights[1:4]) > values[1], jnp.argmax(heights[1:4]), 1)
+        around = k + jnp.arange(3)
+        return points[around], heights[around], steps + 1
 
-    x = jnp.stack([low, top, high])
-    return jax.lax.while_loop(going, halve, (x, jnp.stack([u(low), u(top), u(high)]), jnp.asarray(0)))[0][1]
+    return jax.lax.while_loop(going, halve, (x, values, jnp.asarray(0)))[0][1]
 
 
 def turns(game: games.Game) -> jax.Array:
@@ -185,10 +185,14 @@ def turns(game: games.Game) -> jax.Array:
     Which of several equilibria they end in depends on that order, and is not to depend on how agents are
     numbered. Of equal costs, to ten digits, the agent with the most samples comes first.
     """
-    alone = game.quality * games.over_agents(respond)(game, jnp.zeros_like(game.capacity))
-    # At the same number of standard samples for all, the most that anybody would give alone: capacities are
-    # no measure, as they may be far more than is wanted.
-    same = jnp.max(alone)
+
+    def alone(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
+        x, values = _grid(agent, rest, own.dtype)
+        return agent.quality * x[jnp.argmax(values)]
+
+    # At the same number of standard samples for all, about the most that anybody would give alone: capacities
+    # are no measure, as they may be far more than is wanted.
+    same = jnp.max(games.over_agents(alone)(game, jnp.zeros_like(game.capacity)))
     same = jnp.where(same > 0, same, jnp.min(game.quality * game.capacity) / 2) / game.quality
     price = games.marginal_costs(game, jnp.minimum(same, game.capacity)) / (game.value * game.quality)
     dearer = jnp.log(price / jnp.min(jnp.where(price > 0, price, jnp.inf)))
@@ -241,7 +245,7 @@ def run(
     """
     s = jnp.clip(games.as_profile(start), 0.0, game.capacity)
     tolerance = max(tolerance, 8 * float(jnp.finfo(s.dtype).eps))
-    order, patience = turns(game), 0 if game.payoff.concave else _PATIENCE
+    order, patience = (None, 0) if game.payoff.concave else (turns(game), _PATIENCE)
     kinds = [_NEWTON] * (game.n <= NEWTON) + [_ALONG] + [_SETTLED] * (settle is not None)
     next_kind = jnp.asarray([kinds[(kinds.index(k) + 1) % len(kinds)] if k in kinds else k for k in range(4)])
 

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame.equilibria import responses
 from fedgame.games import game as games
 
 # Shares of all samples, and of all that anybody wants, at which `root_of_any` looks; more than all at last.
@@ -135,8 +134,20 @@ def _somebody_jumps(game: games.Game, root: Root, starts: jax.Array, asked: jax.
     """
 
     def one(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
-        much = responses.respond(agent, own, rest)
-        return games.utility(agent, much, rest) - games.utility(agent, own, rest) > _slack(agent, much, rest)
+        slope = jax.grad(lambda x: games.utility(agent, x, rest))
+
+        def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            middle = (bracket[0] + bracket[1]) / 2
+            rises = slope(middle) > 0
+            return jnp.where(rises, middle, bracket[0]), jnp.where(rises, bracket[1], middle)
+
+        capacity = jnp.asarray(agent.capacity, own.dtype)
+        first = jnp.clip((agent.payoff.pays_from() - rest) / agent.quality, 0.0, capacity).astype(own.dtype)
+        _, much = jax.lax.fori_loop(0, 60, halve, (first, capacity))
+        now, then = jax.vmap(lambda x: games.utility(agent, x, rest))(jnp.stack([own, much]))
+        return (rest + agent.quality * own < agent.payoff.pays_from()) & (
+            then - now > _slack(agent, much, rest)
+        )
 
     def look(_: tuple) -> tuple:
         return jnp.asarray(False), jnp.any(games.over_agents(one)(game, root.profile))

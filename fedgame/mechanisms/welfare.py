@@ -134,7 +134,8 @@ def inconsistencies(powers: Any, values: Any, rounding: Any = 0.0) -> list[tuple
     y, slack = p * np.log(w), np.abs(p) * -np.log1p(-off)
     left = (p[2:] - p[1:-1]) / (p[2:] - p[:-2])  # weight of the left neighbour
     excess = y[1:-1] - left * y[:-2] - (1 - left) * y[2:]
-    explained = slack[1:-1] + left * slack[:-2] + (1 - left) * slack[2:] + 1e-12 * np.abs(y[1:-1])
+    explained = slack[1:-1] + left * slack[:-2] + (1 - left) * slack[2:]
+    explained += 1e-12 * (np.abs(y[1:-1]) + left * np.abs(y[:-2]) + (1 - left) * np.abs(y[2:]))
     return [(float(p[k + 1]), float(excess[k])) for k in np.flatnonzero(excess > explained)]
 
 
