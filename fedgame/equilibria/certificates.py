@@ -88,17 +88,13 @@ def best_utility(game: games.Game, s: jax.Array) -> jax.Array:
 def examine(game: games.Game, s: jax.Array) -> Evidence:
     """Nash gaps of all agents, and what they are to be measured by."""
     s = games.as_profile(s)
-    nothing, everything = jnp.zeros_like(s), jnp.broadcast_to(jnp.asarray(game.capacity, s.dtype), s.shape)
-    # What all decisions together move for her, from nobody sharing anything to everybody all. Not only her
-    # own: one who gives next to nothing is not in doubt for that.
-    gained = game.value * (games.payoff_values(game, everything) - games.payoff_values(game, nothing))
-    spent = games.incurred_costs(game, everything) - games.incurred_costs(game, nothing)
-    span = jnp.maximum(jnp.abs(gained), spent)
 
     def one(agent: games.Game, own: jax.Array, rest: Any) -> Evidence:
         best = _best(agent, own, rest)
-        payoff, cost = _parts(agent, own, rest)
-        moved = jnp.maximum(_moved(agent, own, rest), _moved(agent, best.contribution, rest))
+        points = jnp.stack([jnp.zeros_like(own), own, best.contribution])
+        payoffs, costs = jax.vmap(lambda x: _parts(agent, x, rest))(points)
+        gained, spent, payoff, cost = payoffs - payoffs[0], costs - costs[0], payoffs[1], costs[1]
+        moved = jnp.max(jnp.maximum(jnp.where(jnp.isfinite(gained), jnp.abs(gained), 0.0), jnp.abs(spent)))
         size = jnp.abs(payoff)
         # Just above 0 a payoff is the difference of larger numbers; more data show how large.
         if agent.payoff.of_total:
@@ -110,9 +106,20 @@ def examine(game: games.Game, s: jax.Array) -> Evidence:
         return Evidence(gap, now, moved, rounding, jnp.asarray(True), best.safe, best.limit)
 
     found = games.over_agents(one)(game, s)
-    moved = jnp.maximum(found.stake, span)
+    moved = jnp.maximum(found.stake, _span(game))
     lost = (moved > 0) & (game.capacity > 0) & (found.rounding > _UNRESOLVED * moved)
     return found._replace(told=~lost)
+
+
+def _span(game: games.Game) -> jax.Array:
+    """[n] how much payoffs change if everybody gives all, not nothing; 0 where that is no number.
+
+    Not only what her own decision moves: one who gives next to nothing is not in doubt for that.
+    """
+    nothing = jnp.zeros(game.n)
+    everything = jnp.broadcast_to(jnp.asarray(game.capacity, nothing.dtype), nothing.shape)
+    gained = game.value * (games.payoff_values(game, everything) - games.payoff_values(game, nothing))
+    return jnp.where(jnp.isfinite(gained), jnp.abs(gained), 0.0)
 
 
 def nash_gap(game: games.Game, s: jax.Array) -> jax.Array:
@@ -226,13 +233,6 @@ def _parts(agent: games.Game, own: jax.Array, rest: Any) -> tuple[jax.Array, jax
     return agent.value * agent.payoff.value(agent.quality * own, rest), agent.cost.value(own)
 
 
-def _moved(agent: games.Game, own: jax.Array, rest: Any) -> jax.Array:
-    """How much ONE agent's payoff or cost, whichever is more, changes if she gives `own`, not 0."""
-    (payoff, cost), (payoff_0, cost_0) = _parts(agent, own, rest), _parts(agent, 0.0 * own, rest)
-    gain = payoff - payoff_0
-    return jnp.maximum(jnp.where(jnp.isfinite(gain), jnp.abs(gain), 0.0), jnp.abs(cost - cost_0))
-
-
 def _finite(u: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(u), -jnp.inf, u)  # argmax would take a NaN for the largest
 
@@ -291,8 +291,8 @@ def _grid_peaks(agent: games.Game, rest: Any, capacity: jax.Array) -> Response:
     def refine(carry: tuple) -> tuple:
         k, peaks = carry
         here = at[k]
-        around = x[jnp.maximum(here - 1, 0)], x[here], x[jnp.minimum(here + 1, POINTS - 1)]
-        low, top, high, most = _narrowed(u, *around)
+        around = jnp.clip(here + jnp.arange(-1, 2), 0, POINTS - 1)
+        (low, top, high), most = _narrowed(u, x[around], v[around])
         safe, limit = _at_jump(agent, rest, low, top, high)
         one = Response(top, most, safe, limit)
         return k + 1, jax.tree.map(lambda all_, new: all_.at[k].set(new), peaks, one)
@@ -302,27 +302,36 @@ def _grid_peaks(agent: games.Game, rest: Any, capacity: jax.Array) -> Response:
     return jax.lax.while_loop(lambda carry: carry[0] < count, refine, start)[1]
 
 
-def _narrowed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> tuple:
-    """A closer interval around a maximum, the best point in it of all that were evaluated, and utility there.
+def _narrowed(u: Callable, points: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A closer interval around a maximum, and the largest utility that was evaluated.
 
     First ever closer looks at all of the interval, which see further peaks in it. Then both sides of the
     best point are halved: until utility is level to rounding, or, at a jump, down to the neighbouring
     floating point numbers.
+
+    Args:
+      u: utility of a contribution.
+      points: [3] ascending contributions, the second one the best.
+      values: [3] their utilities.
+
+    Returns:
+      [3] contributions, and utility at the second one.
     """
 
     def zoom(_: int, interval: tuple) -> tuple:
-        low, top, high = interval
-        evenly = low + (high - low) * jnp.linspace(0.0, 1.0, _ZOOM, dtype=low.dtype)
-        points = jnp.append(jnp.clip(evenly, low, high), top)  # an end may round beyond itself
-        best = points[jnp.argmax(jax.lax.map(u, points))]
-        # Its neighbours; not the same point once more, which `top` may be.
+        (low, top, high), values = interval
+        evenly = jnp.clip(low + (high - low) * jnp.linspace(0.0, 1.0, _ZOOM, dtype=low.dtype), low, high)
+        x = jnp.append(evenly, jnp.stack([low, top, high]))  # an end may round beyond itself
+        heights = jnp.append(jax.lax.map(u, evenly), values)
+        at = jnp.argmax(heights)
+        # Its neighbours, at least `low` and `high`; not the same point once more, which `top` may be.
         apart = 1e-3 * (high - low) / _ZOOM
-        left = jnp.max(jnp.where(points < best - apart, points, low))
-        right = jnp.min(jnp.where(points > best + apart, points, high))
-        return left, best, right
+        left = jnp.argmax(jnp.where(x < x[at] - apart, x, -jnp.inf))
+        right = len(x) - 1 - jnp.argmin(jnp.where(x > x[at] + apart, x, jnp.inf)[::-1])
+        around = jnp.stack([left, at, right])
+        return x[around], heights[around]
 
-    low, top, high = jax.lax.fori_loop(0, _LOOKS, zoom, (low, top, high))
-    eps = jnp.finfo(low.dtype).eps
+    eps = jnp.finfo(points.dtype).eps
 
     def going(carry: tuple) -> jax.Array:
         points, values, steps = carry
@@ -332,18 +341,17 @@ def _narrowed(u: Callable, low: jax.Array, top: jax.Array, high: jax.Array) -> t
 
     def halve(carry: tuple) -> tuple:
         points, values, steps = carry
-        left, right = (points[:-1] + points[1:]) / 2
-        u_left, u_right = u(left), u(right)
-        points = jnp.stack([points[0], left, points[1], right, points[2]])
-        values = jnp.stack([values[0], u_left, values[1], u_right, values[2]])
-        k = 2 + jnp.where(u_right > values[2], 1, 0)
-        k = jnp.where((u_left > values[2]) & (u_left >= u_right), 1, k)
-        window = k + jnp.arange(-1, 2)  # the best point, and its neighbours
+        middles = (points[:-1] + points[1:]) / 2
+        heights = jax.vmap(u)(middles)
+        points = jnp.stack([points[0], middles[0], points[1], middles[1], points[2]])
+        values = jnp.stack([values[0], heights[0], values[1], heights[1], values[2]])
+        best = jnp.where(jnp.max(values[1:4]) > values[2], 1 + jnp.argmax(values[1:4]), 2)
+        window = best + jnp.arange(-1, 2)  # the best point, and its neighbours
         return points[window], values[window], steps + 1
 
-    points = jnp.stack([low, top, high])
-    points, values, _ = jax.lax.while_loop(going, halve, (points, jax.vmap(u)(points), jnp.asarray(0)))
-    return *points, values[1]
+    points, values = jax.lax.fori_loop(0, _LOOKS, zoom, (points, values))
+    points, values, _ = jax.lax.while_loop(going, halve, (points, values, jnp.asarray(0)))
+    return points, values[1]
 
 
 def _at_jump(
@@ -355,27 +363,30 @@ def _at_jump(
     asked where the jump is likely to be meant: at the nearest round number of samples, in all if the payoff
     sees the total. A jump at a number that is not round counts as attained.
     """
+    of_total, eps = agent.payoff.of_total, jnp.finfo(top.dtype).eps
 
-    def payoff(x: jax.Array) -> jax.Array:
-        return agent.value * agent.payoff.value(agent.quality * x, rest)
+    def place(x: jax.Array) -> jax.Array:
+        return rest + agent.quality * x if of_total else x
 
-    eps = jnp.finfo(top.dtype).eps
-    place = rest + agent.quality * top if agent.payoff.of_total else top
-    meant = _rounded(place)
-    there = agent.value * agent.payoff.curve(meant) if agent.payoff.of_total else payoff(meant)
-    little = 8 * eps * jnp.abs(place) / (agent.quality if agent.payoff.of_total else 1.0)
-    # Beside the jump; `low` and `high` may be next to `top`, or further away than rounding reaches.
-    left, right = jnp.minimum(low, top - little), jnp.maximum(high, top + little)
-    left, right = jnp.maximum(left, 0.0), jnp.minimum(right, agent.capacity)
-    noise = 1e3 * eps * (jnp.abs(payoff(top)) + jnp.abs(payoff(left)))
-    close = 16 * eps * jnp.abs(place) / (agent.quality if agent.payoff.of_total else 1.0)
-    rises = (payoff(top) - payoff(left) > noise) & (top - left <= close)
-    falls = (payoff(top) - payoff(right) > noise) & (right - top <= close)
-    safe = jnp.where(rises & ~falls, jnp.minimum(top + little, agent.capacity), top)
-    safe = jnp.where(falls & ~rises, jnp.maximum(top - little, 0.0), safe)
-    near = jnp.abs(place - meant) <= 8 * eps * jnp.abs(place)
-    above = rises & near & (payoff(safe) - there > (payoff(safe) - payoff(left)) / 2)
-    below = falls & near & (payoff(safe) - there > (payoff(safe) - payoff(right)) / 2)
+    def payoff(place: jax.Array) -> jax.Array:
+        if of_total:
+            return agent.value * agent.payoff.curve(place)
+        return agent.value * agent.payoff.value(agent.quality * place, rest)
+
+    little = 8 * eps * jnp.abs(place(top)) / (agent.quality if of_total else 1.0)
+    less, more = jnp.maximum(top - little, 0.0), jnp.minimum(top + little, agent.capacity)
+    # `low` and `high` may be next to `top`, or further away than rounding reaches.
+    left, right = jnp.minimum(low, less), jnp.maximum(high, more)
+    meant, five = _rounded(place(top)), place(jnp.stack([left, less, top, more, right]))
+    at_left, at_less, at_top, at_more, at_right, there = jax.vmap(payoff)(jnp.append(five, meant))
+    noise = 1e3 * eps * (jnp.abs(at_top) + jnp.abs(at_left))
+    rises = (at_top - at_left > noise) & (top - left <= 2 * little)
+    falls = (at_top - at_right > noise) & (right - top <= 2 * little)
+    rises, falls = rises & ~falls, falls & ~rises
+    near = jnp.abs(place(top) - meant) <= 8 * eps * jnp.abs(place(top))
+    above = rises & near & (at_more - there > (at_more - at_left) / 2)
+    below = falls & near & (at_less - there > (at_less - at_right) / 2)
+    safe = jnp.where(rises, more, jnp.where(falls, less, top))
     return safe, jnp.where(above, 1.0, jnp.where(below, -1.0, 0.0)).astype(top.dtype)
 
 

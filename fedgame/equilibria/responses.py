@@ -124,6 +124,11 @@ def _of_any(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
     count = jnp.sum(ranked > -jnp.inf)
     start = jnp.asarray(0), x[0], values[0]
     _, best, most = jax.lax.while_loop(lambda carry: carry[0] < count, look, start)
+    # What only rounding makes better than nothing is nothing, or nobody would ever come to rest.
+    slope = jax.grad(lambda x: games.utility(agent, x, rest))(x[0])
+    rounding = 8 * jnp.finfo(x.dtype).eps * _terms(agent, best, rest)[1]
+    noise = (slope <= 0) & (-slope * best <= rounding) & (values[0] >= most - rounding)
+    best, most = jnp.where(noise, 0.0, best), jnp.where(noise, values[0], most)
     little = 8 * jnp.finfo(x.dtype).eps * best
     if agent.payoff.of_total:
         little = 8 * jnp.finfo(x.dtype).eps * (jnp.abs(rest) / agent.quality + best)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame import equilibria, mechanisms
+from fedgame import mechanisms
 from fedgame.experiments import participants, pieces
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
@@ -49,16 +49,16 @@ def sweep_rows(
     """Equilibria under M_β with everybody taking part, for rates β evenly spread in log(1 - β)."""
     game = problem.game
     betas = 1.0 - np.geomspace(1.0, 1.0 / (4 * game.n), count)
-    solved = jax.jit(jax.vmap(_solved, in_axes=(None, 0)))
+    solved = jax.jit(jax.vmap(_solved, in_axes=(None, None, 0)))
     several = []
     with pieces.progress("sweep over β", len(betas)) as bar:
         for some in np.array_split(betas, max(len(betas) // _AT_ONCE, 1)):
-            several.append([np.asarray(x) for x in solved(game, jnp.asarray(some))])
+            several.append([np.asarray(x) for x in solved(game, jnp.asarray(outside), jnp.asarray(some))])
             bar.update(len(some))
-    profile, u, gap, total, certified = (np.concatenate(x) for x in zip(*several, strict=True))
+    profile, u, leave, gap, total, certified = (np.concatenate(x) for x in zip(*several, strict=True))
     rows = [
         {"beta": float(beta), "total": float(total[k]), "contributors": int(np.sum(profile[k] > 0))}
-        | {"rather_leave": int(np.sum(u[k] < outside)), "nash_gap": float(gap[k].max())}
+        | {"rather_leave": int(np.sum(leave[k])) if certified[k] else None, "nash_gap": float(gap[k])}
         | {"certified": bool(certified[k])}
         | {
             f"p={p:g}": float(mechanisms.p_mean(jnp.asarray(u[k]), p)) if certified[k] else None
@@ -78,11 +78,12 @@ def sweep_rows(
     return rows, contributions
 
 
-def _solved(game: games.Game, beta: jax.Array) -> tuple[jax.Array, ...]:
-    found = equilibria.solve(budget_balanced.under_mechanism(game, beta))
-    s = found.profile
+def _solved(game: games.Game, outside: jax.Array, beta: jax.Array) -> tuple[jax.Array, ...]:
+    found = outcomes.outcome(game, budget_balanced.Mechanism(beta))
+    leave = outside - found.utilities > outcomes.negligible(game, found, outside)
+    s = found.equilibrium.profile
     total = games.statistic(game, s) if game.payoff.of_total else jnp.sum(s)
-    return s, budget_balanced.utilities(game, beta, s), found.nash_gap, total, found.converged
+    return s, found.utilities, leave, jnp.max(found.equilibrium.nash_gap), total, found.equilibrium.converged
 
 
 def marks(game: games.Game, power: float, chosen: float | None) -> list[dict[str, Any]]:

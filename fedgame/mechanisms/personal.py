@@ -19,7 +19,7 @@ equilibria, where t_i no longer equalises: here such agents contribute in turn, 
 (records of equal costs likewise, see `OrderedCost`). An agent who gains nothing herself, m_i = 0, bears
 nothing, whatever she gives: no rates make her want s*_i and nothing else.
 Payoffs (2) and (3) clipped at 0 are not concave, and at s* somebody whose payoff is small may rather
-give nothing: `Personal.nash_gap` shows it. And equal utilities may leave an agent worse off than what
+give nothing: `Personal.certified` says it. And equal utilities may leave an agent worse off than what
 she has elsewhere: `outside` asks for the largest p-means that do not, which are those of utilities
 max(r_i, level).
 
@@ -55,6 +55,7 @@ class Personal(NamedTuple):
     profile: jax.Array  # [n] s*, an equilibrium under the rates
     utilities: jax.Array  # [n] with all payments
     nash_gap: jax.Array  # [n] what each could still gain by deviating from s*: 0 where utilities are concave
+    certified: bool  # whether s* is an equilibrium under the rates, see `certificates.is_equilibrium`
     alone: jax.Array  # [n] what each agent has by training alone, see `alone`
     proved: bool  # whether s* is proved to be the utilitarian optimum
 
@@ -153,8 +154,9 @@ def personal_rates(game: games.Game, outside: Any = None) -> Personal:
     transfers = target - before
     transfers = transfers - jnp.mean(transfers)
     mechanism = budget_balanced.Mechanism(rates, transfers)
-    gap = _examine(budget_balanced.under_mechanism(game, rates), best.profile)[0]
-    return Personal(mechanism, best.profile, before + transfers, gap, alone(game), best.proved)
+    found, certified = _certify(budget_balanced.under_mechanism(game, rates), best.profile)
+    utilities = before + transfers
+    return Personal(mechanism, best.profile, utilities, found.gap, bool(certified), alone(game), best.proved)
 
 
 @jax.jit
@@ -203,4 +205,4 @@ def _alone(game: games.Game) -> jax.Array:
     return certificates.best_utility(game, nobody) + games.incurred_costs(game, nobody)
 
 
-_examine = jax.jit(certificates.examine)
+_certify = jax.jit(certificates.certify)

@@ -136,3 +136,16 @@ def test_best_responses_in_turn_go_from_peak_to_peak():
     found = jax.jit(equilibria.solve)(game)
     assert found.converged
     np.testing.assert_allclose(found.profile, [0.5 + 1 / 32, 0], atol=1e-12)
+
+
+def test_nobody_is_kept_moving_by_what_only_rounding_makes_better():
+    """Of a thousand agents all but one are at a bound, where u is level to rounding over 10⁻¹³ samples."""
+    n = 1000
+    rates = np.random.default_rng(n).uniform(0.001, 0.02, n)
+    payoff = games.TotalPayoff(lambda S: 0.1 * jnp.log1p(S))
+    found = jax.jit(equilibria.solve)(games.check(games.Game(payoff, games.LinearCost(rates), [2.0] * n)))
+    assert found.converged
+    assert found.steps < 5
+    s, full = np.asarray(found.profile), 2.0 * (rates < np.sort(rates)[30])
+    np.testing.assert_allclose(s[full > 0], 2.0)
+    assert np.sum((s > 0) & (s < 2)) == 1

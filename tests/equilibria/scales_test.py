@@ -124,8 +124,12 @@ def test_a_gap_that_a_fixed_cost_hid():
     assert not equilibria.is_equilibrium(game, jnp.zeros(1))
 
 
-def test_what_rounding_hides_cannot_be_told():
-    game = CLIPPED.replace(cost=games.LinearCost(CLIPPED.cost.rate, 1e20))
+@pytest.mark.parametrize("most", [2.0, 1e30])
+def test_what_rounding_hides_cannot_be_told(most):
+    """However much somebody could give and pay for, if she would not."""
+    game = CLIPPED.replace(
+        cost=games.LinearCost(CLIPPED.cost.rate, 1e20), capacity=jnp.array([most, 5.0, 2.0])
+    )
     found = equilibria.solve(game)
     assert int(found.status) == solvers.NOT_TOLD
     assert not found.converged

@@ -116,6 +116,7 @@ def test_the_optimum_is_an_equilibrium_where_every_p_mean_is_at_its_bound(kind, 
     assert np.all((np.asarray(rates) >= 0) & (np.asarray(rates) <= 1))
     # Nobody gains, on a grid of the whole utilities; the equilibrium is the only one, also of several splits.
     assert float(found.nash_gap.max()) <= 1e-13
+    assert found.certified
     for i in range(N):
         tried = np.tile(s, (401, 1))
         tried[:, i] = np.linspace(0, direct.capacity[i], 401)
@@ -230,6 +231,7 @@ def test_where_utilities_are_not_concave_the_gap_says_so():
         now = value[i] * bound(s.sum(), 0.95, k[i]) - (1 - rates[i]) * rate * s[i]
         assert float(found.nash_gap[i]) == pytest.approx(max(u.max() - now, 0), abs=1e-6)
     assert float(found.nash_gap.max()) > 0.01
+    assert not found.certified
 
 
 def test_who_gains_nothing_bears_nothing_and_is_indifferent():
