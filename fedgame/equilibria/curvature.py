@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from fedgame.equilibria import total
-from fedgame.games import costs, payoffs, sampling
+from fedgame.games import costs, payoffs
 from fedgame.games import game as games
 
 _CELLS = 512  # the range of S is cut into so many, each bounded by its ends
@@ -39,9 +39,9 @@ def bounds(game: games.Game, low: jax.Array, high: jax.Array) -> Bounds | None:
         return None
     least, most = bend
     payoff = game.payoff
-    if isinstance(payoff, sampling.LinearPayoff | sampling.RandomDiscovery):
+    if isinstance(payoff, payoffs.LinearPayoff | payoffs.RandomDiscovery):
         part, text = (0.0, np.zeros(1), np.zeros(1)), "a_i is linear: G = -diag(c'')"
-    elif isinstance(payoff, sampling.RandomCoverage):
+    elif isinstance(payoff, payoffs.RandomCoverage):
         part, text = _coverage(game, low), "Eq. (1): every term of G is largest at the low corner"
     elif isinstance(payoff, payoffs.PowerLaw | payoffs.MeasuredCurve):
         if np.any(np.asarray(total.pays_from(game)) > float(games.statistic(game, low))):

@@ -18,7 +18,7 @@ class Game:
     """n agents who choose contributions s_i in [0, capacity_i].
 
     Attributes:
-      payoff: a family of `fedgame.games.payoffs` or `fedgame.games.sampling`.
+      payoff: a family of `fedgame.games.payoffs`.
       cost: a family of `fedgame.games.costs`.
       capacity: [n] τ_i, the most samples agent i can contribute.
       value: v_i, what one unit of payoff is worth to agent i in the currency of her costs; scalar or

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedgame.games import costs, payoffs, sampling
+from fedgame.games import costs, payoffs
 from fedgame.games import game as games
 
 FORMAT = "fedgame scenario 1"
@@ -17,9 +17,9 @@ PAYOFFS = {
         payoffs.PowerLaw,
         payoffs.GeneralizationBound,
         payoffs.MeasuredCurve,
-        sampling.LinearPayoff,
-        sampling.RandomDiscovery,
-        sampling.RandomCoverage,
+        payoffs.LinearPayoff,
+        payoffs.RandomDiscovery,
+        payoffs.RandomCoverage,
     )
 }
 COSTS = {family.__name__: family for family in (costs.LinearCost, costs.PowerCost, costs.OrderedCost)}

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.optimize
 
 from fedgame.games import game as games
-from fedgame.games import sampling
+from fedgame.games import payoffs
 
 _payoffs = jax.jit(games.payoff_values)
 _slopes = jax.jit(jax.jacfwd(games.payoff_values, argnums=1))  # [n, n] ∂a_i/∂s_j
@@ -130,7 +130,7 @@ def _linear(game: games.Game) -> tuple[np.ndarray | None, np.ndarray]:
         return np.ones((game.n, game.n)), np.asarray(
             jnp.minimum(enough, jnp.where(most > 0, 2.0 * most, 1.0)) - game.held
         )
-    if not isinstance(game.payoff, sampling.LinearPayoff | sampling.RandomDiscovery):
+    if not isinstance(game.payoff, payoffs.LinearPayoff | payoffs.RandomDiscovery):
         return None, np.asarray(game.value)
     return np.asarray(_slopes(standard, zero)), np.asarray(game.value)
 

@@ -1,0 +1,63 @@
+"""Payoffs given as Python functions: of the total, separable (Theorem A.1), or any."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from fedgame.games.payoffs import base
+
+
+@flax.struct.dataclass
+class TotalPayoff(base.OfTotal):
+    """Any scalar function of S, the same for all agents; `value` of the game makes them differ."""
+
+    concave: ClassVar[bool] = False
+
+    fn: Callable[[jax.Array], jax.Array] = flax.struct.field(pytree_node=False)
+
+    def curve(self, total: jax.Array) -> jax.Array:
+        return self.fn(total)
+
+
+@flax.struct.dataclass
+class Separable(base.OfProfile):
+    """a_i(s) = g_i(s_i) + h_i(s_-i) (Theorem A.1): what others do does not change what i wants.
+
+    Attributes:
+      own: g, called as own(i, s_i) with the number of the agent, returns a scalar.
+      others: h of all agents, [n] -> [n]; entry i must not depend on s_i.
+    """
+
+    own: Callable[[jax.Array, jax.Array], jax.Array] = flax.struct.field(pytree_node=False)
+    others: Callable[[jax.Array], jax.Array] = flax.struct.field(pytree_node=False)
+
+    def rest(self, z: jax.Array, own: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return i, self.others(z)[i]
+
+    def value(self, own: jax.Array, rest: tuple[jax.Array, jax.Array]) -> jax.Array:
+        i, others = rest
+        return self.own(i, own) + others
+
+    def kept(self, keep: jax.Array, n: int) -> "Separable":
+        others = CustomPayoff(self.others).kept(keep, n).fn
+        return Separable(lambda i, own: self.own(keep[i], own), others)
+
+
+@flax.struct.dataclass
+class CustomPayoff(base.OfProfile):
+    """Any function from profiles [n] to payoffs [n]. A look at every agent costs n calls of `fn`."""
+
+    fn: Callable[[jax.Array], jax.Array] = flax.struct.field(pytree_node=False)
+
+    def rest(self, z: jax.Array, own: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return i, z
+
+    def value(self, own: jax.Array, rest: tuple[jax.Array, jax.Array]) -> jax.Array:
+        i, s = rest
+        return self.fn(s.at[i].set(own))[i]
+
+    def kept(self, keep: jax.Array, n: int) -> "CustomPayoff":
+        return CustomPayoff(lambda s: self.fn(jnp.zeros(n, s.dtype).at[keep].set(s))[keep])

@@ -1,0 +1,60 @@
+"""Eq. (2): the accuracy that a generalisation bound guarantees."""
+
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from fedgame.games.payoffs import base
+
+
+@flax.struct.dataclass
+class GeneralizationBound(base.OfTotal):
+    """Eq. (2): a_i(s) = best - (4 + √(2k(2 + log(S/k)))) / √S with k = `difficulty`, and a_i(0) = 0.
+
+    Clipped at 0 it is not concave on [0, τ]: an agent can have two locally best contributions, 0 and
+    an interior one. The formula has no value below S = k·e⁻² and *falls* with more data just above,
+    where it is even positive for large k; the clipped payoff is 0 until the formula rises and is
+    positive. From there on it is concave if best ≤ 2, as accuracies are.
+    """
+
+    best: Any
+    difficulty: Any
+    clip: bool = flax.struct.field(pytree_node=False, default=True)
+
+    limits: ClassVar[dict] = {"best": (jnp.isfinite, "finite"), "difficulty": (lambda x: x > 0, "above 0")}
+
+    @property
+    def concave(self) -> bool:
+        return self.clip
+
+    def complaint(self) -> str | None:
+        if self.clip and jnp.any(self.best > 2):
+            return f"`best` must be at most 2, where (2) clipped at 0 is concave, got {self.best}"
+        return None
+
+    def curve(self, total: jax.Array) -> jax.Array:
+        k = self.difficulty
+        defined = ~(total <= (self._lowest() if self.clip else k * jnp.exp(-2.0)))  # a NaN stays NaN
+        safe = jnp.where(defined, total, k)  # a NaN would pass through `maximum` and its gradient
+        raw = self.best - (4.0 + jnp.sqrt(2.0 * k * (2.0 + jnp.log(safe / k)))) / jnp.sqrt(safe)
+        raw = jnp.where(defined, raw, jnp.nan)
+        return jnp.where(defined & ~(raw <= 0), raw, 0.0) if self.clip else raw
+
+    def _lowest(self) -> jax.Array:
+        """Where the formula stops falling: there √(2k(2 + log(S/k))) = r with r² + 4r = 2k."""
+        k = self.difficulty
+        r = 2.0 * k / (2.0 + jnp.sqrt(4.0 + 2.0 * k))
+        return k * jnp.exp(r * r / (2.0 * k) - 2.0)
+
+    def pays_from(self) -> jax.Array:
+        low = jnp.log(self._lowest())
+
+        def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            middle = (bracket[0] + bracket[1]) / 2
+            pays = self.curve(jnp.exp(middle)) > 0
+            return jnp.where(pays, bracket[0], middle), jnp.where(pays, middle, bracket[1])
+
+        _, zero = jax.lax.fori_loop(0, 60, halve, (low, low + 60.0))  # e⁶⁰ times as many samples
+        return jnp.where(self.curve(jnp.exp(low + 60.0)) > 0, jnp.exp(zero), jnp.inf)

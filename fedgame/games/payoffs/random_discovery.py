@@ -1,0 +1,35 @@
+"""Section 2.1, random discovery: who gains whenever anybody samples a point."""
+
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+
+@flax.struct.dataclass
+class RandomDiscovery:
+    """a_i(s) = (Q Qᵀ s)_i: agent i gains q_ix whenever anybody samples x (Section 2.1).
+
+    Attributes:
+      q: [n, m] sampling probabilities of agent i over the m points of X. No n×n array is formed.
+    """
+
+    core_ndim: ClassVar[int] = 1
+    of_total: ClassVar[bool] = False
+    concave: ClassVar[bool] = True
+    limits: ClassVar[dict] = {"q": (lambda q: (q >= 0) & (q <= 1), "in [0, 1]")}
+
+    q: Any
+
+    def statistic(self, s: jax.Array) -> jax.Array:
+        return s @ jnp.broadcast_to(self.q, (len(s), self.q.shape[-1]))
+
+    def rest(self, z: jax.Array, own: jax.Array, i: jax.Array) -> jax.Array:
+        return z - self.q * own
+
+    def value(self, own: jax.Array, rest: jax.Array) -> jax.Array:
+        return self.q @ (rest + own * self.q)
+
+    def moved(self, z: jax.Array, change: jax.Array, i: jax.Array) -> jax.Array:
+        return z + self.q * change
