@@ -13,12 +13,13 @@ conditions    Theorems 3.1 and 3.2, checked for a game
 from fedgame.equilibria.certificates import all_best_responses, best_response, is_equilibrium, nash_gap
 from fedgame.equilibria.conditions import check_conditions
 from fedgame.equilibria.dynamics import iteration_bound, theorem_step
-from fedgame.equilibria.solvers import Equilibrium, describe, solve, solve_all
+from fedgame.equilibria.solvers import Equilibrium, certified, describe, solve, solve_all
 
 __all__ = [
     "Equilibrium",
     "all_best_responses",
     "best_response",
+    "certified",
     "check_conditions",
     "describe",
     "is_equilibrium",

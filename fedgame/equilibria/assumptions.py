@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame.equilibria import total
-from fedgame.games import costs, payoffs
 from fedgame.games import game as games
 
 _POINTS = 129  # of an agent's interval, to look for convex pieces and jumps
@@ -100,15 +99,14 @@ def _look(
 def _known(game: games.Game, low: np.ndarray) -> set[str]:
     """What the families promise on the box, beyond what can be seen at samples."""
     promised = set()
-    if isinstance(game.cost, costs.LinearCost | costs.PowerCost | costs.OrderedCost):
+    if game.cost.convex:
         promised |= {_CONVEX, _INCREASING}
     least = float(games.statistic(game, jnp.asarray(low))) if game.payoff.of_total else 0.0
     if game.payoff.concave:
         clipped = game.payoff.of_total and np.any(total.pays_from(game) > least)
         promised |= {_CONTINUOUS} | (set() if clipped else {_CONCAVE})
-    raw = isinstance(game.payoff, payoffs.PowerLaw) and not game.payoff.clip
-    if raw and np.any(np.asarray(game.payoff.shift) + least <= 0):
-        promised -= {_CONTINUOUS}  # it tends to -∞
+    if game.payoff.of_total and not np.all(np.isfinite(_at_total(game, least))):
+        promised -= {_CONTINUOUS}  # it tends to -∞, as a raw power law does
     return promised
 
 
@@ -121,3 +119,10 @@ def _change(a: jax.Array, b: jax.Array) -> jax.Array:
 def _bend(f: jax.Array, step: jax.Array) -> jax.Array:
     """Second difference quotients."""
     return (f[2:] - 2.0 * f[1:-1] + f[:-2]) / step**2
+
+
+@jax.jit
+def _at_total(game: games.Game, total: jax.Array) -> jax.Array:
+    return jax.vmap(lambda agent: agent.payoff.curve(total), (games.agent_axes(game),), axis_size=game.n)(
+        game
+    )

@@ -106,20 +106,22 @@ def examine(game: games.Game, s: jax.Array) -> Evidence:
         return Evidence(gap, now, moved, rounding, jnp.asarray(True), best.safe, best.limit)
 
     found = games.over_agents(one)(game, s)
-    moved = jnp.maximum(found.stake, _span(game))
+    moved = jnp.maximum(found.stake, _span(game, s))
     lost = (moved > 0) & (game.capacity > 0) & (found.rounding > _UNRESOLVED * moved)
     return found._replace(told=~lost)
 
 
-def _span(game: games.Game) -> jax.Array:
-    """[n] how much payoffs change if everybody gives all, not nothing; 0 where that is no number.
+def _span(game: games.Game, s: jax.Array) -> jax.Array:
+    """[n] how much payoffs change if nobody gives anything, or everybody all; 0 where that is no number.
 
     Not only what her own decision moves: one who gives next to nothing is not in doubt for that.
     """
-    nothing = jnp.zeros(game.n)
-    everything = jnp.broadcast_to(jnp.asarray(game.capacity, nothing.dtype), nothing.shape)
-    gained = game.value * (games.payoff_values(game, everything) - games.payoff_values(game, nothing))
-    return jnp.where(jnp.isfinite(gained), jnp.abs(gained), 0.0)
+    everything = jnp.broadcast_to(jnp.asarray(game.capacity, s.dtype), s.shape)
+    nothing, now, most = jax.vmap(lambda x: games.payoff_values(game, x))(
+        jnp.stack([jnp.zeros_like(s), s, everything])
+    )
+    moved = game.value * jnp.maximum(jnp.abs(now - nothing), jnp.abs(most - nothing))
+    return jnp.where(jnp.isfinite(moved), moved, 0.0)
 
 
 def nash_gap(game: games.Game, s: jax.Array) -> jax.Array:
@@ -250,13 +252,14 @@ def _best(agent: games.Game, own: jax.Array, rest: Any) -> Response:
 
 
 def _peaks(agent: games.Game, rest: Any, dtype: Any) -> Response:
-    """The interior local maxima of ONE agent's utility, [1] or [_PEAKS] each."""
-    capacity = jnp.asarray(agent.capacity, dtype)
-    if not agent.payoff.concave:
+    """The interior local maxima of ONE agent's utility: one between any two kinks, or [_PEAKS]."""
+    capacity, kinks = jnp.asarray(agent.capacity, dtype), agent.payoff.kinks(rest)
+    if kinks is None or not agent.cost.convex:
         return _grid_peaks(agent, rest, capacity)
-    first = jnp.zeros((), dtype)
-    if agent.payoff.of_total:  # below, her payoff is 0 whatever she does, and the best is to give nothing
-        first = jnp.clip((agent.payoff.pays_from() - rest) / agent.quality, 0.0, capacity).astype(dtype)
+    inside = [jnp.clip(x / agent.quality, 0.0, capacity).astype(dtype) for x in kinks]
+    lows, highs = jnp.stack([jnp.zeros_like(capacity), *inside]), jnp.stack([*inside, capacity])
+    if agent.payoff.of_total:  # before, her payoff is 0 whatever she does, and the best is to give nothing
+        lows, highs = lows[-1:], highs[-1:]
     slope = jax.grad(lambda x: games.utility(agent, x, rest))
 
     def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -266,12 +269,13 @@ def _peaks(agent: games.Game, rest: Any, dtype: Any) -> Response:
         rising = slope(middle) > 0
         return jnp.where(rising, middle, low), jnp.where(rising, high, middle)
 
-    start = jnp.maximum(first, 1e-30 * capacity), capacity
-    low, high = jax.lax.fori_loop(0, 64 if dtype == jnp.float64 else 34, halve, start)
-    top = (low + high) / 2
-    return jax.tree.map(
-        lambda x: x[None], Response(top, _finite(games.utility(agent, top, rest)), top, jnp.zeros_like(top))
-    )
+    def peak(first: jax.Array, last: jax.Array) -> Response:
+        start = jnp.maximum(first, 1e-30 * capacity), last
+        low, high = jax.lax.fori_loop(0, 64 if dtype == jnp.float64 else 34, halve, start)
+        top = (low + high) / 2
+        return Response(top, _finite(games.utility(agent, top, rest)), top, jnp.zeros_like(top))
+
+    return jax.vmap(peak)(lows, highs)
 
 
 def _grid_peaks(agent: games.Game, rest: Any, capacity: jax.Array) -> Response:

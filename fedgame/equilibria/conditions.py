@@ -9,7 +9,6 @@ import numpy as np
 import scipy.optimize
 
 from fedgame.equilibria import assumptions, curvature, dynamics
-from fedgame.games import costs
 from fedgame.games import game as games
 
 _DENSE = 1024  # most agents for n×n matrices
@@ -173,7 +172,7 @@ def check_conditions(
         needed=needed,
         needed_adaptive=adaptive,
         inside=inside,
-        flat=game.n > 1 and game.payoff.of_total and isinstance(game.cost, costs.LinearCost),
+        flat=game.n > 1 and game.payoff.of_total and game.cost.line() is not None,
         low=low,
         high=high,
         start=start,

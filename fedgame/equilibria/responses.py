@@ -48,7 +48,7 @@ def respond(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
     Where her payoff is known to be 0 first and concave from some contribution on: the better of 0 and the
     root of her slope. Else the best of a grid's peaks, each looked at by slope and by utility.
     """
-    return _of_concave(agent, own, rest) if agent.payoff.concave else _of_any(agent, own, rest)
+    return _of_concave(agent, own, rest) if agent.concave else _of_any(agent, own, rest)
 
 
 def _terms(agent: games.Game, own: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -250,7 +250,7 @@ def run(
     """
     s = jnp.clip(games.as_profile(start), 0.0, game.capacity)
     tolerance = max(tolerance, 8 * float(jnp.finfo(s.dtype).eps))
-    order, patience = (None, 0) if game.payoff.concave else (turns(game), _PATIENCE)
+    order, patience = (None, 0) if game.concave else (turns(game), _PATIENCE)
     kinds = [_NEWTON] * (game.n <= NEWTON) + [_ALONG] + [_SETTLED] * (settle is not None)
     next_kind = jnp.asarray([kinds[(kinds.index(k) + 1) % len(kinds)] if k in kinds else k for k in range(4)])
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from fedgame.equilibria import certificates, dynamics, responses, total
 from fedgame.games import game as games
-from fedgame.games import payoffs
 
 _SWEEPS = 1_000  # most sweeps of best responses, unless told otherwise
 METHODS = ("root in S", "separable", "Gauss-Seidel", "dynamics")
@@ -101,7 +100,7 @@ def solve(
       ValueError: an unknown method, or one that does not fit the payoff.
     """
     found, name = find(game, start, steps, method)
-    starts = total.pays_from(game) if name == "root in S" and game.payoff.concave else None
+    starts = total.pays_from(game) if name == "root in S" and game.concave else None
     return _certified(game, found, name, tolerance, starts)
 
 
@@ -116,9 +115,9 @@ def find(
         raise ValueError(f"`method` {name!r} does not fit {type(game.payoff).__name__}")
     game = game.replace(capacity=jnp.asarray(game.capacity, float))
     start = game.capacity / 2 if start is None else start
-    status = jnp.asarray(ISOLATED if game.payoff.concave else GRID)
+    status = jnp.asarray(ISOLATED if game.concave else GRID)
     if name == "root in S":
-        if game.payoff.concave:
+        if game.concave:
             root = total.largest_root(game)
             return Found(root.profile, root.residual, root.steps, _status(root, UNIQUE)), name
         first = total.root_of_any(game).profile
@@ -133,6 +132,13 @@ def find(
     return Found(state.profile, state.residual, taken, status), name
 
 
+def certified(game: games.Game, profile: jax.Array, tolerance: float = 1e-6) -> Equilibrium:
+    """A profile that somebody announces, with its proof: `converged` says whether it is an equilibrium."""
+    status = jnp.asarray(ISOLATED if game.concave else GRID)
+    found = Found(games.as_profile(profile), jnp.zeros(()), jnp.asarray(0), status)
+    return _certified(game, found, "announced", tolerance)
+
+
 def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
     """Every equilibrium total of a game with payoffs of S, each certified, the largest first.
 
@@ -143,7 +149,7 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
     Raises:
       ValueError: the payoff is not one of the total, or is not known to be concave.
     """
-    if not (game.payoff.of_total and game.payoff.concave):
+    if not (game.payoff.of_total and game.concave):
         raise ValueError("`solve_all` needs a payoff of the total that is known to be concave from some S on")
     game = games.check(game)
     between = jax.jit(total.root_between)
@@ -188,7 +194,7 @@ def describe(equilibrium: Equilibrium) -> str:
 def _method_for(game: games.Game) -> str:
     if game.payoff.of_total:
         return "root in S"
-    return "separable" if isinstance(game.payoff, payoffs.Separable) else "Gauss-Seidel"
+    return "separable" if game.payoff.separable else "Gauss-Seidel"
 
 
 def _status(root: total.Root, otherwise: int) -> jax.Array:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.games import game as games
 
 # Shares of all samples, and of all that anybody wants, at which `root_of_any` looks; more than all at last.
@@ -65,7 +66,7 @@ def wanted(
 def pays_from(game: games.Game) -> jax.Array:
     """[n] z_i, the total from which agent i's payoff is positive and concave."""
     payoff = game.payoff
-    axes = games.family_axes(payoff)
+    axes = registry.axes(payoff)
     if not any(axis == 0 for axis in jax.tree.leaves(axes)):
         return jnp.broadcast_to(payoff.pays_from(), (game.n,))
     return jax.vmap(type(payoff).pays_from, (axes,), axis_size=game.n)(payoff)

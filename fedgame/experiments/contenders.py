@@ -42,7 +42,7 @@ def make(
         "fedavg": lambda: fedavg.protocol(capacity),
         "mwfed": lambda: mwfed.protocol(capacity, config.mwfed_target, config.mwfed_factor),
         "fedbr": lambda: play("FedBR", rules.none),
-        "fedbr_bg": lambda: play("FedBR-BG", lambda game: budget_balanced.Mechanism(beta)),
+        "fedbr_bg": lambda: play("FedBR-BG", lambda game: budget_balanced.Refunds(beta)),
         "fedbr_falkinger": lambda: play("FedBR, β = 1 - 1/n", rules.falkinger),
         "fedbr_personal": lambda: play("FedBR, personal rates", rules.personal),
         "first_best": lambda: first_best.protocol(game),

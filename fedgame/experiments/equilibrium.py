@@ -8,21 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame import equilibria
+from fedgame import equilibria, registry
 from fedgame.experiments import participants, pieces, plots, reports, storage
-from fedgame.experiments.settings import option
 from fedgame.games import curves, scenarios
 from fedgame.games import game as games
+from fedgame.registry import option
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(participants.Config):
     """Settings of `launch.equilibrium`."""
 
-    bootstrap: int = option(0, "resampled curves, for intervals", low=0)
-    confidence: float = option(0.95, "of the intervals", above=0, high=1)
-    conditions: bool = option(False, "also check the assumptions of Theorems 3.1 and 3.2")
-    seed: int = option(0, "of the resampling", low=0, high=2**31 - 1)
+    bootstrap: int = option("resampled curves, for intervals", 0, low=0)
+    confidence: float = option("of the intervals", 0.95, above=0, high=1)
+    conditions: bool = option("also check the assumptions of Theorems 3.1 and 3.2", False)
+    seed: int = option("of the resampling", 0, low=0, high=2**31 - 1)
 
 
 def read(config: Config) -> participants.Problem:
@@ -50,7 +50,7 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
     work.write_csv("agents.csv", rows)
     work.write_json("agents.json", rows)
     if game.payoff.of_total:
-        others = equilibria.solve_all(game) if game.payoff.concave else [found]
+        others = equilibria.solve_all(game) if game.concave else [found]
         work.write_csv("equilibria.csv", [_total_row(game, one) for one in others])
         summary["equilibrium_totals"] = [_total_row(game, one)["total"] for one in others]
         work.write_csv("fitted_curve.csv", _curve_rows(problem, found, band))
@@ -200,7 +200,7 @@ def _curve_rows(
     """The payoff curves against S, one row per curve and total; shared ones have no agent."""
     game = problem.game
     x = band[0] if band else _totals(problem, float(games.statistic(game, found.profile)))
-    shared = 0 not in jax.tree.leaves(games.family_axes(game.payoff))
+    shared = 0 not in jax.tree.leaves(registry.axes(game.payoff))
     keys = [""] if shared else problem.names[:8]
     rows = []
     for i, key in enumerate(keys):

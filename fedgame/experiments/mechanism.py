@@ -9,10 +9,10 @@ import numpy as np
 
 from fedgame import equilibria, mechanisms
 from fedgame.experiments import participants, pieces, plots, reports, storage, sweep
-from fedgame.experiments.settings import option
 from fedgame.games import game as games
 from fedgame.games import scenarios
 from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
+from fedgame.registry import option
 
 _AUDITED = 200  # most agents of an audit: its optimum is that of a general solver
 
@@ -22,28 +22,38 @@ class Config(participants.Config):
     """Settings of `launch.mechanism`."""
 
     mechanism: str = option(
-        "personal",
         "who gets which share of her costs back: nobody, β* of the paper, 1 - 1/n, --beta, personal rates, "
-        "or the β with the largest welfare",
-        choices=("none", "beta_star", "falkinger", "beta", "personal", "designed"),
+        "or the β with the largest welfare; or --price per sample for all, Pigou's price for each, Shapley "
+        "payments, or accuracy as the reward",
+        "personal",
+        choices=(
+            *("none", "beta_star", "falkinger", "beta", "personal", "designed"),
+            *("price", "prices", "shapley", "data_maximizing"),
+        ),
     )
-    beta: float | None = option(None, "--mechanism=beta: the rate", low=0, high=1, kind=float)
+    beta: float | None = option("--mechanism=beta: the rate", None, low=0, high=1, kind=float)
+    price: float | None = option(
+        "--mechanism=price: what a sample brings; not given: what has the largest sum of utilities",
+        None,
+        low=0,
+        kind=float,
+    )
     p: tuple[float, ...] = option(
-        (1.0, 0.5, 0.0, -1.0),
         "of the p-means; --mechanism=designed maximises the first",
+        (1.0, 0.5, 0.0, -1.0),
         high=1,
         infinite=True,
         kind=float,
     )
     outside: str = option(
-        "alone",
         "what agents have if they leave: a model of their own data, or none",
+        "alone",
         choices=("alone", "nothing"),
     )
-    rational: bool = option(False, "--mechanism=personal: transfers that leave nobody worse off than outside")
-    leave: bool = option(True, "agents who would rather leave do, the one first who is worst off")
-    unit: float = option(1e-4, "the smallest amount that can be paid", above=0)
-    sweep: int = option(60, "rates β in the figure", low=2)
+    rational: bool = option("--mechanism=personal: transfers that leave nobody worse off than outside", False)
+    leave: bool = option("agents who would rather leave do, the one first who is worst off", True)
+    unit: float = option("the smallest amount that can be paid", 1e-4, above=0)
+    sweep: int = option("rates β in the figure", 60, low=2)
 
 
 def read(config: Config) -> participants.Problem:
@@ -57,9 +67,11 @@ def read(config: Config) -> participants.Problem:
         raise ValueError("payments between agents need at least two of them")
     if (config.beta is not None) != (config.mechanism == "beta"):
         raise ValueError("--beta and --mechanism=beta need each other")
+    if config.price is not None and config.mechanism != "price":
+        raise ValueError("--price needs --mechanism=price")
     if config.rational and config.mechanism != "personal":
         raise ValueError("--rational needs --mechanism=personal")
-    if config.mechanism == "beta_star" or config.rational:
+    if config.mechanism in ("beta_star", "data_maximizing") or config.rational:
         rule_of(config)(problem.game)  # raises if there is none
     return problem
 
@@ -67,16 +79,20 @@ def read(config: Config) -> participants.Problem:
 def rule_of(config: Config) -> rules.Rule:
     """The rule that `--mechanism` names."""
 
-    def rational(game: games.Game) -> budget_balanced.Mechanism:
+    def rational(game: games.Game) -> budget_balanced.Refunds:
         return mechanisms.personal_rates(game, outside_of(config, game)).mechanism
 
     return {
         "none": rules.none,
         "beta_star": rules.optimal,
         "falkinger": rules.falkinger,
-        "beta": lambda game: budget_balanced.Mechanism(config.beta if game.n > 1 else 0.0),
+        "beta": lambda game: budget_balanced.Refunds(config.beta if game.n > 1 else 0.0),
         "personal": rational if config.rational else rules.personal,
         "designed": rules.designed(config.p[0]),
+        "price": lambda game: rules.price(game, config.price),
+        "prices": rules.prices,
+        "shapley": rules.shapley,
+        "data_maximizing": rules.data_maximizing,
     }[config.mechanism]
 
 
@@ -125,10 +141,13 @@ def agent_rows(
     `payment` is rounded to whole units of `config.unit`, as text, and sums to exactly 0.
     """
     game, final = problem.game, found.outcome
-    before = outcomes.outcome(game, budget_balanced.Mechanism())
+    before = outcomes.outcome(game, budget_balanced.Refunds())
+    announced = {} if final is None else final.mechanism.announced(len(found.stay))
     rows = [
         {"name": name, "stays": False, "contribution": 0.0, "capacity": float(game.capacity[i])}
-        | {"payoff": None, "cost": 0.0, "rate": None, "exact_payment": 0.0, "payment": "0"}
+        | {"payoff": None, "cost": 0.0}
+        | dict.fromkeys(announced)
+        | {"exact_payment": 0.0, "payment": "0"}
         | {"utility": float(outside[i]), "outside": float(outside[i])}
         | {"without_payments": float(before.utilities[i]) if before.equilibrium.converged else None}
         | {"nash_gap": None}
@@ -138,12 +157,11 @@ def agent_rows(
         return rows
     unit = decimal.Decimal(repr(config.unit))
     whole = mechanisms.whole_units(final.payments, config.unit)
-    payoff = games.payoff_values(games.subset(game, found.stay), final.equilibrium.profile)
     columns = {
         "contribution": final.equilibrium.profile,
-        "payoff": payoff,
+        "payoff": final.received,
         "cost": final.spent,
-        "rate": jnp.broadcast_to(jnp.asarray(final.mechanism.rates, float), payoff.shape),
+        **announced,
         "exact_payment": final.payments,
         "utility": final.utilities,
         "nash_gap": final.equilibrium.nash_gap,
@@ -161,7 +179,7 @@ def _verdicts(
     """Whether the equilibrium of those who stay is optimal, in sentences."""
     if found.outcome is None or not found.certified:
         return []
-    rest, rates = games.subset(game, found.stay), found.outcome.mechanism.rates
+    rest, mechanism = games.subset(game, found.stay), found.outcome.mechanism
     best = mechanisms.first_best(rest) if found.left else best
     u = found.outcome.utilities
     short, proof = best.welfare - float(jnp.sum(u)), "proved to be" if best.proved else "as far as was found"
@@ -172,12 +190,12 @@ def _verdicts(
     at_bound = float(jnp.ptp(u)) <= close and short <= rest.n * close
     first = f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
     first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound" if at_bound else ""
-    if np.ndim(rates):  # Theorem 4.1 is about one rate for all
-        return [first]
+    if not isinstance(mechanism, budget_balanced.Refunds) or np.ndim(mechanism.rates):
+        return [first]  # Theorem 4.1 is about one rate of refunds for all
     if rest.n > _AUDITED:
         return [first, f"not audited: {rest.n} agents are more than the {_AUDITED} of an audit"]
     try:
-        return [first, *(str(mechanisms.audit(rest, float(rates), p)) for p in config.p)]
+        return [first, *(str(mechanisms.audit(rest, float(mechanism.rates), p)) for p in config.p)]
     except ValueError as error:
         return [first, f"not audited: {error}"]
 
@@ -202,12 +220,14 @@ def _summary(
     }
     if final is None:
         return summary
-    rates = np.asarray(final.mechanism.rates, float)
+    told = {name: np.unique(np.asarray(x)) for name, x in final.mechanism.announced(len(found.stay)).items()}
     return summary | {
+        "certified_from_payments": final.general,
+        "columns": final.mechanism.columns,
         "status": equilibria.describe(final.equilibrium),
         "converged": bool(final.equilibrium.converged),
         "nash_gap": float(jnp.max(final.equilibrium.nash_gap)),
-        "beta": rates.tolist() if rates.ndim == 0 else None,
+        "announced": {name: float(x[0]) for name, x in told.items() if len(x) == 1},
         "contributed": float(jnp.sum(final.equilibrium.profile)),
         "received": float(jnp.sum(jnp.maximum(final.payments, 0.0))),
         "mean_utility": float(jnp.mean(final.utilities)),
@@ -215,14 +235,11 @@ def _summary(
 
 
 def _announced(problem: participants.Problem, found: outcomes.Participation) -> list[dict[str, Any]]:
-    """The rate and transfer of everybody who stays."""
+    """What everybody who stays is told."""
     if found.outcome is None:
         return []
-    n, announced = len(found.stay), found.outcome.mechanism
-    rates, transfers = (
-        np.broadcast_to(np.asarray(x, float), (n,)).tolist() for x in (announced.rates, announced.transfers)
-    )
+    announced = found.outcome.mechanism.announced(len(found.stay))
     return [
-        {"name": problem.names[i], "rate": rate, "transfer": transfer}
-        for i, rate, transfer in zip(found.stay, rates, transfers, strict=True)
+        {"name": problem.names[i]} | {name: float(x[k]) for name, x in announced.items()}
+        for k, i in enumerate(found.stay)
     ]

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame.experiments import inputs, pieces, settings
-from fedgame.experiments.settings import option
 from fedgame.games import costs, curves, payoffs, scenarios
 from fedgame.games import game as games
+from fedgame.registry import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,40 +21,40 @@ class Config:
     """Where the game comes from. Tuples of numbers have one entry, or one per agent."""
 
     agents: str | None = option(
-        None, "CSV file: name, cost, capacity; optional fixed, exponent, value, quality"
+        "CSV file: name, cost, capacity; optional fixed, exponent, value, quality", None
     )
-    curve: str | None = option(None, "CSV file: samples, accuracy; optional standard_error, agent")
-    scenario: str | None = option(None, "JSON file that an earlier run wrote, instead of all other numbers")
+    curve: str | None = option("CSV file: samples, accuracy; optional standard_error, agent", None)
+    scenario: str | None = option("JSON file that an earlier run wrote, instead of all other numbers", None)
     fit: str = option(
-        "power",
         "how --curve is fitted, by a power law with a free ceiling, bound (2), or any concave curve",
+        "power",
         choices=tuple(curves.FITS),
     )
     family: str | None = option(
-        None, "a payoff by numbers instead of --curve, Eq. (3) or Eq. (2)", choices=("power", "bound")
+        "a payoff by numbers instead of --curve, Eq. (3) or Eq. (2)", None, choices=("power", "bound")
     )
-    best: tuple[float, ...] | None = option(None, "--family: accuracy with endless data", low=0, kind=float)
+    best: tuple[float, ...] | None = option("--family: accuracy with endless data", None, low=0, kind=float)
     scale: tuple[float, ...] | None = option(
-        None, "--family=power: α of best - α (shift + S)^-exponent", low=0, kind=float
+        "--family=power: α of best - α (shift + S)^-exponent", None, low=0, kind=float
     )
-    power: tuple[float, ...] | None = option(None, "--family=power: the exponent", above=0, kind=float)
-    shift: tuple[float, ...] = option((0.0,), "--family=power: the shift", low=0, kind=float)
-    difficulty: tuple[float, ...] | None = option(None, "--family=bound: k of Eq. (2)", above=0, kind=float)
+    power: tuple[float, ...] | None = option("--family=power: the exponent", None, above=0, kind=float)
+    shift: tuple[float, ...] = option("--family=power: the shift", (0.0,), low=0, kind=float)
+    difficulty: tuple[float, ...] | None = option("--family=bound: k of Eq. (2)", None, above=0, kind=float)
     cost: tuple[float, ...] | None = option(
-        None, "instead of --agents: cost per sample (rate c of c s^exponent + fixed)", low=0, kind=float
+        "instead of --agents: cost per sample (rate c of c s^exponent + fixed)", None, low=0, kind=float
     )
-    exponent: tuple[float, ...] = option((1.0,), "with --cost: exponent of the cost", low=1, kind=float)
-    fixed: tuple[float, ...] = option((0.0,), "with --cost: fixed cost while enrolled", low=0, kind=float)
+    exponent: tuple[float, ...] = option("with --cost: exponent of the cost", (1.0,), low=1, kind=float)
+    fixed: tuple[float, ...] = option("with --cost: fixed cost while enrolled", (0.0,), low=0, kind=float)
     capacity: tuple[float, ...] | None = option(
-        None, "with --cost: most samples; if not given, what the best accuracy can pay for", low=0, kind=float
+        "with --cost: most samples; if not given, what the best accuracy can pay for", None, low=0, kind=float
     )
     value: tuple[float, ...] = option(
-        (1.0,), "with --cost: what accuracy 1 is worth, in the currency of costs", low=0, kind=float
+        "with --cost: what accuracy 1 is worth, in the currency of costs", (1.0,), low=0, kind=float
     )
     quality: tuple[float, ...] = option(
-        (1.0,), "with --cost: standard samples that one sample counts as", above=0, kind=float
+        "with --cost: standard samples that one sample counts as", (1.0,), above=0, kind=float
     )
-    held: float = option(0.0, "S₀, samples that the server holds already", low=0)
+    held: float = option("S₀, samples that the server holds already", 0.0, low=0)
 
 
 _BY_NUMBERS = ("exponent", "fixed", "capacity", "value", "quality")

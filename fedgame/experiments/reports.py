@@ -85,9 +85,9 @@ def mechanism_text(
         blocks[0] += f"\n{summary['status']}"
         staying = [row for row in rows if row["stays"]]
         most = sorted(staying, key=lambda row: -abs(row["exact_payment"]))[:_SHOWN]
-        header = ["agent", "contributes", "of", "accuracy", "cost", "β_i", "receives", "utility", "outside"]
-        header += ["no payments", "Nash gap"]
-        body = [_payment_cells(row) for row in staying if row in most]
+        header = ["agent", "contributes", "of", "accuracy", "cost", *summary["columns"].values()]
+        header += ["receives", "utility", "outside", "no payments", "Nash gap"]
+        body = [_payment_cells(row, list(summary["columns"])) for row in staying if row in most]
         blocks.append(tables.markdown(header, body))
         if len(staying) > len(most):
             blocks[-1] += f"\n… and {len(staying) - len(most)} agents with smaller payments, in agents.csv"
@@ -102,9 +102,13 @@ def mechanism_text(
     return "\n\n".join([*blocks, table, *summary["audit"]])
 
 
-def _payment_cells(row: dict[str, Any]) -> list[str]:
+def _payment_cells(row: dict[str, Any], announced: list[str]) -> list[str]:
     cells = [row["name"], f"{row['contribution']:.6g}", f"{row['capacity']:.6g}", f"{row['payoff']:.4f}"]
-    cells += [f"{row['cost']:.4g}", f"{row['rate']:.4f}", row["payment"]]
+    cells += [f"{row['cost']:.4g}", *(_announced_cell(name, row[name]) for name in announced), row["payment"]]
     numbers = (row[name] for name in ("utility", "outside", "without_payments"))
     cells += ["no equilibrium" if x is None else f"{x:.4g}" for x in numbers]
     return [*cells, f"{row['nash_gap']:.1e}"]
+
+
+def _announced_cell(name: str, x: float) -> str:
+    return f"{x:.4f}" if name == "rate" else f"{x:.4g}"

@@ -1,23 +1,9 @@
-"""Settings as dataclasses: name, default, allowed values and help in one place, for flags and checks."""
+"""Checks of settings: dataclasses whose fields `registry.option` makes, for flags and in Python."""
 
 import dataclasses
-import math
 from typing import Any
 
-
-def option(default: Any, help: str, low: float = -math.inf, high: float = math.inf, **more: Any):
-    """A field of a settings dataclass.
-
-    Args:
-      default: the value; None for "depends on other settings".
-      help: of the flag.
-      low: smallest allowed number.
-      high: largest.
-      **more: `kind`, the type of a number where the default does not show it; `choices`; `above`,
-        an excluded lower limit.
-    """
-    metadata = {"help": help, "low": low, "high": high, "kind": type(default), **more}
-    return dataclasses.field(default=default, metadata=metadata)
+from fedgame import registry
 
 
 def check(config: Any) -> None:
@@ -27,22 +13,14 @@ def check(config: Any) -> None:
         if value == ():
             kind = "name" if field.metadata["kind"] is str else "number"
             raise ValueError(f"--{field.name} needs at least one {kind}")
-        for number in value if isinstance(value, tuple) else (value,):
-            if number is not None:
-                _check_one(field.name, number, field.metadata)
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is not None:
+                _check_one(field, one)
 
 
-def _check_one(name: str, value: Any, allowed: dict[str, Any]) -> None:
-    if choices := allowed.get("choices"):
-        if value not in choices:
-            raise ValueError(f"--{name} must be one of {', '.join(choices)}, got {value!r}")
-        return
-    if isinstance(value, str | bool):
-        return
-    low, high, above = allowed["low"], allowed["high"], allowed.get("above")
-    finite = math.isfinite(value) or (allowed.get("infinite") and not math.isnan(value))
-    if not (finite and low <= value <= high and (above is None or value > above)):
-        ends = [] if above is None else [f"greater than {above}"]
-        ends += [f"at least {low}"] if low > -math.inf else []
-        ends += [f"at most {high}"] if high < math.inf else []
-        raise ValueError(f"--{name} must be a number, {' and '.join(ends)}, got {value}")
+def _check_one(field: dataclasses.Field, value: Any) -> None:
+    choices = registry.choices_of(field)
+    if choices and value not in choices:
+        raise ValueError(f"--{field.name} must be one of {', '.join(choices)}, got {value!r}")
+    if not isinstance(value, str | bool):
+        registry.check_number(f"--{field.name}", value, field)

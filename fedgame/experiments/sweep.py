@@ -79,7 +79,7 @@ def sweep_rows(
 
 
 def _solved(game: games.Game, outside: jax.Array, beta: jax.Array) -> tuple[jax.Array, ...]:
-    found = outcomes.outcome(game, budget_balanced.Mechanism(beta))
+    found = outcomes.outcome(game, budget_balanced.Refunds(beta), general=False)
     leave = outside - found.utilities > outcomes.negligible(game, found, outside)
     s = found.equilibrium.profile
     total = games.statistic(game, s) if game.payoff.of_total else jnp.sum(s)

@@ -1,22 +1,93 @@
-"""Costs c_i(s_i): what sharing s_i samples costs agent i (Section 2), in the currency of utility.
-
-A family has, for ONE agent,
-
-    value(own)       the cost, convex and non-decreasing
-    supply(price)    the largest contribution whose last sample costs at most `price` (the inverse of
-                     the marginal cost)
-    inverse(amount)  the largest contribution that costs at most `amount`
-    scaled(factor)   the same family with costs multiplied, which is all that a mechanism M_β does to
-                     an agent's incentives
-
-Parameters are shared by all agents, or one per agent along a leading axis [n].
-"""
+"""Costs c_i(s_i): what sharing s_i samples costs agent i (Section 2), in the currency of utility."""
 
 from typing import Any, ClassVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from fedgame.registry import option
+
+
+class Cost:
+    """c_i(s_i), written for ONE agent; `vmap` gives all.
+
+    A family is a `flax.struct.dataclass` whose numbers are fields made by `registry.option`. `value` is all
+    that has to be defined; where a formula is known for another method, it is faster and exact.
+    """
+
+    # A promise: convex and non-decreasing. False is always safe: c_i may then be anything.
+    convex: ClassVar[bool] = False
+
+    def value(self, own: jax.Array) -> jax.Array:
+        """c_i, a scalar, for `own` ≥ 0 samples; differentiable."""
+        raise NotImplementedError
+
+    def supply(self, price: jax.Array) -> jax.Array:
+        """The largest contribution whose last sample costs at most `price`: the inverse of c_i'.
+
+        By default by bisection of the derivative of a convex cost; 0 if there is none, ∞ above 10³⁰.
+        """
+        return _largest(lambda own: jax.grad(self.value)(own) <= price)
+
+    def inverse(self, amount: jax.Array) -> jax.Array:
+        """The largest contribution that costs at most `amount`. By default by bisection, as `supply`."""
+        return _largest(lambda own: self.value(own) <= amount)
+
+    def scaled(self, factor: jax.Array) -> Any:
+        """The cost times `factor` ≥ 0, which is what a mechanism that refunds costs makes of it."""
+        return Scaled(self, factor)
+
+    def most(self) -> float:
+        """The most samples for which the cost is defined."""
+        return np.inf
+
+    def line(self) -> tuple[Any, Any] | None:
+        """(rate, fixed) if c_i(s_i) = rate s_i + fixed, each one number or [n], or None. Outside jit."""
+        return None
+
+    def complaint(self) -> str | None:
+        """What is wrong with the numbers together, beyond their ranges, or None. Called outside jit."""
+        return None
+
+    def bend(self, low: jax.Array, high: jax.Array) -> tuple[Any, Any] | None:
+        """The least and the largest c_i'' for contributions between `low` and `high`, [n] each, or None.
+
+        None: not known, or a kink lies between them. With them, and the payoff's `curvature`, a game gets a
+        proved λ and L of Theorem 3.2. Called outside jit, on the whole family.
+        """
+        del low, high
+        return None
+
+
+def _largest(affordable: Any) -> jax.Array:
+    """The largest number ≥ 0 that is `affordable`, where smaller ones are too; ∞ if 10³⁰ is."""
+
+    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bracket
+        middle = jnp.where(high > 4.0 * low, jnp.sqrt(low) * jnp.sqrt(high), (low + high) / 2)
+        good = affordable(middle)
+        return jnp.where(good, middle, low), jnp.where(good, high, middle)
+
+    least, most = jnp.asarray(1e-30), jnp.asarray(1e30)
+    low, _ = jax.lax.fori_loop(0, 70, halve, (least, most))
+    return jnp.where(affordable(most), jnp.inf, jnp.where(affordable(least), low, 0.0))
+
+
+@flax.struct.dataclass
+class Scaled(Cost):
+    """`factor` times another cost."""
+
+    cost: Cost = option("what is multiplied")
+    factor: Any = option("by which it is multiplied", low=0)
+
+    @property
+    def convex(self) -> bool:
+        return self.cost.convex
+
+    def value(self, own: jax.Array) -> jax.Array:
+        return self.factor * self.cost.value(own)
 
 
 def _until(left: jax.Array, rate: jax.Array) -> jax.Array:
@@ -26,13 +97,13 @@ def _until(left: jax.Array, rate: jax.Array) -> jax.Array:
 
 
 @flax.struct.dataclass
-class LinearCost:
+class LinearCost(Cost):
     """c_i(s_i) = rate_i s_i + fixed_i. The fixed part is paid while enrolled, at s_i = 0 too."""
 
-    core_ndim: ClassVar[int] = 0
+    convex: ClassVar[bool] = True
 
-    rate: Any
-    fixed: Any = 0.0
+    rate: Any = option("of a sample", low=0)
+    fixed: Any = option("of being enrolled", 0.0, low=0)
 
     def value(self, own: jax.Array) -> jax.Array:
         return self.rate * own + self.fixed
@@ -46,20 +117,25 @@ class LinearCost:
     def scaled(self, factor: jax.Array) -> "LinearCost":
         return LinearCost(rate=self.rate * factor, fixed=self.fixed * factor)
 
+    def line(self) -> tuple[Any, Any]:
+        return self.rate, self.fixed
+
+    def bend(self, low: jax.Array, high: jax.Array) -> tuple[float, float]:
+        return 0.0, 0.0
+
 
 @flax.struct.dataclass
-class PowerCost:
+class PowerCost(Cost):
     """c_i(s_i) = rate_i s_i^exponent_i + fixed_i with exponent ≥ 1: marginal costs do not fall.
 
     Exponents may differ, so linear costs (exponent 1) and steeper ones mix in one game.
     """
 
-    core_ndim: ClassVar[int] = 0
-    limits: ClassVar[dict] = {"exponent": (lambda x: x >= 1, "at least 1")}
+    convex: ClassVar[bool] = True
 
-    rate: Any
-    exponent: Any
-    fixed: Any = 0.0
+    rate: Any = option("of the first sample", low=0)
+    exponent: Any = option("how costs grow with samples; 1 is linear", low=1)
+    fixed: Any = option("of being enrolled", 0.0, low=0)
 
     def value(self, own: jax.Array) -> jax.Array:
         # At 0 a power below 2 is infinitely curved, but not if samples are free: 0 · ∞ would be NaN.
@@ -84,9 +160,20 @@ class PowerCost:
     def scaled(self, factor: jax.Array) -> "PowerCost":
         return PowerCost(self.rate * factor, self.exponent, self.fixed * factor)
 
+    def line(self) -> tuple[Any, Any] | None:
+        return (self.rate, self.fixed) if np.all(np.asarray(self.exponent) == 1.0) else None
+
+    def bend(self, low: jax.Array, high: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+        """c'' is a power of s: its extremes are at the ends."""
+        rate, x = np.asarray(self.rate), np.asarray(self.exponent)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ends = [rate * x * (x - 1) * np.asarray(s) ** (x - 2.0) for s in (low, high)]
+        ends = [np.where((x == 1) | (rate == 0), 0.0, end) for end in ends]
+        return np.minimum(*ends), np.maximum(*ends)
+
 
 @flax.struct.dataclass
-class OrderedCost:
+class OrderedCost(Cost):
     """Ordered selection (Section 1.1): records are shared in ascending order of what each one costs.
 
     Convex and piecewise linear: between whole numbers of records the next one is shared in part. At a
@@ -97,15 +184,17 @@ class OrderedCost:
       record_costs: [k] cost of each record, ascending; shared, or [n, k].
     """
 
-    core_ndim: ClassVar[int] = 1
-    limits: ClassVar[dict] = {
-        "record_costs": (
-            lambda x: (x >= 0) & jnp.all(jnp.diff(x) >= 0, axis=-1, keepdims=True),
-            "non-negative and ascending",
-        )
-    }
+    convex: ClassVar[bool] = True
 
-    record_costs: Any
+    record_costs: Any = option("of each record, ascending", low=0, rank=1)
+
+    def complaint(self) -> str | None:
+        if np.any(np.diff(self.record_costs) < 0):
+            return f"`record_costs` must be ascending, got {self.record_costs}"
+        return None
+
+    def most(self) -> float:
+        return self.record_costs.shape[-1]
 
     def value(self, own: jax.Array) -> jax.Array:
         shared = jnp.clip(own - jnp.arange(self.record_costs.shape[-1]), 0.0, 1.0)  # of every record

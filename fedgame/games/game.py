@@ -4,6 +4,7 @@ Everything is written for one agent and mapped over all of them, so nothing here
 `jacobian`, which is an n×n matrix by definition.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
+from fedgame.games import costs, payoffs
+from fedgame.registry import option
+
+# Numbers of a game that are none of a family.
+_AMOUNT, _ABOVE_0 = option("an amount", low=0), option("an amount", above=0)
+
 
 @flax.struct.dataclass
 class Game:
     """n agents who choose contributions s_i in [0, capacity_i].
 
     Attributes:
-      payoff: a family of `fedgame.games.payoffs`.
-      cost: a family of `fedgame.games.costs`.
+      payoff: a family of `fedgame.games.payoffs`, or a `Payoff` of your own.
+      cost: a family of `fedgame.games.costs`, or a `Cost` of your own.
       capacity: [n] τ_i, the most samples agent i can contribute.
       value: v_i, what one unit of payoff is worth to agent i in the currency of her costs; scalar or
         [n].
@@ -30,8 +38,8 @@ class Game:
     Nothing is checked here, because JAX rebuilds this object from tracers; `check` does that.
     """
 
-    payoff: Any
-    cost: Any
+    payoff: payoffs.Payoff
+    cost: costs.Cost
     capacity: Any
     value: Any = 1.0
     quality: Any = 1.0
@@ -40,6 +48,11 @@ class Game:
     @property
     def n(self) -> int:
         return len(self.capacity)
+
+    @property
+    def concave(self) -> bool:
+        """Whether u_i is known to be concave in s_i; of the total, from where a_i is positive on."""
+        return self.payoff.concave and self.cost.convex
 
 
 def check(game: Game) -> Game:
@@ -54,39 +67,39 @@ def check(game: Game) -> Game:
         raise ValueError(f"`capacity` must be a vector with one entry per agent, got {capacity!r}")
     n = len(capacity)
 
-    def field(name: str, number: Any, core_ndim: int = 0, limits: dict | None = None) -> jax.Array:
-        array = jnp.asarray(number, float)
-        per_agent = array.ndim == core_ndim + 1 and len(array) == n
-        if not per_agent and array.ndim != core_ndim:
+    def number(name: str, x: Any, rank: int = 0, field: Any = _AMOUNT) -> jax.Array:
+        array = jnp.asarray(x, float)
+        per_agent = array.ndim == rank + 1 and len(array) == n
+        if not per_agent and array.ndim != rank:
             raise ValueError(
                 f"`{name}` must be shared or have one entry for each of {n} agents, got shape {array.shape}"
             )
-        if not np.all(np.isfinite(array)):
-            raise ValueError(f"`{name}` must be finite, got {np.asarray(array)}")
-        allowed, words = (limits or {}).get(name, (lambda x: x >= 0, "non-negative"))
-        if not np.all(allowed(array)):
-            raise ValueError(f"`{name}` must be {words}, got {np.asarray(array)}")
+        registry.check_number(f"`{name}`", np.asarray(array), field)
         return array
 
-    def fields(family: Any) -> Any:
-        numbers = {name: number for name, number in vars(family).items() if _is_number(number)}
-        limits = getattr(family, "limits", {})
-        checked = family.replace(**{k: field(k, v, family.core_ndim, limits) for k, v in numbers.items()})
-        if hasattr(family, "complaint") and (complaint := checked.complaint()):
+    def numbers(family: Any) -> Any:
+        new = {}
+        for field in registry.numbers(family):
+            x, rank = getattr(family, field.name), field.metadata.get("rank", 0)
+            if dataclasses.is_dataclass(x):
+                new[field.name] = x if rank is None else numbers(x)
+            else:
+                new[field.name] = x if rank is None else number(field.name, x, rank, field)
+        checked = family.replace(**new)
+        if complaint := checked.complaint():
             raise ValueError(complaint)
         return checked
 
     checked = Game(
-        fields(game.payoff),
-        fields(game.cost),
-        field("capacity", capacity),
-        field("value", game.value),
-        field("quality", game.quality, limits={"quality": (lambda x: x > 0, "above 0")}),
-        field("held", game.held),
+        numbers(game.payoff),
+        numbers(game.cost),
+        number("capacity", capacity),
+        number("value", game.value),
+        number("quality", game.quality, field=_ABOVE_0),
+        number("held", game.held),
     )
-    records = getattr(checked.cost, "record_costs", None)
-    if records is not None and np.any(checked.capacity > records.shape[-1]):
-        raise ValueError(f"`capacity` must be at most the {records.shape[-1]} records, got {capacity}")
+    if np.any(checked.capacity > checked.cost.most()):
+        raise ValueError(f"`capacity` must be at most the {checked.cost.most()} records, got {capacity}")
     if not np.isfinite(jnp.sum(checked.quality * checked.capacity)):
         raise ValueError(f"the sum of `capacity` must be finite, got {capacity}")
     if checked.held.ndim or (checked.held > 0 and not game.payoff.of_total):
@@ -94,34 +107,23 @@ def check(game: Game) -> Game:
     return checked
 
 
-def _is_number(x: Any) -> bool:
-    return not isinstance(x, bool) and not callable(x)
-
-
 def as_profile(s: Any) -> jax.Array:
     """Contributions as floating point numbers, so that whole ones can be differentiated too."""
     return jnp.asarray(s) + 0.0
 
 
-def family_axes(family: Any) -> Any:
-    """`in_axes` of a payoff or cost for `jax.vmap`: 0 for parameters per agent, None for shared ones."""
-    return jax.tree.map(lambda x: 0 if jnp.ndim(x) > family.core_ndim else None, family)
-
-
 def agent_axes(game: Game) -> Game:
     """`in_axes` of a game for `jax.vmap`: inside, every number of the game is that of ONE agent."""
     scalars = {name: 0 if jnp.ndim(getattr(game, name)) else None for name in ("value", "quality")}
-    return Game(family_axes(game.payoff), family_axes(game.cost), 0, held=None, **scalars)
+    return Game(registry.axes(game.payoff), registry.axes(game.cost), 0, held=None, **scalars)
 
 
 def agent_of(game: Game, i: jax.Array) -> Game:
     """The game as agent i alone would write it down: every number is hers."""
 
-    def mine(family: Any) -> Any:
-        return jax.tree.map(lambda x: x[i] if jnp.ndim(x) > family.core_ndim else x, family)
-
     scalars = {name: x[i] if jnp.ndim(x := getattr(game, name)) else x for name in ("value", "quality")}
-    return Game(mine(game.payoff), mine(game.cost), game.capacity[i], held=game.held, **scalars)
+    payoff, cost = registry.of_agents(game.payoff, i), registry.of_agents(game.cost, i)
+    return Game(payoff, cost, game.capacity[i], held=game.held, **scalars)
 
 
 def subset(game: Game, keep: Any) -> Game:
@@ -137,15 +139,12 @@ def subset(game: Game, keep: Any) -> Game:
             raise ValueError(f"`keep` must be numbers of agents from 0 to {game.n - 1}, got {keep}")
     keep = jnp.asarray(keep)
 
-    def theirs(family: Any) -> Any:
-        return jax.tree.map(lambda x: jnp.asarray(x)[keep] if jnp.ndim(x) > family.core_ndim else x, family)
-
-    payoff = game.payoff.kept(keep, game.n) if hasattr(game.payoff, "kept") else theirs(game.payoff)
     scalars = {
         name: jnp.asarray(x)[keep] if jnp.ndim(x := getattr(game, name)) else x
         for name in ("value", "quality")
     }
-    return Game(payoff, theirs(game.cost), jnp.asarray(game.capacity)[keep], held=game.held, **scalars)
+    payoff, cost = game.payoff.kept(keep, game.n), registry.of_agents(game.cost, keep)
+    return Game(payoff, cost, jnp.asarray(game.capacity)[keep], held=game.held, **scalars)
 
 
 def statistic(game: Game, s: jax.Array) -> jax.Array:
@@ -183,13 +182,13 @@ def payoff_values(game: Game, s: jax.Array) -> jax.Array:
 
 def incurred_costs(game: Game, s: jax.Array) -> jax.Array:
     """c_i(s_i), [n]."""
-    one = jax.vmap(lambda cost, own: cost.value(own), (family_axes(game.cost), 0))
+    one = jax.vmap(lambda cost, own: cost.value(own), (registry.axes(game.cost), 0))
     return one(game.cost, s)
 
 
 def marginal_costs(game: Game, s: jax.Array) -> jax.Array:
     """c_i'(s_i), [n], in the currency per sample."""
-    one = jax.vmap(lambda cost, own: jax.grad(cost.value)(own), (family_axes(game.cost), 0))
+    one = jax.vmap(lambda cost, own: jax.grad(cost.value)(own), (registry.axes(game.cost), 0))
     return one(game.cost, s)
 
 
@@ -215,8 +214,17 @@ def jacobian(game: Game, s: jax.Array) -> jax.Array:
             lambda agent, own, rest: agent.value * agent.payoff.value(agent.quality * own, rest), argnums=1
         )
     )
-    bend = jax.vmap(lambda cost, own: jax.grad(jax.grad(cost.value))(own), (family_axes(game.cost), 0))
+    bend = jax.vmap(lambda cost, own: jax.grad(jax.grad(cost.value))(own), (registry.axes(game.cost), 0))
     return jax.jacfwd(lambda x: worth(game, x))(s) - jnp.diag(bend(game.cost, s))
+
+
+def scale_costs(game: Game, factor: Any) -> Game:
+    """The game with costs times `factor` ≥ 0, one number or [n]."""
+    factor = jnp.asarray(factor)
+    if not factor.ndim:
+        return game.replace(cost=game.cost.scaled(factor))
+    scaled = jax.vmap(lambda cost, factor: cost.scaled(factor), (registry.axes(game.cost), 0))
+    return game.replace(cost=scaled(game.cost, factor))
 
 
 def capacity_from_bound(cost: Any, bound: Any) -> jax.Array:
@@ -233,7 +241,7 @@ def capacity_from_bound(cost: Any, bound: Any) -> jax.Array:
       ValueError: an agent could contribute without end because it costs her nothing.
     """
     cost = cost.replace(**{name: jnp.asarray(x, float) for name, x in vars(cost).items()})
-    bound, axes = jnp.asarray(bound, float), family_axes(cost)
+    bound, axes = jnp.asarray(bound, float), registry.axes(cost)
     inverse = type(cost).inverse
     if bound.ndim or 0 in jax.tree.leaves(axes):
         inverse = jax.vmap(inverse, (axes, 0 if bound.ndim else None))

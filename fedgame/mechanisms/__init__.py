@@ -1,22 +1,26 @@
 """What a server can add (Section 4), audited, and what does better.
 
-budget_balanced  payments, M_β, β* (Definition 2, Lemma 1), Falkinger's 1 - 1/n, whole currency units
+base             the contract of a mechanism: payments, and what a game is under them
+budget_balanced  refunds of costs: M_β, β* (Definition 2, Lemma 1), Falkinger's 1 - 1/n, whole currency units
 welfare          p-means, on the scale of Section 1.1 and on that of Table 1; rows that contradict themselves
 budgets          the general model u_i(b_i, S) of Section 4, program (5)
 optimum          welfare optima: without payments, and programs (7), (19) with duals and a bound
 theorem          Theorem 4.1 on your game: KKT (20)-(26) at the equilibrium, and a verdict
 personal         personal rates whose equilibrium is the utilitarian optimum
+price, prices    one price per sample for all; Pigou's prices, one for each
+shapley          Shapley payments
 design           rates by gradient ascent through the equilibrium
-rules            from a game to what a server announces: none, β*, Falkinger's, personal, designed
+rules            from a game to what a server announces, by name
 outcomes         who would rather leave, and who is left
 misreports       what misreporting a cost gains (Remark 2)
 baselines        Karimireddy et al. 2022: accuracy as the reward for data
 constrained      Blum et al. 2021: the least data that reaches a target
 """
 
+from fedgame.mechanisms.base import Mechanism
 from fedgame.mechanisms.baselines import data_maximizing
 from fedgame.mechanisms.budget_balanced import (
-    Mechanism,
+    Refunds,
     falkinger_beta,
     optimal_beta,
     payments,
@@ -35,6 +39,7 @@ from fedgame.mechanisms.welfare import log_p_mean, p_mean
 
 __all__ = [
     "Mechanism",
+    "Refunds",
     "alone",
     "audit",
     "constrained_equilibrium",

@@ -1,15 +1,18 @@
 """Karimireddy, Guo and Jordan (2022): accuracy is the reward for data, without payments."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
+from fedgame import registry
 from fedgame.equilibria import certificates
-from fedgame.games import costs
 from fedgame.games import game as games
+from fedgame.mechanisms import base
+from fedgame.registry import option
 
 _best_responses = jax.jit(certificates.best_response)
 _curve = jax.jit(lambda payoff, total: jnp.vectorize(payoff.curve)(total))
@@ -23,6 +26,40 @@ class DataMaximizing(NamedTuple):
     received: np.ndarray  # [n] a of the model she is given, at most a(Σ m^max)
     utilities: np.ndarray  # [n] v_i received_i - c_i(m_i^max)
     gap: np.ndarray  # [n] utility she could gain by another contribution, on a grid
+
+
+@flax.struct.dataclass
+class Schedule(base.Mechanism):
+    """Accuracy as the reward: nobody pays, but who contributes less is given a worse model (`schedule`).
+
+    Its `profile` has everybody at m_i^max. Between m_i* and m_i^max agents are indifferent, so a solver of
+    best responses would not find it.
+    """
+
+    columns: ClassVar[dict[str, str]] = {"alone": "for herself"}
+
+    alone: Any = option("m_i*, what she would collect for herself, samples", low=0)
+    contributions: Any = option("m_i^max, samples", low=0)
+    reward: Any = option("(c_i + ε) / v_i, the accuracy of a sample between them", low=0)
+
+    def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
+        return jnp.zeros_like(s)
+
+    def received(self, game: games.Game, s: jax.Array) -> jax.Array:
+        curve = jax.vmap(game.payoff.curve)
+        line = curve(self.alone) + self.reward * (s - self.alone)
+        return jnp.where(s <= self.alone, curve(s), jnp.minimum(line, game.payoff.curve(jnp.sum(s))))
+
+    def profile(self, game: games.Game) -> jax.Array:
+        return self.contributions
+
+
+def schedule_of(game: games.Game, epsilon: float = 0.0) -> Schedule:
+    """The data-maximising mechanism of a game; errors as `data_maximizing`."""
+    found = data_maximizing(game, epsilon)
+    reward = (jnp.asarray(game.cost.line()[0]) + epsilon) / game.value
+    numbers = found.alone, found.contributions, jnp.broadcast_to(reward, (game.n,))
+    return Schedule(*(jnp.asarray(x) for x in numbers))
 
 
 def data_maximizing(game: games.Game, epsilon: float = 0.0) -> DataMaximizing:
@@ -64,11 +101,11 @@ def schedule(game: games.Game, alone: Any, profile: Any, own: Any, epsilon: floa
 
 
 def _common(game: games.Game, epsilon: float) -> games.Game:
-    game, payoff, cost = games.check(game), game.payoff, game.cost
-    alike = payoff.of_total and all(jnp.ndim(x) == payoff.core_ndim for x in jax.tree.leaves(payoff))
+    game, payoff, line = games.check(game), game.payoff, game.cost.line()
+    alike = payoff.of_total and 0 not in jax.tree.leaves(registry.axes(payoff))
     for name, good, words in (
         ("payoff", alike and _curve(payoff, 0.0) >= 0, "of the total, the same for all, ≥ 0 at 0"),
-        ("cost", isinstance(cost, costs.LinearCost) and np.all(cost.rate > 0), "linear with rates above 0"),
+        ("cost", line is not None and np.all(line[0] > 0), "linear with rates above 0"),
         ("value", np.all(game.value > 0), "above 0"),
         ("quality", np.all(game.quality == 1), "1"),
         ("held", game.held == 0, "0"),

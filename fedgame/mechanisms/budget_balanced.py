@@ -5,7 +5,7 @@ whatever the rates. M_β has one rate β for all and no t. An agent controls onl
 equilibria are those of the game with c_i scaled by 1 - β_i.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
@@ -13,19 +13,36 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame.games import game as games
+from fedgame.mechanisms import base
+from fedgame.registry import option
 
 
 @flax.struct.dataclass
-class Mechanism:
-    """What the server announces.
+class Refunds(base.Mechanism):
+    """The payments above: a share of everybody's reported costs, paid by all others in equal parts."""
 
-    Attributes:
-      rates: β_i in [0, 1], the share of her costs that agent i gets back; scalar or [n].
-      transfers: t_i, paid to her whatever she does, which sum to 0; 0 or [n].
-    """
+    concave: ClassVar[bool] = True
+    columns: ClassVar[dict[str, str]] = {"rate": "β_i"}
 
-    rates: Any = 0.0
-    transfers: Any = 0.0
+    rates: Any = option("β_i, the share of her costs that agent i gets back", 0.0, low=0, high=1)
+    transfers: Any = option("t_i, paid to her whatever she does; they sum to 0", 0.0)
+
+    def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
+        return payments(self.rates, games.incurred_costs(reported, s), self.transfers)
+
+    def under(self, game: games.Game, reported: games.Game | None = None) -> games.Game:
+        """If true costs are reported, costs times 1 - β_i: the game is of the kind it is without payments."""
+        if reported is not None and reported is not game:
+            return base.Mechanism.under(self, game, reported)
+        return under_mechanism(game, self.rates)
+
+    def announced(self, n: int) -> dict[str, jax.Array]:
+        numbers = {"rate": self.rates, "transfer": self.transfers}
+        return {name: jnp.broadcast_to(jnp.asarray(x, float), (n,)) for name, x in numbers.items()}
+
+    def under_scaled(self, game: games.Game, factor: jax.Array) -> games.Game:
+        """Costs times 1 - β_i f_i; 0 if that is below: free, and paid for, both mean capacity."""
+        return games.scale_costs(game, jnp.maximum(1.0 - self.rates * factor, 0.0))
 
 
 def payments(beta: Any, spent: jax.Array, transfers: Any = 0.0) -> jax.Array:
@@ -127,10 +144,7 @@ def under_mechanism(game: games.Game, beta: Any) -> games.Game:
         agent.
     """
     check_beta(beta, game.n)
-    factor = 1.0 - jnp.asarray(beta)
-    if factor.ndim:
-        factor = factor.reshape(-1, *[1] * game.cost.core_ndim)
-    return game.replace(cost=game.cost.scaled(factor))
+    return games.scale_costs(game, 1.0 - jnp.asarray(beta))
 
 
 def check_beta(beta: Any, n: int) -> None:

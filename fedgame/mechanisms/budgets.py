@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame.games import costs
+from fedgame import registry
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced
 
@@ -106,17 +106,14 @@ def with_budgets(game: games.Game, budget: Any) -> BudgetGame:
     Raises:
       ValueError: the payoff is not one of S, costs are not linear, or samples differ in quality.
     """
-    if not game.payoff.of_total or not isinstance(game.cost, costs.LinearCost) or np.any(game.quality != 1.0):
+    line = game.cost.line()
+    if not game.payoff.of_total or line is None or np.any(game.quality != 1.0):
         raise ValueError("Section 4's model needs payoffs of S, linear costs, and samples of one quality")
     n = game.n
-
-    def each(x: Any, core_ndim: int) -> jax.Array:
-        x = jnp.asarray(x, float)
-        return x if x.ndim > core_ndim else jnp.broadcast_to(x, (n, *x.shape))
-
-    payoff = jax.tree.map(lambda x: each(x, game.payoff.core_ndim), game.payoff)
-    agents = (payoff, each(game.value, 0), jnp.full(n, game.held, float))
-    return budget_game(_quasi_linear, agents, game.cost.rate, budget, game.cost.fixed, game.capacity)
+    value, held = jnp.broadcast_to(jnp.asarray(game.value, float), (n,)), jnp.full(n, game.held, float)
+    agents = (registry.per_agent(game.payoff, n), value, held)
+    rate, fixed = line
+    return budget_game(_quasi_linear, agents, rate, budget, fixed, game.capacity)
 
 
 def _quasi_linear(agent: Any, unspent: jax.Array, total: jax.Array) -> jax.Array:

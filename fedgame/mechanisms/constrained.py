@@ -12,7 +12,6 @@ import numpy as np
 import scipy.optimize
 
 from fedgame.games import game as games
-from fedgame.games import payoffs
 
 _payoffs = jax.jit(games.payoff_values)
 _slopes = jax.jit(jax.jacfwd(games.payoff_values, argnums=1))  # [n, n] ∂a_i/∂s_j
@@ -130,7 +129,7 @@ def _linear(game: games.Game) -> tuple[np.ndarray | None, np.ndarray]:
         return np.ones((game.n, game.n)), np.asarray(
             jnp.minimum(enough, jnp.where(most > 0, 2.0 * most, 1.0)) - game.held
         )
-    if not isinstance(game.payoff, payoffs.LinearPayoff | payoffs.RandomDiscovery):
+    if not game.payoff.linear:
         return None, np.asarray(game.value)
     return np.asarray(_slopes(standard, zero)), np.asarray(game.value)
 
@@ -184,7 +183,7 @@ def optimal_collaboration(game: games.Game, targets: Any) -> Collaboration:
     missing = game.value - reached > 1e-6 * (np.abs(game.value) + np.abs(reached))
     if not np.all(np.isfinite(reached)) or np.any(missing):
         raise ValueError(f"`targets` must be within reach together, and no profile meets {targets}")
-    known = program.success and (w is not None or game.payoff.concave)
+    known = program.success and (w is not None or game.concave)
     prices = np.maximum(-program.ineqlin.marginals, 0.0) / rows if known else np.zeros(game.n)
     bound = float(prices @ b + box[:, 1] @ np.minimum(1.0 - prices @ matrix, 0.0))  # for any prices ≥ 0
     return Collaboration(s, total := float(np.sum(s)), bound, 1.0 - bound / total if total else 0.0, prices)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedgame import equilibria
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, rules
+from fedgame.mechanisms import base, rules
 
 _ZOOMS, _POINTS = 4, 17  # closer looks around the best report, and points in each
 
@@ -109,19 +109,15 @@ def manipulation(
 
 def _reported(game: games.Game, agent: int, factor: float) -> games.Game:
     scale = jnp.ones(game.n).at[agent].set(factor)
-    return game.replace(cost=game.cost.scaled(scale.reshape(-1, *[1] * game.cost.core_ndim)))
+    return games.scale_costs(game, scale)
 
 
 @jax.jit
 def _play(
-    game: games.Game, mechanism: budget_balanced.Mechanism, agent: jax.Array, factor: jax.Array
+    game: games.Game, mechanism: base.Mechanism, agent: jax.Array, factor: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Utilities [n], her contribution, the largest Nash gap, and whether it is certified."""
     reported = jnp.ones(game.n).at[agent].set(factor)  # of every true cost
-    left = jnp.maximum(1.0 - mechanism.rates * reported, 0.0)  # free, and paid for: both mean capacity
-    played = game.replace(cost=game.cost.scaled(left.reshape(-1, *[1] * game.cost.core_ndim)))
-    found = equilibria.solve(played)
-    spent = games.incurred_costs(game, found.profile) * reported
-    paid = budget_balanced.payments(mechanism.rates, spent, mechanism.transfers)
-    u = games.utilities(game, found.profile) + paid
+    found = equilibria.solve(mechanism.under_scaled(game, reported))
+    u = mechanism.utilities(game, found.profile, games.scale_costs(game, reported))
     return u, found.profile[agent], jnp.max(found.nash_gap), found.converged

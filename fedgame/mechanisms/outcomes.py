@@ -8,18 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria
+from fedgame.equilibria import certificates, solvers
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, personal, rules
+from fedgame.mechanisms import base, personal, rules
 
 
 class Outcome(NamedTuple):
     """An equilibrium under a mechanism, for n agents."""
 
-    mechanism: budget_balanced.Mechanism
-    equilibrium: equilibria.Equilibrium  # of the game with costs scaled by 1 - β_i
+    mechanism: base.Mechanism
+    equilibrium: equilibria.Equilibrium  # of the game that agents play under it
+    received: jax.Array  # [n] the payoff of the model that each is given
     spent: jax.Array  # [n] c_i(s_i)
     payments: jax.Array  # [n] p_i, received
     utilities: jax.Array  # [n] u_i + p_i
+    # Whether it is certified from payments as they stand, not only in the form in which it was solved.
+    general: bool
 
 
 class Participation(NamedTuple):
@@ -38,22 +42,39 @@ class Participation(NamedTuple):
     certified: bool  # whether all that agents decided on were certified equilibria, the last included
 
 
-_solve = jax.jit(equilibria.solve)
+_GENERAL = 500  # agents up to whom an outcome is certified from payments as they stand
+_solve, _certified = jax.jit(equilibria.solve), jax.jit(equilibria.certified)
+_prove = jax.jit(certificates.certify)
 
 
 @jax.jit
-def _settle(
-    game: games.Game, mechanism: budget_balanced.Mechanism, s: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    spent = games.incurred_costs(game, s)
-    paid = budget_balanced.payments(mechanism.rates, spent, mechanism.transfers)
-    return spent, paid, games.utilities(game, s) + paid
+def _settle(game: games.Game, mechanism: base.Mechanism, s: jax.Array) -> tuple[jax.Array, ...]:
+    received, spent, paid = (
+        mechanism.received(game, s),
+        games.incurred_costs(game, s),
+        mechanism.payments(game, s),
+    )
+    return received, spent, paid, game.value * received - spent + paid
 
 
-def outcome(game: games.Game, mechanism: budget_balanced.Mechanism) -> Outcome:
-    """The certified equilibrium under a mechanism, and what everybody pays and has there."""
-    found = _solve(budget_balanced.under_mechanism(game, mechanism.rates))
-    return Outcome(mechanism, found, *_settle(game, mechanism, found.profile))
+def outcome(game: games.Game, mechanism: base.Mechanism, general: bool = True) -> Outcome:
+    """The equilibrium under a mechanism, and what everybody pays and has there.
+
+    Args:
+      game: n agents, who report their true numbers.
+      mechanism: what the server announces.
+      general: certify from payments as they stand, with up to 500 agents; False: only in the form in which
+        the mechanism is solved, as with more. The two agree, as tests show; the general form trusts nothing
+        but `payments`.
+    """
+    played, known = mechanism.under(game), mechanism.profile(game)
+    found = _solve(played) if known is None else _certified(played, known)
+    general = general and game.n <= _GENERAL
+    if general:
+        evidence, certified = _prove(base.Mechanism.under(mechanism, game), found.profile)
+        status = jnp.where(found.converged & ~certified, solvers.NOT_FOUND, found.status)
+        found = found.replace(nash_gap=evidence.gap, converged=found.converged & certified, status=status)
+    return Outcome(mechanism, found, *_settle(game, mechanism, found.profile), general)
 
 
 def participation(

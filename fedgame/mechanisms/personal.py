@@ -27,7 +27,7 @@ What the server must know: every agent's marginal payoff at s* for the rates, al
 for s* and t_i. Agents can misreport them: see `misreports`.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -38,6 +38,7 @@ from fedgame.equilibria import certificates, total
 from fedgame.games import game as games
 from fedgame.games import payoffs
 from fedgame.mechanisms import budget_balanced, optimum
+from fedgame.registry import option
 
 
 class FirstBest(NamedTuple):
@@ -51,7 +52,7 @@ class FirstBest(NamedTuple):
 class Personal(NamedTuple):
     """Personal rates and transfers, and what they lead to."""
 
-    mechanism: budget_balanced.Mechanism
+    mechanism: budget_balanced.Refunds
     profile: jax.Array  # [n] s*, an equilibrium under the rates
     utilities: jax.Array  # [n] with all payments
     nash_gap: jax.Array  # [n] what each could still gain by deviating from s*: 0 where utilities are concave
@@ -64,9 +65,7 @@ class Personal(NamedTuple):
 class _Pooled(payoffs.OfTotal):
     """Σ_j v_j a_j(S), what all agents together gain."""
 
-    core_ndim: ClassVar[int] = 99  # no number in it is one agent's: under vmap it is computed once for all
-
-    game: games.Game
+    game: games.Game = option("whose payoffs", rank=None)  # under vmap it is computed once for all
 
     def curve(self, total: jax.Array) -> jax.Array:
         def one(agent: games.Game) -> jax.Array:
@@ -89,12 +88,12 @@ def first_best(game: games.Game) -> FirstBest:
     more: that proves it. A million agents take a second. Other payoffs: `optimum.maximize_welfare`,
     proved by its bound where payoffs are known to be concave. Not for use inside jit.
     """
-    if not (game.payoff.of_total and game.payoff.concave):
+    if not (game.payoff.of_total and game.concave):
         found = optimum.maximize_welfare(game, 0.0, 1.0)
         idle = float(_sum_of_utilities(game, jnp.zeros(game.n))) / game.n
         moved = found.welfare - idle if np.isfinite(idle) else abs(found.welfare)
         close = found.bound - found.welfare <= 1e-6 * moved + 1e-14 * float(np.mean(np.abs(found.utilities)))
-        proved = game.payoff.concave and found.concave and close
+        proved = game.concave and found.concave and close
         return FirstBest(jnp.asarray(found.profile), game.n * found.welfare, proved)
     pooled = game.replace(payoff=_Pooled(game), value=1.0, capacity=jnp.asarray(game.capacity, float))
     starts = np.unique(np.asarray(total.pays_from(game)))
@@ -150,10 +149,10 @@ def personal_rates(game: games.Game, outside: Any = None) -> Personal:
     before = budget_balanced.utilities(game, rates, best.profile)
     target = np.full(game.n, best.welfare / game.n)
     if outside is not None:
-        target = _at_least(np.broadcast_to(np.asarray(outside, float), (game.n,)), best.welfare)
+        target = at_least(np.broadcast_to(np.asarray(outside, float), (game.n,)), best.welfare)
     transfers = target - before
     transfers = transfers - jnp.mean(transfers)
-    mechanism = budget_balanced.Mechanism(rates, transfers)
+    mechanism = budget_balanced.Refunds(rates, transfers)
     found, certified = _certify(budget_balanced.under_mechanism(game, rates), best.profile)
     utilities = before + transfers
     return Personal(mechanism, best.profile, utilities, found.gap, bool(certified), alone(game), best.proved)
@@ -177,7 +176,7 @@ def _rates(game: games.Game, s: jax.Array) -> jax.Array:
     return jnp.where((s > 0) & (worth > 0), jnp.clip(rates, 0.0, 1.0), 0.0)
 
 
-def _at_least(outside: np.ndarray, total: float) -> np.ndarray:
+def at_least(outside: np.ndarray, total: float) -> np.ndarray:
     """max(r_i, level) with the level that makes the sum `total`."""
     if not outside.sum() - total <= 1e-12 * (np.abs(outside).sum() + abs(total)):
         raise ValueError(

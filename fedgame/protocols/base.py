@@ -15,7 +15,7 @@ import numpy as np
 from fedgame.learning import evaluation, federated, local
 from fedgame.mechanisms import budget_balanced
 
-NO_PAYMENTS = budget_balanced.Mechanism()
+NO_PAYMENTS = budget_balanced.Refunds()
 
 
 class Plan(NamedTuple):
@@ -80,7 +80,7 @@ class Protocol(NamedTuple):
     start: Callable[[jax.Array], Plan]  # key -> plan of the first round
     adapt: Callable[[Plan, Learning, Any], Plan] = keep  # plan, learning, params after a round -> plan
     round: Callable[[Learning, Any, Plan, int], Any] = average  # learning, params, plan, number -> params
-    mechanism: budget_balanced.Mechanism = NO_PAYMENTS  # under which costs are settled
+    mechanism: budget_balanced.Refunds = NO_PAYMENTS  # under which costs are settled
     training: tuple[
         str, ...
     ] = ()  # what makes its training differ from FedAvg's on the same profile, if it does

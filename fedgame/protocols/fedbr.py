@@ -23,7 +23,7 @@ from fedgame.protocols import base
 
 def protocol(
     game: games.Game,
-    mechanism: budget_balanced.Mechanism = base.NO_PAYMENTS,
+    mechanism: budget_balanced.Refunds = base.NO_PAYMENTS,
     name: str = "FedBR",
     steps: int = 100,
     step_size: float | None = None,

@@ -39,7 +39,7 @@ def protocol(
     sizes: np.ndarray,
     accuracy: np.ndarray,
     interval: float,
-    mechanism: budget_balanced.Mechanism = base.NO_PAYMENTS,
+    mechanism: budget_balanced.Refunds = base.NO_PAYMENTS,
     name: str = "FedBR",
     steps: int = 100,
     step_size: float | None = None,
@@ -68,7 +68,7 @@ def prepare(
     sizes: np.ndarray,
     accuracy: np.ndarray,
     interval: float,
-    mechanism: budget_balanced.Mechanism = base.NO_PAYMENTS,
+    mechanism: budget_balanced.Refunds = base.NO_PAYMENTS,
     step_size: float | None = None,
 ) -> Printed:
     """What the printed update needs, checked.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from fedgame import equilibria, games
+from fedgame import equilibria, games, registry
 from fedgame.equilibria import solvers
 
 solve, gap = jax.jit(equilibria.solve), jax.jit(equilibria.nash_gap)
@@ -441,12 +441,10 @@ def test_permuting_the_agents_permutes_what_is_found(name):
     direct = Direct(name, "power", 5)
     order = np.array([2, 0, 3, 1])
 
-    def mine(family):
-        return jax.tree.map(lambda x: x[order] if jnp.ndim(x) > family.core_ndim else x, family)
-
     game = direct.game
     other = game.replace(
-        payoff=mine(game.payoff), cost=mine(game.cost), capacity=game.capacity[order],
+        payoff=registry.of_agents(game.payoff, order), cost=registry.of_agents(game.cost, order),
+        capacity=game.capacity[order],
         value=game.value[order], quality=game.quality[order],
     )  # fmt: skip
     one, two = solve(game), solve(other)

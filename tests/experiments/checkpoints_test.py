@@ -219,7 +219,7 @@ def measure_curve(snapshots):
         for p in (
             fedavg.protocol(np.array([9, 6])),
             mwfed.protocol(np.array([9, 6]), target=0.33, factor=1.5),
-            fedbr.protocol(GAME, budget_balanced.Mechanism(0.5), steps=3),
+            fedbr.protocol(GAME, budget_balanced.Refunds(0.5), steps=3),
             afl.protocol(np.array([9, 6])),
             qffl.protocol(np.array([9, 6])),
         )

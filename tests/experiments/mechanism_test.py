@@ -81,7 +81,7 @@ def test_the_sweep_and_welfare_are_those_of_the_library(expensive):
     swept = work.read_csv("sweep.csv")
     assert len(swept) == 9
     for row in (swept[0], swept[5]):
-        there = outcomes.outcome(game, mechanisms.Mechanism(float(row["beta"])))
+        there = outcomes.outcome(game, mechanisms.Refunds(float(row["beta"])))
         assert float(row["total"]) == pytest.approx(float(jnp.sum(there.equilibrium.profile)), rel=1e-9)
         assert float(row["p=0"]) == pytest.approx(float(mechanisms.p_mean(there.utilities, 0)), rel=1e-9)
         assert float(row["p=-inf"]) == pytest.approx(float(jnp.min(there.utilities)), rel=1e-9)

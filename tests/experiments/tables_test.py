@@ -11,7 +11,7 @@ GAME = games.check(games.Game(games.PowerLaw(1.0, 1.0, 1.0, 1.0), games.LinearCo
 
 
 def run(name="FedBR", seed=0, beta=0.0, profile=(1.2, 2.0), charged=(1, 2), accuracy=(0.9, 0.7)):
-    protocol = base.Protocol(name, None, mechanism=budget_balanced.Mechanism(beta))
+    protocol = base.Protocol(name, None, mechanism=budget_balanced.Refunds(beta))
     training = {
         "charged": list(charged),
         "accuracy": list(accuracy),

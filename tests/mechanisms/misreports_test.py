@@ -60,7 +60,7 @@ def utility(game, kind, rates, transfers, agent, factor):
     return u[agent], u.sum() - u[agent], s[agent]
 
 
-HALF = lambda game: mechanisms.Mechanism(jnp.array([0.5, 0.3, 0.6]), jnp.array([0.1, -0.2, 0.1]))  # noqa: E731
+HALF = lambda game: mechanisms.Refunds(jnp.array([0.5, 0.3, 0.6]), jnp.array([0.1, -0.2, 0.1]))  # noqa: E731
 
 
 @pytest.mark.parametrize("agent", [0, 1, 2])
@@ -122,7 +122,7 @@ def test_without_payments_nobody_gains():
 def test_who_gets_back_more_than_a_sample_costs_her_contributes_everything():
     """f > 1/β: at her capacity she is paid (β f - 1) c_i for every sample, whatever the others do."""
     game = make("power")
-    found = misreports.manipulation(game, lambda g: mechanisms.Mechanism(0.5), 0, 0.5, 8.0, True, points=33)
+    found = misreports.manipulation(game, lambda g: mechanisms.Refunds(0.5), 0, 0.5, 8.0, True, points=33)
     over = found.factors > 2.0
     assert np.all(found.contributions[over] == CAPACITY[0])
     assert np.all(found.contributions[found.factors < 1.5] < CAPACITY[0])
@@ -135,7 +135,7 @@ def test_who_gets_back_more_than_a_sample_costs_her_contributes_everything():
 def test_an_interval_without_the_truth():
     """Only reports inside count, and none outside is tried but the honest one."""
     game = make("power")
-    half = lambda g: mechanisms.Mechanism(0.5)  # noqa: E731
+    half = lambda g: mechanisms.Refunds(0.5)  # noqa: E731
     found = misreports.manipulation(game, half, 0, 0.1, 0.5, True, points=9)
     assert found.factors[-1] == 1.0
     assert np.all(found.factors[:-1] <= 0.5)
@@ -153,7 +153,7 @@ def test_a_peak_inside_an_interval_without_the_truth_is_zoomed_in_on():
     def rule(game):
         factor = float(game.cost.rate[0]) / 0.01
         paid = 0.5 - 2 * abs(factor - 2.0) if factor > 1.5 else 0.0
-        return mechanisms.Mechanism(0.0, jnp.array([paid, -paid, 0.0]))
+        return mechanisms.Refunds(0.0, jnp.array([paid, -paid, 0.0]))
 
     found = misreports.manipulation(make("power"), rule, 0, 1.6, 2.6, points=2)
     assert found.best == pytest.approx(2.0, abs=1e-3)
@@ -171,7 +171,7 @@ def test_payoffs_that_are_not_of_the_total():
     """The equilibria that are compared are certified there too."""
     q = np.array([[0.2, 0.1], [0.1, 0.3]])
     game = games.check(games.Game(games.RandomCoverage(q), games.PowerCost(0.02, 2.0), [4.0, 4.0]))
-    found = misreports.manipulation(game, lambda g: mechanisms.Mechanism(0.5), 0, 0.5, 4.0, True, points=9)
+    found = misreports.manipulation(game, lambda g: mechanisms.Refunds(0.5), 0, 0.5, 4.0, True, points=9)
     assert found.nash_gap <= 1e-12
     assert found.contributions[-1] == 4.0  # 4 > 1 / β
     # She gets β f c(4) = 0.64 and pays β c(s_2), where agent 2 answers to 4 samples of hers.

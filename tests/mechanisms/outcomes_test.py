@@ -70,7 +70,7 @@ class Direct:
 RULES = {
     "none": (rules.none, lambda n: 0.0),
     "Falkinger": (rules.falkinger, lambda n: 1 - 1 / n),
-    "0.9": (lambda game: mechanisms.Mechanism(0.9), lambda n: 0.9),
+    "0.9": (lambda game: mechanisms.Refunds(0.9), lambda n: 0.9),
 }
 
 
@@ -147,7 +147,7 @@ def test_one_agent_after_the_other_until_one_is_left():
 
 def test_a_difference_of_rounding_keeps_nobody_from_staying():
     game = Direct(0).game
-    utility = np.asarray(outcomes.outcome(game, mechanisms.Mechanism()).utilities)
+    utility = np.asarray(outcomes.outcome(game, mechanisms.Refunds()).utilities)
     assert mechanisms.participation(game, rules.none, utility + 1e-12).left == []
     slightly = mechanisms.participation(game, rules.none, utility + 1e-6 * np.eye(N)[2])
     assert slightly.left[0] == 2

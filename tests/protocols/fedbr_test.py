@@ -63,7 +63,7 @@ def test_one_agent_plays_alone():
     plan = fedbr.protocol(game).start(jax.random.key(0))
     assert jnp.max(nash_gap(game, plan.profile)) < 1e-12
     with pytest.raises(ValueError, match="at least two"):
-        fedbr.protocol(game, budget_balanced.Mechanism(0.5))
+        fedbr.protocol(game, budget_balanced.Refunds(0.5))
 
 
 def test_what_an_announced_total_cannot_tell_is_refused():

@@ -77,7 +77,7 @@ def cases(draw):
 @hypothesis.given(cases())
 def test_printed_loops_agree_step_by_step(case):
     s, capacity, cost, beta, sizes, accuracy, interval, scale = case
-    mechanism = budget_balanced.Mechanism(0.0 if beta is None else np.asarray(beta))
+    mechanism = budget_balanced.Refunds(0.0 if beta is None else np.asarray(beta))
     delta = scale * interval / float(np.mean(cost))
     printed = literal.prepare(
         games.Game(None, games.LinearCost(np.array(cost)), np.array(capacity)),
@@ -89,7 +89,7 @@ def test_printed_loops_agree_step_by_step(case):
     np.testing.assert_array_equal(path, expected)
 
 
-HIGH, FALKINGER = np.full(10, 70.0), budget_balanced.Mechanism(0.9)
+HIGH, FALKINGER = np.full(10, 70.0), budget_balanced.Refunds(0.9)
 
 
 def test_rounding_holds_up_high_what_the_continuous_dynamics_bring_down():
@@ -180,9 +180,9 @@ GAME = a_game([0.005] * 2)
         ((GAME, SIZES, ACCURACY[1:], 10), "one accuracy each"),
         ((GAME, SIZES, np.where(SIZES > 50, np.nan, ACCURACY), 10), "one accuracy each"),
         ((GAME, SIZES, ACCURACY, 0), "above 0"),
-        ((GAME, SIZES, ACCURACY, 10, budget_balanced.Mechanism(), -1.0), "above 0"),
-        ((GAME, SIZES, ACCURACY, 10, budget_balanced.Mechanism([0.1] * 3)), "`beta` must lie"),
-        ((a_game([0.005]), SIZES, ACCURACY, 10, budget_balanced.Mechanism(0.5)), "at least two"),
+        ((GAME, SIZES, ACCURACY, 10, budget_balanced.Refunds(), -1.0), "above 0"),
+        ((GAME, SIZES, ACCURACY, 10, budget_balanced.Refunds([0.1] * 3)), "`beta` must lie"),
+        ((a_game([0.005]), SIZES, ACCURACY, 10, budget_balanced.Refunds(0.5)), "at least two"),
     ],
 )
 def test_what_the_algorithms_do_not_know_is_said(arguments, complaint):

@@ -5,7 +5,7 @@ from typing import Any
 
 from fedgame.experiments import config as configs
 from fedgame.experiments import settings
-from fedgame.experiments.settings import option
+from fedgame.registry import option
 
 _SHARED = ("agents", "capacity", "fit", "curve")
 _TRAINING = tuple(field.name for field in dataclasses.fields(configs.Curve))
@@ -23,45 +23,45 @@ USED = {  # by study, the settings that determine its results
 class Config(configs.Curve):
     """Settings of `launch.study`; those of training are for --study=label_skew, the others read --curve."""
 
-    study: str = option("unequal_costs", "what to look at", choices=tuple(USED))
-    curve: str = option("examples/mnist_curve.csv", "CSV file of a measured curve: samples, accuracy")
+    study: str = option("what to look at", "unequal_costs", choices=tuple(USED))
+    curve: str = option("CSV file of a measured curve: samples, accuracy", "examples/mnist_curve.csv")
     cost: tuple[float, ...] = option(
-        (0.005,),
         "c, cost per sample, or the geometric mean of unequal ones; label_skew: one number or one per agent",
+        (0.005,),
         above=0,
         kind=float,
     )
     p: tuple[float, ...] = option(
-        (1.0, 0.2, 0.0, float("-inf")), "of the p-means of utilities", high=1, kind=float, infinite=True
+        "of the p-means of utilities", (1.0, 0.2, 0.0, float("-inf")), high=1, kind=float, infinite=True
     )
     ratios: tuple[float, ...] = option(
-        (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
         "unequal_costs, misreports: largest cost divided by the smallest, costs being spaced geometrically",
+        (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
         low=1,
         kind=float,
     )
     costs: tuple[float, ...] = option(
-        (0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05),
         "costs: costs per sample to go through",
+        (0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05),
         above=0,
         kind=float,
     )
-    spread: float = option(1.0, "costs: standard deviation of the logarithm of unequal costs", above=0)
-    draws: int = option(20, "costs: draws of unequal costs", low=1)
+    spread: float = option("costs: standard deviation of the logarithm of unequal costs", 1.0, above=0)
+    draws: int = option("costs: draws of unequal costs", 20, low=1)
     counts: tuple[int, ...] = option(
-        (2, 3, 5, 10, 20, 50, 100, 200, 500, 1000),
         "agents, rounding: numbers of agents to go through; rounding prints every Δs for the first alone",
+        (2, 3, 5, 10, 20, 50, 100, 200, 500, 1000),
         low=2,
         kind=int,
     )
     alpha: float = option(
-        0.3, "label_skew: of the Dirichlet partition; the smaller, the more skewed", above=0
+        "label_skew: of the Dirichlet partition; the smaller, the more skewed", 0.3, above=0
     )
-    intervals: tuple[int, ...] = option((2, 5, 10, 20), "rounding: Δs, samples", low=1, kind=int)
-    starts: int = option(20, "rounding: random starts", low=1)
-    steps: int = option(100, "rounding: H, steps of the dynamics", low=1)
+    intervals: tuple[int, ...] = option("rounding: Δs, samples", (2, 5, 10, 20), low=1, kind=int)
+    starts: int = option("rounding: random starts", 20, low=1)
+    steps: int = option("rounding: H, steps of the dynamics", 100, low=1)
     largest_factor: float = option(
-        10.0, "misreports: an agent may claim up to so many times her cost, or as small a part of it", above=1
+        "misreports: an agent may claim up to so many times her cost, or as small a part of it", 10.0, above=1
     )
 
 

@@ -47,7 +47,7 @@ def _at(config: configs.Config, curve: rows.Curve, n: int) -> dict[str, Any]:
 
 
 def _from_starts(
-    config: configs.Config, curve: rows.Curve, game: games.Game, mechanism: budget_balanced.Mechanism
+    config: configs.Config, curve: rows.Curve, game: games.Game, mechanism: budget_balanced.Refunds
 ) -> list[dict[str, Any]]:
     """A row for every Δs and start."""
     sizes = np.arange(float(jnp.sum(game.capacity)) + max(config.intervals) + 1)
@@ -67,7 +67,7 @@ def _from_starts(
 
 
 def _ending(
-    plan: base.Plan, game: games.Game, mechanism: budget_balanced.Mechanism, longest: float
+    plan: base.Plan, game: games.Game, mechanism: budget_balanced.Refunds, longest: float
 ) -> dict[str, Any]:
     """Where a path of the printed update ends: in a profile, or in a cycle (`period` 0: in neither yet)."""
     ending = plan.memory

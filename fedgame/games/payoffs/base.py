@@ -1,20 +1,118 @@
-"""What families of payoffs have in common."""
+"""The contract of a payoff family: what has to be defined, and safe defaults of what may be left out."""
 
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from fedgame import registry
 
-class OfTotal:
-    """What families have in common that depend on S alone: they only define `curve(S)`.
 
-    `pays_from` is the total up to which `curve` is 0 and from which it is concave and non-decreasing.
+class Payoff:
+    """a_i(s), written for ONE agent; `vmap` gives all.
+
+    A family is a `flax.struct.dataclass` whose numbers are fields made by `registry.option`. It sees the
+    others only through a statistic z of the profile, so that looking at every agent costs O(n m), not O(n²).
+    The default statistic is the whole profile; `value` is all that has to be defined. s are standard samples:
+    contributions times qualities.
     """
 
-    core_ndim: ClassVar[int] = 0
+    # Promises. False is always safe: the family is then taken for one that may be anything.
+    of_total: ClassVar[bool] = False  # depends on s only through S: derive from `OfTotal`
+    concave: ClassVar[bool] = (
+        False  # concave in s_i; of the total: 0 up to `pays_from`, concave from there on
+    )
+    separable: ClassVar[bool] = False  # a_i(s) = g_i(s_i) + h_i(s_-i): the best s_i does not depend on others
+    linear: ClassVar[bool] = False  # linear in s
+
+    def statistic(self, s: jax.Array) -> Any:
+        """z of the whole profile s, [n]; additive: `moved` updates it."""
+        return s
+
+    def rest(self, z: Any, own: jax.Array, i: jax.Array) -> Any:
+        """What agent i, who contributes `own` of z herself, sees of the others. By default (i, z)."""
+        del own
+        return i, z
+
+    def value(self, own: jax.Array, rest: Any) -> jax.Array:
+        """a_i if she contributes `own` while the others are `rest`, a scalar; differentiable in `own`."""
+        raise NotImplementedError
+
+    def kinks(self, rest: Any) -> tuple[jax.Array, ...] | None:
+        """Contributions w_i s_i between which a_i is known to be concave in s_i, or None: it may be anything.
+
+        Asked by certificates. By default none, that is () if the payoff is concave.
+        """
+        del rest
+        return () if self.concave else None
+
+    def moved(self, z: Any, change: jax.Array, i: jax.Array) -> Any:
+        """z after agent i has contributed `change` more."""
+        return z.at[i].add(change)
+
+    def kept(self, keep: jax.Array, n: int) -> Any:
+        """The payoff if of n agents only `keep`, [k] numbers, are there. By default with their parameters."""
+        del n
+        return registry.of_agents(self, keep)
+
+    def complaint(self) -> str | None:
+        """What is wrong with the numbers together, beyond their ranges, or None. Called outside jit."""
+        return None
+
+    def curvature(self, game: Any, low: jax.Array, high: jax.Array) -> "Curvature | None":
+        """Bounds on second derivatives for profiles between `low` and `high`, [n], or None: none are known.
+
+        With them the game gets a proved λ and L of Theorem 3.2. Called outside jit, on the whole family.
+        Payoffs of the total define `bend` instead.
+        """
+        del game, low, high
+        return _STRAIGHT if self.linear else None
+
+
+class Curvature(NamedTuple):
+    """What the payoffs v_i a_i add to the Jacobian G of Theorem 3.2 on a box of profiles, at most."""
+
+    eigenvalue: float  # of the symmetric part of that matrix, the largest; ≥ 0
+    own: Any  # [n] |∂²a_i/∂s_i²| v_i
+    others: Any  # [n] or one number, |∂²a_i/∂s_j∂s_i| v_i for j ≠ i
+    formula: str  # where it comes from
+
+
+_STRAIGHT = Curvature(0.0, 0.0, 0.0, "a_i is linear: G = -diag(c'')")
+
+
+class OfTotal(Payoff):
+    """A payoff of the total S = S₀ + Σ w_i s_i: `curve(S)` is all that has to be defined."""
+
     of_total: ClassVar[bool] = True
     concave: ClassVar[bool] = True
+
+    def curve(self, total: jax.Array) -> jax.Array:
+        """a_i at a total of S samples, a scalar."""
+        raise NotImplementedError
+
+    def pays_from(self) -> jax.Array:
+        """The total up to which `curve` is 0, and from which it is concave and non-decreasing."""
+        return jnp.zeros(())
+
+    def bend(self, low: float, high: float) -> tuple[Any, Any] | None:
+        """Bounds (least, most) on |a_i''| for totals in [low, high], or None: none are known.
+
+        Each [n] or one number, like the parameters, where S > `pays_from`. `least` may be divided by a
+        factor ≥ 1 of which the same function of S, between 1 and it, divides every agent's |a_i''|: such a
+        common factor makes no difference to λ, and without it curves of nearly the same shape have bounds
+        close to each other. Called outside jit, on the whole family.
+        """
+        del low, high
+        return None
+
+    @classmethod
+    def fit(cls, sizes: Any, accuracy: Any, start: Any = None) -> Any:
+        """The curve of this family that is closest to measurements; not every family has one."""
+        raise NotImplementedError
+
+    def kinks(self, rest: jax.Array) -> tuple[jax.Array, ...] | None:
+        return (self.pays_from() - rest,) if self.concave else None
 
     def statistic(self, s: jax.Array) -> jax.Array:
         return jnp.sum(s)
@@ -27,20 +125,3 @@ class OfTotal:
 
     def moved(self, z: jax.Array, change: jax.Array, i: jax.Array) -> jax.Array:
         return z + change
-
-    def pays_from(self) -> jax.Array:
-        return jnp.zeros(())
-
-
-class OfProfile:
-    """What families have in common that need the whole profile: z = s."""
-
-    core_ndim: ClassVar[int] = 0
-    of_total: ClassVar[bool] = False
-    concave: ClassVar[bool] = False
-
-    def statistic(self, s: jax.Array) -> jax.Array:
-        return s
-
-    def moved(self, z: jax.Array, change: jax.Array, i: jax.Array) -> jax.Array:
-        return z.at[i].add(change)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedgame.games.payoffs import base
+from fedgame.registry import option
 
 
 @flax.struct.dataclass
@@ -16,14 +17,14 @@ class TotalPayoff(base.OfTotal):
 
     concave: ClassVar[bool] = False
 
-    fn: Callable[[jax.Array], jax.Array] = flax.struct.field(pytree_node=False)
+    fn: Callable[[jax.Array], jax.Array] = option("from S to the payoff", static=True)
 
     def curve(self, total: jax.Array) -> jax.Array:
         return self.fn(total)
 
 
 @flax.struct.dataclass
-class Separable(base.OfProfile):
+class Separable(base.Payoff):
     """a_i(s) = g_i(s_i) + h_i(s_-i) (Theorem A.1): what others do does not change what i wants.
 
     Attributes:
@@ -31,8 +32,10 @@ class Separable(base.OfProfile):
       others: h of all agents, [n] -> [n]; entry i must not depend on s_i.
     """
 
-    own: Callable[[jax.Array, jax.Array], jax.Array] = flax.struct.field(pytree_node=False)
-    others: Callable[[jax.Array], jax.Array] = flax.struct.field(pytree_node=False)
+    separable: ClassVar[bool] = True
+
+    own: Callable[[jax.Array, jax.Array], jax.Array] = option("from i and s_i to g_i", static=True)
+    others: Callable[[jax.Array], jax.Array] = option("from s to all h_i, [n]", static=True)
 
     def rest(self, z: jax.Array, own: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
         return i, self.others(z)[i]
@@ -47,13 +50,10 @@ class Separable(base.OfProfile):
 
 
 @flax.struct.dataclass
-class CustomPayoff(base.OfProfile):
+class CustomPayoff(base.Payoff):
     """Any function from profiles [n] to payoffs [n]. A look at every agent costs n calls of `fn`."""
 
-    fn: Callable[[jax.Array], jax.Array] = flax.struct.field(pytree_node=False)
-
-    def rest(self, z: jax.Array, own: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return i, z
+    fn: Callable[[jax.Array], jax.Array] = option("from s to all payoffs, [n]", static=True)
 
     def value(self, own: jax.Array, rest: tuple[jax.Array, jax.Array]) -> jax.Array:
         i, s = rest

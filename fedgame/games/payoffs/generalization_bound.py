@@ -1,12 +1,13 @@
 """Eq. (2): the accuracy that a generalisation bound guarantees."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from fedgame.games.payoffs import base
+from fedgame.registry import option
 
 
 @flax.struct.dataclass
@@ -19,11 +20,9 @@ class GeneralizationBound(base.OfTotal):
     positive. From there on it is concave if best ≤ 2, as accuracies are.
     """
 
-    best: Any
-    difficulty: Any
-    clip: bool = flax.struct.field(pytree_node=False, default=True)
-
-    limits: ClassVar[dict] = {"best": (jnp.isfinite, "finite"), "difficulty": (lambda x: x > 0, "above 0")}
+    best: Any = option("the payoff of endless data, accuracy")
+    difficulty: Any = option("k, samples: the dimension of what is to be learned", above=0)
+    clip: bool = option("payoffs are 0 where the formula is below 0 or falls", True, static=True)
 
     @property
     def concave(self) -> bool:

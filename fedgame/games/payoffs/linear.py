@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from fedgame.games.payoffs import base
+from fedgame.registry import option
 
 
 @flax.struct.dataclass
-class LinearPayoff(base.OfProfile):
+class LinearPayoff(base.Payoff):
     """a_i(s) = (W s)_i for a dense matrix `w`, [n, n] (Section 2.1, linear)."""
 
-    core_ndim: ClassVar[int] = 1
     concave: ClassVar[bool] = True
-    limits: ClassVar[dict] = {"w": (jnp.isfinite, "finite")}
+    linear: ClassVar[bool] = True
 
-    w: Any
+    w: Any = option("what a sample of agent j brings agent i, [n, n]", rank=1)
 
     def complaint(self) -> str | None:
         square = self.w.ndim == 2 and self.w.shape[0] == self.w.shape[1]

@@ -1,12 +1,14 @@
 """Section 5.1: accuracy as it was measured."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedgame.games.payoffs import base
+from fedgame.registry import option
 
 
 @flax.struct.dataclass
@@ -24,25 +26,15 @@ class MeasuredCurve(base.OfTotal):
       slope: [k] its derivative there, per sample; non-increasing, non-negative.
     """
 
-    core_ndim: ClassVar[int] = 1
-
-    sizes: Any
-    accuracy: Any
-    slope: Any
-
-    limits: ClassVar[dict] = {
-        "sizes": (
-            lambda x: (x[..., 0] == 0) & jnp.all(jnp.diff(x) > 0, axis=-1) & (x.shape[-1] > 1),
-            "at least two numbers that increase from 0",
-        ),
-        "slope": (
-            lambda x: (x >= 0) & jnp.all(jnp.diff(x) <= 0, axis=-1, keepdims=True),
-            "non-negative and non-increasing",
-        ),
-        "accuracy": (jnp.isfinite, "finite"),
-    }
+    sizes: Any = option("totals, samples, increasing from 0", low=0, rank=1)
+    accuracy: Any = option("the payoff at each of them", rank=1)
+    slope: Any = option("its derivative there, per sample, not increasing", low=0, rank=1)
 
     def complaint(self) -> str | None:
+        if self.sizes.shape[-1] < 2 or np.any(self.sizes[..., 0] != 0) or np.any(np.diff(self.sizes) <= 0):
+            return f"`sizes` must be at least two numbers that increase from 0, got {self.sizes}"
+        if np.any(np.diff(self.slope) > 0):
+            return f"`slope` must not increase, got {self.slope}"
         rise = jnp.diff(self.sizes) * (self.slope[..., 1:] + self.slope[..., :-1]) / 2
         least = 1e-9 * float(jnp.max(jnp.abs(self.accuracy)))
         if jnp.allclose(jnp.diff(self.accuracy), rise, rtol=1e-6, atol=least):
@@ -65,3 +57,18 @@ class MeasuredCurve(base.OfTotal):
     def extrapolates(self, total: jax.Array) -> jax.Array:
         """Whether ã at `total` samples comes from the tail, not from measurements."""
         return total > self.sizes[..., -1]
+
+    def bend(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        """|a''| is constant between sizes, and falls with S in the tail."""
+        sizes, slope = np.asarray(self.sizes), np.asarray(self.slope)
+        bends = -np.diff(slope) / np.diff(sizes)
+        last, end = sizes[..., -1:], slope[..., -1:]
+        overlap = (sizes[..., :-1] <= high) & (sizes[..., 1:] >= low)
+        tails = [
+            np.where(high >= last, 2 * end * last**2 / np.maximum(s, last) ** 3, np.nan) for s in (low, high)
+        ]
+        inside = np.where(overlap, bends, np.nan)
+        shape = np.broadcast_shapes(inside.shape[:-1], tails[0].shape[:-1])
+        every = np.concatenate([np.broadcast_to(x, (*shape, x.shape[-1])) for x in (inside, *tails)], axis=-1)
+        least, most = np.nanmin(every, axis=-1), np.nanmax(every, axis=-1)
+        return most if most.ndim == 0 else least, most  # of one curve for all a common factor is all there is

@@ -1,12 +1,14 @@
 """Eq. (3): payoffs whose loss falls as a power of the samples."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedgame.games.payoffs import base
+from fedgame.registry import option
 
 
 @flax.struct.dataclass
@@ -16,13 +18,11 @@ class PowerLaw(base.OfTotal):
     With shift > 0 the payoff is finite, and concave wherever it is not clipped.
     """
 
-    best: Any
-    scale: Any
-    exponent: Any
-    shift: Any = 0.0
-    clip: bool = flax.struct.field(pytree_node=False, default=True)
-
-    limits: ClassVar[dict] = {"best": (jnp.isfinite, "finite")}
+    best: Any = option("the payoff of endless data, accuracy")
+    scale: Any = option("the loss of one sample, accuracy", low=0)
+    exponent: Any = option("how fast the loss falls", low=0)
+    shift: Any = option("samples that count as there already", 0.0, low=0)
+    clip: bool = option("payoffs below 0 are 0", True, static=True)
 
     def curve(self, total: jax.Array) -> jax.Array:
         data = total + self.shift
@@ -38,3 +38,13 @@ class PowerLaw(base.OfTotal):
         ratio = self.scale / jnp.where(self.best > 0, self.best, 1.0)
         zero = jnp.maximum(ratio ** (1.0 / self.exponent) - self.shift, 0.0)
         return jnp.where(self.best > 0, zero, jnp.inf)
+
+    def bend(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        """|a''| falls with S."""
+        x, shift, scale = (np.asarray(part) for part in (self.exponent, self.shift, self.scale))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            least, most = (scale * x * (x + 1) * (s + shift) ** (-x - 2) for s in (high, low))
+            common = ((low + np.max(shift)) / (high + np.max(shift))) ** (np.min(x) + 2)
+        # No loss has no bend, at S = 0 too, where 0 · ∞ is NaN.
+        least, most = (np.where(scale == 0, 0.0, y) for y in (least, most))
+        return least / common, most

@@ -5,22 +5,23 @@ from typing import Any, ClassVar
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from fedgame.games.payoffs import base
+from fedgame.registry import option
 
 
 @flax.struct.dataclass
-class RandomCoverage:
+class RandomCoverage(base.Payoff):
     """Eq. (1): a_i(s) = 1 - ½ Σ_x q_ix Π_j (1 - q_jx)^s_j.
 
     Attributes:
       q: [n, m] probabilities in [0, 1); q = 1 would make a_i jump at s = 0.
     """
 
-    core_ndim: ClassVar[int] = 1
-    of_total: ClassVar[bool] = False
     concave: ClassVar[bool] = True
-    limits: ClassVar[dict] = {"q": (lambda q: (q >= 0) & (q < 1), "in [0, 1)")}
 
-    q: Any
+    q: Any = option("how likely a sample of agent i is each of m points, [m]", low=0, below=1, rank=1)
 
     def statistic(self, s: jax.Array) -> jax.Array:
         return s @ jnp.broadcast_to(jnp.log1p(-self.q), (len(s), self.q.shape[-1]))
@@ -33,3 +34,18 @@ class RandomCoverage:
 
     def moved(self, z: jax.Array, change: jax.Array, i: jax.Array) -> jax.Array:
         return z + change * jnp.log1p(-self.q)
+
+    def curvature(self, game: Any, low: jax.Array, high: jax.Array) -> base.Curvature:
+        del high
+        n, m = len(low), np.shape(self.q)[-1]
+        q, quality = np.broadcast_to(np.asarray(self.q), (n, m)), np.broadcast_to(game.quality, (n,))
+        value = np.broadcast_to(game.value, (n,))
+        w = -np.log1p(-q) * quality[:, None]
+        left = np.exp(np.asarray(self.statistic(quality * low)))  # Π (1 - q)^s, at most this in the box
+        y = 0.5 * q * w * value[:, None] * left
+        eigenvalue = 0.5 * np.sum(
+            np.linalg.norm(y, axis=0) * np.linalg.norm(w, axis=0) - np.sum(y * w, axis=0)
+        )
+        others = np.max(y @ np.max(w, axis=0))  # at least every entry beside the diagonal
+        formula = "Eq. (1): every term of G is largest at the low corner"
+        return base.Curvature(max(float(eigenvalue), 0.0), np.sum(y * w, axis=1), others, formula)

@@ -6,21 +6,22 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from fedgame.games.payoffs import base
+from fedgame.registry import option
+
 
 @flax.struct.dataclass
-class RandomDiscovery:
+class RandomDiscovery(base.Payoff):
     """a_i(s) = (Q Qᵀ s)_i: agent i gains q_ix whenever anybody samples x (Section 2.1).
 
     Attributes:
       q: [n, m] sampling probabilities of agent i over the m points of X. No n×n array is formed.
     """
 
-    core_ndim: ClassVar[int] = 1
-    of_total: ClassVar[bool] = False
     concave: ClassVar[bool] = True
-    limits: ClassVar[dict] = {"q": (lambda q: (q >= 0) & (q <= 1), "in [0, 1]")}
+    linear: ClassVar[bool] = True
 
-    q: Any
+    q: Any = option("how likely a sample of agent i is each of m points, [m]", low=0, high=1, rank=1)
 
     def statistic(self, s: jax.Array) -> jax.Array:
         return s @ jnp.broadcast_to(self.q, (len(s), self.q.shape[-1]))

@@ -1,0 +1,132 @@
+"""The contract of a mechanism: payments, and what a game is under them."""
+
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame import registry
+from fedgame.equilibria import total
+from fedgame.games import game as games
+from fedgame.games import payoffs
+from fedgame.registry import option
+
+MOST = 2000  # agents of whom the general form takes care: every look at all of them costs n² numbers
+
+
+class Mechanism:
+    """What the server announces: how the reported game and contributions decide what agents receive.
+
+    A mechanism is a `flax.struct.dataclass` whose numbers are fields made by `registry.option`. `payments` is
+    all that has to be defined. A rule (see `rules`) makes a mechanism from a game, as it is reported.
+    """
+
+    balanced: ClassVar[bool] = True  # Σ p_i = 0 whatever agents do
+    # A promise: v_i a_i + p_i - c_i is concave in s_i where v_i a_i - c_i is. False is always safe.
+    concave: ClassVar[bool] = False
+    columns: ClassVar[dict[str, str]] = {}  # of `announced`, those to show in tables, and their headers
+
+    def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
+        """p_i, [n], what each receives (negative: pays) in the currency of costs.
+
+        Args:
+          reported: the game as it is reported to the server, without payments.
+          s: [n] contributions, samples; differentiable in them.
+        """
+        raise NotImplementedError
+
+    def received(self, game: games.Game, s: jax.Array) -> jax.Array:
+        """[n] the payoff of the model that each is given: a_i(s), unless the mechanism degrades it."""
+        return games.payoff_values(game, s)
+
+    def under(self, game: games.Game, reported: games.Game | None = None) -> games.Game:
+        """The game that agents play: its utilities are `utilities`, up to what an agent cannot influence.
+
+        By default u_i = v_i a_i + p_i - c_i as it stands. A mechanism under which the game is of a kind that
+        is solved faster overrides this.
+
+        Args:
+          game: n agents with their true numbers.
+          reported: the game as it is reported; None if it is the true one.
+
+        Raises:
+          ValueError: there are too many agents for the general form.
+        """
+        if game.n > MOST:
+            raise ValueError(
+                f"{type(self).__name__} is solved in its general form, for up to {MOST} agents, got {game.n}"
+            )
+        pieces = self.concave and reported is None and game.concave and not self.degrades
+        smooth = pieces and _has_no_kink(game)
+        paid = Paid(game, game if reported is None else reported, self, pieces, smooth)
+        return games.Game(paid, game.cost, game.capacity)
+
+    def under_scaled(self, game: games.Game, factor: jax.Array) -> games.Game:
+        """`under` if agents report `factor`, [n], times their costs."""
+        return self.under(game, games.scale_costs(game, factor))
+
+    def profile(self, game: games.Game) -> jax.Array | None:
+        """[n] an equilibrium that is known without a solver, or None. Callers certify it too."""
+        del game
+        return None
+
+    @property
+    def degrades(self) -> bool:
+        """Whether `received` is not simply a_i(s)."""
+        return type(self).received is not Mechanism.received
+
+    def announced(self, n: int) -> dict[str, jax.Array]:
+        """What n agents are told, by name, [n] each: columns of result tables. By default all numbers."""
+        return {
+            field.name: jnp.broadcast_to(jnp.asarray(getattr(self, field.name), float), (n,))
+            for field in registry.numbers(self)
+            if field.metadata.get("rank", 0) is not None
+        }
+
+    def utilities(self, game: games.Game, s: jax.Array, reported: games.Game | None = None) -> jax.Array:
+        """u_i(s) + p_i(s), [n]."""
+        paid = self.payments(game if reported is None else reported, s)
+        return game.value * self.received(game, s) + paid - games.incurred_costs(game, s)
+
+
+def _has_no_kink(game: games.Game) -> bool:
+    """Whether payoffs are concave from 0 on; False if that cannot be told inside jit."""
+    if not game.payoff.of_total:
+        return True
+    starts = total.pays_from(game)
+    return not isinstance(starts, jax.core.Tracer) and bool(np.all(np.asarray(starts) <= game.held))
+
+
+@flax.struct.dataclass
+class Paid(payoffs.Payoff):
+    """v_i a_i(s) + p_i(s), what an agent has under a mechanism before her cost; s in samples."""
+
+    game: games.Game = option("the true one", rank=None)
+    reported: games.Game = option("what payments are made for", rank=None)
+    mechanism: Mechanism = option("who pays", rank=None)
+    pieces: bool = option("whether utility is known to be concave between the payoff's kinks", static=True)
+    concave: bool = option("whether it has none", static=True)
+
+    def rest(self, z: jax.Array, own: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
+        agent = games.agent_of(self.game, i)
+        return i, z, games.rest_of(agent, games.statistic(self.game, z), own, i)
+
+    def kinks(self, rest: tuple[jax.Array, jax.Array, Any]) -> tuple[jax.Array, ...] | None:
+        if not self.pieces:
+            return None
+        i, _, others = rest
+        agent = games.agent_of(self.game, i)
+        return tuple(x / agent.quality for x in agent.payoff.kinks(others))
+
+    def value(self, own: jax.Array, rest: tuple[jax.Array, jax.Array, Any]) -> jax.Array:
+        i, z, others = rest
+        s = z.at[i].set(own)
+        return self._worth(own, i, s, others) + self.mechanism.payments(self.reported, s)[i]
+
+    def _worth(self, own: jax.Array, i: jax.Array, s: jax.Array, others: Any) -> jax.Array:
+        if self.mechanism.degrades:
+            return (self.game.value * self.mechanism.received(self.game, s))[i]
+        agent = games.agent_of(self.game, i)  # the same, without the payoffs of all others
+        return agent.value * agent.payoff.value(agent.quality * own, others)

@@ -1,0 +1,62 @@
+"""One price per sample, which everybody receives, and all others pay in equal parts."""
+
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame import equilibria
+from fedgame.games import game as games
+from fedgame.mechanisms import base
+from fedgame.registry import option
+
+_POINTS, _ZOOMS = 33, 3  # prices in a look, and closer looks around the best one
+
+
+@flax.struct.dataclass
+class Price(base.Mechanism):
+    """p_i = q s_i - q/(n-1) Σ_{j≠i} s_j, for samples as they are contributed.
+
+    It asks for no costs, so nobody can misreport any.
+    """
+
+    concave: ClassVar[bool] = True
+    columns: ClassVar[dict[str, str]] = {"price": "price"}
+
+    price: Any = option("q, currency per sample", 0.0, low=0)
+
+    def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
+        others = (jnp.sum(s) - s) / max(reported.n - 1, 1)
+        return self.price * (s - others)
+
+
+def best_price(game: games.Game) -> tuple[float, float]:
+    """The price whose certified equilibrium has the largest Σ u_i, and that sum; NaN if none is certified.
+
+    Looks at prices from 0 to the largest marginal cost, at which everybody gives all she has, evenly and on a
+    logarithmic scale, then closer around the best one. Not for use inside jit.
+    """
+    most = float(jnp.max(games.marginal_costs(game, game.capacity * (1.0 - 1e-9))))
+    seen = {0.0: _welfare(game, 0.0)}
+    grid = np.unique([*np.linspace(0.0, most, _POINTS), *(most * np.geomspace(1e-4, 1.0, _POINTS))])
+    for _ in range(1 + _ZOOMS):
+        seen |= {float(q): _welfare(game, q) for q in grid if float(q) not in seen}
+        prices = np.asarray(sorted(seen))
+        welfare = np.asarray([seen[q] for q in prices])
+        k = int(np.argmax(np.where(np.isnan(welfare), -np.inf, welfare)))
+        grid = np.linspace(prices[max(k - 1, 0)], prices[min(k + 1, len(prices) - 1)], 9)
+    return float(prices[k]), float(welfare[k])
+
+
+def _welfare(game: games.Game, price: float) -> float:
+    """Σ u_i, which payments do not change, at the equilibrium; NaN where none is certified."""
+    total, certified = _play(game, Price(jnp.asarray(float(price))))
+    return float(total) if certified else np.nan
+
+
+@jax.jit
+def _play(game: games.Game, mechanism: Price) -> tuple[jax.Array, jax.Array]:
+    found = equilibria.solve(mechanism.under(game))
+    return jnp.sum(games.utilities(game, found.profile)), found.converged

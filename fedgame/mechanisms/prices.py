@@ -1,0 +1,87 @@
+"""Pigou's prices: a sample of every agent's is paid what it is worth to all others at the first best."""
+
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame.games import game as games
+from fedgame.mechanisms import base, personal
+from fedgame.registry import option
+
+
+@flax.struct.dataclass
+class Prices(base.Mechanism):
+    """p_i = q_i s_i - 1/(n-1) Σ_{j≠i} q_j s_j + t_i with q_i = Σ_{j≠i} v_j ∂a_j/∂s_i at the first best s*.
+
+    With q_i her own first-order condition at s* is that of Σ u_j, so s* is an equilibrium of every game whose
+    utilities are concave, also where an agent gains nothing herself: there the personal rates of `personal`
+    leave her indifferent whatever she gives. It need not be the only one: agents with linear costs who are
+    all between 0 and their capacities at s* are indifferent between splits of the same S (`splits`), and at
+    s* somebody whose payoff is small yet, (2) or (3) clipped, may rather give nothing, as the certificate
+    then says.
+    """
+
+    concave: ClassVar[bool] = True
+    columns: ClassVar[dict[str, str]] = {"price": "price"}
+
+    prices: Any = option("q_i, what a sample of agent i is worth to all others; negative: a tax")
+    transfers: Any = option("t_i, paid to her whatever she does; they sum to 0")
+    optimum: Any = option("s*_i, the contribution for which the prices are made")
+
+    def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
+        worth = self.prices * s
+        others = (jnp.sum(worth) - worth) / max(reported.n - 1, 1)
+        return worth - others + self.transfers
+
+    def announced(self, n: int) -> dict[str, jax.Array]:
+        numbers = {"price": self.prices, "transfer": self.transfers}
+        return {name: jnp.broadcast_to(jnp.asarray(x, float), (n,)) for name, x in numbers.items()}
+
+    def profile(self, game: games.Game) -> jax.Array:
+        return jnp.broadcast_to(jnp.asarray(self.optimum, float), (game.n,))
+
+
+def pigou(game: games.Game, outside: Any = None) -> Prices:
+    """The prices of a game, with transfers that make utilities equal at s*, or as equal as `outside` allows.
+
+    Args:
+      game: n agents.
+      outside: r_i, [n], what each shall have at least, as in `personal.personal_rates`.
+
+    Raises:
+      ValueError: as `personal.personal_rates`.
+    """
+    best = personal.first_best(game)
+    s = best.profile
+    found = Prices(_worth_to_others(game, s), jnp.zeros(game.n), s)
+    target = np.full(game.n, best.welfare / game.n)
+    if outside is not None:
+        target = personal.at_least(np.broadcast_to(np.asarray(outside, float), (game.n,)), best.welfare)
+    transfers = target - np.asarray(found.utilities(game, s))
+    return found.replace(transfers=jnp.asarray(transfers - np.mean(transfers)))
+
+
+def splits(game: games.Game, mechanism: Prices) -> np.ndarray:
+    """Numbers of the agents between whom s* may be split otherwise and stay an equilibrium, or [].
+
+    Those who see a total, have linear costs, and are between 0 and their capacities with a marginal utility
+    of 0. First-best profiles have at most one such agent strictly between, so those at a bound with a
+    marginal utility of 0 count as well.
+    """
+    if not game.payoff.of_total or game.cost.line() is None:
+        return np.zeros(0, int)
+    s = mechanism.profile(game)
+    slope = np.asarray(games.own_gradient(game, s)) + np.broadcast_to(np.asarray(mechanism.prices), (game.n,))
+    size = np.asarray(games.marginal_costs(game, s)) + np.abs(slope)
+    tied = np.flatnonzero((np.abs(slope) <= 1e-7 * size) & (np.asarray(game.capacity) > 0))
+    return tied if len(tied) > 1 else np.zeros(0, int)
+
+
+@jax.jit
+def _worth_to_others(game: games.Game, s: jax.Array) -> jax.Array:
+    worth = jax.grad(lambda s: jnp.sum(game.value * games.payoff_values(game, s)))(s)
+    own = games.own_gradient(game, s) + games.marginal_costs(game, s)
+    return worth - own
