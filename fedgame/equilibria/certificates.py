@@ -73,59 +73,79 @@ def best_response(game: games.Game, s: jax.Array) -> jax.Array:
       s: [n] profile.
 
     Returns:
-      [n] contributions; 0 if nothing is better, else where several are equally good, one of them.
+      [n] contributions; 0 if nothing is better, else where several are equally good, one of them. Not to be
+      differentiated: see `implicit`.
     """
-    return games.over_agents(lambda agent, own, rest: _best(agent, own, rest).safe)(game, games.as_profile(s))
+    return games.over_agents(lambda agent, own, rest: _best(agent, own, rest)[0].safe)(
+        game, games.as_profile(s)
+    )
 
 
 def best_utility(game: games.Game, s: jax.Array) -> jax.Array:
     """max_x u_i(x, s_-i), [n], in the agents' currency."""
-    return games.over_agents(lambda agent, own, rest: _best(agent, own, rest).utility)(
+    return games.over_agents(lambda agent, own, rest: _best(agent, own, rest)[0].utility)(
         game, games.as_profile(s)
     )
 
 
 def examine(game: games.Game, s: jax.Array) -> Evidence:
-    """Nash gaps of all agents, and what they are to be measured by."""
+    """Nash gaps of all agents, and what they are to be measured by.
+
+    Gaps can be differentiated in both modes: best responses count as fixed (the envelope theorem).
+    """
     s = games.as_profile(s)
-
-    def one(agent: games.Game, own: jax.Array, rest: Any) -> Evidence:
-        best = _best(agent, own, rest)
-        points = jnp.stack([jnp.zeros_like(own), own, best.contribution])
-        payoffs, costs = jax.vmap(lambda x: _parts(agent, x, rest))(points)
-        gained, spent, payoff, cost = payoffs - payoffs[0], costs - costs[0], payoffs[1], costs[1]
-        moved = jnp.max(jnp.maximum(jnp.where(jnp.isfinite(gained), jnp.abs(gained), 0.0), jnp.abs(spent)))
-        size = jnp.abs(payoff)
-        # Just above 0 a payoff is the difference of larger numbers; more data show how large.
-        if agent.payoff.of_total:
-            more = agent.value * agent.payoff.curve(16.0 * (rest + agent.quality * own))
-            size = jnp.maximum(size, jnp.where(jnp.isfinite(more), jnp.abs(more), 0.0))
-        rounding = 8.0 * jnp.finfo(own.dtype).eps * (size + jnp.abs(cost))
-        now = payoff - cost
-        gap = jnp.maximum(best.utility - now, 0.0)
-        return Evidence(gap, now, moved, rounding, jnp.asarray(True), best.safe, best.limit)
-
-    found = games.over_agents(one)(game, s)
-    moved = jnp.maximum(found.stake, _span(game, s))
+    found, most, spent = games.over_agents(_examine_one)(game, s)
+    # What all decisions together move for her, from nobody sharing anything to all what they might. Not only
+    # her own: one who gives next to nothing is not in doubt for that.
+    nothing, now, more = jax.vmap(lambda x: games.payoff_values(game, x))(
+        jnp.stack([jnp.zeros_like(s), s, most])
+    )
+    gained = game.value * jnp.maximum(jnp.abs(now - nothing), jnp.abs(more - nothing))
+    moved = jnp.maximum(jnp.maximum(jnp.where(jnp.isfinite(gained), gained, 0.0), spent), found.stake)
     lost = (moved > 0) & (game.capacity > 0) & (found.rounding > _UNRESOLVED * moved)
     return found._replace(told=~lost)
 
 
-def _span(game: games.Game, s: jax.Array) -> jax.Array:
-    """[n] how much payoffs change if nobody gives anything, or everybody all; 0 where that is no number.
+def _examine_one(agent: games.Game, own: jax.Array, rest: Any) -> tuple[Evidence, jax.Array, jax.Array]:
+    """ONE agent's evidence, the most that she might give, and what that might cost."""
+    best, reach = _best(*jax.lax.stop_gradient((agent, own, rest)))
+    points = jnp.stack([jnp.zeros_like(own), own, best.contribution, reach])
+    payoffs, costs = jax.vmap(lambda x: _parts(agent, x, rest))(points)
+    now, again = payoffs[1] - costs[1], payoffs[2] - costs[2]
+    # The value of when it was found, with the derivative that it has here.
+    utility = best.utility + jnp.where(jnp.isfinite(again), again - jax.lax.stop_gradient(again), 0.0)
+    gained, spent = jnp.abs(payoffs - payoffs[0]), jnp.abs(costs - costs[0])
+    stake = jnp.max(jnp.maximum(jnp.where(jnp.isfinite(gained), gained, 0.0), spent)[:3])
+    ceiling = _ceiling(agent, own.dtype)
+    size = jnp.maximum(jnp.abs(payoffs[1]), ceiling) + jnp.abs(costs[1])
+    rounding = 8.0 * jnp.finfo(own.dtype).eps * size
+    # With a bounded payoff all she has, else what she might want. Its cost as if its last sample's were that
+    # of all, for a fixed part may have hidden differences; more than all there is to gain is no measure.
+    most = jnp.where(ceiling > 0, jnp.asarray(agent.capacity, own.dtype), reach)
+    spent = jnp.abs(jax.grad(agent.cost.value)(most)) * most
+    spent = jnp.where(ceiling > 0, jnp.minimum(spent, ceiling), spent)
+    spent = jnp.where(jnp.isfinite(spent), spent, 0.0)
+    # What she does already may be as good as a supremum elsewhere that nothing attains.
+    tie = (now >= best.utility) & (jnp.abs(own - best.contribution) > 1e-6 * best.contribution)
+    limit = jnp.where(tie, 0.0, best.limit)
+    gap = jnp.maximum(utility - now, 0.0)
+    found = Evidence(gap, now, stake, rounding, jnp.asarray(True), best.safe, limit)
+    return found, most, spent
 
-    Not only what her own decision moves: one who gives next to nothing is not in doubt for that.
+
+def _ceiling(agent: games.Game, dtype: Any) -> jax.Array:
+    """v_i times what a concave payoff of the total comes close to with endless data; 0 if it is not known.
+
+    Where data are few a payoff is the difference of numbers as large as that, and rounded like them.
     """
-    everything = jnp.broadcast_to(jnp.asarray(game.capacity, s.dtype), s.shape)
-    nothing, now, most = jax.vmap(lambda x: games.payoff_values(game, x))(
-        jnp.stack([jnp.zeros_like(s), s, everything])
-    )
-    moved = game.value * jnp.maximum(jnp.abs(now - nothing), jnp.abs(most - nothing))
-    return jnp.where(jnp.isfinite(moved), moved, 0.0)
+    if not (agent.payoff.of_total and agent.payoff.concave):
+        return jnp.zeros((), dtype)
+    much, more = jnp.abs(agent.value * jax.vmap(agent.payoff.curve)(jnp.asarray([1e28, 1e30], dtype)))
+    return jnp.where(jnp.isfinite(more) & (jnp.abs(more - much) <= 1e-3 * more), more, 0.0)
 
 
 def nash_gap(game: games.Game, s: jax.Array) -> jax.Array:
-    """max_x u_i(x, s_-i) - u_i(s) for every agent, [n], ≥ 0 up to rounding: 0 at an equilibrium.
+    """max_x u_i(x, s_-i) - u_i(s) for every agent, [n], ≥ 0, and to rounding 0 at an equilibrium.
 
     `s` lies in the box [0, τ]; the gap of the profile is the largest entry. Their sum is the
     Nikaido-Isoda function, which also vanishes at equilibria only.
@@ -142,7 +162,8 @@ def certify(game: games.Game, s: jax.Array, tolerance: float = 1e-6) -> tuple[Ev
 def holds(game: games.Game, s: jax.Array, found: Evidence, tolerance: float) -> jax.Array:
     """Whether s is feasible and no gap is larger than allowed, be that told or hidden by rounding."""
     feasible = jnp.all((s >= 0) & (s <= game.capacity))
-    return feasible & jnp.all(found.gap <= tolerance * found.stake + found.rounding)
+    small = found.gap <= tolerance * found.stake + found.rounding
+    return feasible & jnp.all(small & jnp.isfinite(found.gap))
 
 
 def is_equilibrium(game: games.Game, s: jax.Array, tolerance: float = 1e-6) -> jax.Array:
@@ -172,6 +193,7 @@ def all_best_responses(game: games.Game, s: jax.Array) -> list[list[tuple[float,
             lambda x, i=i: tuple(float(part) for part in _own_parts(game, s, i, x)),
             np.asarray(tops[i], float),
             float(game.capacity[i]),
+            float(np.finfo(s.dtype).eps),
         )
         for i in range(game.n)
     ]
@@ -185,19 +207,19 @@ def _own_parts(game: games.Game, s: jax.Array, i: jax.Array, own: jax.Array) -> 
 
 
 def _maximisers(
-    parts: Callable[[float], tuple[float, float]], tops: np.ndarray, capacity: float
+    parts: Callable[[float], tuple[float, float]], tops: np.ndarray, capacity: float, eps: float
 ) -> list[tuple[float, float]]:
     """The intervals around the best of `tops`, 0 and the capacity, where utility is as good."""
 
     def u(x: float) -> float:
         payoff, cost = parts(x)
-        return payoff - cost
+        return -np.inf if np.isnan(payoff - cost) else payoff - cost
 
     candidates = sorted({0.0, *tops.tolist(), capacity})
     best = max(candidates, key=u)
 
     def slack(x: float) -> float:
-        return 8 * np.finfo(float).eps * sum(abs(part) for part in (*parts(x), *parts(best)))
+        return 8 * eps * sum(abs(part) for part in (*parts(x), *parts(best)))
 
     found: list[tuple[float, float]] = []
     reached = -1.0  # up to where an interval, or what rounding makes of a point, has been seen
@@ -239,20 +261,22 @@ def _finite(u: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(u), -jnp.inf, u)  # argmax would take a NaN for the largest
 
 
-def _best(agent: games.Game, own: jax.Array, rest: Any) -> Response:
-    """ONE agent's best: 0, a peak inside, her capacity, or what she does already."""
+def _best(agent: games.Game, own: jax.Array, rest: Any) -> tuple[Response, jax.Array]:
+    """ONE agent's best: 0, a peak, her capacity, or what she does already; and the largest of those but τ."""
     nothing, capacity = jnp.zeros_like(own), jnp.asarray(agent.capacity, own.dtype)
     others = jnp.stack([nothing, capacity, own])
     values = _finite(jax.vmap(lambda x: games.utility(agent, x, rest))(others))
     ends = Response(others, values, others, jnp.zeros_like(others))
-    every = jax.tree.map(
-        lambda a, b: jnp.concatenate([a[:1], b, a[1:]]), ends, _peaks(agent, rest, own.dtype)
-    )
-    return jax.tree.map(lambda x: x[jnp.argmax(every.utility)], every)
+    peaks = _peaks(agent, rest, own.dtype)
+    every = jax.tree.map(lambda a, b: jnp.concatenate([a[:1], b, a[1:]]), ends, peaks)
+    best = jax.tree.map(lambda x: x[jnp.argmax(every.utility)], every)
+    reach = jnp.maximum(jnp.max(peaks.contribution), jnp.maximum(own, best.contribution))
+    nothing_much = jnp.finfo(own.dtype).eps ** 0.75 * capacity  # where bisection may end for 0
+    return best, jnp.where(reach <= nothing_much, 0.0, reach)
 
 
 def _peaks(agent: games.Game, rest: Any, dtype: Any) -> Response:
-    """The interior local maxima of ONE agent's utility: one between any two kinks, or [_PEAKS]."""
+    """The local maxima of ONE agent's utility: one between any two kinks, or [_PEAKS]."""
     capacity, kinks = jnp.asarray(agent.capacity, dtype), agent.payoff.kinks(rest)
     if kinks is None or not agent.cost.convex:
         return _grid_peaks(agent, rest, capacity)
@@ -327,7 +351,13 @@ def _narrowed(u: Callable, points: jax.Array, values: jax.Array) -> tuple[jax.Ar
         evenly = jnp.clip(low + (high - low) * jnp.linspace(0.0, 1.0, _ZOOM, dtype=low.dtype), low, high)
         x = jnp.append(evenly, jnp.stack([low, top, high]))  # an end may round beyond itself
         heights = jnp.append(jax.lax.map(u, evenly), values)
-        at = jnp.argmax(heights)
+        # Of equally good points that next to the larger drop: the others lead away from a jump.
+        equal = heights == jnp.max(heights)
+        at = jnp.where(
+            values[0] < values[2],
+            jnp.argmin(jnp.where(equal, x, jnp.inf)),
+            jnp.argmax(jnp.where(equal, x, -jnp.inf)),
+        )
         # Its neighbours, at least `low` and `high`; not the same point once more, which `top` may be.
         apart = 1e-3 * (high - low) / _ZOOM
         left = jnp.argmax(jnp.where(x < x[at] - apart, x, -jnp.inf))
@@ -349,7 +379,8 @@ def _narrowed(u: Callable, points: jax.Array, values: jax.Array) -> tuple[jax.Ar
         heights = jax.vmap(u)(middles)
         points = jnp.stack([points[0], middles[0], points[1], middles[1], points[2]])
         values = jnp.stack([values[0], heights[0], values[1], heights[1], values[2]])
-        best = jnp.where(jnp.max(values[1:4]) > values[2], 1 + jnp.argmax(values[1:4]), 2)
+        inner = values[1:4]
+        best = 1 + jnp.where(values[0] < values[4], jnp.argmax(inner), 2 - jnp.argmax(inner[::-1]))
         window = best + jnp.arange(-1, 2)  # the best point, and its neighbours
         return points[window], values[window], steps + 1
 
@@ -365,7 +396,7 @@ def _at_jump(
 
     No floating point number lies between `top` and a jump next to it, so whether the best is attained is
     asked where the jump is likely to be meant: at the nearest round number of samples, in all if the payoff
-    sees the total. A jump at a number that is not round counts as attained.
+    sees the total, or at 0 of her own. A jump at a number that is not round counts as attained.
     """
     of_total, eps = agent.payoff.of_total, jnp.finfo(top.dtype).eps
 
@@ -381,15 +412,19 @@ def _at_jump(
     less, more = jnp.maximum(top - little, 0.0), jnp.minimum(top + little, agent.capacity)
     # `low` and `high` may be next to `top`, or further away than rounding reaches.
     left, right = jnp.minimum(low, less), jnp.maximum(high, more)
-    meant, five = _rounded(place(top)), place(jnp.stack([left, less, top, more, right]))
+    at_0 = top <= _SHARES[1] * agent.capacity  # of the grid's points only 0 was before the jump
+    meant = jnp.where(at_0, place(jnp.zeros_like(top)), _rounded(place(top)))
+    five = place(jnp.stack([left, less, top, more, right]))
     at_left, at_less, at_top, at_more, at_right, there = jax.vmap(payoff)(jnp.append(five, meant))
     noise = 1e3 * eps * (jnp.abs(at_top) + jnp.abs(at_left))
-    rises = (at_top - at_left > noise) & (top - left <= 2 * little)
+    rises = (at_top - at_left > noise) & (at_0 | (top - left <= 2 * little))
     falls = (at_top - at_right > noise) & (right - top <= 2 * little)
     rises, falls = rises & ~falls, falls & ~rises
-    near = jnp.abs(place(top) - meant) <= 8 * eps * jnp.abs(place(top))
-    above = rises & near & (at_more - there > (at_more - at_left) / 2)
-    below = falls & near & (at_less - there > (at_less - at_right) / 2)
+    near = at_0 | (jnp.abs(place(top) - meant) <= 8 * eps * jnp.abs(place(top)))
+    # Utility that is level beyond the jump attains what it approaches, a little further away.
+    slope = jax.grad(lambda x: games.utility(agent, x, rest))(jnp.where(rises, more, less))
+    above = rises & near & (slope < 0) & (at_more - there > (at_more - at_left) / 2)
+    below = falls & near & (slope > 0) & (at_less - there > (at_less - at_right) / 2)
     safe = jnp.where(rises, more, jnp.where(falls, less, top))
     return safe, jnp.where(above, 1.0, jnp.where(below, -1.0, 0.0)).astype(top.dtype)
 

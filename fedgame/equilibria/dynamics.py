@@ -76,7 +76,8 @@ def start(game: games.Game, s: jax.Array, step_size: float | None = None) -> Sta
 def state_at(s: jax.Array, gradient: jax.Array, capacity: jax.Array, step_size: float | None) -> State:
     """As `start`, from slopes and capacities, [n] each."""
     if step_size is None:
-        moves = (gradient != 0) & (capacity > 0)
+        blocked = (s <= 0) & (gradient < 0) | (s >= capacity) & (gradient > 0)
+        moves = (gradient != 0) & jnp.isfinite(gradient) & (capacity > 0) & ~blocked
         least = jnp.min(jnp.where(moves, capacity / jnp.where(moves, jnp.abs(gradient), 1.0), jnp.inf))
         step_size = jnp.where(jnp.isfinite(least), 0.01 * least, 1.0)
     return State(
@@ -97,16 +98,10 @@ def residual(s: jax.Array, gradient: jax.Array, step_size: jax.Array, capacity: 
 def advance(game: games.Game, state: State, adaptive: bool) -> State:
     """One step of Eq. (4), and the size of the next; a constant one stays."""
     new = jnp.clip(state.profile + state.step_size * state.gradient, 0.0, game.capacity)
-    speed = residual(state.profile, state.gradient, state.step_size, game.capacity)
-    moved = after(state, new, games.own_gradient(game, new), adaptive)._replace(residual=speed)
-    if not adaptive:
-        return moved
-    # A first step, or a curvature, so far off that all moves are rounded away must not be the end.
-    stuck = (speed > 0) & jnp.all(new == state.profile)
-    return moved._replace(step_size=jnp.where(stuck, 2.0 * state.step_size, moved.step_size))
+    return after(state, new, games.own_gradient(game, new), game.capacity, adaptive)
 
 
-def after(state: State, new: jax.Array, gradient: jax.Array, adaptive: bool) -> State:
+def after(state: State, new: jax.Array, gradient: jax.Array, capacity: jax.Array, adaptive: bool) -> State:
     """The state at the profile that a step has led to: how far it went, and δ of the step to come.
 
     The adaptive size is Malitsky and Mishchenko's (2020) for gradient descent: half the inverse of the
@@ -118,16 +113,18 @@ def after(state: State, new: jax.Array, gradient: jax.Array, adaptive: bool) -> 
       state: before the step.
       new: [n] the profile after it.
       gradient: [n] ∂u_i/∂s_i there.
+      capacity: [n] τ.
       adaptive: whether δ is adapted.
     """
     change, delta, growth = new - state.profile, state.step_size, state.growth
     moved = jnp.linalg.norm(change)
-    speed = jnp.where(moved > 0, moved / delta, 0.0)  # not 0/0 if nobody has anything to share
+    speed = residual(state.profile, state.gradient, delta, capacity)
     if adaptive:
         turned = jnp.linalg.norm(jnp.where(change != 0, gradient - state.gradient, 0.0))
         curvature_bound = jnp.where((moved > 0) & (turned > 0), moved / (2.0 * turned), jnp.inf)
         new_delta = jnp.minimum(jnp.sqrt(1.0 + growth) * delta, curvature_bound)
-        new_delta = jnp.where(moved > 0, new_delta, delta)
+        # A first step, or a curvature, so far off that all moves are rounded away must not be the end.
+        new_delta = jnp.where(moved > 0, new_delta, jnp.where(speed > 0, 2.0 * delta, delta))
         delta, growth = new_delta, new_delta / delta
     return State(new, gradient, delta, growth, speed)
 

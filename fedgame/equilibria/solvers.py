@@ -128,7 +128,8 @@ def find(
         return Found(profile, jnp.zeros(()), jnp.asarray(1), status), name
     if name == "Gauss-Seidel":
         return Found(*responses.run(game, start, steps or _SWEEPS), status), name
-    state, taken = dynamics.run(game, start, steps or 10_000, 1e-12)
+    tolerance = max(1e-12, 8 * float(jnp.finfo(start.dtype).eps))
+    state, taken = dynamics.run(game, start, steps or 10_000, tolerance)
     return Found(state.profile, state.residual, taken, status), name
 
 
@@ -165,7 +166,8 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
         if np.isfinite(root.total) and certified.converged:
             found.append(certified)
         else:  # perhaps another split of the same total is an equilibrium
-            doubtful |= bool(np.isfinite(root.total) and root.ties > 1)
+            unknown = root.ties > 1 or int(certified.status) == NOT_TOLD
+            doubtful |= bool(np.isfinite(root.total) and unknown)
         upper = lower
     if all(jnp.any(one.profile > 0) for one in found):  # S₀ too, if somebody could also give for free
         nothing = Found(jnp.zeros(game.n), jnp.zeros(()), jnp.asarray(0), jnp.asarray(ISOLATED))

@@ -109,13 +109,14 @@ def root_of_any(game: games.Game) -> Root:
         return jax.lax.map(lambda total: _sum(game, wanted(game, total, starts)), totals)
 
     anywhere = game.held + (most(game) - game.held) * jnp.asarray(_ANYWHERE, dtype)
-    room = jnp.max(all_want(anywhere)) - game.held
+    room = jnp.nanmax(all_want(anywhere)) - game.held
     totals = game.held + room * jnp.asarray(_CLOSELY, dtype)
-    enough = all_want(totals) >= totals
+    enough = (all_want(totals) >= totals).at[-1].set(False)  # in float32 a little more than all is all
     falls = enough[:-1] & ~enough[1:]
     k = len(falls) - 1 - jnp.argmax(falls[::-1])
     root = root_between(game, totals[k], totals[k + 1], starts)
-    return jax.tree.map(lambda a, b: jnp.where(jnp.any(falls), a, b), root, _nobody(game))
+    found = jnp.any(falls) & jnp.isfinite(root.total)
+    return jax.tree.map(lambda a, b: jnp.where(found, a, b), root, _nobody(game))
 
 
 def settled(game: games.Game, s: jax.Array) -> jax.Array:

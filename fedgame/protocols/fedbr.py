@@ -90,7 +90,7 @@ def trace(game: games.Game, s: jax.Array, steps: int, step_size: float | None = 
 
     def body(state: dynamics.State, _: None) -> tuple[dynamics.State, jax.Array]:
         new = tell(game, state.profile, state.gradient, state.step_size)
-        state = dynamics.after(state, new, reports(new), step_size is None)
+        state = dynamics.after(state, new, reports(new), game.capacity, step_size is None)
         return state, state.profile
 
     s = games.as_profile(s)

@@ -101,3 +101,15 @@ def test_a_capacity_far_beyond_what_is_wanted_hides_nothing(capacity):
     assert float(nash_gap(game, jnp.zeros(1))[0]) > 0.8
     if capacity > 1e5:
         assert float(0.5 * (1 + response) ** -1.5) == pytest.approx(float(2e-12 * response), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "payoff", [games.TotalPayoff(lambda S: 1 - jnp.exp(-S / 10)), games.PowerLaw(1.0, 1.0, 0.5, 1.0)]
+)
+def test_gaps_can_be_differentiated_in_both_modes(payoff):
+    game = games.check(games.Game(payoff, games.LinearCost([0.01, 0.02]), [10.0, 20.0]))
+    s = jnp.array([3.0, 4.0])
+    gap = lambda s: equilibria.nash_gap(game, s)  # noqa: E731
+    expected = [(gap(s + step) - gap(s - step)) / 2e-5 for step in 1e-5 * jnp.eye(2)]
+    for jacobian in (jax.jacfwd(gap)(s), jax.jacrev(gap)(s)):
+        np.testing.assert_allclose(jacobian.T, expected, rtol=1e-6, atol=1e-9)

@@ -94,3 +94,36 @@ def test_more_agents_than_peaks_and_two_sides_of_a_jump():
     np.testing.assert_allclose(found.response, 10, rtol=1e-12)
     assert float(found.response[0]) < 10
     assert found.limit.tolist() == [-1]
+
+
+@pytest.mark.parametrize("cost", [1e-2, 1e-4, 0.0])
+def test_whether_a_supremum_is_attained_does_not_depend_on_how_little_a_sample_costs(cost):
+    """Not one next to the jump: its utility is the same to rounding. Free samples attain it further away."""
+
+    @jax.jit
+    def statuses(jump, held):
+        payoffs = (
+            games.TotalPayoff(lambda S: jnp.where(jump < S, 1.0, 0.0)),
+            games.TotalPayoff(lambda S: jnp.where(jump <= S, 1.0, 0.0)),
+        )
+        game = games.Game(payoffs[0], games.LinearCost(cost), jnp.array([60.0]), held=held)
+        return [equilibria.solve(game.replace(payoff=payoff)).status for payoff in payoffs]
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        above, at = statuses(np.round(rng.uniform(1, 10), 1), np.round(rng.uniform(0, 0.9), 2))
+        assert int(above) == (solvers.LIMIT if cost else solvers.GRID)
+        assert int(at) == solvers.GRID
+
+
+def test_a_jump_at_nothing_is_approached_and_not_attained():
+    game = games.Game(games.TotalPayoff(lambda S: jnp.where(S > 0, 1.0, 0.0)), games.LinearCost(1.0), [1.0])
+    found = equilibria.solve(games.check(game))
+    assert int(found.status) == solvers.LIMIT
+    assert 0 < float(found.profile[0]) < 1e-12
+
+
+def test_a_root_is_found_beside_much_that_the_server_holds():
+    payoff = games.TotalPayoff(lambda S: ((S - 1e10) / 100) ** 2)
+    game = games.Game(payoff, games.LinearCost(0.1), [1.0] * 10, 100.0, held=1e10)
+    np.testing.assert_array_equal(equilibria.solve(games.check(game)).profile, np.ones(10))

@@ -136,6 +136,32 @@ def test_what_rounding_hides_cannot_be_told(most):
     assert "cannot be told" in equilibria.describe(found)
 
 
+@pytest.mark.parametrize("most", [10.0, 1e4])
+@pytest.mark.parametrize(
+    ("payoff", "cost", "s"),
+    [  # 1 sample would bring .5 in all, 5 cost 5
+        (games.LinearPayoff(np.eye(2)), games.PowerCost(0.5, 2.0, 1e15), 0.0),
+        (games.TotalPayoff(lambda S: S), games.PowerCost(0.5, 2.0, 1e15), 0.0),
+        (games.PowerLaw(1.0, 1e3, 0.5), games.LinearCost(1.0, 1e20), 5.0),
+    ],
+)
+def test_no_amount_that_nobody_uses_makes_up_for_what_is_hidden(payoff, cost, s, most):
+    game = games.check(games.Game(payoff, cost, [most, most]))
+    assert not equilibria.is_equilibrium(game, jnp.full(2, s))
+
+
+@pytest.mark.parametrize(
+    ("payoff", "cost", "s"),
+    [
+        (games.TotalPayoff(jnp.expm1), games.PowerCost(1.0, 12.0), 1.0),  # she gains .1 of 4.7
+        (games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.PowerCost(1.0, 200.0), 100.0),  # a cost of 10⁴⁰⁰
+    ],
+)
+def test_what_grows_beyond_measure_allows_no_larger_gap(payoff, cost, s):
+    game = games.check(games.Game(payoff, cost, [100.0, 100.0] if s == 100 else [3.0, 3.0]))
+    assert not equilibria.is_equilibrium(game, jnp.full(2, s))
+
+
 @pytest.mark.parametrize("capacity", [1e12, 1e15])
 @pytest.mark.parametrize("method", ["root in S", "Gauss-Seidel", "dynamics"])
 def test_what_an_idle_agent_could_give_moves_nobody(capacity, method):

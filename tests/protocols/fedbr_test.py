@@ -145,3 +145,13 @@ def test_the_first_best_is_what_no_protocol_beats_and_equal_for_all():
         assert jnp.sum(games.utilities(game, ended)) <= jnp.sum(utilities) * (1 + 1e-9)
     assert plan.path.shape == (1, 7)
     assert first_best.protocol(a_game([0.005])).mechanism is base.NO_PAYMENTS
+
+
+def test_who_has_next_to_nothing_does_not_hold_up_the_others():
+    """The first step is 1% of 10⁻¹⁵ samples; rounded away, it is doubled until somebody moves."""
+    cost = games.PowerCost([1e-3, 1e-3], 2.0)
+    game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 1.0, 1.0), cost, [100.0, 1e-15]))
+    s = jnp.array([50.0, 1e-15])
+    path = fedbr.trace(game, s, 200)
+    np.testing.assert_allclose(path, dynamics.trace(game, s, 200)[1], rtol=1e-12)
+    assert float(equilibria.nash_gap(game, path[-1]).max()) < 1e-9
