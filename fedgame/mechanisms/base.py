@@ -37,6 +37,10 @@ class Mechanism:
         """
         raise NotImplementedError
 
+    def payment(self, reported: games.Game, s: jax.Array, i: jax.Array) -> jax.Array:
+        """p_i of agent i alone. To be overridden where the payments of all cost more than hers."""
+        return self.payments(reported, s)[i]
+
     def received(self, game: games.Game, s: jax.Array) -> jax.Array:
         """[n] the payoff of the model that each is given: a_i(s), unless the mechanism degrades it."""
         return games.payoff_values(game, s)
@@ -123,7 +127,7 @@ class Paid(payoffs.Payoff):
     def value(self, own: jax.Array, rest: tuple[jax.Array, jax.Array, Any]) -> jax.Array:
         i, z, others = rest
         s = z.at[i].set(own)
-        return self._worth(own, i, s, others) + self.mechanism.payments(self.reported, s)[i]
+        return self._worth(own, i, s, others) + self.mechanism.payment(self.reported, s, i)
 
     def _worth(self, own: jax.Array, i: jax.Array, s: jax.Array, others: Any) -> jax.Array:
         if self.mechanism.degrades:

@@ -34,6 +34,21 @@ class Shapley(base.Mechanism):
         )
         return self.values(reported, s) - gained
 
+    def payment(self, reported: games.Game, s: jax.Array, i: jax.Array) -> jax.Array:
+        if not len(self.orders):
+            return self.payments(reported, s)[i]
+
+        def joins(order: jax.Array) -> jax.Array:
+            place = _places(order)
+            without, with_her = (
+                gains(reported, jnp.where(there, s, 0.0)) for there in (place < place[i], place <= place[i])
+            )
+            return with_her - without
+
+        value = games.agent_of(reported, i).value
+        payoff = games.payoff_values(reported, s)[i] - games.payoff_values(reported, jnp.zeros_like(s))[i]
+        return jnp.mean(jax.lax.map(joins, self.orders)) - value * payoff
+
     def values(self, reported: games.Game, s: jax.Array) -> jax.Array:
         """φ, [n], in the currency of costs."""
         if len(self.orders):
@@ -69,12 +84,16 @@ def added(game: games.Game, s: jax.Array, orders: jax.Array) -> jax.Array:
     """[k, n] what each agent's data add when she joins, in each order."""
 
     def one(order: jax.Array) -> jax.Array:
-        n = len(order)
-        place = jnp.zeros(n, order.dtype).at[order].set(jnp.arange(n))
-        there = jax.lax.map(lambda k: gains(game, jnp.where(place < k, s, 0.0)), jnp.arange(n + 1))
+        place = _places(order)
+        there = jax.lax.map(lambda k: gains(game, jnp.where(place < k, s, 0.0)), jnp.arange(len(order) + 1))
         return (there[1:] - there[:-1])[place]
 
     return jax.lax.map(one, orders)
+
+
+def _places(order: jax.Array) -> jax.Array:
+    """[n] how many join before each agent."""
+    return jnp.zeros_like(order).at[order].set(jnp.arange(len(order), dtype=order.dtype))
 
 
 def _coalitions(n: int) -> tuple[np.ndarray, np.ndarray]:

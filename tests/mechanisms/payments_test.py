@@ -1,0 +1,281 @@
+"""Mechanisms as payments: the general form, and each kind against its formula written out."""
+
+import itertools
+import math
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedgame import equilibria, games, mechanisms
+from fedgame.equilibria import certificates
+from fedgame.games import game as the_game
+from fedgame.mechanisms import (
+    base,
+    baselines,
+    budget_balanced,
+    misreports,
+    outcomes,
+    price,
+    prices,
+    rules,
+    shapley,
+)
+
+N = 3
+COST = games.PowerCost([0.01, 0.02, 0.002], [1.0, 1.0, 2.0], 0.05)
+POINTS = np.random.default_rng(0).dirichlet(np.ones(4), N) * 0.9
+GAMES = {
+    "power law": games.Game(
+        games.PowerLaw(1.0, 1.0, 0.5, 1.0, clip=False), COST, [30.0] * N, [1.0, 0.5, 2.0]
+    ),
+    "clipped": games.Game(
+        games.PowerLaw(1.0, [2.0, 1.5, 2.0], 0.5), COST, [40.0] * N, 1.0, [1.0, 2.0, 1.0], 1.0
+    ),
+    "coverage": games.Game(games.RandomCoverage(POINTS), COST, [30.0] * N, [1.0, 0.5, 2.0]),
+}
+GAMES = {name: games.check(game) for name, game in GAMES.items()}
+RULES = {
+    **{"none": rules.none, "falkinger": rules.falkinger, "personal": rules.personal},
+    **{"price": lambda game: rules.price(game, 0.004), "prices": rules.prices, "shapley": rules.shapley},
+}
+
+
+def general(mechanism, game, reported=None):
+    return base.Mechanism.under(mechanism, game, reported)
+
+
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("rule", RULES)
+def test_the_game_under_a_mechanism_is_its_payments(game, rule):
+    """Utilities up to what nobody can influence, own gradients and gaps, as payments say they are."""
+    game, s = GAMES[game], jnp.array([3.0, 7.0, 11.0])
+    mechanism = RULES[rule](game)
+    played = mechanism.under(game)
+
+    def utility(i, own):
+        x = s.at[i].set(own)
+        return (games.utilities(game, x) + mechanism.payments(game, x))[i]
+
+    for i in range(N):
+        one = lambda x, i=i: utility(i, x)  # noqa: E731
+        assert float(games.own_gradient(played, s)[i]) == pytest.approx(float(jax.grad(one)(s[i])), abs=1e-13)
+        assert float(mechanism.payment(game, s, i)) == pytest.approx(
+            float(mechanism.payments(game, s)[i]), abs=1e-14
+        )
+        grid = jnp.linspace(0, game.capacity[i], 20_001)
+        best = float(jnp.max(jax.lax.map(one, grid)))
+        gap = float(equilibria.nash_gap(general(mechanism, game), s)[i])
+        assert best - float(one(s[i])) - 1e-12 <= gap <= best - float(one(s[i])) + 1e-5
+        assert gap == pytest.approx(float(equilibria.nash_gap(played, s)[i]), abs=1e-12)
+    assert abs(float(mechanism.payments(game, s).sum())) < 1e-13
+
+
+@hypothesis.settings(max_examples=10)
+@hypothesis.given(seed=st.integers(0, 2**32 - 1), n=st.sampled_from([2, 3, 5]))
+def test_refunds_scale_costs_also_of_those_who_misreport(seed, n):
+    rng = np.random.default_rng(seed)
+    cost = games.PowerCost(10 ** rng.uniform(-3, -1, n), rng.choice([1.0, 2.0], n), rng.uniform(0, 1, n))
+    game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), cost, rng.uniform(1, 50, n)))
+    t = rng.normal(size=n)
+    mechanism = budget_balanced.Refunds(rng.uniform(0, 1, n), t - t.mean())
+    s = jnp.asarray(rng.uniform(0, game.capacity))
+    honest = general(mechanism, game)
+    np.testing.assert_allclose(
+        games.own_gradient(mechanism.under(game), s), games.own_gradient(honest, s), atol=1e-13
+    )
+    factor = jnp.asarray(rng.uniform(0.1, 0.9 / np.asarray(mechanism.rates).max(), n))
+    told = general(mechanism, game, games.scale_costs(game, factor))
+    quick = mechanism.under_scaled(game, factor)
+    np.testing.assert_allclose(games.own_gradient(quick, s), games.own_gradient(told, s), atol=1e-13)
+    gaps = equilibria.nash_gap(quick, s), equilibria.nash_gap(told, s)
+    np.testing.assert_allclose(*gaps, atol=1e-12)
+
+
+def test_the_general_form_works_under_jit_vmap_and_grad():
+    game, s = GAMES["power law"], jnp.array([3.0, 7.0, 11.0])
+
+    def gap(q):
+        return certificates.nash_gap(price.Price(q).under(game), s).sum()
+
+    q = jnp.array([0.001, 0.004, 0.02])
+    together = jax.jit(jax.vmap(gap))(q)
+    np.testing.assert_allclose(together, [gap(x) for x in q], rtol=1e-12)
+    slope = (gap(q[1] + 1e-6) - gap(q[1] - 1e-6)) / 2e-6
+    assert float(jax.grad(gap)(q[1])) == pytest.approx(float(slope), rel=1e-6)
+
+
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("rule", RULES)
+def test_outcomes_are_certified_from_payments(game, rule):
+    game = GAMES[game]
+    found = outcomes.outcome(game, RULES[rule](game))
+    assert found.general
+    assert found.equilibrium.converged
+    assert float(found.equilibrium.nash_gap.max()) < 1e-9
+    assert abs(float(found.payments.sum())) < 1e-13
+    expected = games.utilities(game, found.equilibrium.profile) + found.payments
+    np.testing.assert_allclose(found.utilities, expected, atol=1e-14)
+
+
+def test_beyond_500_agents_the_form_that_was_solved_certifies_and_the_result_says_so():
+    n = 501
+    game = games.check(
+        games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.PowerCost(1e-3, 2.0), np.full(n, 10.0))
+    )
+    found = outcomes.outcome(game, rules.falkinger(game))
+    assert not found.general
+    assert found.equilibrium.converged
+    with pytest.raises(ValueError, match="for up to 2000 agents, got 2001"):
+        price.Price(0.1).under(games.check(game.replace(capacity=jnp.ones(2001))))
+
+
+def test_one_price_is_paid_per_sample_by_all_others():
+    s = np.array([3.0, 7.0, 11.0])
+    expected = 0.004 * s - 0.004 / 2 * (s.sum() - s)
+    np.testing.assert_allclose(
+        price.Price(0.004).payments(GAMES["clipped"], jnp.asarray(s)), expected, rtol=1e-14
+    )
+
+
+@pytest.mark.parametrize("game", ["power law", "coverage"])
+def test_no_price_of_a_grid_has_more_welfare_than_the_best(game):
+    game = GAMES[game]
+    found, welfare = price.best_price(game)
+    solve = jax.jit(lambda q: equilibria.solve(price.Price(q).under(game)))
+    for q in np.linspace(0, 0.06, 13):
+        there = solve(q)
+        if there.converged:
+            assert float(games.utilities(game, there.profile).sum()) <= welfare + 1e-6
+    at = solve(found)
+    assert float(games.utilities(game, at.profile).sum()) == pytest.approx(welfare, abs=1e-12)
+
+
+@pytest.mark.parametrize("value", [[1.0, 0.5, 2.0], [1.0, 0.0, 2.0]])
+@pytest.mark.parametrize("name", ["power law", "coverage"])
+def test_pigous_prices_make_the_first_best_an_equilibrium_also_of_who_gains_nothing(name, value):
+    game = games.check(GAMES[name].replace(value=jnp.array(value)))
+    best = mechanisms.first_best(game)
+    mechanism = prices.pigou(game)
+    found = outcomes.outcome(game, mechanism)
+    np.testing.assert_array_equal(found.equilibrium.profile, best.profile)
+    assert found.equilibrium.converged
+    np.testing.assert_allclose(found.utilities, best.welfare / N, rtol=1e-9)
+
+    def worth_to_others(i):
+        step = 1e-5
+        a = [np.asarray(games.payoff_values(game, best.profile.at[i].add(x))) for x in (-step, step)]
+        return sum(value[j] * (a[1][j] - a[0][j]) for j in range(N) if j != i) / (2 * step)
+
+    for i in np.flatnonzero(np.asarray(best.profile) > 1e-3):
+        assert float(mechanism.prices[i]) == pytest.approx(worth_to_others(i), rel=1e-6)
+    alone = np.asarray(mechanisms.alone(game))
+    enough = outcomes.outcome(game, prices.pigou(game, alone)).utilities
+    assert np.all(np.asarray(enough) >= alone - 1e-9)
+
+
+def test_equal_linear_costs_leave_several_splits():
+    game = games.check(
+        games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.LinearCost([0.02, 0.02, 0.05]), [9.0] * 3)
+    )
+    assert prices.splits(game, prices.pigou(game)).tolist() == [0, 1]
+    assert prices.splits(GAMES["power law"], prices.pigou(GAMES["power law"])).tolist() == []
+
+
+def shapley_values(game, s):
+    """By all orders, in numpy."""
+    n = len(s)
+    worth = lambda there: float(np.sum(game.value * games.payoff_values(game, jnp.where(there, s, 0.0))))  # noqa: E731
+    phi = np.zeros(n)
+    for order in itertools.permutations(range(n)):
+        there = np.zeros(n, bool)
+        for i in order:
+            before = worth(there)
+            there[i] = True
+            phi[i] += (worth(there) - before) / math.factorial(n)
+    return phi
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_shapley_payments_leave_everybody_her_value(name):
+    game, s = GAMES[name], jnp.array([3.0, 7.0, 11.0])
+    phi = shapley_values(game, s)
+    paid = shapley.shapley(game).payments(game, s)
+    gained = np.asarray(game.value * (games.payoff_values(game, s) - games.payoff_values(game, 0 * s)))
+    np.testing.assert_allclose(paid, phi - gained, atol=1e-13)
+    every = np.array(list(itertools.permutations(range(N))))
+    np.testing.assert_allclose(shapley.Shapley(jnp.asarray(every)).payments(game, s), paid, atol=1e-13)
+
+
+def test_with_more_agents_orders_are_sampled_and_the_error_says_how_well():
+    n = 9
+    rng = np.random.default_rng(0)
+    q = rng.dirichlet(np.ones(6), n) * 0.9
+    game = games.check(games.Game(games.RandomCoverage(q), games.LinearCost(0.01), np.full(n, 20.0)))
+    s, mechanism = jnp.asarray(rng.uniform(0, 5, n)), shapley.shapley(game)
+    assert mechanism.orders.shape == (64, n)
+    assert abs(float(mechanism.payments(game, s).sum())) < 1e-13
+    phi, exact = mechanism.values(game, s), shapley.Shapley().values(game, s)
+    z = np.asarray((phi - exact) / mechanism.error(game, s))
+    assert 0.3 < np.sqrt(np.mean(z**2)) < 2.5
+    for i in (0, 5):
+        assert float(mechanism.payment(game, s, i)) == pytest.approx(
+            float(mechanism.payments(game, s)[i]), abs=1e-14
+        )
+
+
+def test_splitting_one_agent_into_two_pays():
+    """Qi and Zhu (2024): what two halves of the same data are paid together is more."""
+    payoff, cost = games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.LinearCost(0.01)
+    whole = games.check(games.Game(payoff, cost, [10.0] * 2, jnp.array([1.0, 1.0])))
+    split = games.check(games.Game(payoff, cost, [10.0] * 3, jnp.array([1.0, 0.5, 0.5])))
+    phi = shapley.Shapley().values(whole, jnp.array([5.0, 8.0]))
+    phis = shapley.Shapley().values(split, jnp.array([5.0, 4.0, 4.0]))
+    assert float(phis[1] + phis[2]) > float(phi[1]) + 1e-3
+
+
+def test_accuracy_as_the_reward_is_certified_where_no_solver_would_end():
+    game = games.check(
+        games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost([1e-4, 2e-4]), [3e3, 3e3])
+    )
+    mechanism = baselines.schedule_of(game)
+    found = outcomes.outcome(game, mechanism)
+    expected = mechanisms.data_maximizing(game)
+    np.testing.assert_array_equal(found.equilibrium.profile, expected.contributions)
+    np.testing.assert_allclose(found.received, expected.received, rtol=1e-12)
+    np.testing.assert_allclose(found.utilities, expected.utilities, rtol=1e-12)
+    assert found.equilibrium.converged
+    np.testing.assert_array_equal(found.payments, 0)
+    solved = equilibria.solve(mechanism.under(game))
+    assert float(solved.profile.sum()) < float(expected.contributions.sum())
+
+
+@pytest.mark.parametrize("rule", ["price", "shapley", "prices"])
+def test_who_misreports_her_cost_gains_nothing_if_payments_do_not_ask_for_it(rule):
+    """One announced price, or Shapley's payments: costs are not asked for. Pigou's prices are made for them."""
+    found = misreports.manipulation(GAMES["power law"], RULES[rule], 0, 0.5, 2.0, points=5)
+    assert found.certified
+    assert (found.gain > 1e-4) == (rule == "prices")
+
+
+def test_a_strangers_mechanism_needs_only_its_payments():
+    """A contest: who gives the larger part of all samples receives it."""
+
+    @the_game.flax.struct.dataclass
+    class Contest(base.Mechanism):
+        prize: float = 0.0
+
+        def payments(self, reported, s):
+            share = s / jnp.maximum(s.sum(), 1e-300)
+            return self.prize * (share - jnp.mean(share))
+
+    game = GAMES["power law"]
+    found = outcomes.outcome(game, Contest(0.5))
+    assert found.equilibrium.converged
+    assert abs(float(found.payments.sum())) < 1e-15
+    none = outcomes.outcome(game, rules.none(game))
+    assert float(found.equilibrium.profile.sum()) > 1.5 * float(none.equilibrium.profile.sum())
+    assert float(found.mechanism.announced(N)["prize"][0]) == 0.5
