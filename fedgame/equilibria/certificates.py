@@ -94,16 +94,25 @@ def examine(game: games.Game, s: jax.Array) -> Evidence:
     Gaps can be differentiated in both modes: best responses count as fixed (the envelope theorem).
     """
     s = games.as_profile(s)
-    found, most, spent = games.over_agents(_examine_one)(game, s)
+    found, might, spent = games.over_agents(_examine_one)(game, s)
     # What all decisions together move for her, from nobody sharing anything to all what they might. Not only
     # her own: one who gives next to nothing is not in doubt for that.
-    nothing, now, more = jax.vmap(lambda x: games.payoff_values(game, x))(
-        jnp.stack([jnp.zeros_like(s), s, most])
+    everything = jnp.broadcast_to(jnp.asarray(game.capacity, s.dtype), s.shape)
+    nothing, *others = jax.vmap(lambda x: games.payoff_values(game, x))(
+        jnp.stack([jnp.zeros_like(s), s, might, everything])
     )
-    gained = game.value * jnp.maximum(jnp.abs(now - nothing), jnp.abs(more - nothing))
-    moved = jnp.maximum(jnp.maximum(jnp.where(jnp.isfinite(gained), gained, 0.0), spent), found.stake)
-    lost = (moved > 0) & (game.capacity > 0) & (found.rounding > _UNRESOLVED * moved)
-    return found._replace(told=~lost)
+    now, then, most = (game.value * jnp.abs(x - nothing) for x in others)
+    moved = jnp.maximum(jnp.maximum(_number(now), _number(then)), jnp.maximum(spent, found.stake))
+    hidden = (moved > 0) & (found.rounding > _UNRESOLVED * moved)
+    if not game.payoff.concave:  # nobody knows what they might give: all they have moves counts, for less
+        cost = games.incurred_costs(game, everything) - games.incurred_costs(game, jnp.zeros_like(s))
+        least = max(1e-6, 64.0 * float(jnp.finfo(s.dtype).eps))
+        hidden &= found.rounding > least * jnp.maximum(_number(most), _number(cost))
+    return found._replace(told=~(hidden & (game.capacity > 0)))
+
+
+def _number(x: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isfinite(x), x, 0.0)
 
 
 def _examine_one(agent: games.Game, own: jax.Array, rest: Any) -> tuple[Evidence, jax.Array, jax.Array]:
@@ -115,7 +124,7 @@ def _examine_one(agent: games.Game, own: jax.Array, rest: Any) -> tuple[Evidence
     # The value of when it was found, with the derivative that it has here.
     utility = best.utility + jnp.where(jnp.isfinite(again), again - jax.lax.stop_gradient(again), 0.0)
     gained, spent = jnp.abs(payoffs - payoffs[0]), jnp.abs(costs - costs[0])
-    stake = jnp.max(jnp.maximum(jnp.where(jnp.isfinite(gained), gained, 0.0), spent)[:3])
+    stake = jnp.max(jnp.maximum(_number(gained), spent)[:3])
     ceiling = _ceiling(agent, own.dtype)
     size = jnp.maximum(jnp.abs(payoffs[1]), ceiling) + jnp.abs(costs[1])
     rounding = 8.0 * jnp.finfo(own.dtype).eps * size
@@ -124,13 +133,12 @@ def _examine_one(agent: games.Game, own: jax.Array, rest: Any) -> tuple[Evidence
     most = jnp.where(ceiling > 0, jnp.asarray(agent.capacity, own.dtype), reach)
     spent = jnp.abs(jax.grad(agent.cost.value)(most)) * most
     spent = jnp.where(ceiling > 0, jnp.minimum(spent, ceiling), spent)
-    spent = jnp.where(jnp.isfinite(spent), spent, 0.0)
     # What she does already may be as good as a supremum elsewhere that nothing attains.
     tie = (now >= best.utility) & (jnp.abs(own - best.contribution) > 1e-6 * best.contribution)
     limit = jnp.where(tie, 0.0, best.limit)
     gap = jnp.maximum(utility - now, 0.0)
     found = Evidence(gap, now, stake, rounding, jnp.asarray(True), best.safe, limit)
-    return found, most, spent
+    return found, most, _number(spent)
 
 
 def _ceiling(agent: games.Game, dtype: Any) -> jax.Array:
@@ -141,7 +149,7 @@ def _ceiling(agent: games.Game, dtype: Any) -> jax.Array:
     if not (agent.payoff.of_total and agent.payoff.concave):
         return jnp.zeros((), dtype)
     much, more = jnp.abs(agent.value * jax.vmap(agent.payoff.curve)(jnp.asarray([1e28, 1e30], dtype)))
-    return jnp.where(jnp.isfinite(more) & (jnp.abs(more - much) <= 1e-3 * more), more, 0.0)
+    return jnp.where(jnp.abs(more - much) <= 1e-3 * more, _number(more), 0.0)
 
 
 def nash_gap(game: games.Game, s: jax.Array) -> jax.Array:
@@ -376,7 +384,9 @@ def _narrowed(u: Callable, points: jax.Array, values: jax.Array) -> tuple[jax.Ar
     def halve(carry: tuple) -> tuple:
         points, values, steps = carry
         middles = (points[:-1] + points[1:]) / 2
-        heights = jax.vmap(u)(middles)
+        # An end once more, which another compiled expression rounds up, would lose the place of a jump.
+        new = (middles > points[:-1]) & (middles < points[1:])
+        heights = jnp.where(new, jax.vmap(u)(middles), -jnp.inf)
         points = jnp.stack([points[0], middles[0], points[1], middles[1], points[2]])
         values = jnp.stack([values[0], heights[0], values[1], heights[1], values[2]])
         inner = values[1:4]

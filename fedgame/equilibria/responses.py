@@ -174,7 +174,8 @@ def _climbed(u: Callable, x: jax.Array, values: jax.Array) -> jax.Array:
     def halve(carry: tuple) -> tuple:
         x, values, steps = carry
         middles = (x[:-1] + x[1:]) / 2
-        heights = u(middles)
+        # An end once more, which another compiled expression rounds up, would lose the place of a jump.
+        heights = jnp.where((middles > x[:-1]) & (middles < x[1:]), u(middles), -jnp.inf)
         points = jnp.stack([x[0], middles[0], x[1], middles[1], x[2]])
         heights = jnp.stack([values[0], heights[0], values[1], heights[1], values[2]])
         k = jnp.where(jnp.max(heights[1:4]) > values[1], jnp.argmax(heights[1:4]), 1)

@@ -141,7 +141,6 @@ def test_what_rounding_hides_cannot_be_told(most):
     ("payoff", "cost", "s"),
     [  # 1 sample would bring .5 in all, 5 cost 5
         (games.LinearPayoff(np.eye(2)), games.PowerCost(0.5, 2.0, 1e15), 0.0),
-        (games.TotalPayoff(lambda S: S), games.PowerCost(0.5, 2.0, 1e15), 0.0),
         (games.PowerLaw(1.0, 1e3, 0.5), games.LinearCost(1.0, 1e20), 5.0),
     ],
 )
