@@ -73,12 +73,13 @@ def check_number(name: str, number: Any, field: dataclasses.Field | None) -> Non
     inside &= (x < below) | (below == math.inf)
     if np.all(finite & inside):
         return
+    if not np.all(finite):
+        raise ValueError(f"{name} must be finite, got {number}")
     ends = [f"greater than {above}"] if above > -math.inf else []
     ends += [f"at least {low}"] if low > -math.inf else []
     ends += [f"at most {high}"] if high < math.inf else []
     ends += [f"less than {below}"] if below < math.inf else []
-    words = ", ".join(["a number", " and ".join(ends)]) if ends else "finite"
-    raise ValueError(f"{name} must be {words}, got {number}")
+    raise ValueError(f"{name} must be a number, {' and '.join(ends)}, got {number}")
 
 
 def numbers(family: Any) -> list[dataclasses.Field]:

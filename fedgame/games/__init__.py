@@ -18,6 +18,7 @@ from fedgame.games.game import (
     marginal_costs,
     own_gradient,
     payoff_values,
+    scale_costs,
     subset,
     utilities,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "marginal_costs",
     "own_gradient",
     "payoff_values",
+    "scale_costs",
     "subset",
     "utilities",
 ]

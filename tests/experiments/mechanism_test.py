@@ -49,7 +49,7 @@ def test_who_leaves_and_what_the_others_then_have(expensive):
     assert summary["nash_gap"] < 1e-12
 
 
-@pytest.mark.parametrize("which", ["beta_star", "personal", "designed", "beta"])
+@pytest.mark.parametrize("which", ["beta_star", "personal", "designed", "beta", "price", "prices", "shapley"])
 def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
     beta = 0.3 if which == "beta" else None
     config = dataclasses.replace(NUMBERS, mechanism=which, beta=beta, unit=0.003, leave=False)
@@ -68,7 +68,11 @@ def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
         assert [float(row["rate"]) for row in rows] == pytest.approx([rates[which]] * 3, abs=1e-6)
         assert "Theorem 4.1" in text
     else:
-        assert "every p-mean with p ≤ 1 is at its bound" in text
+        assert ("every p-mean with p ≤ 1 is at its bound" in text) == (which in ("personal", "prices"))
+        assert ("β_i" in text, " price " in text) == (which == "personal", which in ("price", "prices"))
+    told = json.loads((work.path / "mechanism.json").read_text())
+    assert [one["name"] for one in told] == ["0", "1", "2"]
+    assert json.loads((work.path / "summary.json").read_text())["certified_from_payments"]
     for name in ("agents.json", "mechanism.json", "scenario.json", "mechanism.png"):
         assert work.has(name)
 

@@ -113,15 +113,24 @@ def test_check_makes_arrays_of_lists_and_keeps_what_is_not_a_number():
     [
         ({"capacity": [[1.0, 2.0]]}, "`capacity` must be a vector"),
         ({"value": [1.0, 2.0, 3.0]}, r"`value` must be shared or .* 2 agents, got shape \(3,\)"),
-        ({"value": -1.0}, "`value` must be non-negative"),
-        ({"cost": games.LinearCost(1.0, [0.0, -0.1])}, "`fixed` must be non-negative"),
+        ({"value": -1.0}, "`value` must be a number, at least 0"),
+        ({"cost": games.LinearCost(1.0, [0.0, -0.1])}, "`fixed` must be a number, at least 0"),
         ({"cost": games.LinearCost([[1.0, 2.0]])}, r"`rate` must be shared or .*, got shape \(1, 2\)"),
         ({"cost": games.PowerCost([1.0, np.nan], 2.0)}, "`rate` must be finite"),
-        ({"cost": games.PowerCost(1.0, [2.0, 0.9])}, "`exponent` must be at least 1, got"),
-        ({"payoff": games.RandomCoverage([[0.2, 0.8], [0.0, 1.0]])}, "`q` must be in \\[0, 1\\), got"),
-        ({"payoff": games.RandomCoverage([[0.2, 0.8], [-0.1, 0.9]])}, "`q` must be in "),
+        ({"cost": games.PowerCost(1.0, [2.0, 0.9])}, "`exponent` must be a number, at least 1, got"),
+        (
+            {"payoff": games.RandomCoverage([[0.2, 0.8], [0.0, 1.0]])},
+            "`q` must be a number, at least 0 and less than 1, got",
+        ),
+        (
+            {"payoff": games.RandomCoverage([[0.2, 0.8], [-0.1, 0.9]])},
+            "`q` must be a number, at least 0 and less than 1",
+        ),
         ({"payoff": games.MeasuredCurve([0, 1], [0, np.nan], [1, 0])}, "`accuracy` must be finite"),
-        ({"payoff": games.GeneralizationBound(0.95, [1.0, -1.0])}, "`difficulty` must be above 0"),
+        (
+            {"payoff": games.GeneralizationBound(0.95, [1.0, -1.0])},
+            "`difficulty` must be a number, greater than 0",
+        ),
     ],
 )
 def test_check_names_what_is_out_of_range(changes, message):
@@ -158,9 +167,9 @@ def test_quality_and_held_samples_against_the_direct_formula():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"quality": [1.0, 0.0]}, "`quality` must be above 0"),
+        ({"quality": [1.0, 0.0]}, "`quality` must be a number, greater than 0"),
         ({"quality": [1.0] * 3}, "`quality` must be shared or"),
-        ({"held": -1.0}, "`held` must be non-negative"),
+        ({"held": -1.0}, "`held` must be a number, at least 0"),
         ({"held": [1.0, 2.0]}, "`held` must be one number"),
         ({"held": np.inf}, "`held` must be finite"),
         ({"capacity": [1e308, 1e308]}, "the sum of `capacity` must be finite"),
@@ -172,10 +181,7 @@ def test_quality_and_held_samples_against_the_direct_formula():
             {"payoff": games.MeasuredCurve([0, 2, 1], [0, 1, 1], [1, 0, 0])},
             "`sizes` must be .*increase from 0",
         ),
-        (
-            {"payoff": games.MeasuredCurve([0, 1], [0, 1.5], [1, 2])},
-            "`slope` must be non-neg.*non-increasing",
-        ),
+        ({"payoff": games.MeasuredCurve([0, 1], [0, 1.5], [1, 2])}, "`slope` must not increase"),
     ],
 )
 def test_check_of_weights_held_samples_and_families(changes, message):

@@ -107,12 +107,12 @@ def test_permuting_agents_permutes_utilities():
         ({"capacity": 5.0}, "`capacity` must be a vector"),
         ({"capacity": []}, "`capacity` must be a vector"),
         ({"capacity": [1.0, np.nan]}, "`capacity` must be finite"),
-        ({"capacity": [1.0, -1.0]}, "`capacity` must be non-negative"),
+        ({"capacity": [1.0, -1.0]}, "`capacity` must be a number, at least 0"),
         (
             {"cost": games.LinearCost([1.0, 2.0, 3.0])},
             r"`rate` must be shared or have .* 2 agents, got shape \(3,\)",
         ),
-        ({"cost": games.LinearCost([1.0, -2.0])}, "`rate` must be non-negative"),
+        ({"cost": games.LinearCost([1.0, -2.0])}, "`rate` must be a number, at least 0"),
         ({"payoff": games.PowerLaw(1.0, np.inf, 1.0)}, "`scale` must be finite"),
         (
             {"payoff": games.RandomCoverage(np.ones((3, 5)))},

@@ -89,7 +89,7 @@ def test_functions_cannot_be_saved(payoff, tmp_path):
         (["capacity"], [True, 2], "`capacity` must be a number or a list of numbers"),
         (["value"], True, "`value` must be a number or a list of numbers"),
         (["value"], [1.0, 2.0, 3.0], "`value` must be shared or"),
-        (["held"], -1.0, "`held` must be non-negative"),
+        (["held"], -1.0, "`held` must be a number, at least 0"),
         (["names"], ["a"], "`names` must be a list of 2 strings"),
         (["names"], "ab", "`names` must be a list of 2 strings"),
         (["payoff"], [], "`payoff` needs a `family`, one of PowerLaw"),

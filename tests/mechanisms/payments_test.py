@@ -42,15 +42,18 @@ RULES = {
     **{"none": rules.none, "falkinger": rules.falkinger, "personal": rules.personal},
     **{"price": lambda game: rules.price(game, 0.004), "prices": rules.prices, "shapley": rules.shapley},
 }
+CASES = [
+    *[(rule, game) for rule in ("personal", "price", "prices") for game in GAMES],
+    *[("none", "clipped"), ("falkinger", "coverage"), ("shapley", "clipped")],
+]
 
 
 def general(mechanism, game, reported=None):
     return base.Mechanism.under(mechanism, game, reported)
 
 
-@pytest.mark.parametrize("game", GAMES)
-@pytest.mark.parametrize("rule", RULES)
-def test_the_game_under_a_mechanism_is_its_payments(game, rule):
+@pytest.mark.parametrize(("rule", "game"), CASES)
+def test_the_game_under_a_mechanism_is_its_payments(rule, game):
     """Utilities up to what nobody can influence, own gradients and gaps, as payments say they are."""
     game, s = GAMES[game], jnp.array([3.0, 7.0, 11.0])
     mechanism = RULES[rule](game)
@@ -66,33 +69,35 @@ def test_the_game_under_a_mechanism_is_its_payments(game, rule):
         assert float(mechanism.payment(game, s, i)) == pytest.approx(
             float(mechanism.payments(game, s)[i]), abs=1e-14
         )
-        grid = jnp.linspace(0, game.capacity[i], 20_001)
-        best = float(jnp.max(jax.lax.map(one, grid)))
+        grid = jnp.linspace(0, game.capacity[i], 2001)
+        best = float(jnp.max(jax.jit(lambda x, one=one: jax.lax.map(one, x))(grid)))
         gap = float(equilibria.nash_gap(general(mechanism, game), s)[i])
-        assert best - float(one(s[i])) - 1e-12 <= gap <= best - float(one(s[i])) + 1e-5
+        assert best - float(one(s[i])) - 1e-12 <= gap <= best - float(one(s[i])) + 1e-4
         assert gap == pytest.approx(float(equilibria.nash_gap(played, s)[i]), abs=1e-12)
     assert abs(float(mechanism.payments(game, s).sum())) < 1e-13
 
 
+@jax.jit
+def slopes_and_gaps(game, s):
+    return games.own_gradient(game, s), equilibria.nash_gap(game, s)
+
+
 @hypothesis.settings(max_examples=10)
-@hypothesis.given(seed=st.integers(0, 2**32 - 1), n=st.sampled_from([2, 3, 5]))
+@hypothesis.given(seed=st.integers(0, 2**32 - 1), n=st.sampled_from([2, 3]))
 def test_refunds_scale_costs_also_of_those_who_misreport(seed, n):
     rng = np.random.default_rng(seed)
     cost = games.PowerCost(10 ** rng.uniform(-3, -1, n), rng.choice([1.0, 2.0], n), rng.uniform(0, 1, n))
     game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), cost, rng.uniform(1, 50, n)))
     t = rng.normal(size=n)
-    mechanism = budget_balanced.Refunds(rng.uniform(0, 1, n), t - t.mean())
+    mechanism = budget_balanced.Refunds(jnp.asarray(rng.uniform(0, 1, n)), jnp.asarray(t - t.mean()))
     s = jnp.asarray(rng.uniform(0, game.capacity))
-    honest = general(mechanism, game)
-    np.testing.assert_allclose(
-        games.own_gradient(mechanism.under(game), s), games.own_gradient(honest, s), atol=1e-13
-    )
     factor = jnp.asarray(rng.uniform(0.1, 0.9 / np.asarray(mechanism.rates).max(), n))
-    told = general(mechanism, game, games.scale_costs(game, factor))
-    quick = mechanism.under_scaled(game, factor)
-    np.testing.assert_allclose(games.own_gradient(quick, s), games.own_gradient(told, s), atol=1e-13)
-    gaps = equilibria.nash_gap(quick, s), equilibria.nash_gap(told, s)
-    np.testing.assert_allclose(*gaps, atol=1e-12)
+    for quick, whole in (
+        (mechanism.under(game), general(mechanism, game)),
+        (mechanism.under_scaled(game, factor), general(mechanism, game, games.scale_costs(game, factor))),
+    ):
+        for a, b in zip(slopes_and_gaps(quick, s), slopes_and_gaps(whole, s), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-12)
 
 
 def test_the_general_form_works_under_jit_vmap_and_grad():
@@ -108,9 +113,8 @@ def test_the_general_form_works_under_jit_vmap_and_grad():
     assert float(jax.grad(gap)(q[1])) == pytest.approx(float(slope), rel=1e-6)
 
 
-@pytest.mark.parametrize("game", GAMES)
-@pytest.mark.parametrize("rule", RULES)
-def test_outcomes_are_certified_from_payments(game, rule):
+@pytest.mark.parametrize(("rule", "game"), CASES)
+def test_outcomes_are_certified_from_payments(rule, game):
     game = GAMES[game]
     found = outcomes.outcome(game, RULES[rule](game))
     assert found.general
@@ -172,7 +176,7 @@ def test_pigous_prices_make_the_first_best_an_equilibrium_also_of_who_gains_noth
 
     for i in np.flatnonzero(np.asarray(best.profile) > 1e-3):
         assert float(mechanism.prices[i]) == pytest.approx(worth_to_others(i), rel=1e-6)
-    alone = np.asarray(mechanisms.alone(game))
+    alone = 0.9 * np.asarray(mechanisms.alone(game))
     enough = outcomes.outcome(game, prices.pigou(game, alone)).utilities
     assert np.all(np.asarray(enough) >= alone - 1e-9)
 
@@ -255,7 +259,7 @@ def test_accuracy_as_the_reward_is_certified_where_no_solver_would_end():
 
 @pytest.mark.parametrize("rule", ["price", "shapley", "prices"])
 def test_who_misreports_her_cost_gains_nothing_if_payments_do_not_ask_for_it(rule):
-    """One announced price, or Shapley's payments: costs are not asked for. Pigou's prices are made for them."""
+    """Neither a price nor Shapley's payments ask for costs; Pigou's prices are made for them."""
     found = misreports.manipulation(GAMES["power law"], RULES[rule], 0, 0.5, 2.0, points=5)
     assert found.certified
     assert (found.gain > 1e-4) == (rule == "prices")

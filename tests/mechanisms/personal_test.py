@@ -269,7 +269,7 @@ def test_one_agent():
     "outside", [[2.5, 0.0, 0.1], [0.9, 0.8, 0.7], [0.5, 0.2, 0.9], [2.9, 0.02, 0.02], [-1.0, 0.6, 1.2]]
 )
 def test_the_largest_nash_welfare_that_leaves_nobody_worse_off(outside):
-    target = personal._at_least(np.array(outside), 3.0)
+    target = personal.at_least(np.array(outside), 3.0)
     best = scipy.optimize.minimize(
         lambda u: -np.sum(np.log(u)), np.maximum(outside, 0.01) + 1e-3, method="SLSQP",
         jac=lambda u: -1 / u, bounds=[(max(r, 1e-6), None) for r in outside],
@@ -288,7 +288,7 @@ def test_the_largest_nash_welfare_that_leaves_nobody_worse_off(outside):
 def test_no_other_way_to_share_has_a_larger_p_mean(outside, spare, seed):
     outside = np.asarray(outside)
     total = np.sum(np.maximum(outside, 0.0)) + spare
-    target = personal._at_least(outside, total)
+    target = personal.at_least(outside, total)
     assert target.sum() == pytest.approx(total, rel=1e-12, abs=1e-12)
     assert np.all(target >= outside)
     level = target.min()
@@ -327,9 +327,9 @@ def test_training_alone_as_the_least_everybody_shall_have():
 def test_who_wins_nothing_together_can_have_exactly_what_she_has_alone():
     """Σ r_i is max Σ u_i, up to rounding: that is no reason to complain."""
     r = np.array([0.1, 0.2, 0.3])
-    np.testing.assert_allclose(personal._at_least(r, 0.6 - 2e-16), r, rtol=1e-14)
+    np.testing.assert_allclose(personal.at_least(r, 0.6 - 2e-16), r, rtol=1e-14)
     with pytest.raises(ValueError, match="no transfers"):
-        personal._at_least(r, 0.6 - 1e-9)
+        personal.at_least(r, 0.6 - 1e-9)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ class PowerLaw(base.OfTotal):
         with np.errstate(divide="ignore", invalid="ignore"):
             least, most = (scale * x * (x + 1) * (s + shift) ** (-x - 2) for s in (high, low))
             common = ((low + np.max(shift)) / (high + np.max(shift))) ** (np.min(x) + 2)
+            least = least / common
         # No loss has no bend, at S = 0 too, where 0 · ∞ is NaN.
         least, most = (np.where(scale == 0, 0.0, y) for y in (least, most))
-        return least / common, most
+        return least, most
