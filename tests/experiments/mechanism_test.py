@@ -71,7 +71,7 @@ def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
         assert ("every p-mean with p ≤ 1 is at its bound" in text) == (which in ("personal", "prices"))
         assert ("β_i" in text, " price " in text) == (which == "personal", which in ("price", "prices"))
     told = json.loads((work.path / "mechanism.json").read_text())
-    assert [one["name"] for one in told] == ["0", "1", "2"]
+    assert [one["name"] for one in told] == ["1", "2", "3"]
     assert json.loads((work.path / "summary.json").read_text())["certified_from_payments"]
     for name in ("agents.json", "mechanism.json", "scenario.json", "mechanism.png"):
         assert work.has(name)
