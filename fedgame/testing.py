@@ -1,0 +1,173 @@
+"""Contracts, checked: anybody's payoff, cost or mechanism against what the bases promise of it.
+
+Each function raises an `AssertionError` that says what does not hold. They look at a few hundred random
+profiles of one game: what they pass is not proved, what they refuse is wrong. Not for use inside jit.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame import equilibria, registry
+from fedgame.equilibria import certificates
+from fedgame.games import costs, payoffs, scenarios
+from fedgame.games import game as games
+from fedgame.mechanisms import base, outcomes
+
+_PROFILES = 64
+
+
+def check_payoff(payoff: payoffs.Payoff, capacity: Any, seed: int = 0) -> None:
+    """The contract of `payoffs.base.Payoff`, for agents with these capacities, [n] samples."""
+    game = games.check(games.Game(payoff, costs.LinearCost(0.0), capacity))
+    rng = np.random.default_rng(seed)
+    profiles = jnp.asarray(rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity))
+    _check_statistic(game, profiles, rng)
+    _check_subset(game, profiles)
+    _check_concave(game, profiles, "payoff", lambda s: games.payoff_values(game, s))
+    if payoff.of_total:
+        _check_of_total(game, profiles)
+    _check_certificate(game.replace(cost=costs.LinearCost(_price(game, profiles))))
+    _check_json(game)
+
+
+def check_cost(cost: costs.Cost, capacity: Any, seed: int = 0) -> None:
+    """The contract of `costs.Cost`, for agents with these capacities, [n] samples."""
+    game = games.check(games.Game(payoffs.PowerLaw(1.0, 0.0, 1.0, 1.0), cost, capacity))
+    rng = np.random.default_rng(seed)
+    profiles = jnp.asarray(rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity))
+    spent = jax.vmap(lambda s: games.incurred_costs(game, s))
+    if game.cost.convex:
+        _check_concave(game, profiles, "cost, its promise being `convex`,", lambda s: -spent(s[None])[0])
+        more = jnp.minimum(profiles * 1.1, game.capacity)
+        assert jnp.all(spent(more) >= spent(profiles) * (1 - 1e-12)), "the cost falls with more samples"
+    twice = jax.vmap(lambda s: games.incurred_costs(games.scale_costs(game, 2.0), s))(profiles)
+    _close(twice, 2.0 * spent(profiles), "`scaled(2)` is not twice the cost")
+
+    def back(cost: costs.Cost, own: jax.Array) -> tuple[jax.Array, jax.Array]:
+        amount, price = cost.value(own), jax.grad(cost.value)(own)
+        return cost.value(cost.inverse(amount)), cost.supply(price)
+
+    inside = jax.vmap(jax.vmap(back, (registry.axes(game.cost), 0)), (None, 0))
+    again, supplied = inside(game.cost, profiles)
+    _close(again, spent(profiles), "`inverse` does not give the contribution of a cost", 1e-6)
+    assert jnp.all(supplied >= profiles * (1 - 1e-6)), "`supply` is less than a contribution at its own price"
+    _check_json(game)
+
+
+def check_mechanism(rule: Callable[[games.Game], base.Mechanism], game: games.Game, seed: int = 0) -> None:
+    """The contract of `mechanisms.base.Mechanism`, for what `rule` announces in this game of n ≥ 2 agents."""
+    game, rng = games.check(game), np.random.default_rng(seed)
+    mechanism = rule(game)
+    general, played = base.Mechanism.under(mechanism, game), mechanism.under(game)
+    for share in rng.uniform(0, 1, (4, game.n)):
+        s = jnp.asarray(share * np.asarray(game.capacity))
+        paid = mechanism.payments(game, s)
+        assert paid.shape == (game.n,), f"`payments` must be [{game.n}], got {paid.shape}"
+        assert jnp.all(jnp.isfinite(paid)), f"`payments` must be finite, got {paid}"
+        size = float(jnp.max(jnp.abs(paid)))
+        if mechanism.balanced:
+            assert abs(float(jnp.sum(paid))) <= 1e-12 * game.n * size, "payments do not sum to 0"
+        for i in range(game.n):
+            _close(mechanism.payment(game, s, i), paid[i], "`payment` is not that of `payments`", size=size)
+        (slopes, gaps), (slopes_of, gaps_of) = (_slopes_and_gaps(x, s) for x in (general, played))
+        _close(slopes_of, slopes, "own gradients under the mechanism are not those of its payments", 1e-9)
+        _close(gaps_of, gaps, "Nash gaps under the mechanism are not those of its payments", 1e-6)
+    if mechanism.concave and game.concave and not game.payoff.of_total:
+        profiles = jnp.asarray(rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity))
+        _check_concave(game, profiles, "utility under the mechanism", lambda s: games.utilities(general, s))
+    found = outcomes.outcome(game, mechanism)
+    gap, known = float(jnp.max(found.equilibrium.nash_gap)), mechanism.profile(game) is not None
+    assert found.equilibrium.converged or not known, f"`profile` is no equilibrium, its Nash gap is {gap:.1e}"
+
+
+@jax.jit
+def _slopes_and_gaps(game: games.Game, s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return games.own_gradient(game, s), equilibria.nash_gap(game, s)
+
+
+def _close(a: Any, b: Any, words: str, rtol: float = 1e-10, size: float = 0.0) -> None:
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    size = max(size, float(np.max(np.abs(b), initial=0.0)))
+    worst = float(np.max(np.abs(a - b), initial=0.0))
+    assert worst <= rtol * size + 1e-300, f"{words}: they differ by {worst:.1e} of {size:.1e}"
+
+
+def _price(game: games.Game, profiles: jax.Array) -> jax.Array:
+    """[n] costs per sample at which some of the agents contribute: half of what a sample brings them."""
+    free = games.own_gradient(game, jnp.mean(profiles, axis=0))
+    return jnp.where(jnp.isfinite(free), jnp.maximum(free, 0.0), 0.0) / 2
+
+
+def _check_statistic(game: games.Game, profiles: jax.Array, rng: np.random.Generator) -> None:
+    for s in profiles[:8]:
+        i = int(rng.integers(game.n))
+        change = 0.3 * float(game.capacity[i])
+        moved = games.agent_of(game, i).payoff.moved(game.payoff.statistic(s), change, i)
+        expected = game.payoff.statistic(s.at[i].add(change))
+        for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(expected), strict=True):
+            _close(a, b, "`moved` is not the `statistic` after a change")
+        values = games.payoff_values(game, s)
+        assert values.shape == (game.n,), f"`value` must be a scalar, all together are {values.shape}"
+        assert not jnp.any(jnp.isnan(values)), f"`value` is NaN at {s}"
+
+
+def _check_subset(game: games.Game, profiles: jax.Array) -> None:
+    if game.n < 2:
+        return
+    keep = jnp.arange(game.n - 1)
+    rest = games.subset(game, keep)
+    for s in profiles[:8]:
+        whole = games.payoff_values(game, s.at[-1].set(0.0))[:-1]
+        _close(games.payoff_values(rest, s[:-1]), whole, "`kept` is not the game in which the others give 0")
+
+
+def _check_concave(game: games.Game, profiles: jax.Array, what: str, values: Callable) -> None:
+    """Second differences in own contributions, between the kinks that are told."""
+    if not game.concave:
+        return
+    rng, slices = np.random.default_rng(0), jax.jit(jax.vmap(values))
+    for s in profiles[:8]:
+        kinks = games.over_agents(lambda agent, own, rest: agent.payoff.kinks(rest))(game, s)
+        last = np.max([np.zeros(game.n), *(np.asarray(x) / game.quality for x in kinks)], axis=0)
+        for i in np.flatnonzero(last < np.asarray(game.capacity)):
+            low, high = np.sort(rng.uniform(last[i], float(game.capacity[i]), 2))
+            three = jnp.stack([s.at[i].set(x) for x in (low, (low + high) / 2, high)])
+            left, middle, right = np.asarray(slices(three))[:, i]
+            size = max(abs(left), abs(middle), abs(right))
+            assert not left - 2 * middle + right > 1e-9 * size, (
+                f"the {what} of agent {i} is not concave between {low:.6g} and {high:.6g} samples"
+            )
+
+
+def _check_of_total(game: games.Game, profiles: jax.Array) -> None:
+    for s in profiles[:8]:
+        turned = s.at[0].add(-0.1 * s[0]).at[-1].add(0.1 * s[0]) if game.n > 1 else s
+        a, b = games.payoff_values(game, s), games.payoff_values(game, turned)
+        _close(a, b, "the promise `of_total` is broken: another split of the same total changes payoffs")
+
+
+def _check_certificate(game: games.Game) -> None:
+    """Nothing is called an equilibrium that a grid refutes."""
+    found = equilibria.solve(game)
+    s = found.profile
+    evidence, certified = certificates.certify(game, s)
+    for i in range(game.n):
+        grid = jnp.linspace(0.0, game.capacity[i], 2001)
+        along = jax.jit(lambda x, i=i: jax.lax.map(lambda x: games.utilities(game, s.at[i].set(x))[i], x))
+        best = float(jnp.max(along(grid)))
+        gain = best - float(games.utilities(game, s)[i])
+        allowed = 1e-6 * float(evidence.stake[i]) + float(evidence.rounding[i])
+        assert not certified or gain <= 2 * allowed, f"certified, and agent {i} gains {gain:.1e}"
+
+
+def _check_json(game: games.Game) -> None:
+    """What JSON can hold comes back the same."""
+    if type(game.payoff).__name__ not in scenarios.PAYOFFS or type(game.cost).__name__ not in scenarios.COSTS:
+        return
+    again = scenarios.from_dict(scenarios.to_dict(game)).game
+    same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), game, again)
+    assert all(jax.tree.leaves(same)), "JSON does not give the same game back"

@@ -1,0 +1,144 @@
+"""Everything there is keeps its contract, and what breaks one is told."""
+
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedgame import equilibria, games, mechanisms, testing
+from fedgame.equilibria import solvers
+from fedgame.games import costs, curves, payoffs
+from fedgame.mechanisms import base, rules
+from fedgame.registry import option
+
+Q = np.random.default_rng(0).dirichlet(np.ones(3), 3) * 0.9
+CAPACITY = [20.0, 50.0, 10.0]
+PAYOFFS = [
+    games.PowerLaw([1.0, 0.9, 0.8], 1.0, 0.5, [0.0, 1.0, 2.0]),
+    games.PowerLaw(1.0, 1.0, 0.5, 1.0, clip=False),
+    games.GeneralizationBound(1.0, [0.1, 0.2, 0.3]),
+    curves.fit_concave([0, 10, 30, 100], [0.1, 0.4, 0.65, 0.85]).payoff,
+    games.LinearPayoff([[1.0, 0.2, 0.0], [0.3, 1.0, 0.1], [0.0, 0.4, 1.0]]),
+    games.RandomDiscovery(Q),
+    games.RandomCoverage(Q),
+    games.TotalPayoff(jnp.log1p),
+    games.Separable(lambda i, own: jnp.log1p(own) * (1 + i), lambda s: 0.1 * (jnp.sum(s) - s)),
+    games.CustomPayoff(lambda s: jnp.log1p(jnp.sum(s) + s)),
+]
+COSTS = [
+    games.LinearCost([0.01, 0.02, 0.03], 0.5),
+    games.PowerCost(0.01, [1.0, 1.5, 3.0]),
+    games.OrderedCost(np.sort(np.random.default_rng(0).uniform(0.1, 1, (3, 50)))),
+]
+GAME = games.Game(PAYOFFS[1], COSTS[1], CAPACITY, [1.0, 0.5, 2.0])
+
+
+@pytest.mark.parametrize("payoff", PAYOFFS, ids=lambda x: type(x).__name__)
+def test_payoffs_keep_their_contract(payoff):
+    testing.check_payoff(payoff, CAPACITY)
+
+
+@pytest.mark.parametrize("cost", COSTS, ids=lambda x: type(x).__name__)
+def test_costs_keep_their_contract(cost):
+    testing.check_cost(cost, CAPACITY)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [rules.none, rules.falkinger, rules.personal, rules.prices, rules.shapley],
+    ids=lambda x: x.__name__,
+)
+def test_mechanisms_keep_their_contract(rule):
+    testing.check_mechanism(rule, GAME)
+
+
+@flax.struct.dataclass
+class Saturating(payoffs.OfTotal):
+    """1 - e^(-S/scale), which defines what it may: `bend` bounds |a''|, which falls with S."""
+
+    scale: float = option("samples", above=0)
+
+    def curve(self, total):
+        return 1 - jnp.exp(-total / self.scale)
+
+    def bend(self, low, high):
+        scale = np.asarray(self.scale)
+        return np.exp(-high / scale) / scale**2, np.exp(-low / scale) / scale**2
+
+
+@flax.struct.dataclass
+class Rising(costs.Cost):
+    """rate (e^s - 1), by its value alone."""
+
+    convex = True
+
+    rate: float = option("of the first sample", low=0)
+
+    def value(self, own):
+        return self.rate * jnp.expm1(own)
+
+
+def test_a_strangers_payoff_gets_what_its_promises_are_worth():
+    """The only equilibrium, the first best, and λ and L that hold."""
+    testing.check_payoff(Saturating([5.0, 8.0, 6.0]), CAPACITY)
+    game = games.check(games.Game(Saturating([5.0, 8.0, 6.0]), games.PowerCost(0.01, 2.0), CAPACITY))
+    assert int(equilibria.solve(game).status) == solvers.UNIQUE
+    assert mechanisms.first_best(game).proved
+    report = equilibria.check_conditions(game)
+    s = jnp.asarray(equilibria.solve(game).profile)
+    matrix = np.asarray(games.jacobian(game, s))
+    least, _ = report.strong_concavity
+    assert 0 < least <= -np.linalg.eigvalsh((matrix + matrix.T) / 2).max() + 1e-12
+    with pytest.raises(ValueError, match="`scale` must be a number, greater than 0, got 0"):
+        games.check(game.replace(payoff=Saturating(0.0)))
+
+
+def test_a_strangers_cost_needs_only_its_value():
+    testing.check_cost(Rising([0.1, 0.2, 0.3]), [3.0, 4.0, 5.0])
+    game = games.check(games.Game(PAYOFFS[1], Rising([0.1, 0.2, 0.3]), [3.0, 4.0, 5.0]))
+    found = equilibria.solve(game)
+    assert found.converged
+    s, total = np.asarray(found.profile), float(found.profile.sum())
+    # 1 - (1 + S)^-½ against rate (e^s - 1): where somebody contributes, slopes are equal.
+    slope = 0.5 * (1 + total) ** -1.5 - np.array([0.1, 0.2, 0.3]) * np.exp(s)
+    np.testing.assert_allclose(slope[s > 0], 0, atol=1e-9)
+    assert np.all(slope[s == 0] <= 1e-9)
+    assert float(mechanisms.under_mechanism(game, 0.5).cost.value(jnp.ones(3))[0]) == pytest.approx(
+        0.05 * np.expm1(1)
+    )
+
+
+@flax.struct.dataclass
+class Forgetful(payoffs.Payoff):
+    """Sees the mean of contributions, and does not say how it moves."""
+
+    def statistic(self, s):
+        return jnp.mean(s) * jnp.ones(1)
+
+    def value(self, own, rest):
+        return jnp.log1p(rest[1][0] + own)
+
+
+@flax.struct.dataclass
+class Boastful(payoffs.OfTotal):
+    """Is not concave, and says so not."""
+
+    def curve(self, total):
+        return total**2 / 1e4
+
+
+@flax.struct.dataclass
+class Leaky(base.Mechanism):
+    """Pays more than it collects."""
+
+    def payments(self, reported, s):
+        return 0.01 * s
+
+
+def test_what_breaks_its_contract_is_told():
+    with pytest.raises(AssertionError, match="`moved` is not the `statistic`"):
+        testing.check_payoff(Forgetful(), CAPACITY)
+    with pytest.raises(AssertionError, match="payoff of agent 0 is not concave"):
+        testing.check_payoff(Boastful(), CAPACITY)
+    with pytest.raises(AssertionError, match="do not sum to 0"):
+        testing.check_mechanism(lambda game: Leaky(), GAME)
