@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 TINY = ["--agents=3", "--capacity=12", "--epochs=1", "--channels=2,3", "--units=4", "--held_out=50"]
 TRAIN = ["-m", "launch.train", *TINY, "--rounds=200"]
 COMPARE = [
-    "-m", "launch.compare", *TINY, "--rounds=6", "--curve_points=4", "--curve_seeds=1", "--seeds=1",
+    "-m", "launch.compare", *TINY, "--rounds=15", "--curve_points=4", "--curve_seeds=1", "--seeds=1",
     "--steps=20", "--workers=2", "--cache=", "--save_every=0",
 ]  # fmt: skip
 
