@@ -90,7 +90,7 @@ def numbers(family: Any) -> list[dataclasses.Field]:
 def is_per_agent(x: Any, field: dataclasses.Field) -> bool:
     """Whether `x` in that field has one entry per agent, not one for all of them."""
     rank = field.metadata.get("rank", 0)
-    return rank is not None and jnp.ndim(x) > rank
+    return rank is not None and np.ndim(x) > rank
 
 
 def axes(family: Any) -> Any:
@@ -106,19 +106,31 @@ def of_agents(family: Any, keep: Any) -> Any:
 def per_agent(family: Any, n: int) -> Any:
     """The family with every parameter given once for each of n agents."""
 
-    def spread(x: Any, per_agent: bool) -> jax.Array:
+    def spread(x: Any, per_agent: bool | None) -> jax.Array:
+        if per_agent is None:
+            return x
         x = jnp.asarray(x, float)
         return x if per_agent else jnp.broadcast_to(x, (n, *x.shape))
 
     return _each(family, spread)
 
 
-def _each(family: Any, fn: Callable[[Any, bool], Any]) -> Any:
-    """fn(x, whether it is one per agent) for every array x of a family, and of families inside."""
+def shared(family: Any) -> Any:
+    """`out_axes` of a family for `jax.vmap`: None for what is shared whatever its shape, else 0."""
+    return _each(family, lambda x, per_agent: None if per_agent is None else 0)
+
+
+def _each(family: Any, fn: Callable[[Any, bool | None], Any]) -> Any:
+    """fn(x, whether it is one per agent) for every array x of a family, and of families inside.
+
+    None if it is shared by all whatever its shape.
+    """
 
     def of_field(field: dataclasses.Field) -> Any:
-        value, shared = getattr(family, field.name), field.metadata.get("rank", 0) is None
-        if dataclasses.is_dataclass(value) and not shared:
+        value = getattr(family, field.name)
+        if field.metadata.get("rank", 0) is None:
+            return jax.tree.map(lambda x: fn(x, None), value)
+        if dataclasses.is_dataclass(value):
             return _each(value, fn)
         return jax.tree.map(lambda x: fn(x, is_per_agent(x, field)), value)
 

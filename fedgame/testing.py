@@ -44,8 +44,9 @@ def check_cost(cost: costs.Cost, capacity: Any, seed: int = 0) -> None:
         _check_concave(game, profiles, "cost, its promise being `convex`,", lambda s: -spent(s[None])[0])
         more = jnp.minimum(profiles * 1.1, game.capacity)
         assert jnp.all(spent(more) >= spent(profiles) * (1 - 1e-12)), "the cost falls with more samples"
-    twice = jax.vmap(lambda s: games.incurred_costs(games.scale_costs(game, 2.0), s))(profiles)
-    _close(twice, 2.0 * spent(profiles), "`scaled(2)` is not twice the cost")
+    for factor in (2.0, jnp.full(game.n, 2.0)):
+        twice = jax.vmap(lambda s, x=factor: games.incurred_costs(games.scale_costs(game, x), s))(profiles)
+        _close(twice, 2.0 * spent(profiles), "`scaled(2)` is not twice the cost")
 
     def back(cost: costs.Cost, own: jax.Array) -> tuple[jax.Array, jax.Array]:
         amount, price = cost.value(own), jax.grad(cost.value)(own)

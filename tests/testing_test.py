@@ -8,7 +8,7 @@ import pytest
 from fedgame import equilibria, games, mechanisms, testing
 from fedgame.equilibria import solvers
 from fedgame.games import costs, curves, payoffs
-from fedgame.mechanisms import base, rules
+from fedgame.mechanisms import base, outcomes, rules
 from fedgame.registry import option
 
 Q = np.random.default_rng(0).dirichlet(np.ones(3), 3) * 0.9
@@ -142,3 +142,31 @@ def test_what_breaks_its_contract_is_told():
         testing.check_payoff(Boastful(), CAPACITY)
     with pytest.raises(AssertionError, match="do not sum to 0"):
         testing.check_mechanism(lambda game: Leaky(), GAME)
+
+
+@flax.struct.dataclass
+class Listed(costs.Cost):
+    """The sum of a shared list times rate and samples."""
+
+    convex = True
+
+    prices: object = option("shared by all, whatever its shape", rank=None)
+    rate: object = option("of an agent", 1.0, low=0)
+
+    def value(self, own):
+        return self.rate * jnp.sum(jnp.asarray(self.prices)) * own
+
+    def line(self):
+        return np.asarray(self.rate) * np.sum(self.prices), 0.0
+
+
+def test_what_is_shared_stays_shared_when_costs_are_scaled():
+    cost = Listed(jnp.array([0.01, 0.02, 0.03]), [1.0, 2.0, 3.0])
+    testing.check_cost(cost, CAPACITY)
+    game = games.check(games.Game(PAYOFFS[1], cost, CAPACITY))
+    other = games.check(game.replace(cost=games.LinearCost([0.06, 0.12, 0.18])))
+    for rule in (rules.personal, rules.optimal):
+        found, expected = (outcomes.outcome(x, rule(x)) for x in (game, other))
+        np.testing.assert_allclose(found.utilities, expected.utilities, rtol=1e-9)
+    gain = [mechanisms.manipulation(x, rules.optimal, 0, 0.5, 2.0, points=3).gain for x in (game, other)]
+    assert gain[0] == pytest.approx(gain[1], abs=1e-9)

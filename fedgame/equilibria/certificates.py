@@ -9,6 +9,7 @@ who could give far more than anybody wants. Only whether a supremum at a jump is
 is asked at round numbers, which are others in another unit.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -97,17 +98,18 @@ def examine(game: games.Game, s: jax.Array) -> Evidence:
     found, might, spent = games.over_agents(_examine_one)(game, s)
     # What all decisions together move for her, from nobody sharing anything to all what they might. Not only
     # her own: one who gives next to nothing is not in doubt for that.
-    everything = jnp.broadcast_to(jnp.asarray(game.capacity, s.dtype), s.shape)
-    nothing, *others = jax.vmap(lambda x: games.payoff_values(game, x))(
-        jnp.stack([jnp.zeros_like(s), s, might, everything])
-    )
-    now, then, most = (game.value * jnp.abs(x - nothing) for x in others)
-    moved = jnp.maximum(jnp.maximum(_number(now), _number(then)), jnp.maximum(spent, found.stake))
+    nothing = games.payoff_values(game, jnp.zeros_like(s))
+
+    def gained(s: jax.Array) -> jax.Array:
+        return _number(game.value * jnp.abs(games.payoff_values(game, s) - nothing))
+
+    moved = jnp.maximum(jnp.maximum(gained(s), gained(might)), jnp.maximum(spent, found.stake))
     hidden = (moved > 0) & (found.rounding > _UNRESOLVED * moved)
     if not game.payoff.concave:  # nobody knows what they might give: all they have moves counts, for less
+        everything = jnp.broadcast_to(jnp.asarray(game.capacity, s.dtype), s.shape)
         cost = games.incurred_costs(game, everything) - games.incurred_costs(game, jnp.zeros_like(s))
         least = max(1e-6, 64.0 * float(jnp.finfo(s.dtype).eps))
-        hidden &= found.rounding > least * jnp.maximum(_number(most), _number(cost))
+        hidden &= found.rounding > least * jnp.maximum(gained(everything), _number(cost))
     return found._replace(told=~(hidden & (game.capacity > 0)))
 
 
@@ -118,13 +120,13 @@ def _number(x: jax.Array) -> jax.Array:
 def _examine_one(agent: games.Game, own: jax.Array, rest: Any) -> tuple[Evidence, jax.Array, jax.Array]:
     """ONE agent's evidence, the most that she might give, and what that might cost."""
     best, reach = _best(*jax.lax.stop_gradient((agent, own, rest)))
-    points = jnp.stack([jnp.zeros_like(own), own, best.contribution, reach])
+    points = jnp.stack([jnp.zeros_like(own), own, best.contribution])
     payoffs, costs = jax.vmap(lambda x: _parts(agent, x, rest))(points)
     now, again = payoffs[1] - costs[1], payoffs[2] - costs[2]
     # The value of when it was found, with the derivative that it has here.
     utility = best.utility + jnp.where(jnp.isfinite(again), again - jax.lax.stop_gradient(again), 0.0)
     gained, spent = jnp.abs(payoffs - payoffs[0]), jnp.abs(costs - costs[0])
-    stake = jnp.max(jnp.maximum(_number(gained), spent)[:3])
+    stake = jnp.max(jnp.maximum(_number(gained), spent))
     ceiling = _ceiling(agent, own.dtype)
     size = jnp.maximum(jnp.abs(payoffs[1]), ceiling) + jnp.abs(costs[1])
     rounding = 8.0 * jnp.finfo(own.dtype).eps * size
@@ -289,9 +291,10 @@ def _peaks(agent: games.Game, rest: Any, dtype: Any) -> Response:
     if kinks is None or not agent.cost.convex:
         return _grid_peaks(agent, rest, capacity)
     inside = [jnp.clip(x / agent.quality, 0.0, capacity).astype(dtype) for x in kinks]
-    lows, highs = jnp.stack([jnp.zeros_like(capacity), *inside]), jnp.stack([*inside, capacity])
+    ends = [jnp.zeros_like(capacity), *inside, capacity]
+    pieces = list(itertools.pairwise(ends))
     if agent.payoff.of_total:  # before, her payoff is 0 whatever she does, and the best is to give nothing
-        lows, highs = lows[-1:], highs[-1:]
+        pieces = pieces[-1:]
     slope = jax.grad(lambda x: games.utility(agent, x, rest))
 
     def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -307,7 +310,7 @@ def _peaks(agent: games.Game, rest: Any, dtype: Any) -> Response:
         top = (low + high) / 2
         return Response(top, _finite(games.utility(agent, top, rest)), top, jnp.zeros_like(top))
 
-    return jax.vmap(peak)(lows, highs)
+    return jax.tree.map(lambda *x: jnp.stack(x), *(peak(*piece) for piece in pieces))
 
 
 def _grid_peaks(agent: games.Game, rest: Any, capacity: jax.Array) -> Response:

@@ -89,6 +89,27 @@ class Scaled(Cost):
     def value(self, own: jax.Array) -> jax.Array:
         return self.factor * self.cost.value(own)
 
+    def supply(self, price: jax.Array) -> jax.Array:
+        return self.cost.supply(self._unscaled(price))
+
+    def inverse(self, amount: jax.Array) -> jax.Array:
+        return self.cost.inverse(self._unscaled(amount))
+
+    def _unscaled(self, x: jax.Array) -> jax.Array:
+        ratio = x / jnp.where(self.factor > 0, self.factor, 1.0)
+        return jnp.where(self.factor > 0, ratio, jnp.where(x >= 0, jnp.inf, -jnp.inf))
+
+    def most(self) -> float:
+        return self.cost.most()
+
+    def line(self) -> tuple[Any, Any] | None:
+        inner = self.cost.line()
+        return None if inner is None else tuple(self.factor * x for x in inner)
+
+    def bend(self, low: jax.Array, high: jax.Array) -> tuple[Any, Any] | None:
+        inner = self.cost.bend(low, high)
+        return None if inner is None else tuple(self.factor * x for x in inner)
+
 
 def _until(left: jax.Array, rate: jax.Array) -> jax.Array:
     """The largest x ≥ 0 with rate · x ≤ left: infinite if x is free, 0 if nothing is left."""

@@ -223,7 +223,10 @@ def scale_costs(game: Game, factor: Any) -> Game:
     factor = jnp.asarray(factor)
     if not factor.ndim:
         return game.replace(cost=game.cost.scaled(factor))
-    scaled = jax.vmap(lambda cost, factor: cost.scaled(factor), (registry.axes(game.cost), 0))
+    one = jax.eval_shape(lambda cost: cost.scaled(1.0), game.cost)
+    scaled = jax.vmap(
+        lambda cost, factor: cost.scaled(factor), (registry.axes(game.cost), 0), registry.shared(one)
+    )
     return game.replace(cost=scaled(game.cost, factor))
 
 
@@ -240,8 +243,10 @@ def capacity_from_bound(cost: Any, bound: Any) -> jax.Array:
     Raises:
       ValueError: an agent could contribute without end because it costs her nothing.
     """
-    cost = cost.replace(**{name: jnp.asarray(x, float) for name, x in vars(cost).items()})
-    bound, axes = jnp.asarray(bound, float), registry.axes(cost)
+    given = {field.name: getattr(cost, field.name) for field in registry.numbers(cost)}
+    lists = {name: jnp.asarray(x, float) for name, x in given.items() if not dataclasses.is_dataclass(x)}
+    cost, bound = cost.replace(**lists), jnp.asarray(bound, float)
+    axes = registry.axes(cost)
     inverse = type(cost).inverse
     if bound.ndim or 0 in jax.tree.leaves(axes):
         inverse = jax.vmap(inverse, (axes, 0 if bound.ndim else None))

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fedgame import registry
 from fedgame.equilibria import total
@@ -13,7 +12,7 @@ from fedgame.games import game as games
 from fedgame.games import payoffs
 from fedgame.registry import option
 
-MOST = 2000  # agents of whom the general form takes care: every look at all of them costs n² numbers
+MOST = 2000  # agents, at most, in the general form: every look at all of them costs n² numbers
 
 
 class Mechanism:
@@ -99,8 +98,8 @@ def _has_no_kink(game: games.Game) -> bool:
     """Whether payoffs are concave from 0 on; False if that cannot be told inside jit."""
     if not game.payoff.of_total:
         return True
-    starts = total.pays_from(game)
-    return not isinstance(starts, jax.core.Tracer) and bool(np.all(np.asarray(starts) <= game.held))
+    none = jnp.all(total.pays_from(game) <= game.held)
+    return not isinstance(none, jax.core.Tracer) and bool(none)
 
 
 @flax.struct.dataclass
@@ -123,6 +122,9 @@ class Paid(payoffs.Payoff):
         i, _, others = rest
         agent = games.agent_of(self.game, i)
         return tuple(x / agent.quality for x in agent.payoff.kinks(others))
+
+    def kept(self, keep: jax.Array, n: int) -> Any:
+        raise ValueError("whoever leaves leaves the game without payments: take `subset` of that")
 
     def value(self, own: jax.Array, rest: tuple[jax.Array, jax.Array, Any]) -> jax.Array:
         i, z, others = rest

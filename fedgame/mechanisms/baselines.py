@@ -71,7 +71,7 @@ def data_maximizing(game: games.Game, epsilon: float = 0.0) -> DataMaximizing:
     """
     game = _common(game, epsilon)
     alone, capacity = np.asarray(_best_responses(game, jnp.zeros(game.n))), np.asarray(game.capacity)
-    price, accuracy = (game.cost.rate + epsilon) / game.value, _curve(game.payoff, alone)
+    price, accuracy = (game.cost.line()[0] + epsilon) / game.value, _curve(game.payoff, alone)
 
     def wanted(total: Any) -> np.ndarray:
         gain = _curve(game.payoff, np.asarray(total)[..., None]) - accuracy
@@ -95,7 +95,7 @@ def schedule(game: games.Game, alone: Any, profile: Any, own: Any, epsilon: floa
     a(m) up to m_i*, then a(m_i*) + (c_i + ε)/v_i (m - m_i*), but never more than all the data allow.
     """
     game, own = games.check(game), np.asarray(own, float)
-    line = _curve(game.payoff, alone) + (game.cost.rate + epsilon) / game.value * (own - alone)
+    line = _curve(game.payoff, alone) + (game.cost.line()[0] + epsilon) / game.value * (own - alone)
     pooled = _curve(game.payoff, np.sum(profile) - profile + own)
     return np.where(own <= alone, _curve(game.payoff, own), np.minimum(line, pooled))
 

@@ -41,7 +41,10 @@ class Refunds(base.Mechanism):
         return {name: jnp.broadcast_to(jnp.asarray(x, float), (n,)) for name, x in numbers.items()}
 
     def under_scaled(self, game: games.Game, factor: jax.Array) -> games.Game:
-        """Costs times 1 - β_i f_i; 0 if that is below: free, and paid for, both mean capacity."""
+        """Costs times 1 - β_i f_i, or 0 if that is below.
+
+        Free, and paid for, both mean capacity wherever more of her own samples bring an agent something.
+        """
         return games.scale_costs(game, jnp.maximum(1.0 - self.rates * factor, 0.0))
 
 

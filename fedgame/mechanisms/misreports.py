@@ -74,7 +74,7 @@ def manipulation(
     announced = rule(game) if fixed else None
 
     def look(factor: float) -> _Look:
-        mechanism = announced or rule(_reported(game, agent, factor))
+        mechanism = rule(_reported(game, agent, factor)) if announced is None else announced
         u, s, gap, certified = _play(game, mechanism, agent, factor)
         if not certified:  # nobody knows where a report would lead that leads to no equilibrium
             return _Look(np.nan, float(s), np.nan, np.nan)

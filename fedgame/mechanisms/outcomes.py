@@ -72,8 +72,17 @@ def outcome(game: games.Game, mechanism: base.Mechanism, general: bool = True) -
     general = general and game.n <= _GENERAL
     if general:
         evidence, certified = _prove(base.Mechanism.under(mechanism, game), found.profile)
-        status = jnp.where(found.converged & ~certified, solvers.NOT_FOUND, found.status)
-        found = found.replace(nash_gap=evidence.gap, converged=found.converged & certified, status=status)
+        wrong = jnp.where(jnp.all(evidence.told), solvers.NOT_FOUND, solvers.NOT_TOLD)
+        status = jnp.where(found.converged & ~certified, wrong, found.status)
+        found = found.replace(
+            nash_gap=evidence.gap,
+            stake=evidence.stake,
+            response=evidence.response,
+            limit=evidence.limit,
+            converged=found.converged & certified,
+            unique=found.unique & certified,
+            status=status,
+        )
     return Outcome(mechanism, found, *_settle(game, mechanism, found.profile), general)
 
 

@@ -33,7 +33,7 @@ class Price(base.Mechanism):
 
 
 def best_price(game: games.Game) -> tuple[float, float]:
-    """The price whose certified equilibrium has the largest Σ u_i, and that sum; NaN if none is certified.
+    """The price whose certified equilibrium has the largest Σ u_i, and that sum; 0 and NaN if there is none.
 
     Looks at prices from 0 to the largest marginal cost, at which everybody gives all she has, evenly and on a
     logarithmic scale, then closer around the best one. Not for use inside jit.

@@ -77,7 +77,9 @@ def splits(game: games.Game, mechanism: Prices) -> np.ndarray:
     slope = np.asarray(games.own_gradient(game, s)) + np.broadcast_to(np.asarray(mechanism.prices), (game.n,))
     size = np.asarray(games.marginal_costs(game, s)) + np.abs(slope)
     tied = np.flatnonzero((np.abs(slope) <= 1e-7 * size) & (np.asarray(game.capacity) > 0))
-    return tied if len(tied) > 1 else np.zeros(0, int)
+    s, capacity = np.asarray(s), np.asarray(game.capacity)
+    exchange = np.any(s[tied] > 0) and np.any(s[tied] < capacity[tied])
+    return tied if len(tied) > 1 and exchange else np.zeros(0, int)
 
 
 @jax.jit

@@ -67,7 +67,14 @@ class Shapley(base.Mechanism):
 
 
 def shapley(game: games.Game, seed: int = 0) -> Shapley:
-    """The mechanism for the agents of a game; with more than 8, over 64 orders drawn from `seed`."""
+    """The mechanism for the agents of a game; with more than 8, over 64 orders drawn from `seed`.
+
+    Raises:
+      ValueError: somebody's payoff without any data is not a finite number, so that nothing can add to it.
+    """
+    nothing = games.payoff_values(game, jnp.zeros(game.n))
+    if not isinstance(nothing, jax.core.Tracer) and not np.all(np.isfinite(nothing)):
+        raise ValueError(f"Shapley payments need payoffs that are finite without data, got {nothing}")
     if game.n <= EXACT:
         return Shapley()
     rng = np.random.default_rng(seed)
