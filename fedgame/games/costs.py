@@ -1,5 +1,6 @@
 """Costs c_i(s_i): what sharing s_i samples costs agent i (Section 2), in the currency of utility."""
 
+import functools
 from typing import Any, ClassVar
 
 import flax.struct
@@ -145,6 +146,24 @@ class LinearCost(Cost):
         return 0.0, 0.0
 
 
+@jax.custom_jvp
+def _first_power(own: jax.Array, exponent: jax.Array) -> jax.Array:
+    """s_i^x at x = 1, with its derivative by x, which is s log s, computed only if it is asked for."""
+    del exponent
+    return own
+
+
+@functools.partial(_first_power.defjvp, symbolic_zeros=True)
+def _first_power_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    own, exponent = primals
+    by_own, by_exponent = tangents
+    change = jnp.zeros_like(own) if isinstance(by_own, jax.custom_derivatives.SymbolicZero) else by_own
+    if not isinstance(by_exponent, jax.custom_derivatives.SymbolicZero):
+        tiny = jnp.finfo(own.dtype).tiny
+        change += by_exponent * own * jnp.log(jnp.where(own > tiny, own, 1.0))
+    return _first_power(own, exponent), change
+
+
 @flax.struct.dataclass
 class PowerCost(Cost):
     """c_i(s_i) = rate_i s_i^exponent_i + fixed_i with exponent ≥ 1: marginal costs do not fall.
@@ -162,11 +181,9 @@ class PowerCost(Cost):
         # At 0 a power below 2 is infinitely curved, but not if samples are free: 0 · ∞ would be NaN.
         free_at_0, straight = (self.rate == 0.0) & (own == 0.0), self.exponent == 1.0
         curved = own ** jnp.where(free_at_0 | straight, 2.0, self.exponent)
-        # And s¹ is not curved there. Its derivative by the exponent is that of this tangent, s log s.
-        tangent = own + (self.exponent - 1.0) * own * jnp.log(
-            jnp.where(own > jnp.finfo(jnp.result_type(float)).tiny, own, 1.0)
-        )
-        return self.rate * jnp.where(straight, tangent, curved) + self.fixed
+        # And s¹ is not curved there.
+        line = _first_power(*jnp.broadcast_arrays(own, self.exponent))
+        return self.rate * jnp.where(straight, line, curved) + self.fixed
 
     def supply(self, price: jax.Array) -> jax.Array:
         straight = (self.exponent == 1.0) | (self.rate == 0.0)
