@@ -1,11 +1,10 @@
 """Everything there is keeps its contract, and what breaks one is told."""
 
-import flax.struct
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedgame import equilibria, games, mechanisms, testing
+from fedgame import equilibria, games, mechanisms, registry, testing
 from fedgame.equilibria import solvers
 from fedgame.games import costs, curves, payoffs
 from fedgame.mechanisms import base, outcomes, rules
@@ -52,7 +51,7 @@ def test_mechanisms_keep_their_contract(rule):
     testing.check_mechanism(rule, GAME)
 
 
-@flax.struct.dataclass
+@registry.family
 class Saturating(payoffs.OfTotal):
     """1 - e^(-S/scale), which defines what it may: `bend` bounds |a''|, which falls with S."""
 
@@ -66,7 +65,7 @@ class Saturating(payoffs.OfTotal):
         return np.exp(-high / scale) / scale**2, np.exp(-low / scale) / scale**2
 
 
-@flax.struct.dataclass
+@registry.family
 class Rising(costs.Cost):
     """rate (e^s - 1), by its value alone."""
 
@@ -108,7 +107,7 @@ def test_a_strangers_cost_needs_only_its_value():
     )
 
 
-@flax.struct.dataclass
+@registry.family
 class Forgetful(payoffs.Payoff):
     """Sees the mean of contributions, and does not say how it moves."""
 
@@ -119,7 +118,7 @@ class Forgetful(payoffs.Payoff):
         return jnp.log1p(rest[1][0] + own)
 
 
-@flax.struct.dataclass
+@registry.family
 class Boastful(payoffs.OfTotal):
     """Is not concave, and says so not."""
 
@@ -127,7 +126,7 @@ class Boastful(payoffs.OfTotal):
         return total**2 / 1e4
 
 
-@flax.struct.dataclass
+@registry.family
 class Leaky(base.Mechanism):
     """Pays more than it collects."""
 
@@ -144,7 +143,7 @@ def test_what_breaks_its_contract_is_told():
         testing.check_mechanism(lambda game: Leaky(), GAME)
 
 
-@flax.struct.dataclass
+@registry.family
 class Listed(costs.Cost):
     """The sum of a shared list times rate and samples."""
 

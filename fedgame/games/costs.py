@@ -3,18 +3,18 @@
 import functools
 from typing import Any, ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.registry import option
 
 
 class Cost:
     """c_i(s_i), written for ONE agent; `vmap` gives all.
 
-    A family is a `flax.struct.dataclass` whose numbers are fields made by `registry.option`. `value` is all
+    A family is a `registry.family` whose numbers are fields made by `registry.option`. `value` is all
     that has to be defined; where a formula is known for another method, it is faster and exact.
     """
 
@@ -76,7 +76,7 @@ def _largest(affordable: Any) -> jax.Array:
     return jnp.where(affordable(most), jnp.inf, jnp.where(affordable(least), low, 0.0))
 
 
-@flax.struct.dataclass
+@registry.family
 class Scaled(Cost):
     """`factor` times another cost."""
 
@@ -118,7 +118,7 @@ def _until(left: jax.Array, rate: jax.Array) -> jax.Array:
     return jnp.where(left < 0, 0.0, jnp.where(rate > 0, ratio, jnp.inf))
 
 
-@flax.struct.dataclass
+@registry.family
 class LinearCost(Cost):
     """c_i(s_i) = rate_i s_i + fixed_i. The fixed part is paid while enrolled, at s_i = 0 too."""
 
@@ -164,7 +164,7 @@ def _first_power_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Ar
     return _first_power(own, exponent), change
 
 
-@flax.struct.dataclass
+@registry.family
 class PowerCost(Cost):
     """c_i(s_i) = rate_i s_i^exponent_i + fixed_i with exponent ≥ 1: marginal costs do not fall.
 
@@ -210,7 +210,7 @@ class PowerCost(Cost):
         return np.minimum(*ends), np.maximum(*ends)
 
 
-@flax.struct.dataclass
+@registry.family
 class OrderedCost(Cost):
     """Ordered selection (Section 1.1): records are shared in ascending order of what each one costs.
 

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -18,7 +17,7 @@ MOST = 2000  # agents, at most, in the general form: every look at all of them c
 class Mechanism:
     """What the server announces: how the reported game and contributions decide what agents receive.
 
-    A mechanism is a `flax.struct.dataclass` whose numbers are fields made by `registry.option`. `payments` is
+    A mechanism is a `registry.family` whose numbers are fields made by `registry.option`. `payments` is
     all that has to be defined. A rule (see `rules`) makes a mechanism from a game, as it is reported.
     """
 
@@ -102,7 +101,7 @@ def _has_no_kink(game: games.Game) -> bool:
     return not isinstance(none, jax.core.Tracer) and bool(none)
 
 
-@flax.struct.dataclass
+@registry.family
 class Paid(payoffs.Payoff):
     """v_i a_i(s) + p_i(s), what an agent has under a mechanism before her cost; s in samples."""
 

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +27,7 @@ class DataMaximizing(NamedTuple):
     gap: np.ndarray  # [n] utility she could gain by another contribution, on a grid
 
 
-@flax.struct.dataclass
+@registry.family
 class Schedule(base.Mechanism):
     """Accuracy as the reward: nobody pays, but who contributes less is given a worse model (`schedule`).
 

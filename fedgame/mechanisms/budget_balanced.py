@@ -7,17 +7,17 @@ equilibria are those of the game with c_i scaled by 1 - β_i.
 
 from typing import Any, ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.games import game as games
 from fedgame.mechanisms import base
 from fedgame.registry import option
 
 
-@flax.struct.dataclass
+@registry.family
 class Refunds(base.Mechanism):
     """The payments above: a share of everybody's reported costs, paid by all others in equal parts."""
 

@@ -29,11 +29,11 @@ for s* and t_i. Agents can misreport them: see `misreports`.
 
 from typing import Any, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.equilibria import certificates, total
 from fedgame.games import game as games
 from fedgame.games import payoffs
@@ -61,7 +61,7 @@ class Personal(NamedTuple):
     proved: bool  # whether s* is proved to be the utilitarian optimum
 
 
-@flax.struct.dataclass
+@registry.family
 class _Pooled(payoffs.OfTotal):
     """Σ_j v_j a_j(S), what all agents together gain."""
 

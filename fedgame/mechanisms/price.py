@@ -2,12 +2,11 @@
 
 from typing import Any, ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame import equilibria
+from fedgame import equilibria, registry
 from fedgame.games import game as games
 from fedgame.mechanisms import base
 from fedgame.registry import option
@@ -15,7 +14,7 @@ from fedgame.registry import option
 _POINTS, _ZOOMS = 33, 3  # prices in a look, and closer looks around the best one
 
 
-@flax.struct.dataclass
+@registry.family
 class Price(base.Mechanism):
     """p_i = q s_i - q/(n-1) Σ_{j≠i} s_j, for samples as they are contributed.
 

@@ -2,17 +2,17 @@
 
 from typing import Any, ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.games import game as games
 from fedgame.mechanisms import base, personal
 from fedgame.registry import option
 
 
-@flax.struct.dataclass
+@registry.family
 class Prices(base.Mechanism):
     """p_i = q_i s_i - 1/(n-1) Σ_{j≠i} q_j s_j + t_i with q_i = Σ_{j≠i} v_j ∂a_j/∂s_i at the first best s*.
 

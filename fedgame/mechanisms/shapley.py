@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.games import game as games
 from fedgame.mechanisms import base
 from fedgame.registry import option
@@ -15,7 +15,7 @@ EXACT = 8  # agents up to whom all orders are taken
 ORDERS = 64  # announced orders with more agents, half of them the others backwards
 
 
-@flax.struct.dataclass
+@registry.family
 class Shapley(base.Mechanism):
     """p_i = φ_i - v_i (a_i(s) - a_i(0)), so that agent i has her Shapley value φ_i, less her cost.
 

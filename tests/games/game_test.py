@@ -253,3 +253,13 @@ def test_numbers_for_all_stay_for_all_and_records_are_an_agents_own():
 def test_nobody_else_can_be_kept(keep):
     with pytest.raises(ValueError, match="`keep` must be numbers of agents from 0 to 3"):
         games.subset(make("power law"), keep)
+
+
+def test_families_with_as_many_numbers_are_not_taken_for_each_other():
+    """Else jit may run the program of one on the numbers of another, when hashes happen to agree."""
+    structures = [jax.tree.structure(x) for x in (
+        games.RandomDiscovery(Q), games.RandomCoverage(Q), games.LinearPayoff(Q),
+        games.LinearCost(1.0), games.PowerCost(1.0, 1.0), games.OrderedCost(Q),
+    )]  # fmt: skip
+    for i, one in enumerate(structures):
+        assert [one == other for other in structures] == [i == j for j in range(len(structures))]

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedgame import equilibria, games, mechanisms
+from fedgame import equilibria, games, mechanisms, registry
 from fedgame.equilibria import certificates
-from fedgame.games import game as the_game
 from fedgame.mechanisms import (
     base,
     baselines,
@@ -268,7 +267,7 @@ def test_who_misreports_her_cost_gains_nothing_if_payments_do_not_ask_for_it(rul
 def test_a_strangers_mechanism_needs_only_its_payments():
     """A contest: who gives the larger part of all samples receives it."""
 
-    @the_game.flax.struct.dataclass
+    @registry.family
     class Contest(base.Mechanism):
         prize: float = 0.0
 

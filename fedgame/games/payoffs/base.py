@@ -11,7 +11,7 @@ from fedgame import registry
 class Payoff:
     """a_i(s), written for ONE agent; `vmap` gives all.
 
-    A family is a `flax.struct.dataclass` whose numbers are fields made by `registry.option`. It sees the
+    A family is a `registry.family` whose numbers are fields made by `registry.option`. It sees the
     others only through a statistic z of the profile, so that looking at every agent costs O(n m), not O(n²).
     The default statistic is the whole profile; `value` is all that has to be defined. s are standard samples:
     contributions times qualities.

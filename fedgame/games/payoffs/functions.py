@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from typing import ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from fedgame import registry
 from fedgame.games.payoffs import base
 from fedgame.registry import option
 
 
-@flax.struct.dataclass
+@registry.family
 class TotalPayoff(base.OfTotal):
     """Any scalar function of S, the same for all agents; `value` of the game makes them differ."""
 
@@ -23,7 +23,7 @@ class TotalPayoff(base.OfTotal):
         return self.fn(total)
 
 
-@flax.struct.dataclass
+@registry.family
 class Separable(base.Payoff):
     """a_i(s) = g_i(s_i) + h_i(s_-i) (Theorem A.1): what others do does not change what i wants.
 
@@ -49,7 +49,7 @@ class Separable(base.Payoff):
         return Separable(lambda i, own: self.own(keep[i], own), others)
 
 
-@flax.struct.dataclass
+@registry.family
 class CustomPayoff(base.Payoff):
     """Any function from profiles [n] to payoffs [n]. A look at every agent costs n calls of `fn`."""
 

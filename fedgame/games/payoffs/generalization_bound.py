@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from fedgame import registry
 from fedgame.games.payoffs import base
 from fedgame.registry import option
 
 
-@flax.struct.dataclass
+@registry.family
 class GeneralizationBound(base.OfTotal):
     """Eq. (2): a_i(s) = best - (4 + √(2k(2 + log(S/k)))) / √S with k = `difficulty`, and a_i(0) = 0.
 

@@ -2,15 +2,15 @@
 
 from typing import Any, ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from fedgame import registry
 from fedgame.games.payoffs import base
 from fedgame.registry import option
 
 
-@flax.struct.dataclass
+@registry.family
 class LinearPayoff(base.Payoff):
     """a_i(s) = (W s)_i for a dense matrix `w`, [n, n] (Section 2.1, linear)."""
 

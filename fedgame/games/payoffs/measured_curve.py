@@ -2,16 +2,16 @@
 
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.games.payoffs import base
 from fedgame.registry import option
 
 
-@flax.struct.dataclass
+@registry.family
 class MeasuredCurve(base.OfTotal):
     """A measured accuracy curve ã(S) (Section 5.1): C¹, concave, non-decreasing.
 

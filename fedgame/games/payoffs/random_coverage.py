@@ -2,16 +2,16 @@
 
 from typing import Any, ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.games.payoffs import base
 from fedgame.registry import option
 
 
-@flax.struct.dataclass
+@registry.family
 class RandomCoverage(base.Payoff):
     """Eq. (1): a_i(s) = 1 - ½ Σ_x q_ix Π_j (1 - q_jx)^s_j.
 

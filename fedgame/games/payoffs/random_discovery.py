@@ -2,15 +2,15 @@
 
 from typing import Any, ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from fedgame import registry
 from fedgame.games.payoffs import base
 from fedgame.registry import option
 
 
-@flax.struct.dataclass
+@registry.family
 class RandomDiscovery(base.Payoff):
     """a_i(s) = (Q Qᵀ s)_i: agent i gains q_ix whenever anybody samples x (Section 2.1).
 
