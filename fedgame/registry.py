@@ -25,7 +25,7 @@ def option(
     rank: int | None = 0,
     static: bool = False,
     kind: type | None = None,
-    choices: tuple[str, ...] | Callable[[], tuple[str, ...]] = (),
+    choices: tuple[str, ...] = (),
     infinite: bool = False,
 ) -> Any:
     """A field of a dataclass.
@@ -40,13 +40,12 @@ def option(
       static: no array but a part of the structure, such as a function; programs are compiled anew for
         another one.
       kind: type of a flag's number, where the default does not show it.
-      choices: names that are allowed, or a function that says them when they are asked for.
+      choices: names that are allowed.
       infinite: whether infinite numbers are allowed.
     """
     metadata = {
-        **{"help": help, "low": low, "high": high, "above": above, "below": below, "rank": rank},
-        **{"pytree_node": not static, "kind": kind or type(default), "infinite": infinite},
-        "choices": choices if callable(choices) else (lambda: choices),
+        **{"help": help, "low": low, "high": high, "above": above, "below": below, "infinite": infinite},
+        **{"rank": rank, "pytree_node": not static, "kind": kind or type(default), "choices": choices},
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -76,11 +75,6 @@ def family(cls: type) -> type:
     cls.replace = dataclasses.replace
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
-
-
-def choices_of(field: dataclasses.Field) -> tuple[str, ...]:
-    """The names that are allowed, () for a number."""
-    return field.metadata.get("choices", tuple)()
 
 
 def check_number(name: str, number: Any, field: dataclasses.Field | None) -> None:

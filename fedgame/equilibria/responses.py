@@ -242,12 +242,12 @@ def run(
 
     In between a sweep starts not from where the last one ended but from a jump, of one of three kinds. With
     few agents Newton's method: near an equilibrium the number of right digits then doubles with every
-    sweep. On along the last change: two agents with nearly equal costs per value, of whom one yields to the
-    other by the same little in every sweep, are so through at once. And `settle`, from a profile to where
-    agents might end close to it, if the caller knows. A jump after which agents move more than before (along
-    a change: half as much again) is taken back, and the next kind has its turn. Where payoffs may have
-    several peaks nobody jumps before sweeps have proved to be slow: it could lead past the nearest
-    equilibrium.
+    sweep. If sweeps creep, on along the last change: two agents with nearly equal costs per value, of whom
+    one yields to the other by the same little in every sweep, are so through at once. And `settle`, from a
+    profile to where agents might end close to it, if the caller knows. A jump after which agents move more
+    than before (along a change: half as much again) is taken back, and the next kind has its turn. Where
+    payoffs may have several peaks nobody jumps before sweeps have proved to be slow: it could lead past the
+    nearest equilibrium.
     """
     s = jnp.clip(games.as_profile(start), 0.0, game.capacity)
     tolerance = max(tolerance, 8 * float(jnp.finfo(s.dtype).eps))
@@ -293,7 +293,9 @@ def _judged(carry: _Sweeps, base: jax.Array, new: jax.Array, next_kind: jax.Arra
     # Who creeps to her bound moves by a little more, relative to what is left, the closer she comes.
     good = plain | (moved < jnp.where(mode == _ALONG, 1.5, 1.0) * carry.residual)
     # Newton's steps follow each other; a change to go along is known after two plain sweeps only.
-    jump = jnp.where(carry.steps < patience, _PLAIN, kind)
+    # Where plain sweeps shrink what is left by 3% and more, a jump along them only disturbs.
+    early = (carry.steps < patience) | (kind == _ALONG) & (moved < 0.97 * carry.residual)
+    jump = jnp.where(early, _PLAIN, kind)
     after = jnp.where(plain, jump, jnp.where(good & (mode == _NEWTON), _NEWTON, _PLAIN))
     kept = _Sweeps(
         profile=new,

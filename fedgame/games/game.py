@@ -81,10 +81,9 @@ def check(game: Game) -> Game:
         new = {}
         for field in registry.numbers(family):
             x, rank = getattr(family, field.name), field.metadata.get("rank", 0)
-            if dataclasses.is_dataclass(x):
-                new[field.name] = x if rank is None else numbers(x)
-            else:
-                new[field.name] = x if rank is None else number(field.name, x, rank, field)
+            if rank is not None:  # else whoever defined it knows what it may be
+                family_inside = dataclasses.is_dataclass(x)
+                new[field.name] = numbers(x) if family_inside else number(field.name, x, rank, field)
         checked = family.replace(**new)
         if complaint := checked.complaint():
             raise ValueError(complaint)

@@ -41,10 +41,12 @@ class Refunds(base.Mechanism):
         return {name: jnp.broadcast_to(jnp.asarray(x, float), (n,)) for name, x in numbers.items()}
 
     def under_scaled(self, game: games.Game, factor: jax.Array) -> games.Game:
-        """Costs times 1 - β_i f_i, or 0 if that is below.
+        """Costs times 1 - β_i f_i, or 0 if that is below: free, and paid for, both mean capacity.
 
-        Free, and paid for, both mean capacity wherever more of her own samples bring an agent something.
+        Not where her own samples may bring an agent nothing, or less: there the general form.
         """
+        if not (game.payoff.of_total and game.payoff.concave):
+            return base.Mechanism.under_scaled(self, game, factor)
         return games.scale_costs(game, jnp.maximum(1.0 - self.rates * factor, 0.0))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedgame import equilibria
 from fedgame.games import game as games
-from fedgame.mechanisms import base, rules
+from fedgame.mechanisms import base, outcomes, rules
 
 _ZOOMS, _POINTS = 4, 17  # closer looks around the best report, and points in each
 
@@ -75,7 +75,12 @@ def manipulation(
 
     def look(factor: float) -> _Look:
         mechanism = rule(_reported(game, agent, factor)) if announced is None else announced
-        u, s, gap, certified = _play(game, mechanism, agent, factor)
+        if factor == 1.0 and mechanism.profile(game) is not None:  # the one that is announced
+            there = outcomes.outcome(game, mechanism, general=False)
+            u, found = there.utilities, there.equilibrium
+            s, gap, certified = found.profile[agent], jnp.max(found.nash_gap), found.converged
+        else:
+            u, s, gap, certified = _play(game, mechanism, agent, factor)
         if not certified:  # nobody knows where a report would lead that leads to no equilibrium
             return _Look(np.nan, float(s), np.nan, np.nan)
         return _Look(float(u[agent]), float(s), float(gap), float(jnp.sum(u) - u[agent]))
@@ -92,7 +97,7 @@ def manipulation(
         grid = np.linspace(*around, _POINTS)
     u, s, gap, others = (np.asarray(x) for x in zip(*(seen[f] for f in ordered), strict=True))
     honest = seen[1.0]
-    gain = u[k] - honest.utility if np.any(inside) else np.nan
+    gain = u[k] - honest.utility if np.any(inside & (ordered != 1.0)) else np.nan
     best, changed = (float(ordered[k]), float(others[k] - honest.others)) if gain > 0 else (1.0, 0.0)
     return Manipulation(
         factors=ordered,

@@ -147,11 +147,7 @@ def personal_rates(game: games.Game, outside: Any = None) -> Personal:
     rates = _rates(game, best.profile)
     budget_balanced.check_beta(rates, game.n)
     before = budget_balanced.utilities(game, rates, best.profile)
-    target = np.full(game.n, best.welfare / game.n)
-    if outside is not None:
-        target = at_least(np.broadcast_to(np.asarray(outside, float), (game.n,)), best.welfare)
-    transfers = target - before
-    transfers = transfers - jnp.mean(transfers)
+    transfers = equalising(before, best.welfare, outside)
     mechanism = budget_balanced.Refunds(rates, transfers)
     found, certified = _certify(budget_balanced.under_mechanism(game, rates), best.profile)
     utilities = before + transfers
@@ -174,6 +170,25 @@ def _rates(game: games.Game, s: jax.Array) -> jax.Array:
     price = jnp.where(next_tied, (below + worth) / 2, jnp.where(last_tied, (above + worth) / 2, worth))
     rates = 1.0 - own / jnp.where(worth > 0, price, 1.0)
     return jnp.where((s > 0) & (worth > 0), jnp.clip(rates, 0.0, 1.0), 0.0)
+
+
+def equalising(utilities: jax.Array, welfare: float, outside: Any = None) -> jax.Array:
+    """[n] transfers, which sum to 0, to utilities that are equal, or as equal as `outside` allows.
+
+    Args:
+      utilities: [n] without transfers.
+      welfare: their sum.
+      outside: r_i, [n], what each shall have at least; None: nothing in particular.
+
+    Raises:
+      ValueError: Σ r_i is more than there is, or an r_i is NaN.
+    """
+    n = len(utilities)
+    target = np.full(n, welfare / n)
+    if outside is not None:
+        target = at_least(np.broadcast_to(np.asarray(outside, float), (n,)), welfare)
+    transfers = target - utilities
+    return transfers - jnp.mean(transfers)
 
 
 def at_least(outside: np.ndarray, total: float) -> np.ndarray:

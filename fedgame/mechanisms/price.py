@@ -8,7 +8,7 @@ import numpy as np
 
 from fedgame import equilibria, registry
 from fedgame.games import game as games
-from fedgame.mechanisms import base
+from fedgame.mechanisms import base, budget_balanced
 from fedgame.registry import option
 
 _POINTS, _ZOOMS = 33, 3  # prices in a look, and closer looks around the best one
@@ -27,8 +27,7 @@ class Price(base.Mechanism):
     price: Any = option("q, currency per sample", 0.0, low=0)
 
     def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
-        others = (jnp.sum(s) - s) / max(reported.n - 1, 1)
-        return self.price * (s - others)
+        return budget_balanced.payments(1.0, self.price * s)
 
 
 def best_price(game: games.Game) -> tuple[float, float]:
@@ -51,11 +50,8 @@ def best_price(game: games.Game) -> tuple[float, float]:
 
 def _welfare(game: games.Game, price: float) -> float:
     """Σ u_i, which payments do not change, at the equilibrium; NaN where none is certified."""
-    total, certified = _play(game, Price(jnp.asarray(float(price))))
-    return float(total) if certified else np.nan
+    found = _solve(Price(jnp.asarray(float(price))).under(game))
+    return float(jnp.sum(_utilities(game, found.profile))) if found.converged else np.nan
 
 
-@jax.jit
-def _play(game: games.Game, mechanism: Price) -> tuple[jax.Array, jax.Array]:
-    found = equilibria.solve(mechanism.under(game))
-    return jnp.sum(games.utilities(game, found.profile)), found.converged
+_solve, _utilities = jax.jit(equilibria.solve), jax.jit(games.utilities)

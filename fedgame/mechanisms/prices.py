@@ -8,7 +8,7 @@ import numpy as np
 
 from fedgame import registry
 from fedgame.games import game as games
-from fedgame.mechanisms import base, personal
+from fedgame.mechanisms import base, budget_balanced, personal
 from fedgame.registry import option
 
 
@@ -32,9 +32,7 @@ class Prices(base.Mechanism):
     optimum: Any = option("s*_i, the contribution for which the prices are made")
 
     def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
-        worth = self.prices * s
-        others = (jnp.sum(worth) - worth) / max(reported.n - 1, 1)
-        return worth - others + self.transfers
+        return budget_balanced.payments(1.0, self.prices * s, self.transfers)
 
     def announced(self, n: int) -> dict[str, jax.Array]:
         numbers = {"price": self.prices, "transfer": self.transfers}
@@ -57,11 +55,7 @@ def pigou(game: games.Game, outside: Any = None) -> Prices:
     best = personal.first_best(game)
     s = best.profile
     found = Prices(_worth_to_others(game, s), jnp.zeros(game.n), s)
-    target = np.full(game.n, best.welfare / game.n)
-    if outside is not None:
-        target = personal.at_least(np.broadcast_to(np.asarray(outside, float), (game.n,)), best.welfare)
-    transfers = target - np.asarray(found.utilities(game, s))
-    return found.replace(transfers=jnp.asarray(transfers - np.mean(transfers)))
+    return found.replace(transfers=personal.equalising(found.utilities(game, s), best.welfare, outside))
 
 
 def splits(game: games.Game, mechanism: Prices) -> np.ndarray:

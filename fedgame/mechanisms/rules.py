@@ -65,6 +65,8 @@ def designed(p: design.Welfare) -> Rule:
 
 def price(game: games.Game, value: float | None = None) -> Mechanism:
     """One price per sample; None: the one with the largest Σ u_i at a certified equilibrium."""
+    if game.n < 2:
+        return Refunds()
     return one_price.Price(one_price.best_price(game)[0] if value is None else value)
 
 

@@ -149,3 +149,14 @@ def test_nobody_is_kept_moving_by_what_only_rounding_makes_better():
     s, full = np.asarray(found.profile), 2.0 * (rates < np.sort(rates)[30])
     np.testing.assert_allclose(s[full > 0], 2.0)
     assert np.sum((s > 0) & (s < 2)) == 1
+
+
+def test_sweeps_that_go_well_are_not_disturbed_by_jumps():
+    """With more agents than Newton's method takes: 80 plain sweeps, or 121 if every second one is a jump."""
+    rng = np.random.default_rng(0)
+    q = 0.9 * rng.dirichlet(np.full(50, 0.05), 500)
+    cost = games.PowerCost(10 ** rng.uniform(-6, -4, 500), 2.0)
+    game = games.check(games.Game(games.RandomCoverage(q), cost, np.full(500, 10.0)))
+    found = jax.jit(equilibria.solve)(game)
+    assert found.converged
+    assert found.steps < 100

@@ -264,6 +264,28 @@ def test_who_misreports_her_cost_gains_nothing_if_payments_do_not_ask_for_it(rul
     assert (found.gain > 1e-4) == (rule == "prices")
 
 
+def test_who_is_paid_for_data_that_bring_her_nothing_gives_all_of_them():
+    """With β f = 1.5 a sample earns agent 0 half its cost; it is not enough that it costs her nothing."""
+    q = np.array([[0.3, 0.0], [0.0, 0.3]])
+    game = games.check(
+        games.Game(games.RandomCoverage(q), games.LinearCost([0.05, 0.05]), [10.0] * 2, [0.0, 1.0])
+    )
+    half = budget_balanced.Refunds(jnp.full(2, 0.5))
+    found = misreports.manipulation(game, lambda game: half, 0, 0.5, 3.0, points=3)
+    assert found.certified
+    assert found.contributions[-1] == 10
+    assert found.gain == pytest.approx(10 * 0.05 * (3 * 0.5 - 1))
+
+
+def test_who_is_honest_is_where_the_mechanism_says():
+    """Between m* and m^max agents are indifferent: a solver of best responses would end elsewhere."""
+    cost = games.LinearCost([1e-4, 2e-4])
+    game = games.check(games.Game(games.GeneralizationBound(0.95, 1.0), cost, [3e3, 3e3]))
+    found = misreports.manipulation(game, rules.data_maximizing, 0, 0.5, 2.0, points=3)
+    honest = float(mechanisms.data_maximizing(game).contributions[0])
+    assert found.contributions[found.factors == 1.0].tolist() == [honest]
+
+
 def test_a_strangers_mechanism_needs_only_its_payments():
     """A contest: who gives the larger part of all samples receives it."""
 

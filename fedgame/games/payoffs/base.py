@@ -19,9 +19,7 @@ class Payoff:
 
     # Promises. False is always safe: the family is then taken for one that may be anything.
     of_total: ClassVar[bool] = False  # depends on s only through S: derive from `OfTotal`
-    concave: ClassVar[bool] = (
-        False  # concave in s_i; of the total: 0 up to `pays_from`, concave from there on
-    )
+    concave: ClassVar[bool] = False  # in s_i; of the total: 0 up to `pays_from`, concave from there on
     separable: ClassVar[bool] = False  # a_i(s) = g_i(s_i) + h_i(s_-i): the best s_i does not depend on others
     linear: ClassVar[bool] = False  # linear in s
 
@@ -105,11 +103,6 @@ class OfTotal(Payoff):
         """
         del low, high
         return None
-
-    @classmethod
-    def fit(cls, sizes: Any, accuracy: Any, start: Any = None) -> Any:
-        """The curve of this family that is closest to measurements; not every family has one."""
-        raise NotImplementedError
 
     def kinks(self, rest: jax.Array) -> tuple[jax.Array, ...] | None:
         return (self.pays_from() - rest,) if self.concave else None
