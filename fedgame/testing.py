@@ -1,12 +1,14 @@
-"""Contracts, checked: anybody's payoff, cost or mechanism against what the bases promise of it.
+"""Contracts, checked: anybody's payoff, cost, mechanism or protocol against what the bases promise of it.
 
 Each function raises an `AssertionError` that says what does not hold. They look at a few hundred random
 profiles of one game: what they pass is not proved, what they refuse is wrong. Not for use inside jit.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +17,13 @@ from fedgame import equilibria, registry
 from fedgame.equilibria import certificates
 from fedgame.games import costs, payoffs, scenarios
 from fedgame.games import game as games
+from fedgame.learning import federated, local, models
+from fedgame.learning import trainer as trainers
 from fedgame.mechanisms import base, outcomes
+from fedgame.protocols import base as protocols
 
 _PROFILES = 64
+_ROUNDS = 3
 
 
 def check_payoff(payoff: payoffs.Payoff, capacity: Any, seed: int = 0) -> None:
@@ -83,6 +89,88 @@ def check_mechanism(rule: Callable[[games.Game], base.Mechanism], game: games.Ga
     found = outcomes.outcome(game, mechanism)
     gap, known = float(jnp.max(found.equilibrium.nash_gap)), mechanism.profile(game) is not None
     assert found.equilibrium.converged or not known, f"`profile` is no equilibrium, its Nash gap is {gap:.1e}"
+
+
+def check_protocol(protocol: protocols.Protocol, capacity: Any, seed: int = 0) -> None:
+    """The contract of `protocols.base.Protocol`, for agents with these capacities, [n] whole samples."""
+    capacity, key = np.asarray(capacity, int), jax.random.key(seed)
+    plan = protocol.start(key)
+    _same_bytes(protocol.start(key), plan, "`start` makes two plans of one key")
+    _check_plan(plan, capacity)
+    if protocol.played is not None:
+        assert protocol.played[0].n == len(capacity), "`played` is a game of other agents"
+    trainer, params = _federation(capacity, seed)
+    whole = protocols.run(protocol, plan, trainer, params, _ROUNDS)
+    assert np.all((whole.drawn >= 0) & (whole.drawn <= capacity)), "agents train on more than they hold"
+    _check_plan(whole.plan, capacity)
+    _same_bytes(
+        _interrupted(protocol, plan, trainer, params), whole, "a run that is interrupted ends elsewhere"
+    )
+    rule = protocols.identity(protocol)
+    assert rule is None or json.loads(json.dumps(rule)) == rule, "`identity` is not made of JSON values"
+    if rule == {}:
+        for number, samples in enumerate(whole.drawn, 1):
+            params = trainer.average(params, samples, number)
+        words = "it trains in a way of its own, and its `identity` is that of federated averaging"
+        _same_bytes(whole.params, federated.local_copy(params), words)
+
+
+def _check_plan(plan: protocols.Plan, capacity: np.ndarray) -> None:
+    n = len(capacity)
+    assert np.shape(plan.profile) == (n,), f"`profile` must be [{n}], got {np.shape(plan.profile)}"
+    assert np.shape(plan.path)[1:] == (n,), f"`path` must be [t, {n}], got {np.shape(plan.path)}"
+    for s in (plan.profile, plan.path):
+        assert np.all((s >= 0) & (s <= capacity)), "contributions must lie between 0 and capacities"
+
+
+def _federation(capacity: np.ndarray, seed: int) -> tuple[trainers.Trainer, Any]:
+    """Random images in three classes, a linear network, and its parameters."""
+    rng = np.random.default_rng(seed)
+
+    def images(most: int) -> federated.Images:
+        labels = rng.integers(0, 3, (len(capacity), most))
+        pixels = rng.random((*labels.shape, 2, 2, 1)) + labels[..., None, None, None]
+        return federated.Images(jnp.asarray(pixels, jnp.float32), jnp.asarray(labels, jnp.int32))
+
+    network = _Linear()
+    params = jax.device_get(models.initial_parameters(network, jax.random.key(seed), (2, 2, 1)))
+    options, train = local.LocalTraining(epochs=1), images(int(np.max(capacity)))
+    return trainers.Trainer(network, options, train, jax.random.key(seed), test=images(10)), params
+
+
+class _Linear(nn.Module):
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return nn.Dense(3)(images.reshape(len(images), -1))
+
+
+class _Stopped(Exception):
+    pass
+
+
+def _interrupted(
+    protocol: protocols.Protocol, plan: protocols.Plan, trainer: trainers.Trainer, params: Any
+) -> protocols.Outcome:
+    """A run that is stopped after every round, and goes on from what it kept."""
+    kept: list[tuple[int, Any]] = []
+
+    def offer(number: int, state: Any) -> None:
+        kept.append((number, jax.tree.map(np.asarray, federated.local_copy(state))))
+        raise _Stopped
+
+    snapshots = trainers.Snapshots(lambda start: kept[-1] if kept else (0, start), offer)
+    while not kept or kept[-1][0] < _ROUNDS:
+        try:
+            protocols.run(protocol, plan, trainer, params, _ROUNDS, snapshots)
+        except _Stopped:
+            continue
+    return protocols.run(protocol, plan, trainer, params, _ROUNDS, snapshots)
+
+
+def _same_bytes(found: Any, expected: Any, words: str) -> None:
+    assert jax.tree.structure(found) == jax.tree.structure(expected), f"{words}: other arrays"
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), words
 
 
 @jax.jit

@@ -1,5 +1,8 @@
 """Everything there is keeps its contract, and what breaks one is told."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ from fedgame import equilibria, games, mechanisms, registry, testing
 from fedgame.equilibria import solvers
 from fedgame.games import costs, curves, payoffs
 from fedgame.mechanisms import base, outcomes, rules
+from fedgame.protocols import afl, fedavg, fedbr, first_best, literal, mwfed, qffl
+from fedgame.protocols import base as protocols
 from fedgame.registry import option
 
 Q = np.random.default_rng(0).dirichlet(np.ones(3), 3) * 0.9
@@ -169,3 +174,91 @@ def test_what_is_shared_stays_shared_when_costs_are_scaled():
         np.testing.assert_allclose(found.utilities, expected.utilities, rtol=1e-9)
     gain = [mechanisms.manipulation(x, rules.optimal, 0, 0.5, 2.0, points=3).gain for x in (game, other)]
     assert gain[0] == pytest.approx(gain[1], abs=1e-9)
+
+
+HELD = np.array([20, 50, 10])
+LINEAR = games.check(games.Game(PAYOFFS[1], games.LinearCost([0.01, 0.02, 0.03]), HELD))
+PROTOCOLS = [
+    fedavg.FedAvg(HELD),
+    mwfed.MWFed(HELD, target=0.95),
+    afl.AFL(HELD),
+    qffl.QFFL(HELD),
+    fedbr.FedBR(LINEAR, steps=5),
+    fedbr.FedBR(LINEAR, rules.shapley(LINEAR), "FedBR, Shapley payments", steps=5),
+    fedbr.FedBR(LINEAR, rules.data_maximizing(LINEAR), "FedBR, accuracy as the reward"),
+    literal.Literal(LINEAR, np.array([0, 40, 80]), np.array([0.1, 0.7, 0.8]), 10, steps=5),
+    first_best.protocol(LINEAR),
+]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda x: x.name)
+def test_protocols_keep_their_contract(protocol):
+    testing.check_protocol(protocol, HELD)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Half(protocols.Protocol):
+    """Half of one's data, and half of the way: an author's own rule, who declares nothing."""
+
+    name = "Half"
+
+    capacity: np.ndarray = option("τ_i, [n] samples")
+    share: float = option("of her data", 0.5, low=0, high=1)
+
+    def start(self, key):
+        s = self.share * np.asarray(self.capacity, float)
+        return protocols.Plan(s, s[None])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HalfWay(Half):
+    name = "Half way"
+
+    def train(self, trainer, params, plan, number):
+        new = trainer.average(params, protocols.draw(plan.profile), number)
+        return jax.tree.map(lambda old, new: (old + new) / 2, params, new)
+
+
+def test_a_strangers_protocol_keeps_its_contract_and_is_told_from_federated_averaging():
+    for protocol in (Half(HELD), HalfWay(HELD)):
+        testing.check_protocol(protocol, HELD)
+    assert protocols.identity(Half(HELD)) == {}
+    own, other = (protocols.identity(HalfWay(HELD, share)) for share in (0.5, 0.4))
+    assert own["rule"].endswith("HalfWay")
+    assert own != other
+    with pytest.raises(ValueError, match="`share` must be a number, at least 0 and at most 1"):
+        Half(HELD, 2.0)
+
+
+def test_what_cannot_be_told_apart_is_never_shared():
+    """A class that is in no file, as in a notebook, and a field that is a function."""
+
+    class Own(HalfWay):
+        __module__ = "a_notebook"
+
+    assert protocols.identity(Own(HELD)) is None
+    assert protocols.identity(HalfWay(lambda: HELD)) is None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Greedy(Half):
+    def start(self, key):
+        s = 2.0 * np.asarray(self.capacity, float)
+        return protocols.Plan(s, s[None])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Moody(Half):
+    moods: list | None = option("what it carries outside its plan", None)
+
+    def train(self, trainer, params, plan, number):
+        self.moods.append(number)
+        new = trainer.average(params, protocols.draw(plan.profile), number)
+        return jax.tree.map(lambda old, new: old + (new - old) / len(self.moods), params, new)
+
+
+def test_protocols_that_break_their_contract_are_told():
+    with pytest.raises(AssertionError, match="between 0 and capacities"):
+        testing.check_protocol(Greedy(HELD), HELD)
+    with pytest.raises(AssertionError, match="a run that is interrupted ends elsewhere"):
+        testing.check_protocol(Moody(HELD, 0.5, []), HELD)

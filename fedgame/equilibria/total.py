@@ -122,11 +122,12 @@ def root_of_any(game: games.Game) -> Root:
 def settled(game: games.Game, s: jax.Array) -> jax.Array:
     """[n] what agents want at a total within 1% of that of s, at which just that is wanted; NaN if none.
 
-    Where agents with nearly equal costs per value yield to each other little by little, they end there.
+    Where agents with nearly equal costs per value yield to each other little by little, they end there. None
+    where some are tied: another split of the same total than theirs would be as good, and not better.
     """
     total = games.statistic(game, s)
     root = root_between(game, jnp.maximum(0.99 * total, game.held), jnp.minimum(1.01 * total, most(game)))
-    return jnp.where(jnp.isfinite(root.total), root.profile, jnp.nan)
+    return jnp.where(jnp.isfinite(root.total) & (root.ties < 2), root.profile, jnp.nan)
 
 
 def _somebody_jumps(game: games.Game, root: Root, starts: jax.Array, asked: jax.Array) -> jax.Array:

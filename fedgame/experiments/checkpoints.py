@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from fedgame.learning import federated
+from fedgame.learning import federated, trainer
 
 _MANIFEST = "snapshot.json"
 _PARTIAL = ".partial"
@@ -34,7 +34,7 @@ def snapshots(
     every: float,
     stop: threading.Event,
     last: int | None = None,
-) -> federated.Snapshots:
+) -> trainer.Snapshots:
     """Keeps the last state of one training run in a directory.
 
     Args:
@@ -63,7 +63,7 @@ def snapshots(
             _anybody(True)  # nobody leaves before it is written
             raise Interrupted
 
-    return federated.Snapshots(restore, offer)
+    return trainer.Snapshots(restore, offer)
 
 
 def save_model(folder: pathlib.Path, params: Any) -> None:

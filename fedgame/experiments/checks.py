@@ -70,8 +70,15 @@ def settle(config: configs.Training, available: tuple[int, int]) -> Any:
 def _check_protocols(config: configs.Config, cheapest: float) -> None:
     if len(set(config.protocol)) < len(config.protocol):
         raise ValueError(f"--protocol names one twice: {','.join(config.protocol)}")
+    if config.price is not None and "fedbr_price" not in config.protocol:
+        raise ValueError("--price is that of fedbr_price, which --protocol does not name")
+    for name in (name for name in configs.NO_REFUNDS if name in config.protocol):
+        if config.mode == "literal":
+            raise ValueError(f"--mode=literal is printed for refunds of costs only, not for {name}")
     if cheapest > 0:
         return
+    if "fedbr_data_maximizing" in config.protocol:
+        raise ValueError("--cost: accuracy as the reward (fedbr_data_maximizing) needs every cost above 0")
     if config.beta is None and "fedbr_bg" in config.protocol:
         raise ValueError("--cost: β* of Definition 2 needs every cost above 0; or give --beta")
     if config.mode == "literal" and any(name.startswith("fedbr") for name in config.protocol):

@@ -9,21 +9,22 @@ import functools
 import hashlib
 import pathlib
 import time
+import uuid
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame import equilibria
 from fedgame.experiments import accuracy as accuracies
 from fedgame.experiments import compare_plots, contenders, pieces, storage, table1, tables, training
 from fedgame.experiments.training import Setting
 from fedgame.games import costs, curves
 from fedgame.games import game as games
 from fedgame.learning import evaluation, federated, models, partitions
-from fedgame.mechanisms import budget_balanced, rules
-from fedgame.protocols import base, literal
+from fedgame.learning import trainer as trainers
+from fedgame.mechanisms import budget_balanced, outcomes, rules
+from fedgame.protocols import base
 
 
 class Run(NamedTuple):
@@ -33,10 +34,10 @@ class Run(NamedTuple):
     seed: int
     step: int  # of the game; 0 where contributions are not the outcome of dynamics
     last: bool  # whether it is the last step
-    profile: np.ndarray  # [n] as agents meant it, not rounded
-    path: np.ndarray  # [t, n] profiles over the steps of the game, or over rounds
+    profile: np.ndarray  # [n] as agents meant it in the last round, not rounded
+    path: np.ndarray  # [t, n] profiles over the steps of the game
     training: dict[str, Any]  # of `train`
-    ending: literal.Ending | None = None  # how the path ends, in the literal mode
+    ending: str = ""  # how the path ends, where there is something to tell
 
 
 def fit_game(
@@ -56,29 +57,17 @@ def describe_game(
     setting: Setting,
     work: storage.Workdir,
     fit: curves.Fit,
-    game: games.Game,
     protocols: list[base.Protocol],
     accuracy: np.ndarray,
 ) -> dict[str, Any]:
     """How well ã fits, and certified equilibria; writes `game.json` and `fitted_curve.csv`."""
-    certified = {}
-    for protocol in (one for one in protocols if one.name.startswith("FedBR")):
-        rates = protocol.mechanism.rates
-        found = jax.jit(equilibria.solve)(budget_balanced.under_mechanism(game, rates))
-        certified[protocol.name] = {
-            "beta": np.asarray(rates).tolist(),
-            "total": float(jnp.sum(found.profile)),
-            "unique": bool(found.unique),
-            "nash_gap": float(jnp.max(found.nash_gap)),
-            "converged": bool(found.converged),
-        }
     spread = float(np.mean(np.std(accuracy, axis=0, ddof=1))) if len(accuracy) > 1 else None
     summary = {
         "fit": setting.config.fit,
         "rmse": fit.rmse,
         "largest_residual": fit.largest,
         "deviation_between_seeds": spread,
-        "equilibria": certified,
+        "equilibria": _equilibria(protocols),
         "parameters": {k: np.asarray(v).tolist() for k, v in vars(fit.payoff).items()},
     }
     work.write_json("game.json", summary)
@@ -89,27 +78,57 @@ def describe_game(
     return summary
 
 
+def _equilibria(protocols: list[base.Protocol]) -> dict[str, dict[str, Any] | None]:
+    """By name, the certified equilibrium that each protocol aims at; None if it aims at none."""
+    solved: dict[tuple[int, int], dict[str, Any]] = {}  # protocols may aim at the same
+    found = {}
+    for protocol in protocols:
+        if protocol.played is None:
+            found[protocol.name] = None
+            continue
+        game, mechanism = protocol.played
+        key = id(game), id(mechanism)
+        if key not in solved:
+            outcome = outcomes.outcome(game, mechanism)
+            there = outcome.equilibrium
+            solved[key] = {
+                "announced": {k: np.asarray(x).tolist() for k, x in mechanism.announced(game.n).items()},
+                "told": tables.told(mechanism, game.n),
+                "total": float(jnp.sum(there.profile)),
+                "unique": bool(there.unique),
+                "nash_gap": float(jnp.max(there.nash_gap)),
+                "converged": bool(there.converged),
+                "certified_from_payments": outcome.general,
+            }
+        found[protocol.name] = solved[key]
+    return found
+
+
 def train(
     setting: Setting,
     protocol: base.Protocol,
     plan: base.Plan,
     seed: int,
-    snapshots: federated.Snapshots = federated.FORGET,
+    snapshots: trainers.Snapshots = trainers.FORGET,
 ) -> dict[str, Any]:
-    """One training run as plain numbers. All protocols share data, model and start at one seed."""
+    """One training run as plain numbers. All protocols share data, model and start at one seed.
+
+    `drawn` has a row for every round, or one if all rounds are alike.
+    """
     config, begin = setting.config, time.perf_counter()
     keys = jax.random.split(setting.key_of("run", seed), 5)
     agents = partitions.partition(setting.agents.train, np.asarray(config.capacity), keys[0])
     test = partitions.partition(setting.agents.test, np.full(config.agents, config.test_images), keys[1])
     params = jax.device_get(models.initial_parameters(setting.model, keys[2], agents.images.shape[2:]))
     placed = federated.place(agents, setting.mesh)
-    learning = base.Learning(setting.model, setting.options, placed, test, keys[3], setting.mesh)
-    outcome = base.run(protocol, plan, learning, params, config.rounds, snapshots)
+    trainer = trainers.Trainer(setting.model, setting.options, placed, keys[3], setting.mesh, test)
+    outcome = base.run(protocol, plan, trainer, params, config.rounds, snapshots)
+    alike = np.all(outcome.drawn == outcome.drawn[0])
     return {
         "charged": outcome.charged.tolist(),
         "profile": outcome.plan.profile.tolist(),
-        "path": outcome.plan.path.tolist(),
-        "accuracy": learning.accuracy(outcome.params).tolist(),
+        "drawn": outcome.drawn[: 1 if alike else None].tolist(),
+        "accuracy": trainer.accuracy(outcome.params).tolist(),
         "held_out_accuracy": float(evaluation.accuracy(setting.model, outcome.params, setting.server.test)),
         "seconds": round(time.perf_counter() - begin, 3),
     }
@@ -130,47 +149,49 @@ def play_and_train(
 ) -> list[Run]:
     """Plays the game from a random start for every seed, then trains on what agents contribute."""
     config, jobs, planned = setting.config, {}, []
-    shared = {protocol.training: _shared(setting, protocol) if cache else {} for protocol in protocols}
+    shared = _shared(setting) if cache else {}
     with pieces.progress("best-response dynamics", len(protocols) * config.seeds) as bar:
-        for seed in range(config.seeds):
-            key = setting.key_of("run", seed)
-            for protocol in protocols:
+        for protocol in protocols:
+            rule = base.identity(protocol)
+            mine = uuid.uuid4().hex if rule is None else rule  # nobody else's, in this run and the next
+            for seed in range(config.seeds):
+                key = setting.key_of("run", seed)
                 plan = protocol.start(jax.random.split(key, 5)[4])
                 for step in evaluated(plan.path, config.evaluate_every):
                     at = plan._replace(profile=plan.path[step], path=plan.path[step][None])
-                    what = {"samples": base.draw(at.profile).tolist(), "rule": protocol.training}
+                    what = {"samples": base.draw(at.profile).tolist(), "rule": mine}
                     name = f"runs/{seed}-{_short(what, protocol)}"
                     if name not in jobs:
                         job = functools.partial(train, setting, protocol, at, seed, work.snapshots(name))
-                        what |= shared[protocol.training] | {"key": jax.random.key_data(key).tolist()}
-                        cached = functools.partial(storage.cached, cache, what, job)
+                        what |= shared | {"key": jax.random.key_data(key).tolist()}
+                        folder = None if rule is None else cache
+                        cached = functools.partial(storage.cached, folder, what, job)
                         jobs[name] = (sum(what["samples"]), cached)
-                    planned.append((protocol, seed, step, plan, name))
+                    planned.append((protocol, seed, step, plan, rule == {}, name))
                 bar.update()
     done = pieces.run("training", jobs, work, workers)
     return [_run(*about, done[name]) for *about, name in planned]
 
 
-def _run(protocol: base.Protocol, seed: int, step: int, plan: base.Plan, result: dict[str, Any]) -> Run:
-    """Where contributions change from round to round, what became of them; else the step of the game."""
-    changed = len(result["path"]) > 1
-    profile, path = (result["profile"], result["path"]) if changed else (plan.path[step], plan.path)
-    ending = plan.memory if isinstance(plan.memory, literal.Ending) else None
+def _run(
+    protocol: base.Protocol, seed: int, step: int, plan: base.Plan, fixed: bool, result: dict[str, Any]
+) -> Run:
+    """A fixed plan may share its training with another one of the same whole samples, but is itself."""
+    profile = plan.path[step] if fixed else np.asarray(result["profile"])
     last = step == len(plan.path) - 1
-    return Run(protocol, seed, step, last, np.asarray(profile), np.asarray(path), result, ending)
+    return Run(protocol, seed, step, last, profile, plan.path, result, protocol.ending(plan))
 
 
-def _shared(setting: Setting, protocol: base.Protocol) -> dict[str, Any]:
+def _shared(setting: Setting) -> dict[str, Any]:
     """All that determines a training run beside its samples, its rule and its seed."""
-    code = base.__name__, protocol.adapt.__module__, protocol.round.__module__
-    found = training.fingerprint(setting, code, setting.agents, setting.server)
+    found = training.fingerprint(setting, [base.__name__], setting.agents, setting.server)
     return found | {"capacity": setting.config.capacity, "test_images": setting.config.test_images}
 
 
 def _short(what: dict[str, Any], protocol: base.Protocol) -> str:
     """A name for a training run that is the same for the same contributions and rule of training."""
     digest = hashlib.sha256(storage.to_json(what).encode()).hexdigest()[:8]
-    rule = protocol.training[0] if protocol.training else "average"
+    rule = type(protocol).__name__ if what["rule"] else "average"
     return f"{rule}-{sum(what['samples'])}-{digest}"
 
 
@@ -189,7 +210,7 @@ def compare(
     sizes, accuracy = accuracies.measure(setting, work, workers, cache)
     game, beta, fit = fit_game(setting, sizes, accuracy)
     protocols = contenders.make(config, game, beta, sizes, accuracy)
-    summary = describe_game(setting, work, fit, game, protocols, accuracy)
+    summary = describe_game(setting, work, fit, protocols, accuracy)
     runs = play_and_train(setting, work, workers, protocols, cache)
     with pieces.progress("tables and figures", 2) as bar:
         report = table1.write(work, game, runs, config)

@@ -111,10 +111,16 @@ PROTOCOLS = (
     "fedbr_bg",
     "fedbr_falkinger",
     "fedbr_personal",
+    "fedbr_price",
+    "fedbr_prices",
+    "fedbr_shapley",
+    "fedbr_data_maximizing",
     "first_best",
     "afl",
     "qffl",
 )
+
+NO_REFUNDS = ("fedbr_price", "fedbr_prices", "fedbr_shapley", "fedbr_data_maximizing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +128,9 @@ class Config(Curve):
     """Settings of `launch.compare`."""
 
     protocol: tuple[str, ...] = option(
-        "protocols to compare: the paper's four; FedBR under β = 1 - 1/n or personal rates; the first best; "
-        "AFL and q-FFL, which share all data",
+        "protocols to compare: the paper's four; FedBR under β = 1 - 1/n or personal rates, one --price per "
+        "sample, Pigou's prices, Shapley payments, or accuracy as the reward; the first best; AFL and q-FFL, "
+        "which share all data",
         ("fedavg", "mwfed", "fedbr", "fedbr_bg"),
         choices=PROTOCOLS,
         kind=str,
@@ -143,6 +150,12 @@ class Config(Curve):
     )
     beta: float | None = option(
         "β of FedBR-BG; β* of Definition 2 if not given", None, low=0, high=1, kind=float
+    )
+    price: float | None = option(
+        "fedbr_price: what a sample brings; not given: what has the largest sum of utilities",
+        None,
+        low=0,
+        kind=float,
     )
     steps: int = option("H, steps of the best-response dynamics", 100, low=1)
     step_size: float | None = option(

@@ -1,12 +1,13 @@
 """The protocols that `launch.compare` knows by name, made for the game on the measured curve."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
 from fedgame.experiments import config as configs
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, rules
+from fedgame.mechanisms import budget_balanced, personal, rules
 from fedgame.protocols import afl, base, fedavg, fedbr, first_best, literal, mwfed, qffl
 
 _INTERVAL = 10  # Δs of Section 5.2
@@ -27,26 +28,32 @@ def make(
     capacity = np.asarray(config.capacity)
 
     def play(name: str, rule: rules.Rule) -> base.Protocol:
-        options = {
-            "mechanism": rule(game),
-            "name": name,
-            "steps": config.steps,
-            "step_size": config.step_size,
-        }
+        mechanism, options = rule(game), (config.steps, config.step_size)
         if config.mode == "continuous":
-            return fedbr.protocol(game, **options)
+            return fedbr.FedBR(game, mechanism, name, *options)
         interval = config.interval or _INTERVAL
-        return literal.protocol(game, sizes, np.mean(accuracy, axis=0), interval, **options)
+        measured = sizes, np.mean(accuracy, axis=0), interval
+        return literal.Literal(game, *measured, mechanism, name, *options)
+
+    @functools.cache
+    def personal_rates() -> personal.Personal:
+        return personal.personal_rates(game)
 
     makers: dict[str, Callable[[], base.Protocol]] = {
-        "fedavg": lambda: fedavg.protocol(capacity),
-        "mwfed": lambda: mwfed.protocol(capacity, config.mwfed_target, config.mwfed_factor),
+        "fedavg": lambda: fedavg.FedAvg(capacity),
+        "mwfed": lambda: mwfed.MWFed(capacity, config.mwfed_target, config.mwfed_factor),
         "fedbr": lambda: play("FedBR", rules.none),
         "fedbr_bg": lambda: play("FedBR-BG", lambda game: budget_balanced.Refunds(beta)),
         "fedbr_falkinger": lambda: play("FedBR, β = 1 - 1/n", rules.falkinger),
-        "fedbr_personal": lambda: play("FedBR, personal rates", rules.personal),
-        "first_best": lambda: first_best.protocol(game),
-        "afl": lambda: afl.protocol(capacity, config.afl_rate),
-        "qffl": lambda: qffl.protocol(capacity, config.qffl_q, config.learning_rate),
+        "fedbr_personal": lambda: play("FedBR, personal rates", lambda game: personal_rates().mechanism),
+        "fedbr_price": lambda: play("FedBR, one price", lambda game: rules.price(game, config.price)),
+        "fedbr_prices": lambda: play("FedBR, Pigou's prices", rules.prices),
+        "fedbr_shapley": lambda: play("FedBR, Shapley payments", rules.shapley),
+        "fedbr_data_maximizing": lambda: play("FedBR, accuracy as the reward", rules.data_maximizing),
+        "first_best": lambda: first_best.FirstBest(
+            game, np.asarray(personal_rates().profile), personal_rates().mechanism
+        ),
+        "afl": lambda: afl.AFL(capacity, config.afl_rate),
+        "qffl": lambda: qffl.QFFL(capacity, config.qffl_q, config.learning_rate),
     }
     return [makers[name]() for name in config.protocol]

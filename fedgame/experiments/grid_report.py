@@ -87,12 +87,10 @@ def welfare(work: storage.Workdir, fig: figure.Figure) -> None:
         others = [f"{k}={v}" for k, v in row["settings"].items() if k not in (setting, "protocol")]
         point = float(row["settings"][setting]), row["welfare"], row["standard_error"] or 0.0
         lines.setdefault(", ".join([row["protocol"], *others]), []).append(point)
-    ax = fig.subplots()
+    ax, color = fig.subplots(), compare_plots.colors(work)
     for label, points in lines.items():
         x, value, error = np.transpose(sorted(points))
-        ax.errorbar(
-            x, value, error, marker="o", capsize=3, label=label, color=compare_plots.COLORS.get(label)
-        )
+        ax.errorbar(x, value, error, marker="o", capsize=3, label=label, color=color.get(label))
     x = [point[0] for points in lines.values() for point in points]
     if x and min(x) > 0 and max(x) > 20 * min(x):
         ax.set_xscale("log")

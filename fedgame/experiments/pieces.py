@@ -1,7 +1,7 @@
 """Running many independent pieces of work: several at a time, with a progress bar, each stored."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent import futures
 from typing import Any
 
@@ -49,11 +49,16 @@ def run(
     return {name: done[name] for name in pieces}
 
 
-def progress(stage: str, total: float, done: float = 0) -> tqdm.tqdm:
+def progress(stage: str, total: float, done: float = 0, over: Iterable | None = None) -> tqdm.tqdm:
     """A progress bar with the name of the stage, in the first process only."""
     form = "{desc}{percentage:4.0f}%|{bar:30}| {elapsed}<{remaining}"
     hidden = jax.process_index() > 0
-    return tqdm.tqdm(total=total, initial=done, desc=f"{stage:<29}", bar_format=form, disable=hidden)
+    return tqdm.tqdm(over, f"{stage:<29}", total, initial=done, bar_format=form, disable=hidden)
+
+
+def progress_over(stage: str, rounds: range) -> tqdm.tqdm:
+    """The rounds that are left, with a bar that counts those that are done."""
+    return progress(stage, rounds.stop - 1, rounds.start - 1, rounds)
 
 
 def _timed(compute: Callable[[], dict[str, Any]], work: storage.Workdir) -> Callable[[], dict[str, Any]]:

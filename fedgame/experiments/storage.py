@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fedgame.experiments import checkpoints
-from fedgame.learning import federated
+from fedgame.learning import trainer
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "tensorflow-datasets")
 _UNBORN = r"config\.json\..*\.partial"  # of a run that was killed while it wrote its first file
@@ -56,7 +56,7 @@ class Workdir:
         shutil.rmtree(self.path / "checkpoints" / name, ignore_errors=True)  # done: no more of use
         return value
 
-    def snapshots(self, name: str, last: int | None = None) -> federated.Snapshots:
+    def snapshots(self, name: str, last: int | None = None) -> trainer.Snapshots:
         """Keeps the state of the training run that makes the piece `name`, surely after round `last`."""
         folder = self.path / "checkpoints" / name
         return checkpoints.snapshots(folder, self._identity(name), self.save_every, self.stop, last)

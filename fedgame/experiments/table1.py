@@ -14,6 +14,7 @@ from fedgame.mechanisms import welfare
 
 SCALES = {"mean": True, "sum": False}  # of the p-mean: Section 1.1's with 1/n, Table 1's without
 UTILITIES = {"own": "utility", "held_out": "held_out_utility"}  # by whose test images: hers, the server's
+_WITHHELD = "accuracy that is withheld is accounted, as on ã; nobody's model is degraded"
 _CONFIDENCE = 0.95  # of the intervals of paired differences
 
 
@@ -27,7 +28,7 @@ def write(work: storage.Workdir, game: games.Game, runs: Sequence[Any], config: 
       config: settled.
     """
     final = [run for run in runs if run.last]
-    agents = [row for run in final for row in tables.agent_rows(game, run)]
+    agents = _filled([row for run in final for row in tables.agent_rows(game, run)])
     steps = [tables.run_row(game, run) for run in runs]
     per_run = [row for row, run in zip(steps, runs, strict=True) if run.last]
     per_seed = welfare_rows(agents, config.p)
@@ -41,6 +42,13 @@ def write(work: storage.Workdir, game: games.Game, runs: Sequence[Any], config: 
         for t, row in enumerate(run.path.tolist())
         for i, s in enumerate(row)
     ]
+    drawn = [
+        {"protocol": run.protocol.name, "seed": run.seed, "round": t + 1, "agent": i, "samples": s}
+        for run in final
+        if len(run.training["drawn"]) > 1
+        for t, row in enumerate(run.training["drawn"])
+        for i, s in enumerate(row)
+    ]
     seconds = {}  # once for steps that lead to the same contributions, and so share a training run
     for run in runs:
         row = {"protocol": run.protocol.name, "seed": run.seed, "step": run.step}
@@ -49,6 +57,7 @@ def write(work: storage.Workdir, game: games.Game, runs: Sequence[Any], config: 
     named = {"agents": agents, "steps": steps, "runs": per_run, "welfare": tidy, "table1": over_seeds}
     named |= {"contributions": paths, "seconds": list(seconds.values())}
     named |= {"differences": differences} if differences else {}
+    named |= {"drawn": drawn} if drawn else {}
     for name, rows in named.items():
         work.write_csv(f"{name}.csv", rows)
     work.write_json("table1.json", over_seeds)
@@ -56,10 +65,18 @@ def write(work: storage.Workdir, game: games.Game, runs: Sequence[Any], config: 
     literal = [f"{row['protocol']}, seed {row['seed']}: {row['ends']}" for row in per_run if row["ends"]]
     text = [tables.run_text(per_run)]
     text += ["rounded contributions, step by step:\n" + "\n".join(literal)] if literal else []
+    degraded = list(dict.fromkeys(row["protocol"] for row in per_run if row["withheld"]))
+    text += [f"{_WITHHELD}: {', '.join(degraded)}"] if degraded else []
     text += [table_text(over_seeds, config.dataset)]
     text += [difference_text(differences)] if differences else []
     text += paper.remarks(config.dataset, over_seeds)
     return "\n\n".join([*text, _seconds_text(list(seconds.values()))])
+
+
+def _filled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with the columns of all: mechanisms do not announce the same."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in columns} for row in rows]
 
 
 def welfare_rows(agents: Sequence[dict[str, Any]], powers: Sequence[float]) -> list[dict[str, Any]]:
@@ -117,15 +134,14 @@ def _reasons(mine: Sequence[dict[str, Any]]) -> str:
 
 
 def difference_rows(per_seed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Paired differences over seeds: FedBR-BG less every other protocol, and FedBR less FedAvg.
+    """Paired differences over seeds: every protocol less those before it, the last one's first.
 
     At one seed all protocols share data, initial model and the random start of the game. `low` and
     `high` are Student's confidence interval of the mean difference, None for a single seed.
     """
     groups = _grouped(per_seed)
     names = list(dict.fromkeys(row["protocol"] for row in per_seed))
-    pairs = [("FedBR-BG", name) for name in names if name != "FedBR-BG"]
-    pairs += [("FedBR", "FedAvg")]
+    pairs = [(late, early) for k, late in reversed(list(enumerate(names))) for early in names[:k]]
     rows = []
     for first, second in pairs:
         for key in (key for key in groups if key[0] == first and (second, *key[1:]) in groups):

@@ -9,26 +9,28 @@ import numpy as np
 
 from fedgame.equilibria import certificates
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced
+from fedgame.mechanisms.base import Mechanism
 
 
 def agent_rows(game: games.Game, run: Any) -> list[dict[str, Any]]:
     """One row per agent for a `compare.Run`: what she shared, paid, received and got.
 
     `utility` is by the accuracy on her own test images, `held_out_utility` by that on the server's.
+    `withheld` is by how much accuracy her model would be worse if the mechanism gave her what it says.
     """
     charged, mechanism = jnp.asarray(run.training["charged"]), run.protocol.mechanism
-    cost = games.incurred_costs(game, charged)
-    payment = budget_balanced.payments(mechanism.rates, cost, mechanism.transfers)
+    cost, payment, withheld = _settled(game, mechanism, charged)
     accuracy, held_out = jnp.asarray(run.training["accuracy"]), run.training["held_out_accuracy"]
     columns = {
+        **mechanism.announced(game.n),
         "contribution": run.profile,
         "charged": charged,
         "accuracy": accuracy,
+        "withheld": withheld,
         "cost": cost,
         "payment": payment,
-        "utility": accuracy - cost + payment,
-        "held_out_utility": held_out - cost + payment,
+        "utility": accuracy - withheld - cost + payment,
+        "held_out_utility": held_out - withheld - cost + payment,
     }
     numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
     named = {"protocol": run.protocol.name, "seed": run.seed}
@@ -38,40 +40,48 @@ def agent_rows(game: games.Game, run: Any) -> list[dict[str, Any]]:
 
 
 @jax.jit
-def _largest_gap(game: games.Game, rates: jax.Array, s: jax.Array) -> jax.Array:
-    return jnp.max(certificates.nash_gap(budget_balanced.under_mechanism(game, rates), s))
+def _settled(game: games.Game, mechanism: Mechanism, s: jax.Array) -> tuple[jax.Array, ...]:
+    withheld = mechanism.withheld(game, s) if mechanism.degrades else jnp.zeros_like(s)
+    return games.incurred_costs(game, s), mechanism.payments(game, s), withheld
+
+
+@jax.jit
+def _largest_gap(game: games.Game, mechanism: Mechanism, s: jax.Array) -> jax.Array:
+    return jnp.max(certificates.nash_gap(mechanism.under(game), s))
 
 
 def run_row(game: games.Game, run: Any) -> dict[str, Any]:
     """One row for a `compare.Run`; Nash gaps on the fitted game, before and after rounding."""
-    agents, rates = agent_rows(game, run), run.protocol.mechanism.rates
+    agents, mechanism = agent_rows(game, run), run.protocol.mechanism
     profile, charged = jnp.asarray(run.profile), jnp.asarray(run.training["charged"])
     return {
         "protocol": run.protocol.name,
         "seed": run.seed,
         "step": run.step,
-        "beta": float(np.mean(rates)),
+        "announced": told(mechanism, game.n),
         "contributed": float(np.sum(run.profile)),
         "charged": float(np.sum(run.training["charged"])),
         "agent_accuracy": float(np.mean(run.training["accuracy"])),
         "held_out_accuracy": run.training["held_out_accuracy"],
         "mean_utility": float(np.mean([r["utility"] for r in agents])),
         "held_out_mean_utility": float(np.mean([r["held_out_utility"] for r in agents])),
+        "withheld": float(np.mean([r["withheld"] for r in agents])),
         "sum_of_payments": float(np.sum([r["payment"] for r in agents])),
-        "nash_gap": float(_largest_gap(game, rates, profile)),
-        "nash_gap_charged": float(_largest_gap(game, rates, charged)),
-        "ends": _ending(run.ending) if run.ending else "",
+        "nash_gap": float(_largest_gap(game, mechanism, profile)),
+        "nash_gap_charged": float(_largest_gap(game, mechanism, charged)),
+        "ends": run.ending,
     }
 
 
-def _ending(ending: Any) -> str:
-    """How a path of rounded contributions ends, `literal.Ending`, in words."""
-    if ending.period == 0:
-        return "neither stops nor comes back to where it was"
-    if ending.period > 1:
-        return f"goes round in {ending.period} steps from step {ending.since} on"
-    stuck = f", {ending.dead} agents held by the rounding" if ending.dead else ""
-    return f"stops at step {ending.since}{stuck}"
+def told(mechanism: Mechanism, n: int) -> str:
+    """What n agents are told, in a few characters: β = 0.9, or β_i = 0.85 to 0.95."""
+    numbers = mechanism.announced(n)
+    return ", ".join(_span(label, numbers[name]) for name, label in mechanism.columns.items())
+
+
+def _span(label: str, numbers: Any) -> str:
+    low, high = float(np.min(numbers)), float(np.max(numbers))
+    return f"{label.removesuffix('_i')} = {low:.6g}" if low == high else f"{label} = {low:.6g} to {high:.6g}"
 
 
 def game_text(summary: dict[str, Any]) -> str:
@@ -83,24 +93,23 @@ def game_text(summary: dict[str, Any]) -> str:
         + (f"; one training run deviates by {between:.4f}" if between is not None else "")
     ]
     for name, e in summary["equilibria"].items():
+        if e is None:
+            lines.append(f"{name}: aims at no equilibrium")
+            continue
+        said = f"{e['told']}, " if e["told"] else ""
         kind = "equilibrium" if e["converged"] else "NO equilibrium found, profile"
         lines.append(
-            f"{name}: β = {_span(e['beta'])}, {kind} with Σ s = {e['total']:.2f}, Nash gap "
-            f"{e['nash_gap']:.1e}" + ("" if e["unique"] else ", only Σ s is determined")
+            f"{name}: {said}{kind} with Σ s = {e['total']:.2f}, Nash gap {e['nash_gap']:.1e}"
+            + ("" if e["unique"] else ", only Σ s is determined")
         )
     return "\n".join(lines)
-
-
-def _span(beta: Any) -> str:
-    low, high = np.min(beta), np.max(beta)
-    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
 
 
 def run_text(rows: Sequence[dict[str, Any]]) -> str:
     """The means over seeds as Markdown; the Nash gap is the largest over seeds."""
     header = [
         "protocol",
-        "β",
+        "announced",
         "Σ samples",
         "accuracy, held out",
         "mean utility",
@@ -119,7 +128,7 @@ def run_text(rows: Sequence[dict[str, Any]]) -> str:
         body.append(
             [
                 name,
-                f"{mine[0]['beta']:.4g}",
+                mine[0]["announced"],
                 f"{mean('charged'):.1f}",
                 f"{mean('held_out_accuracy'):.3f}",
                 f"{mean('mean_utility'):.4f}",

@@ -16,6 +16,7 @@ import numpy as np
 from fedgame.experiments import checkpoints, checks, pieces, plots, storage, tables
 from fedgame.experiments import config as configs
 from fedgame.learning import data, evaluation, federated, layers, local, models, partitions
+from fedgame.learning import trainer as trainers
 
 
 class Setting(NamedTuple):
@@ -156,19 +157,18 @@ def _train(
 ) -> _State:
     config, test = setting.config, setting.server.test
     samples = np.asarray(config.contributions, np.int32)
+    trainer = trainers.Trainer(setting.model, setting.options, agents, key, setting.mesh)
     accuracy = functools.partial(evaluation.accuracy, setting.model)
+
+    def step(state: _State, number: int) -> _State:
+        params = trainer.average(state.params, samples, number)
+        if number % config.evaluate_every and number < config.rounds:
+            return state._replace(params=params)
+        now = float(accuracy(federated.local_copy(params), test))
+        return _State(params, np.append(state.accuracy, now), np.append(state.rounds, number))
+
     start = _State(params, np.asarray([float(accuracy(params, test))]), np.zeros(1, int))
     snapshots = work.snapshots("training", last=config.rounds)
-    done, state = snapshots.restore(start)
-    with pieces.progress("training", config.rounds, done) as bar:
-        for number in range(done + 1, config.rounds + 1 if samples.any() else 1):
-            params = federated.federated_round(
-                setting.model, setting.options, state.params, agents, samples, key, number, setting.mesh
-            )
-            state = state._replace(params=params)
-            if number % config.evaluate_every == 0 or number == config.rounds:
-                now = float(accuracy(federated.local_copy(params), test))
-                state = _State(params, np.append(state.accuracy, now), np.append(state.rounds, number))
-            snapshots.offer(number, state)
-            bar.update()
+    over = functools.partial(pieces.progress_over, "training")
+    state = trainers.run(step, start, config.rounds if samples.any() else 0, snapshots, over)
     return state._replace(params=federated.local_copy(state.params))

@@ -7,6 +7,7 @@ models                  the CNN and VGG11
 layers                  convolution and pooling, by platform
 local                   one agent's SGD
 federated               one round of federated averaging, on one device or many
+trainer                 what all rounds share, and the one loop over them
 evaluation              accuracy and loss of a model
 curve                   measures the public accuracy curve ã
 """

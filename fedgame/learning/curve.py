@@ -1,10 +1,13 @@
 """The public accuracy curve ã that a server measures on data of its own (Section 5.1)."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import numpy as np
 
 from fedgame.learning import evaluation, federated, local, models, partitions
+from fedgame.learning import trainer as trainers
 
 
 def grid(most: int, points: int, agents: int, interval: int | None = None) -> np.ndarray:
@@ -28,7 +31,7 @@ def measure(
     rounds: int,
     key: jax.Array,
     mesh: jax.sharding.Mesh | None = None,
-    snapshots: federated.Snapshots = federated.FORGET,
+    snapshots: trainers.Snapshots = trainers.FORGET,
 ) -> float:
     """Accuracy on held-out data after `rounds` rounds on `total` samples split evenly over agents.
 
@@ -52,8 +55,10 @@ def measure(
     owners = federated.place(partitions.partition(train, np.full(agents, most), deal_key), mesh)
     samples = np.asarray(total // agents + (np.arange(agents) < total % agents), np.int32)
     params = jax.device_get(models.initial_parameters(model, init_key, train.images.shape[1:]))
-    done, params = snapshots.restore(params)
-    for number in range(done + 1, rounds + 1 if total else 1):
-        params = federated.federated_round(model, options, params, owners, samples, train_key, number, mesh)
-        snapshots.offer(number, params)
+    trainer = trainers.Trainer(model, options, owners, train_key, mesh)
+
+    def step(params: Any, number: int) -> Any:
+        return trainer.average(params, samples, number)
+
+    params = trainers.run(step, params, rounds if total else 0, snapshots)
     return float(evaluation.accuracy(model, federated.local_copy(params), held_out))

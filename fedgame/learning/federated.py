@@ -4,7 +4,6 @@ Several devices share the agents: each trains her own, and one sum over devices 
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,16 +21,6 @@ class Images(NamedTuple):
 
     images: jax.Array  # [..., m, h, w, c] float32 in [0, 1]
     labels: jax.Array  # [..., m] int32
-
-
-class Snapshots(NamedTuple):
-    """How a training run keeps its state between rounds, so that it can go on after an interrupt."""
-
-    restore: Callable[[Any], tuple[int, Any]]  # state at the start -> rounds done, state after them
-    offer: Callable[[int, Any], None]  # rounds done, state; called after every round
-
-
-FORGET = Snapshots(lambda state: (0, state), lambda number, state: None)
 
 
 def agents_mesh() -> jax.sharding.Mesh | None:

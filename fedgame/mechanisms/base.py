@@ -43,6 +43,10 @@ class Mechanism:
         """[n] the payoff of the model that each is given: a_i(s), unless the mechanism degrades it."""
         return games.payoff_values(game, s)
 
+    def withheld(self, game: games.Game, s: jax.Array) -> jax.Array:
+        """[n] v_i (a_i(s) - received_i), what a degraded model costs each, in the currency of costs."""
+        return game.value * (games.payoff_values(game, s) - self.received(game, s))
+
     def under(self, game: games.Game, reported: games.Game | None = None) -> games.Game:
         """The game that agents play: its utilities are `utilities`, up to what an agent cannot influence.
 

@@ -1,19 +1,25 @@
-"""A protocol is a contribution rule around rounds of federated averaging.
+"""A protocol is a contribution rule and a training round.
 
-Like an optimiser in optax, a rule is pure functions: `start` makes a plan from a random key, and `adapt`
-changes it after a round. Rules of training (AFL, q-FFL) replace `round`, how agents' models are put
-together. Everything else is the same for all protocols.
+`start` makes a plan from a random key, `adapt` changes it after a round, and `train` makes the next model
+of what agents contribute: federated averaging unless a protocol has its own (AFL, q-FFL).
 """
 
-from collections.abc import Callable
+import dataclasses
+import hashlib
+import numbers
+import pathlib
+import sys
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 
-from fedgame.learning import evaluation, federated, local
+from fedgame import registry
+from fedgame.games import game as games
+from fedgame.learning import federated
+from fedgame.learning import trainer as trainers
 from fedgame.mechanisms import budget_balanced
+from fedgame.mechanisms.base import Mechanism
 
 NO_PAYMENTS = budget_balanced.Refunds()
 
@@ -22,68 +28,48 @@ class Plan(NamedTuple):
     """What agents mean to contribute in the next round."""
 
     profile: np.ndarray  # [n] contributions in samples, not yet rounded
-    path: np.ndarray  # [t, n] the profiles that led here, the last one included
+    path: np.ndarray  # [t, n] the steps of the game that led here, the last one included
     memory: Any = ()  # whatever else the rule carries from round to round, a pytree of arrays
 
 
-class Learning(NamedTuple):
-    """What all training runs of a federation share, and what agents report of a model.
+class Protocol:
+    """Who contributes what, how models are put together, and which payments go with it.
 
-    Attributes:
-      model: the network.
-      options: local training.
-      train: the agents' images, [n, most, h, w, c]; with a mesh, as `federated.place` puts them.
-      test: the agents' own test images, [n, m, h, w, c].
-      key: for the order of samples.
-      mesh: devices that share the agents, or None.
+    A protocol is a frozen dataclass of `registry.option` fields, compared by identity (`eq=False`). Only
+    `start` has to be defined. All that `adapt` and `train` depend on must be in the fields: models that were
+    trained under other fields, or by another text of the module, are then never taken for its own.
     """
 
-    model: nn.Module
-    options: local.LocalTraining
-    train: federated.Images
-    test: federated.Images
-    key: jax.Array
-    mesh: jax.sharding.Mesh | None = None
+    name: str = "protocol"  # in tables and figures
+    mechanism: Mechanism = NO_PAYMENTS  # under which costs are settled
 
-    def accuracy(self, params: Any) -> np.ndarray:
-        """[n] each agent's accuracy on her own test images."""
-        return np.asarray(evaluation.accuracy(self.model, federated.local_copy(params), self.test))
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if isinstance(number := getattr(self, field.name), numbers.Number):
+                registry.check_number(f"`{field.name}`", number, field)
 
-    def loss(self, params: Any, samples: np.ndarray) -> np.ndarray:
-        """[n] each agent's mean loss on the samples that she contributes."""
-        return federated.local_copy(evaluation.loss(self.model, params, self.train, samples))
+    def start(self, key: jax.Array) -> Plan:
+        """The plan of the first round, a pure function of the key."""
+        raise NotImplementedError
 
-    def changes(
-        self, params: Any, samples: np.ndarray, weights: np.ndarray, number: int
-    ) -> tuple[Any, np.ndarray]:
-        """Σ_i weights_i (params_i - params) of round `number`, and ‖params_i - params‖², [n]."""
-        arrays = params, self.train, samples, weights, self.key
-        return federated.changes(self.model, self.options, *arrays, number, self.mesh)
+    def adapt(self, plan: Plan, trainer: trainers.Trainer, params: Any) -> Plan:
+        """The plan of the next round, after one that made `params`; by default the same. Keeps all shapes."""
+        del trainer, params
+        return plan
 
+    def train(self, trainer: trainers.Trainer, params: Any, plan: Plan, number: int) -> Any:
+        """The model after round `number`; by default of federated averaging."""
+        return trainer.average(params, draw(plan.profile), number)
 
-def average(learning: Learning, params: Any, plan: Plan, number: int) -> Any:
-    """Round `number` of federated averaging: the `round` of every protocol that has no other."""
-    arrays = params, learning.train, draw(plan.profile), learning.key
-    return federated.federated_round(learning.model, learning.options, *arrays, number, learning.mesh)
+    @property
+    def played(self) -> tuple[games.Game, Mechanism] | None:
+        """The game and the payments whose equilibrium it aims at; None if it aims at none."""
+        return None
 
-
-def keep(plan: Plan, learning: Learning, params: Any) -> Plan:
-    """The `adapt` of a rule whose plan stands once it is made."""
-    del learning, params
-    return plan
-
-
-class Protocol(NamedTuple):
-    """Who contributes what, how models are put together, and which payments go with it."""
-
-    name: str
-    start: Callable[[jax.Array], Plan]  # key -> plan of the first round
-    adapt: Callable[[Plan, Learning, Any], Plan] = keep  # plan, learning, params after a round -> plan
-    round: Callable[[Learning, Any, Plan, int], Any] = average  # learning, params, plan, number -> params
-    mechanism: budget_balanced.Refunds = NO_PAYMENTS  # under which costs are settled
-    training: tuple[
-        str, ...
-    ] = ()  # what makes its training differ from FedAvg's on the same profile, if it does
+    def ending(self, plan: Plan) -> str:
+        """How the steps of its game end, in words, where there is something to tell."""
+        del plan
+        return ""
 
 
 class Outcome(NamedTuple):
@@ -91,7 +77,12 @@ class Outcome(NamedTuple):
 
     params: Any  # the global model
     plan: Plan  # as it stood in the last round
-    charged: np.ndarray  # [n] s_i in u_i: samples drawn, the mean over rounds where they vary
+    drawn: np.ndarray  # [rounds, n] samples that agents trained on
+
+    @property
+    def charged(self) -> np.ndarray:
+        """[n] s_i in u_i: samples drawn, the mean over rounds where they vary."""
+        return np.mean(self.drawn, axis=0)
 
 
 def draw(profile: np.ndarray) -> np.ndarray:
@@ -102,30 +93,57 @@ def draw(profile: np.ndarray) -> np.ndarray:
 def run(
     protocol: Protocol,
     plan: Plan,
-    learning: Learning,
+    trainer: trainers.Trainer,
     params: Any,
     rounds: int,
-    snapshots: federated.Snapshots = federated.FORGET,
+    snapshots: trainers.Snapshots = trainers.FORGET,
 ) -> Outcome:
     """Trains the global model for `rounds` rounds on what the protocol has agents contribute.
 
     A pure function of its arguments.
 
     Args:
-      protocol: the contribution rule.
+      protocol: the contribution rule and the training round.
       plan: `protocol.start(…)`, or another step of its path.
-      learning: model, images and randomness.
+      trainer: network, images and randomness.
       params: the initial global model.
       rounds: at least 1.
       snapshots: keep model, plan and samples drawn for a run that is interrupted.
     """
-    start = params, plan, np.zeros((0, len(plan.profile)), np.int32)
-    done, (params, plan, drawn) = snapshots.restore(start)
-    for number in range(done + 1, rounds + 1):
-        samples = draw(plan.profile)
-        params = protocol.round(learning, params, plan, number)
+
+    def step(state: tuple[Any, Plan, np.ndarray], number: int) -> tuple[Any, Plan, np.ndarray]:
+        params, plan, drawn = state
+        params = protocol.train(trainer, params, plan, number)
+        drawn = np.concatenate([drawn, draw(plan.profile)[None]])
         if number < rounds:
-            plan = protocol.adapt(plan, learning, params)
-        drawn = np.concatenate([drawn, samples[None]])
-        snapshots.offer(number, (params, plan, drawn))
-    return Outcome(federated.local_copy(params), plan, np.mean(drawn, axis=0))
+            plan = protocol.adapt(plan, trainer, params)
+        return params, plan, drawn
+
+    start = params, plan, np.zeros((0, len(plan.profile)), np.int32)
+    params, plan, drawn = trainers.run(step, start, rounds, snapshots)
+    return Outcome(federated.local_copy(params), plan, drawn)
+
+
+def identity(protocol: Protocol) -> dict[str, Any] | None:
+    """What makes its models differ from those of federated averaging on the same samples, as JSON values.
+
+    Empty if it neither adapts nor trains in a way of its own. Else the class, its fields, and the text of the
+    modules that define it. None if that cannot be told, because a field is more than numbers and text, or the
+    class is in no file (a notebook): such models are nobody else's.
+    """
+    kind = type(protocol)
+    if kind.adapt is Protocol.adapt and kind.train is Protocol.train:
+        return {}
+    fields = {field.name: getattr(protocol, field.name) for field in dataclasses.fields(protocol)}
+    leaves, structure = jax.tree.flatten(fields)
+    leaves = [np.asarray(leaf) for leaf in leaves]
+    files = [getattr(sys.modules.get(one.__module__), "__file__", None) for one in kind.mro()[:-1]]
+    addressed = " at 0x" in str(structure)  # a function among the numbers: not the same in another process
+    if None in files or addressed or any(leaf.dtype == object for leaf in leaves):
+        return None
+    code = hashlib.sha256(b"".join(pathlib.Path(file).read_bytes() for file in sorted({*files})))
+    return {
+        "rule": f"{kind.__module__}.{kind.__qualname__}",
+        "fields": [str(structure), [leaf.tolist() for leaf in leaves]],
+        "code": code.hexdigest(),
+    }

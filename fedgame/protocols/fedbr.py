@@ -5,11 +5,13 @@ fitted curve's exact derivative; they are rounded only when samples are drawn. A
 
 Nobody acts on what she would not know. An agent has her own game (ã, what a sample costs her after her
 share β_i is paid back, τ_i) and her s_i, and hears two numbers in a step: ‖s‖₁, on which she reports her
-slope ∂u_i/∂s_i, and δ. `slope` and `move` are written for her alone. The server sees contributions and
-slopes, nothing else, and from them makes the two numbers.
+slope ∂u_i/∂s_i, and δ. Under payments that are no refunds of her costs she hears a third one, what a sample
+more is paid. `slope` and `move` are written for her alone. The server sees contributions and slopes, nothing
+else, and from them, and from the game as it is reported, makes these numbers.
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,52 +19,64 @@ import numpy as np
 
 from fedgame.equilibria import dynamics
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced
+from fedgame.mechanisms.base import Mechanism
 from fedgame.protocols import base
+from fedgame.registry import option
 
 
-def protocol(
-    game: games.Game,
-    mechanism: budget_balanced.Refunds = base.NO_PAYMENTS,
-    name: str = "FedBR",
-    steps: int = 100,
-    step_size: float | None = None,
-) -> base.Protocol:
+@dataclasses.dataclass(frozen=True, eq=False)
+class FedBR(base.Protocol):
     """FedBR on the game that ã and the costs define, under the payments of `mechanism`.
 
-    Args:
-      game: without payments; its payoff sees S alone.
-      mechanism: one rate β, or [n] personal ones. Transfers move nobody, and are settled afterwards.
-      name: "FedBR-BG" is the paper's under β*.
-      steps: H, contribution updating steps from the random start.
-      step_size: δ, constant; None is the adaptive one of `dynamics`.
+    A mechanism that knows its equilibrium and makes utilities that are not concave, such as accuracy as the
+    reward, tells agents what to contribute: dynamics would not find it. Where it degrades models, nobody's
+    model is: what she is not given is accounted (`Mechanism.received`).
 
     Raises:
-      ValueError: the payoff depends on more than S, so that announcing S is not enough; or rates are not
-        what `under_mechanism` takes.
+      ValueError: the payoff depends on more than S, so that announcing S is not enough; or the mechanism
+        is none for this game, as its `under` says.
     """
-    if not game.payoff.of_total:
-        raise ValueError(f"FedBR announces ‖s‖₁ alone; {type(game.payoff).__name__} depends on more")
-    played = budget_balanced.under_mechanism(game, mechanism.rates)
-    play = jax.jit(functools.partial(trace, steps=steps, step_size=step_size))
 
-    def start(key: jax.Array) -> base.Plan:
-        path = np.asarray(play(played, random_start(key, game.capacity)))
+    game: games.Game = option("without payments; its payoff sees S alone")
+    mechanism: Mechanism = option("transfers move nobody, and are settled afterwards", base.NO_PAYMENTS)
+    name: str = option("FedBR-BG is the paper's under β*", "FedBR")
+    steps: int = option("H, contribution updating steps from the random start", 100, low=1)
+    step_size: float | None = option("δ, constant; None is the adaptive one of `dynamics`", None, above=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.game.payoff.of_total:
+            kind = type(self.game.payoff).__name__
+            raise ValueError(f"FedBR announces ‖s‖₁ alone; {kind} depends on more")
+        self.mechanism.under(self.game)  # raises if there are no such payments
+
+    def start(self, key: jax.Array) -> base.Plan:
+        known, played = self.mechanism.profile(self.game), self.mechanism.under(self.game)
+        if known is not None and not self.mechanism.concave:
+            path = np.asarray(known, float)[None]
+        else:
+            # Payments of S alone are in what she knows of her costs; of others she has to be told.
+            game, paid = (played, None) if played.payoff.of_total else (self.game, self.mechanism)
+            first = random_start(key, self.game.capacity)
+            path = np.asarray(_trace(game, first, self.steps, self.step_size, paid))
         return base.Plan(path[-1], path)
 
-    return base.Protocol(name, start, mechanism=mechanism)
+    @property
+    def played(self) -> tuple[games.Game, Mechanism]:
+        return self.game, self.mechanism
 
 
-def slope(agent: games.Game, own: jax.Array, announced: jax.Array) -> jax.Array:
+def slope(agent: games.Game, own: jax.Array, announced: jax.Array, paid: Any = 0.0) -> jax.Array:
     """∂u_i/∂s_i, as ONE agent computes and reports it.
 
     Args:
       agent: her own game, with costs as they are after payments.
       own: s_i.
       announced: ‖s‖₁, her own samples included.
+      paid: what she is told that a sample more is paid, where that is not in her costs.
     """
     others = announced - agent.quality * own
-    return jax.grad(games.utility, argnums=1)(agent, own, others)
+    return jax.grad(games.utility, argnums=1)(agent, own, others) + paid
 
 
 def move(agent: games.Game, own: jax.Array, reported: jax.Array, step_size: jax.Array) -> jax.Array:
@@ -70,23 +84,47 @@ def move(agent: games.Game, own: jax.Array, reported: jax.Array, step_size: jax.
     return jnp.clip(own + step_size * reported, 0.0, agent.capacity)
 
 
-def trace(game: games.Game, s: jax.Array, steps: int, step_size: float | None = None) -> jax.Array:
+def offers(mechanism: Mechanism, game: games.Game, s: jax.Array) -> jax.Array:
+    """[n] what a sample more of each is paid, ∂p_i/∂s_i, as the server tells it.
+
+    Where models are degraded, v_i times what she is given less of the model counts as paid by her.
+    """
+
+    def paid(i: jax.Array, own: jax.Array) -> jax.Array:
+        there = s.at[i].set(own)
+        amount = mechanism.payment(game, there, i)
+        if mechanism.degrades:
+            amount -= mechanism.withheld(game, there)[i]
+        return amount
+
+    return jax.vmap(jax.grad(paid, argnums=1))(jnp.arange(game.n), s)
+
+
+def trace(
+    game: games.Game,
+    s: jax.Array,
+    steps: int,
+    step_size: float | None = None,
+    mechanism: Mechanism | None = None,
+) -> jax.Array:
     """The path from s⁰, [n], to s^H, [H+1, n]: what agents and server do in turn. As `dynamics.trace`.
 
-    The server's part is `dynamics.state_at` and `dynamics.after`, which see profiles and slopes alone,
-    and capacities; a constant δ needs no slopes.
+    The server's part is `offers`, `dynamics.state_at` and `dynamics.after`, which see profiles and slopes,
+    capacities, and for payments the game as it is reported; a constant δ needs no slopes.
 
     Args:
-      game: with costs as they are after payments; payoffs of S.
+      game: payoffs of S, with costs as they are after payments if `mechanism` is None.
       s: [n] in [0, τ].
       steps: H.
       step_size: constant δ, in samples per utility-per-sample, or None.
+      mechanism: whose `offers` agents are told.
     """
     agents = games.agent_axes(game)
-    ask, tell = jax.vmap(slope, (agents, 0, None)), jax.vmap(move, (agents, 0, 0, None))
+    ask, tell = jax.vmap(slope, (agents, 0, None, 0)), jax.vmap(move, (agents, 0, 0, None))
 
     def reports(s: jax.Array) -> jax.Array:
-        return ask(game, s, games.statistic(game, s))
+        paid = jnp.zeros_like(s) if mechanism is None else offers(mechanism, game, s)
+        return ask(game, s, games.statistic(game, s), paid)
 
     def body(state: dynamics.State, _: None) -> tuple[dynamics.State, jax.Array]:
         new = tell(game, state.profile, state.gradient, state.step_size)
@@ -97,6 +135,9 @@ def trace(game: games.Game, s: jax.Array, steps: int, step_size: float | None = 
     first = dynamics.state_at(s, reports(s), game.capacity, step_size)
     _, path = jax.lax.scan(body, first, length=steps)
     return jnp.concatenate([s[None], path])
+
+
+_trace = jax.jit(trace, static_argnames="steps")
 
 
 def random_start(key: jax.Array, capacity: jax.Array, multiple: int = 10) -> jax.Array:

@@ -5,22 +5,44 @@ rates (`mechanisms.personal`), whose transfers make all utilities equal. So ever
 its bound, (max Σ u_j)/n, as long as accuracies are those of ã.
 """
 
+import dataclasses
+
+import jax
 import numpy as np
 
 from fedgame.games import game as games
 from fedgame.mechanisms import personal
+from fedgame.mechanisms.base import Mechanism
 from fedgame.protocols import base
+from fedgame.registry import option
 
 
-def protocol(game: games.Game) -> base.Protocol:
-    """The first best of the game on ã; nobody decides anything, so nothing depends on the key.
+@dataclasses.dataclass(frozen=True, eq=False)
+class FirstBest(base.Protocol):
+    """The first best of a game; nobody decides anything, so nothing depends on the key."""
 
-    Errors as `mechanisms.personal.personal_rates`; one agent alone needs no payments.
+    name = "First best"
+
+    game: games.Game = option("on ã, without payments")
+    profile: np.ndarray = option("[n] with the largest Σ u_i, as `personal.first_best` finds it")
+    mechanism: Mechanism = option("under which it is an equilibrium: personal rates", base.NO_PAYMENTS)
+
+    def start(self, key: jax.Array) -> base.Plan:
+        del key
+        profile = np.asarray(self.profile, float)
+        return base.Plan(profile, profile[None])
+
+    @property
+    def played(self) -> tuple[games.Game, Mechanism]:
+        return self.game, self.mechanism
+
+
+def protocol(game: games.Game) -> FirstBest:
+    """The first best of a game on ã; one agent alone needs no payments.
+
+    Errors as `mechanisms.personal.personal_rates`.
     """
-    if game.n > 1:
-        found = personal.personal_rates(game)
-        mechanism = found.mechanism
-    else:
-        found, mechanism = personal.first_best(game), base.NO_PAYMENTS
-    profile = np.asarray(found.profile)
-    return base.Protocol("First best", lambda key: base.Plan(profile, profile[None]), mechanism=mechanism)
+    if game.n == 1:
+        return FirstBest(game, np.asarray(personal.first_best(game).profile))
+    found = personal.personal_rates(game)
+    return FirstBest(game, np.asarray(found.profile), found.mechanism)

@@ -5,6 +5,7 @@ It is here to be compared with. Rounding makes a dead zone: an agent stays where
 one number with the same δ, so many of them overshoot together. `ending` tells what became of a path.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, rules
 from fedgame.protocols import base, fedbr
+from fedgame.registry import option
 
 
 class Printed(NamedTuple):
@@ -34,33 +36,37 @@ class Ending(NamedTuple):
     dead: int  # agents who would move at the end, and do not because of the rounding
 
 
-def protocol(
-    game: games.Game,
-    sizes: np.ndarray,
-    accuracy: np.ndarray,
-    interval: float,
-    mechanism: budget_balanced.Refunds = base.NO_PAYMENTS,
-    name: str = "FedBR",
-    steps: int = 100,
-    step_size: float | None = None,
-) -> base.Protocol:
-    """Algorithms 1 and 2; the `Ending` of the path is in the plan's memory.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Literal(base.Protocol):
+    """Algorithms 1 and 2; the `Ending` of the path is in the plan's memory. Errors as `prepare`."""
 
-    Args:
-      game, sizes, accuracy, interval, mechanism, step_size: as `prepare`.
-      name: "FedBR-BG" is the paper's under β*.
-      steps: H, contribution updating steps from the random start.
+    game: games.Game = option("without payments, linear costs; its payoff is not used")
+    sizes: np.ndarray = option("[k] totals at which ã was measured, samples, increasing")
+    accuracy: np.ndarray = option("[k] means of what was measured there")
+    interval: float = option("Δs, samples")
+    mechanism: budget_balanced.Refunds = option("one rate β, or personal ones", base.NO_PAYMENTS)
+    name: str = option("FedBR-BG is the paper's under β*", "FedBR")
+    steps: int = option("H, contribution updating steps from the random start", 100, low=1)
+    step_size: float | None = option("δ; None is Δs/c̄", None)
 
-    Raises:
-      ValueError: as `prepare`.
-    """
-    printed = prepare(game, sizes, accuracy, interval, mechanism, step_size)
+    def __post_init__(self) -> None:
+        self._printed()
 
-    def start(key: jax.Array) -> base.Plan:
-        path = trace(printed, np.asarray(fedbr.random_start(key, printed.capacity)), steps)
+    def _printed(self) -> Printed:
+        measured = self.sizes, self.accuracy, self.interval
+        return prepare(self.game, *measured, self.mechanism, self.step_size)
+
+    def start(self, key: jax.Array) -> base.Plan:
+        printed = self._printed()
+        path = trace(printed, np.asarray(fedbr.random_start(key, printed.capacity)), self.steps)
         return base.Plan(path[-1], path, ending(printed, path))
 
-    return base.Protocol(name, start, mechanism=mechanism)
+    @property
+    def played(self) -> tuple[games.Game, budget_balanced.Refunds]:
+        return self.game, self.mechanism
+
+    def ending(self, plan: base.Plan) -> str:
+        return describe(plan.memory)
 
 
 def prepare(
@@ -83,10 +89,14 @@ def prepare(
         before payments.
 
     Raises:
-      ValueError: costs are not linear and above 0; sizes do not increase or have not one finite accuracy
-        each; Δs or δ is not above 0; samples differ in quality or accuracy in value, or the server holds
-        samples, of which the algorithms know nothing; or rates are not what `under_mechanism` takes.
+      ValueError: payments are no refunds of costs; costs are not linear and above 0; sizes do not increase or
+        have not one finite accuracy each; Δs or δ is not above 0; samples differ in quality or accuracy in
+        value, or the server holds samples, of which the algorithms know nothing; or rates are not what
+        `under_mechanism` takes.
     """
+    if not isinstance(mechanism, budget_balanced.Refunds):
+        kind = type(mechanism).__name__
+        raise ValueError(f"Algorithms 1 and 2 are printed for refunds of costs only, not for {kind}")
     budget_balanced.check_beta(mechanism.rates, game.n)
     costs = rules.linear_rates(game)
     if costs is None:
@@ -148,3 +158,13 @@ def ending(printed: Printed, path: np.ndarray) -> Ending:
     period = last - int(before[-1])
     returns = np.all(path[period:] == path[:-period], axis=1)
     return Ending(period, int(np.argmax(returns)), dead)
+
+
+def describe(found: Ending) -> str:
+    """An ending in words."""
+    if found.period == 0:
+        return "neither stops nor comes back to where it was"
+    if found.period > 1:
+        return f"goes round in {found.period} steps from step {found.since} on"
+    stuck = f", {found.dead} agents held by the rounding" if found.dead else ""
+    return f"stops at step {found.since}{stuck}"

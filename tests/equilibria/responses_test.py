@@ -9,6 +9,7 @@ import pytest
 import scipy.optimize
 
 from fedgame import equilibria, games
+from fedgame.equilibria import total
 
 best_response, nash_gap = jax.jit(equilibria.best_response), jax.jit(equilibria.nash_gap)
 
@@ -160,3 +161,12 @@ def test_sweeps_that_go_well_are_not_disturbed_by_jumps():
     found = jax.jit(equilibria.solve)(game)
     assert found.converged
     assert found.steps < 100
+
+
+def test_sweeps_do_not_jump_to_another_split_of_the_same_total():
+    """Agents with equal costs are tied: which split they end at would depend on who had the patience."""
+    payoff = games.TotalPayoff(lambda S: jax.nn.sigmoid(S - 20))
+    for rates, jumps in (([0.01, 0.01], False), ([0.01, 0.0100001], True)):
+        game = games.check(games.Game(payoff, games.LinearCost(rates), [50.0, 50.0]))
+        s = jax.jit(total.settled)(game, jnp.asarray([24.55, 0.0]))
+        assert np.all(np.isfinite(s)) == jumps

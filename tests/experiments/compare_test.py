@@ -2,13 +2,18 @@
 
 import collections
 import csv
+import dataclasses
 import json
 
 import flax.linen as nn
 import numpy as np
 import pytest
 
-from fedgame.experiments import compare, config, storage, training
+from fedgame.experiments import compare, compare_plots, config, storage, training
+from fedgame.protocols import fedavg
+from fedgame.registry import option
+
+NINE = tuple(name for name in config.PROTOCOLS if name not in config.NO_REFUNDS)
 
 
 class Linear(nn.Module):
@@ -20,7 +25,7 @@ class Linear(nn.Module):
 def a_setting(**changes):
     given = {"agents": 3, "capacity": (12, 10, 8), "rounds": 3, "held_out": 80, "learning_rate": 0.1}
     given |= {"sizes": (6, 15, 30), "curve_seeds": 2, "seeds": 2, "steps": 20, "evaluate_every": 5}
-    given |= {"protocol": config.PROTOCOLS, "cost": (0.002, 0.004, 0.008)}
+    given |= {"protocol": NINE, "cost": (0.002, 0.004, 0.008)}
     return training.prepare(config.Config(**given | changes))._replace(model=Linear())
 
 
@@ -39,7 +44,8 @@ def trained(monkeypatch):
     seen, do = [], compare.base.run
 
     def train(protocol, plan, *args):
-        seen.append((protocol.training, tuple(compare.base.draw(plan.profile))))
+        own = type(protocol).__name__ if compare.base.identity(protocol) else "average"
+        seen.append((own, tuple(compare.base.draw(plan.profile))))
         return do(protocol, plan, *args)
 
     monkeypatch.setattr(compare.base, "run", train)
@@ -68,7 +74,7 @@ def test_no_training_happens_twice_and_a_comparison_at_other_costs_shares_them(t
     for words in (
         "First best",
         "q-FFL",
-        "FedBR-BG - AFL",
+        "AFL - FedBR-BG",
         "utilities by held-out images",
         "seconds of training",
     ):
@@ -109,3 +115,85 @@ def test_the_literal_mode_says_how_contributions_end(tmp_path):
     for row in rows_of(work, "runs.csv"):
         assert row["ends"].startswith(("stops at step", "goes round in", "neither"))
         assert row["ends"] in text
+
+
+def test_fedbr_under_payments_that_are_no_refunds(tmp_path):
+    names = ("fedavg", *config.NO_REFUNDS)
+    work, text = run(tmp_path / "run", protocol=names, seeds=1, price=0.001)
+    found = json.loads((work.path / "game.json").read_text())["equilibria"]
+    assert found.pop("FedAvg") is None
+    assert "FedAvg: aims at no equilibrium\n" in text
+    assert found["FedBR, one price"]["announced"] == {"price": [0.001] * 3}
+    assert "FedBR, one price: price = 0.001, equilibrium with Σ s = " in text
+    for name, one in found.items():
+        assert one["converged"]
+        (row,) = [row for row in rows_of(work, "runs.csv") if row["protocol"] == name]
+        assert float(row["nash_gap"]) < 1e-6
+        assert float(row["contributed"]) == pytest.approx(one["total"], rel=1e-2)
+        assert abs(float(row["sum_of_payments"])) < 1e-12
+    agents = rows_of(work, "agents.csv")
+    paid = {row["protocol"] for row in agents if float(row["payment"]) != 0}
+    assert paid == {"FedBR, one price", "FedBR, Pigou's prices", "FedBR, Shapley payments"}
+    assert {row["protocol"] for row in agents if float(row["withheld"])} <= {"FedBR, accuracy as the reward"}
+    assert "accuracy that is withheld is accounted" in text
+    differences = rows_of(work, "differences.csv")
+    pairs = {(row["protocol"], row["minus"]) for row in differences}
+    assert len(pairs) == 5 * 4 / 2
+
+
+def test_contributions_that_change_from_round_to_round_are_no_steps_of_a_game(tmp_path):
+    work, _ = run(tmp_path / "run", protocol=("fedavg", "mwfed", "fedbr"), seeds=1, mwfed_target=0.5)
+    steps, drawn = rows_of(work, "contributions.csv"), rows_of(work, "drawn.csv")
+    assert {row["protocol"] for row in drawn} == {"MWFed"}
+    assert [int(row["round"]) for row in drawn] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert {row["step"] for row in steps if row["protocol"] == "MWFed"} == {"0"}
+    (charged,) = [float(row["charged"]) for row in rows_of(work, "runs.csv") if row["protocol"] == "MWFed"]
+    assert charged == pytest.approx(sum(int(row["samples"]) for row in drawn) / 3)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Still(fedavg.FedAvg):
+    """An author's own training round, who declares nothing: the model stays as it was."""
+
+    name = "Still"
+
+    much: float = option("it does not matter", 1.0)
+
+    def train(self, trainer, params, plan, number):
+        return params
+
+
+def test_an_authors_own_training_is_not_taken_from_what_fedavg_has_stored(trained, tmp_path):
+    setting = a_setting(seeds=1)
+
+    def accuracy(folder, *protocols):
+        work = storage.open_workdir(str(tmp_path / folder), "this", {}, resume=False, overwrite=False)
+        runs = compare.play_and_train(setting, work, 1, list(protocols), tmp_path / "cache")
+        return [one.training["held_out_accuracy"] for one in runs]
+
+    everything = np.asarray(setting.config.capacity)
+    average = fedavg.FedAvg(everything)
+    alone, still = accuracy("first", average, Still(everything))
+    assert alone != still
+    assert len(trained) == 2
+    assert accuracy("again", average, Still(everything)) == [alone, still]
+    assert len(trained) == 2  # both are stored, each as its own
+    accuracy("other", Still(everything, 2.0))
+    assert len(trained) == 3
+
+    class Unwritten(Still):
+        __module__ = "a_notebook"
+
+    for folder in ("unwritten", "unwritten again"):
+        assert accuracy(folder, Unwritten(everything)) == [still]
+    assert len(trained) == 5  # never stored
+
+
+def test_every_protocol_has_a_colour_of_its_own(tmp_path):
+    work, _ = run(tmp_path / "run", protocol=("fedavg", "fedbr"), seeds=1)
+    for number in (4, 12):
+        rows = [{"protocol": f"protocol {k}", "seed": 0} for k in range(number)]
+        work.write_csv("runs.csv", rows)
+        found = compare_plots.colors(work)
+        assert list(found) == [row["protocol"] for row in rows]
+        assert len(set(found.values())) == number

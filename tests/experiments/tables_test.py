@@ -1,24 +1,32 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fedgame import games
 from fedgame.experiments import compare, tables
-from fedgame.mechanisms import budget_balanced
+from fedgame.mechanisms import budget_balanced, price, rules, shapley
 from fedgame.protocols import base
 
 GAME = games.check(games.Game(games.PowerLaw(1.0, 1.0, 1.0, 1.0), games.LinearCost([0.1, 0.2]), [5, 5]))
 
 
-def run(name="FedBR", seed=0, beta=0.0, profile=(1.2, 2.0), charged=(1, 2), accuracy=(0.9, 0.7)):
-    protocol = base.Protocol(name, None, mechanism=budget_balanced.Refunds(beta))
+@dataclasses.dataclass(frozen=True, eq=False)
+class Settled(base.Protocol):
+    name: str
+    mechanism: object
+
+
+def run(beta=0.0, profile=(1.2, 2.0), charged=(1, 2), accuracy=(0.9, 0.7), mechanism=None):
+    protocol = Settled("FedBR", mechanism or budget_balanced.Refunds(beta))
     training = {
         "charged": list(charged),
         "accuracy": list(accuracy),
         "held_out_accuracy": 0.75,
         "seconds": 1.0,
     }
-    return compare.Run(protocol, seed, 0, True, np.asarray(profile), np.asarray([profile]), training)
+    return compare.Run(protocol, 0, 0, True, np.asarray(profile), np.asarray([profile]), training)
 
 
 def test_utility_is_accuracy_minus_the_cost_of_whole_samples_plus_payment():
@@ -37,3 +45,25 @@ def test_gaps_are_those_of_the_game_under_the_protocols_payments():
     assert row["nash_gap"] == pytest.approx(float(gain), abs=1e-9)
     loss = jnp.max(1 - 1 / (6 + x) - 0.02 * x) - (1 - 1 / 11 - 0.1)  # of agent 1, at the other profile
     assert row["nash_gap_charged"] == pytest.approx(float(loss), abs=1e-9)
+
+
+def test_accuracy_that_the_mechanism_would_not_give_is_accounted():
+    game = GAME.replace(cost=games.LinearCost(jnp.asarray([0.01, 0.02])), capacity=jnp.full(2, 50.0))
+    mechanism = rules.data_maximizing(game)
+    rows = tables.agent_rows(game, run(charged=(9, 4), mechanism=mechanism))
+    pooled, given = 1 - 1 / 14, np.asarray(mechanism.received(game, jnp.asarray([9.0, 4.0])))
+    assert np.all(given < pooled)
+    np.testing.assert_allclose([row["withheld"] for row in rows], pooled - given)
+    expected = [0.9 - (pooled - given[0]) - 0.09, 0.7 - (pooled - given[1]) - 0.08]
+    np.testing.assert_allclose([row["utility"] for row in rows], expected)
+    assert [row["payment"] for row in rows] == [0, 0]
+
+
+def test_what_is_announced_is_told_in_a_few_characters():
+    for mechanism, words in (
+        (budget_balanced.Refunds(0.5), "β = 0.5"),
+        (budget_balanced.Refunds(jnp.asarray([0.25, 0.5])), "β_i = 0.25 to 0.5"),
+        (price.Price(0.125), "price = 0.125"),
+        (shapley.Shapley(), ""),
+    ):
+        assert tables.told(mechanism, 2) == words

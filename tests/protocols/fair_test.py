@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedgame.learning import federated, local
+from fedgame.learning import federated, local, trainer
 from fedgame.protocols import afl, base, fedavg, qffl
 
 SAMPLES, RATE = [3, 5, 4], 0.1
@@ -25,7 +25,8 @@ def federation(samples=SAMPLES):
     labels[0] = 0  # agents differ, so that it matters whom a rule listens to
     data = federated.Images(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
     options = local.LocalTraining(full_batch=True, learning_rate=RATE)
-    return base.Learning(Linear(), options, data, data, jax.random.key(0)), images.squeeze((2, 4)), labels
+    learning = trainer.Trainer(Linear(), options, data, jax.random.key(0), test=data)
+    return learning, images.squeeze((2, 4)), labels
 
 
 START = np.array([[0.3, -0.2], [0.1, 0.4]])
@@ -67,14 +68,14 @@ def nearest_on_simplex(v):
 @pytest.mark.parametrize("rate", [0.1, 2.0, 30.0])
 def test_afl_by_hand(rate):
     learning, images, labels = federation()
-    protocol = afl.protocol(SAMPLES, rate)
+    protocol = afl.AFL(SAMPLES, rate)
     plan, params = protocol.start(None), parameters(START)
     weights, mixture = START, np.full(3, 1 / 3)
     for number in range(1, 5):
         _, after = by_hand(weights, images, labels, SAMPLES)
         weights = sum(share * one for share, one in zip(mixture, after, strict=True))
         mixture = nearest_on_simplex(mixture + rate * by_hand(weights, images, labels, SAMPLES)[0])
-        params = protocol.round(learning, params, plan, number)
+        params = protocol.train(learning, params, plan, number)
         plan = protocol.adapt(plan, learning, params)
         np.testing.assert_allclose(weights_of(params), weights, rtol=1e-5)
         np.testing.assert_allclose(plan.memory, mixture, rtol=1e-5, atol=1e-7)
@@ -87,14 +88,14 @@ def test_afl_by_hand(rate):
 @pytest.mark.parametrize("q", [0.0, 0.5, 1.0, 5.0])
 def test_qffl_by_hand(q):
     learning, images, labels = federation()
-    protocol = qffl.protocol(SAMPLES, q, RATE)
+    protocol = qffl.QFFL(SAMPLES, q, RATE)
     plan, params, weights = protocol.start(None), parameters(START), START
     for number in range(1, 4):
         losses, after = by_hand(weights, images, labels, SAMPLES)
         moved = [(weights - one) / RATE for one in after]
         norms = [q * f ** (q - 1) * np.sum(w**2) + f**q / RATE for f, w in zip(losses, moved, strict=True)]
         weights = weights - sum(f**q * w for f, w in zip(losses, moved, strict=True)) / sum(norms)
-        params = protocol.round(learning, params, plan, number)
+        params = protocol.train(learning, params, plan, number)
         np.testing.assert_allclose(weights_of(params), weights, rtol=1e-5)
         assert protocol.adapt(plan, learning, params) is plan
 
@@ -104,8 +105,8 @@ def test_qffl_without_fairness_is_fedavg_of_equal_agents():
     learning, *_ = federation(samples)
     params = parameters(START)
     rounds = [
-        protocol.round(learning, params, protocol.start(None), 1)
-        for protocol in (fedavg.protocol(samples), qffl.protocol(samples, 0.0, RATE))
+        protocol.train(learning, params, protocol.start(None), 1)
+        for protocol in (fedavg.FedAvg(samples), qffl.QFFL(samples, 0.0, RATE))
     ]
     np.testing.assert_allclose(*map(weights_of, rounds), rtol=1e-6)
 
@@ -113,31 +114,31 @@ def test_qffl_without_fairness_is_fedavg_of_equal_agents():
 @pytest.mark.parametrize("q", [0.0, 0.5, 8.0])
 def test_qffl_without_data_counts_nobody(q):
     learning, *_ = federation()
-    some, none = qffl.protocol([3, 5, 0], q, RATE), qffl.protocol([0, 0, 0], q, RATE)
+    some, none = qffl.QFFL([3, 5, 0], q, RATE), qffl.QFFL([0, 0, 0], q, RATE)
     first_two = learning._replace(train=jax.tree.map(lambda x: x[:2], learning.train))
-    without = qffl.protocol([3, 5], q, RATE)
-    found = some.round(learning, parameters(START), some.start(None), 1)
-    expected = without.round(first_two, parameters(START), without.start(None), 1)
+    without = qffl.QFFL([3, 5], q, RATE)
+    found = some.train(learning, parameters(START), some.start(None), 1)
+    expected = without.train(first_two, parameters(START), without.start(None), 1)
     np.testing.assert_allclose(weights_of(found), weights_of(expected), rtol=1e-6)
-    kept = none.round(learning, parameters(START), none.start(None), 1)
+    kept = none.train(learning, parameters(START), none.start(None), 1)
     np.testing.assert_array_equal(weights_of(kept), START.astype(np.float32))
 
 
 def test_a_whole_run_charges_all_data_and_keeps_the_plan_in_shape():
     learning, *_ = federation()
-    for protocol in (afl.protocol(SAMPLES, 1.0), qffl.protocol(SAMPLES, 1.0, RATE)):
+    for protocol in (afl.AFL(SAMPLES, 1.0), qffl.QFFL(SAMPLES, 1.0, RATE)):
         plan = protocol.start(None)
         outcome = base.run(protocol, plan, learning, parameters(START), 3)
         np.testing.assert_array_equal(outcome.charged, SAMPLES)
         assert jax.tree.map(np.shape, outcome.plan) == jax.tree.map(np.shape, plan)
-        assert protocol.training[0] == protocol.name
+        assert type(protocol).__name__ in base.identity(protocol)["rule"]
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, np.inf, np.nan])
 def test_rates_that_are_none(rate):
-    with pytest.raises(ValueError, match="above 0"):
-        afl.protocol(SAMPLES, rate)
-    with pytest.raises(ValueError, match="above 0"):
-        qffl.protocol(SAMPLES, 1.0, rate)
-    with pytest.raises(ValueError, match="q ≥ 0"):
-        qffl.protocol(SAMPLES, -1.0, RATE)
+    with pytest.raises(ValueError, match="`rate` must be"):
+        afl.AFL(SAMPLES, rate)
+    with pytest.raises(ValueError, match="`learning_rate` must be"):
+        qffl.QFFL(SAMPLES, 1.0, rate)
+    with pytest.raises(ValueError, match="`q` must be a number, at least 0"):
+        qffl.QFFL(SAMPLES, -1.0, RATE)

@@ -37,7 +37,7 @@ def test_it_ends_at_a_certified_equilibrium_of_its_game(kind):
     for rule in RULES:
         mechanism = rule(game)
         mechanism = mechanism.replace(rates=np.broadcast_to(np.asarray(mechanism.rates, float), (10,)))
-        plan = fedbr.protocol(game, mechanism, "FedBR-BG").start(jax.random.key(0))
+        plan = fedbr.FedBR(game, mechanism, "FedBR-BG").start(jax.random.key(0))
         played = budget_balanced.under_mechanism(game, mechanism.rates)
         utilities = budget_balanced.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
         assert jnp.all(nash_gap(played, plan.profile) <= 1e-6 * jnp.maximum(1.0, jnp.abs(utilities)))
@@ -60,16 +60,16 @@ def test_a_thousand_agents_need_no_more_steps(kind, rule):
 
 def test_one_agent_plays_alone():
     game = a_game([0.005])
-    plan = fedbr.protocol(game).start(jax.random.key(0))
+    plan = fedbr.FedBR(game).start(jax.random.key(0))
     assert jnp.max(nash_gap(game, plan.profile)) < 1e-12
     with pytest.raises(ValueError, match="at least two"):
-        fedbr.protocol(game, budget_balanced.Refunds(0.5))
+        fedbr.FedBR(game, budget_balanced.Refunds(0.5))
 
 
 def test_what_an_announced_total_cannot_tell_is_refused():
     game = games.check(games.Game(games.LinearPayoff(np.eye(2)), games.LinearCost(0.1), [1.0, 1.0]))
     with pytest.raises(ValueError, match="announces ‖s‖₁ alone; LinearPayoff"):
-        fedbr.protocol(game)
+        fedbr.FedBR(game)
 
 
 @pytest.mark.parametrize("step_size", [None, 300.0])
@@ -105,7 +105,7 @@ def test_an_agent_answers_to_her_own_game_and_the_two_numbers_alone():
 def test_payments_balance_at_every_step():
     game = a_game(np.linspace(0.005, 0.02, 7))
     for rule in (rules.falkinger, rules.personal):
-        protocol = fedbr.protocol(game, rule(game), steps=30)
+        protocol = fedbr.FedBR(game, rule(game), steps=30)
         mechanism = protocol.mechanism
         for profile in protocol.start(jax.random.key(1)).path:
             spent = np.asarray(games.incurred_costs(game, profile))
@@ -116,7 +116,7 @@ def test_payments_balance_at_every_step():
 
 def test_a_constant_step_is_used_as_given():
     game = a_game([0.01, 0.02])
-    path = fedbr.protocol(game, steps=1, step_size=100.0).start(jax.random.key(5)).path
+    path = fedbr.FedBR(game, steps=1, step_size=100.0).start(jax.random.key(5)).path
     moved = np.clip(path[0] + 100.0 * games.own_gradient(game, path[0]), 0, 50)
     np.testing.assert_allclose(path[1], moved, rtol=1e-12)
 
@@ -141,7 +141,7 @@ def test_the_first_best_is_what_no_protocol_beats_and_equal_for_all():
     played = budget_balanced.under_mechanism(game, mechanism.rates)
     assert jnp.max(nash_gap(played, plan.profile)) < 1e-9
     for rule in (rules.none, rules.falkinger):
-        ended = fedbr.protocol(game, rule(game)).start(jax.random.key(2)).profile
+        ended = fedbr.FedBR(game, rule(game)).start(jax.random.key(2)).profile
         assert jnp.sum(games.utilities(game, ended)) <= jnp.sum(utilities) * (1 + 1e-9)
     assert plan.path.shape == (1, 7)
     assert first_best.protocol(a_game([0.005])).mechanism is base.NO_PAYMENTS
@@ -155,3 +155,40 @@ def test_who_has_next_to_nothing_does_not_hold_up_the_others():
     path = fedbr.trace(game, s, 200)
     np.testing.assert_allclose(path, dynamics.trace(game, s, 200)[1], rtol=1e-12)
     assert float(equilibria.nash_gap(game, path[-1]).max()) < 1e-9
+
+
+@pytest.mark.parametrize("rule", [rules.price, rules.prices, rules.shapley], ids=lambda x: x.__name__)
+def test_under_any_payments_it_ends_at_an_equilibrium_of_their_game(rule):
+    game = a_game(np.linspace(0.004, 0.008, 3))
+    mechanism = rule(game)
+    protocol = fedbr.FedBR(game, mechanism)
+    plan = protocol.start(jax.random.key(0))
+    assert plan.path.shape == (101, 3)
+    gaps = nash_gap(mechanism.under(game), plan.profile)
+    assert jnp.all(gaps <= 1e-6)
+    assert jnp.any(gaps - nash_gap(game, plan.profile) < -1e-4)  # none of the game without payments
+    assert protocol.played == (game, mechanism)
+
+
+def test_agents_are_told_what_a_sample_more_is_paid():
+    """Shapley payments by differences; accuracy that is not given counts as well."""
+    game = a_game(np.linspace(0.004, 0.008, 3))
+    s = jnp.asarray([12.0, 30.0, 7.0])
+    for mechanism in (rules.shapley(game), rules.data_maximizing(game)):
+        told = fedbr.offers(mechanism, game, s)
+        played = mechanism.under(game)
+        for i, step in enumerate(1e-4 * np.eye(3)):
+            up, down = (
+                mechanism.utilities(game, s + x)[i] - games.utilities(game, s + x)[i] for x in (step, -step)
+            )
+            assert told[i] == pytest.approx(float(up - down) / 2e-4, rel=1e-6, abs=1e-10)
+        whole = games.own_gradient(game, s) + told
+        np.testing.assert_allclose(whole, games.own_gradient(played, s), rtol=1e-9, atol=1e-15)
+
+
+def test_where_agents_are_indifferent_they_are_told_what_to_contribute():
+    game = a_game(np.linspace(0.004, 0.008, 3))
+    mechanism = rules.data_maximizing(game)
+    plan = fedbr.FedBR(game, mechanism).start(jax.random.key(0))
+    np.testing.assert_array_equal(plan.profile, mechanism.profile(game))
+    assert plan.path.shape == (1, 3)

@@ -155,7 +155,7 @@ def test_raw_curve_between_and_beyond_what_was_measured():
 @pytest.mark.parametrize("rule", [rules.none, rules.optimal, rules.personal])
 def test_the_plan_has_path_and_ending(rule):
     game = a_game(np.linspace(0.003, 0.007, 7))
-    protocol = literal.protocol(game, SIZES, ACCURACY, 10, rule(game), "FedBR-BG", steps=30)
+    protocol = literal.Literal(game, SIZES, ACCURACY, 10, rule(game), "FedBR-BG", steps=30)
     plan = protocol.start(jax.random.key(3))
     assert protocol.name == "FedBR-BG"
     assert plan.path.shape == (31, 7)

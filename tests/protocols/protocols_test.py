@@ -1,8 +1,10 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame.learning import federated, local, models
+from fedgame.learning import federated, local, models, trainer
 from fedgame.protocols import base, fedavg, mwfed
 
 MODEL = models.CNN(channels=(2, 2), units=4)
@@ -20,7 +22,7 @@ class Accuracies:
 
 
 def test_fedavg_shares_everything():
-    protocol = fedavg.protocol([7, 9])
+    protocol = fedavg.FedAvg([7, 9])
     plan = protocol.start(jax.random.key(0))
     np.testing.assert_array_equal(plan.profile, [7, 9])
     assert protocol.adapt(plan, Accuracies(None), None) is plan
@@ -28,7 +30,7 @@ def test_fedavg_shares_everything():
 
 def test_mwfed_by_hand():
     """n=3, τ=12: w=1/3 each; agent 0 behind: (4,1,1)/6; then 0 and 1 behind: (16,4,1)/21; then frozen."""
-    protocol = mwfed.protocol([12, 12, 12])
+    protocol = mwfed.MWFed([12, 12, 12])
     plan = protocol.start(None)
     accuracies = ([0.6, 0.7, 0.9], [0.5, 0.65, 0.8], [0.7, 0.7, 0.7], [0.0, 0.0, 1.0])
     weights = ([2 / 3, 1 / 6, 1 / 6], *[[16 / 21, 4 / 21, 1 / 21]] * 3)
@@ -39,7 +41,7 @@ def test_mwfed_by_hand():
         np.testing.assert_allclose(plan.memory.weights, w, rtol=1e-12)
         np.testing.assert_array_equal(plan.profile, profile)
     assert plan.memory.frozen
-    assert plan.path.shape == (5, 3)
+    assert plan.path.shape == (1, 3)  # it plays no game
 
 
 def test_a_run_trains_on_what_the_rule_says_and_charges_the_mean():
@@ -48,15 +50,20 @@ def test_a_run_trains_on_what_the_rule_says_and_charges_the_mean():
     params = models.initial_parameters(MODEL, jax.random.key(1), (8, 8, 1))
     seen = []
 
-    def adapt(plan, learning, params):
-        seen.append(learning.accuracy(params))
-        return base.Plan(plan.profile + 1.0, np.vstack([plan.path, plan.profile + 1.0]))
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Growing(base.Protocol):
+        def start(self, key):
+            start = np.asarray([0.4, 2.6])
+            return base.Plan(start, start[None])
 
-    start = np.asarray([0.4, 2.6])
-    protocol = base.Protocol("growing", lambda key: base.Plan(start, start[None]), adapt)
-    options, key = local.LocalTraining(epochs=1), jax.random.key(2)
-    learning = base.Learning(MODEL, options, train, train, key)
+        def adapt(self, plan, trainer, params):
+            seen.append(trainer.accuracy(params))
+            return plan._replace(profile=plan.profile + 1.0)
+
+    protocol, options, key = Growing(), local.LocalTraining(epochs=1), jax.random.key(2)
+    learning = trainer.Trainer(MODEL, options, train, key, test=train)
     outcome = base.run(protocol, protocol.start(None), learning, params, 3)
+    np.testing.assert_array_equal(outcome.drawn, [[0, 3], [1, 4], [2, 5]])
     np.testing.assert_array_equal(outcome.charged, [1.0, 4.0])  # rounded: (0,3), (1,4), (2,5)
     expected = params
     for number, samples in enumerate(([0, 3], [1, 4], [2, 5]), 1):

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedgame.experiments import pieces, storage, training
 from fedgame.learning import curve, evaluation, federated, models, partitions
+from fedgame.learning import trainer as trainers
 
 KINDS = ("dirichlet", "iid")
 
@@ -97,7 +98,7 @@ def _train(
     test: federated.Images,
     total: int,
     key: jax.Array,
-    snapshots: federated.Snapshots,
+    snapshots: trainers.Snapshots,
 ) -> list[float]:
     """Accuracy of every class after training on `total` of the held images, the same share of each agent's.
 
@@ -113,9 +114,10 @@ def _train(
     )
     samples = np.asarray(total // n + (np.arange(n) < total % n), np.int32)
     params = jax.device_get(models.initial_parameters(setting.model, init_key, held.images.shape[2:]))
-    done, params = snapshots.restore(params)
-    for number in range(done + 1, config.rounds + 1 if total else 1):
-        arrays = params, agents, samples, train_key, number, setting.mesh
-        params = federated.federated_round(setting.model, setting.options, *arrays)
-        snapshots.offer(number, params)
+    trainer = trainers.Trainer(setting.model, setting.options, agents, train_key, setting.mesh)
+
+    def step(params: Any, number: int) -> Any:
+        return trainer.average(params, samples, number)
+
+    params = trainers.run(step, params, config.rounds if total else 0, snapshots)
     return np.asarray(evaluation.accuracy(setting.model, federated.local_copy(params), test), float).tolist()

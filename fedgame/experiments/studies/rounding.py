@@ -52,11 +52,11 @@ def _from_starts(
     """A row for every Δs and start."""
     sizes = np.arange(float(jnp.sum(game.capacity)) + max(config.intervals) + 1)
     accuracy = np.asarray(jax.vmap(curve.payoff.curve)(jnp.asarray(sizes)))
-    continuous = fedbr.protocol(game, mechanism, steps=config.steps)
+    continuous = fedbr.FedBR(game, mechanism, steps=config.steps)
     keys = [jax.random.fold_in(jax.random.key(config.seed), k) for k in range(config.starts)]
     smooth, found = [continuous.start(key) for key in keys], []
     for interval in config.intervals:
-        printed = literal.protocol(game, sizes, accuracy, interval, mechanism, steps=config.steps)
+        printed = literal.Literal(game, sizes, accuracy, interval, mechanism, steps=config.steps)
         for k, key in enumerate(keys):
             plan = printed.start(key)
             row = {"interval": interval, "start": k, "from": float(np.sum(plan.path[0]))}

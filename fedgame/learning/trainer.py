@@ -1,0 +1,83 @@
+"""What all training runs of a federation share, and the one loop over rounds."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from fedgame.learning import evaluation, federated, local
+
+
+class Snapshots(NamedTuple):
+    """How a training run keeps its state between rounds, so that it can go on after an interrupt."""
+
+    restore: Callable[[Any], tuple[int, Any]]  # state at the start -> rounds done, state after them
+    offer: Callable[[int, Any], None]  # rounds done, state; called after every round
+
+
+FORGET = Snapshots(lambda state: (0, state), lambda number, state: None)
+
+
+def run(
+    step: Callable[[Any, int], Any],
+    state: Any,
+    rounds: int,
+    snapshots: Snapshots = FORGET,
+    over: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Any:
+    """The state after `rounds` rounds.
+
+    Args:
+      step: state, number of the round, from 1 -> state after it. All randomness follows from the number.
+      state: at the start, a pytree of arrays.
+      rounds: 0 leaves it as it is.
+      snapshots: keep it for a run that is interrupted.
+      over: wraps the numbers of the rounds that are left, like `tqdm.tqdm`.
+    """
+    done, state = snapshots.restore(state)
+    for number in over(range(done + 1, rounds + 1)):
+        state = step(state, number)
+        snapshots.offer(number, state)
+    return state
+
+
+class Trainer(NamedTuple):
+    """What the rounds of a federation need beside the model, and what agents report of a model.
+
+    Attributes:
+      model: the network.
+      options: local training.
+      train: the agents' images, [n, most, h, w, c]; with a mesh, as `federated.place` puts them.
+      key: for the order of samples.
+      mesh: devices that share the agents, or None.
+      test: the agents' own test images, [n, m, h, w, c], where somebody asks for accuracies.
+    """
+
+    model: nn.Module
+    options: local.LocalTraining
+    train: federated.Images
+    key: jax.Array
+    mesh: jax.sharding.Mesh | None = None
+    test: federated.Images | None = None
+
+    def average(self, params: Any, samples: np.ndarray, number: int) -> Any:
+        """Round `number` of federated averaging, agent i training on her first `samples[i]` images."""
+        arrays = params, self.train, samples, self.key
+        return federated.federated_round(self.model, self.options, *arrays, number, self.mesh)
+
+    def changes(
+        self, params: Any, samples: np.ndarray, weights: np.ndarray, number: int
+    ) -> tuple[Any, np.ndarray]:
+        """Σ_i weights_i (params_i - params) of round `number`, and ‖params_i - params‖², [n]."""
+        arrays = params, self.train, samples, weights, self.key
+        return federated.changes(self.model, self.options, *arrays, number, self.mesh)
+
+    def accuracy(self, params: Any) -> np.ndarray:
+        """[n] each agent's accuracy on her own test images."""
+        return np.asarray(evaluation.accuracy(self.model, federated.local_copy(params), self.test))
+
+    def loss(self, params: Any, samples: np.ndarray) -> np.ndarray:
+        """[n] each agent's mean loss on the samples that she contributes."""
+        return federated.local_copy(evaluation.loss(self.model, params, self.train, samples))
