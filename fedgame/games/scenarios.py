@@ -33,6 +33,11 @@ class Scenario(NamedTuple):
     names: list[str]
 
 
+def holds(game: games.Game) -> bool:
+    """Whether JSON can hold the game: its payoff and its cost are families that are listed here."""
+    return type(game.payoff) in PAYOFFS.values() and type(game.cost) in COSTS.values()
+
+
 def to_dict(game: games.Game, names: list[str] | None = None) -> dict[str, Any]:
     """The scenario as JSON values; numbers keep every digit.
 
