@@ -61,7 +61,7 @@ def relative_gap(game: games.Game, s: jax.Array) -> jax.Array:
 
 def main() -> None:
     jax.config.update("jax_enable_x64", True)
-    payoff = curves.fit_concave(SIZES, ACCURACY).payoff
+    payoff = curves.fit("concave", SIZES, ACCURACY).payoff
     certify = jax.jit(jax.vmap(relative_gap, (None, 0)))
     how = {
         "movers, 100": functools.partial(fedbr.trace, steps=100),

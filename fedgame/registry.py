@@ -6,7 +6,7 @@ flags, JSON and help read them.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ def option(
     rank: int | None = 0,
     static: bool = False,
     kind: type | None = None,
-    choices: tuple[str, ...] = (),
+    choices: Iterable[str] | Callable[[], Iterable[str]] = (),
     infinite: bool = False,
 ) -> Any:
     """A field of a dataclass.
@@ -40,7 +40,7 @@ def option(
       static: no array but a part of the structure, such as a function; programs are compiled anew for
         another one.
       kind: type of a flag's number, where the default does not show it.
-      choices: names that are allowed.
+      choices: names that are allowed, or a function that returns those allowed at the time.
       infinite: whether infinite numbers are allowed.
     """
     metadata = {
@@ -75,6 +75,12 @@ def family(cls: type) -> type:
     cls.replace = dataclasses.replace
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
+
+
+def choices(field: dataclasses.Field) -> tuple[str, ...]:
+    """The names that a field made by `option` allows now; none if it allows any value."""
+    allowed = field.metadata["choices"]
+    return tuple(allowed() if callable(allowed) else allowed)
 
 
 def check_number(name: str, number: Any, field: dataclasses.Field | None) -> None:

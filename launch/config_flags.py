@@ -8,6 +8,8 @@ from typing import Any
 import jax
 from absl import flags, logging
 
+from fedgame import registry
+
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame"
 RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete what an earlier run left in --workdir")
@@ -21,7 +23,7 @@ def define(config: type) -> None:
         if "tuple" in str(field.type):
             text = None if default is None else [str(x) for x in default]
             flags.DEFINE_list(name, text, f"{about} (numbers separated by commas)")
-        elif choices := field.metadata["choices"]:
+        elif choices := registry.choices(field):
             flags.DEFINE_string(name, default, f"{about}: {', '.join(choices)}")
         elif kind is bool:
             flags.DEFINE_bool(name, default, about)

@@ -22,7 +22,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # tests run side by side alr
 
 import hypothesis
 import jax
+import numpy as np
 import pytest
+import scipy.optimize
+
+from fedgame import registry
+from fedgame.games import payoffs
 
 jax.config.update("jax_enable_x64", True)
 hypothesis.settings.register_profile(
@@ -46,3 +51,46 @@ def few_programs():
     yield
     if _MAPS.exists() and _MAPS.read_text().count("\n") > 25_000:
         jax.clear_caches()
+
+
+def families_with_fit(family=payoffs.OfTotal):
+    below = [x for cls in family.__subclasses__() for x in (cls, *families_with_fit(cls))]
+    return [x for x in below if "fit" in vars(x)]
+
+
+@pytest.fixture(autouse=True)
+def no_choice_of_fit_is_left_behind():
+    """What a test defines is no choice of --fit for the next one, though JAX keeps the class for good."""
+    before = families_with_fit()
+    yield
+    for family in families_with_fit():
+        if family not in before:
+            del family.fit
+
+
+@pytest.fixture
+def saturation():
+    """A stranger's payoff that defines `fit`: low + (best - low) S / (S + half)."""
+
+    @registry.family
+    class Saturation(payoffs.OfTotal):
+        low: object = registry.option("without data, accuracy", low=0)
+        best: object = registry.option("of endless data, accuracy", low=0)
+        half: object = registry.option("samples that bring half of it", above=0)
+
+        def curve(self, total):
+            return self.low + (self.best - self.low) * total / (total + self.half)
+
+        @classmethod
+        def fit(cls, sizes, accuracy, start=None):
+            def residual(x):
+                return x[0] + x[1] * sizes / (sizes + np.exp(x[2])) - accuracy
+
+            first = accuracy[0], np.ptp(accuracy), np.log(np.mean(sizes))
+            if start is not None:
+                first = float(start.low), float(start.best - start.low), np.log(float(start.half))
+            low, high = (0.0, 0.0, -9.0), (1.0, 1.0, 14.0)
+            x = scipy.optimize.least_squares(residual, np.clip(first, low, high), bounds=(low, high)).x
+            return cls(x[0], x[0] + x[1], np.exp(x[2]))
+
+    return Saturation

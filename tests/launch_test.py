@@ -90,6 +90,7 @@ def test_help_shows_every_setting():
     text = compare("--helpshort").stdout
     for field in dataclasses.fields(config.Config):
         assert f"{field.name}: {field.metadata['help'][:20]}" in text
+    assert "power, bound, concave" in " ".join(text.split())  # the choices of --fit
 
 
 def equilibrium(*flags):

@@ -21,7 +21,7 @@ PAYOFFS = [
     games.PowerLaw([1.0, 0.9, 0.8], 1.0, 0.5, [0.0, 1.0, 2.0]),
     games.PowerLaw(1.0, 1.0, 0.5, 1.0, clip=False),
     games.GeneralizationBound(1.0, [0.1, 0.2, 0.3]),
-    curves.fit_concave([0, 10, 30, 100], [0.1, 0.4, 0.65, 0.85]).payoff,
+    curves.fit("concave", [0, 10, 30, 100], [0.1, 0.4, 0.65, 0.85]).payoff,
     games.LinearPayoff([[1.0, 0.2, 0.0], [0.3, 1.0, 0.1], [0.0, 0.4, 1.0]]),
     games.RandomDiscovery(Q),
     games.RandomCoverage(Q),
@@ -137,6 +137,28 @@ class Leaky(base.Mechanism):
 
     def payments(self, reported, s):
         return 0.01 * s
+
+
+def test_a_strangers_fit_recovers_itself(saturation):
+    testing.check_payoff(saturation([0.1, 0.2, 0.0], 0.9, [5.0, 8.0, 6.0]), CAPACITY)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda x: x.replace(half=1.0),
+            "does not recover the payoff of agent 0, it is off by",
+        ),  # ignores data
+        (lambda x: x.replace(best=0.97 * x.best), "does not recover what it found for agent 0"),  # is too low
+        (lambda x: PAYOFFS[1], "gives a PowerLaw"),
+    ],
+)
+def test_a_fit_that_does_not_recover_its_family_is_told(saturation, wrong, message):
+    right = saturation.fit
+    saturation.fit = classmethod(lambda cls, *args: wrong(right(*args)))
+    with pytest.raises(AssertionError, match=message):
+        testing.check_payoff(saturation([0.1, 0.2, 0.0], 0.9, [20.0, 8.0, 6.0]), CAPACITY)
 
 
 def test_what_breaks_its_contract_is_told():

@@ -69,10 +69,10 @@ def run(
     workers: int | None = None,
     cache: pathlib.Path | None = None,
 ) -> str:
-    """Measures ã, fits every family, and leaves tables and a figure; returns their text."""
+    """Measures ã, fits every family that it can, and leaves tables and a figure; returns their text."""
     sizes, accuracy = measure(setting, work, setting.workers(workers), cache)
     totals = np.linspace(0, sizes[-1], 401)
-    fits = {name: fit(sizes, accuracy) for name, fit in curves.FITS.items()}
+    fits = curves.fit_all(sizes, accuracy, setting.config.fit)
     summary = [
         {
             "fit": name,

@@ -44,7 +44,7 @@ def fit_game(
     setting: Setting, sizes: np.ndarray, accuracy: np.ndarray
 ) -> tuple[games.Game, float | None, curves.Fit]:
     """The game on the fitted ã, and β of FedBR-BG: β* unless given, None where costs have none."""
-    fit = curves.FITS[setting.config.fit](sizes, accuracy)
+    fit = curves.fit(setting.config.fit, sizes, accuracy)
     rates, capacity = jnp.asarray(setting.config.cost), jnp.asarray(setting.config.capacity)
     game = games.check(games.Game(fit.payoff, costs.LinearCost(rates), capacity))
     beta = setting.config.beta

@@ -73,9 +73,9 @@ class Curve(Training):
     curve_points: int = option("sizes above 0 in the geometric grid", 10, low=4)
     curve_seeds: int = option("training runs per size", 3, low=1)
     fit: str = option(
-        "shape of the fitted ã: any concave curve, a power law, or bound (2)",
+        "shape of the fitted ã: any concave curve, a power law, bound (2), or a payoff of yours with a `fit`",
         "concave",
-        choices=tuple(curves.FITS),
+        choices=curves.fits,
     )
     server_images: int | None = option(
         "the server's own training images; twice the largest total, or what is left", None, low=1, kind=int

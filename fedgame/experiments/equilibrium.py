@@ -36,8 +36,8 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
     """Solves, resamples if asked, writes every table and the figure; returns the text to print.
 
     Writes `agents.csv`, `agents.json`, `equilibria.csv` (every equilibrium total, where they can be
-    listed), `fitted_curve.csv`, `measurements.csv`, `summary.json`, `scenario.json` (to be read by
-    --scenario), `equilibrium.png`.
+    listed), `fitted_curve.csv`, `measurements.csv`, `summary.json`, `equilibrium.png`, and `scenario.json`
+    (to be read by --scenario) if JSON can hold the game.
     """
     game = problem.game
     found = jax.jit(equilibria.solve)(game)
@@ -59,7 +59,8 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
     if config.conditions:
         summary["conditions"] = str(equilibria.check_conditions(game))
     work.write_json("summary.json", summary)
-    scenarios.save(work.path / "scenario.json", game, problem.names)
+    if scenarios.holds(game):
+        scenarios.save(work.path / "scenario.json", game, problem.names)
     plots.draw(work, "equilibrium", plots.equilibrium, (10, 4))
     return reports.equilibrium_text(summary, rows)
 

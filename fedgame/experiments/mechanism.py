@@ -105,7 +105,8 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
     """Solves, lets agents leave, sweeps β, writes every table and the figure; returns the text to print.
 
     Writes `agents.csv`, `agents.json`, `welfare.csv`, `sweep.csv`, `sweep_contributions.csv`, `marks.csv`,
-    `mechanism.json`, `summary.json`, `scenario.json` (to be read by --scenario), `mechanism.png`.
+    `mechanism.json`, `summary.json`, `mechanism.png`, and `scenario.json` (to be read by --scenario) if JSON
+    can hold the game.
     """
     game, rule = problem.game, rule_of(config)
     outside = outside_of(config, game)
@@ -128,7 +129,8 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
     work.write_csv("sweep_contributions.csv", contributions)
     work.write_json("summary.json", summary)
     work.write_json("mechanism.json", _announced(problem, found))
-    scenarios.save(work.path / "scenario.json", game, problem.names)
+    if scenarios.holds(game):
+        scenarios.save(work.path / "scenario.json", game, problem.names)
     plots.draw(work, "mechanism", plots.mechanism, (11, 4.5))
     return reports.mechanism_text(summary, rows, welfare)
 

@@ -26,9 +26,10 @@ class Config:
     curve: str | None = option("CSV file: samples, accuracy; optional standard_error, agent", None)
     scenario: str | None = option("JSON file that an earlier run wrote, instead of all other numbers", None)
     fit: str = option(
-        "how --curve is fitted, by a power law with a free ceiling, bound (2), or any concave curve",
+        "how --curve is fitted, by a power law with a free ceiling, bound (2), any concave curve, or a "
+        "payoff of yours with a `fit`",
         "power",
-        choices=tuple(curves.FITS),
+        choices=curves.fits,
     )
     family: str | None = option(
         "a payoff by numbers instead of --curve, Eq. (3) or Eq. (2)", None, choices=("power", "bound")
@@ -115,14 +116,16 @@ def payoff_of(fitted: dict[str, Any], names: list[str]) -> Any:
     """One payoff from a shared curve, or from one curve per agent.
 
     Raises:
-      ValueError: curves measured at different numbers of sizes cannot be one concave family.
+      ValueError: parameters differ in shape, as those of concave curves do that were measured at different
+        numbers of sizes.
     """
     if "" in fitted:
         return fitted[""]
     try:
         return jax.tree.map(lambda *x: jnp.stack(x), *(fitted[name] for name in names))
     except ValueError:
-        raise ValueError("--fit=concave needs the same number of sizes in every agent's curve") from None
+        fit = fitted[names[0]].fit_name
+        raise ValueError(f"--fit={fit} needs the same number of sizes in every agent's curve") from None
 
 
 def _no_use(config: Config, instead: str, *flags: str) -> None:
@@ -142,17 +145,17 @@ def _exactly_one(config: Config, *flags: str) -> None:
 
 def _fits(config: Config, measured: dict[str, inputs.Measurements]) -> dict[str, dict[str, curves.Fit]]:
     """The fit that was asked for, and of a shared curve the others too where they are possible."""
-    found: dict[str, dict[str, curves.Fit]] = {key: {} for key in measured}
-    wanted = {name: curves.FITS[name] for name in ([config.fit] if len(measured) > 1 else curves.FITS)}
+    found = {}
     with pieces.progress("fitting the curve", len(measured)) as bar:
         for key, one in measured.items():
-            for name, fit in wanted.items():
-                try:
-                    found[key][name] = fit(one.sizes, one.accuracy)
-                except ValueError as error:
-                    if name == config.fit:
-                        whose = f", agent {key}" if key else ""
-                        raise ValueError(f"{config.curve}{whose}: --fit={name}: {error}") from None
+            try:
+                if len(measured) == 1:
+                    found[key] = curves.fit_all(one.sizes, one.accuracy, config.fit)
+                else:
+                    found[key] = {config.fit: curves.fit(config.fit, one.sizes, one.accuracy)}
+            except ValueError as error:
+                whose = f", agent {key}" if key else ""
+                raise ValueError(f"{config.curve}{whose}: --fit={config.fit}: {error}") from None
             bar.update()
     return found
 

@@ -19,7 +19,7 @@ def check(config: Any) -> None:
 
 
 def _check_one(field: dataclasses.Field, value: Any) -> None:
-    choices = field.metadata["choices"]
+    choices = registry.choices(field)
     if choices and value not in choices:
         raise ValueError(f"--{field.name} must be one of {', '.join(choices)}, got {value!r}")
     if not isinstance(value, str | bool):

@@ -1,135 +1,97 @@
-"""From measured accuracies to a payoff: concave, non-decreasing fits of a learning curve ã.
+"""Learning curves: from measured accuracies to a payoff, with the families that define `fit`.
 
 A raw curve is noise at the scale of an agent's decision: near an equilibrium ten more samples change
 ã by less than one training run differs from the next. So ã is fitted, and the fit error reported.
 
-Every fit takes sizes [k], totals in samples, and accuracies, [k] or [repetitions, k] with NaN where a size
-was measured less often. It is plain least squares on the mean at each size, all sizes alike.
+Sizes [k] are totals in samples; accuracies are [k], or [repetitions, k] with NaN where a size was measured
+less often. How a family is fitted stands in its `fit`.
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 
-from fedgame.games import payoffs
+from fedgame.games import payoffs, regression
 
-_RIDGE = 1e-2  # moves a fit by some 1e-5, far less than one training run deviates
+_FIRST = (payoffs.PowerLaw, payoffs.GeneralizationBound, payoffs.MeasuredCurve)  # in lists and tables
 
 
 class Fit(NamedTuple):
     """A fitted curve and how well it fits the mean accuracy at each size."""
 
-    payoff: Any  # a payoff family with scalar parameters, ready for a `Game`
+    payoff: Any  # of one agent, ready for a `Game`
     rmse: float  # root mean square residual, in units of accuracy
     largest: float  # largest absolute residual
 
 
-def fit_power_law(sizes: np.ndarray, accuracy: np.ndarray, start: payoffs.PowerLaw | None = None) -> Fit:
-    """Least squares for best - scale (shift + S)^-exponent, the power law (3) with a free ceiling.
+def fits() -> dict[str, type[payoffs.OfTotal]]:
+    """The families that can be fitted, by `fit_name`: the choices of `--fit`.
 
-    The shift keeps the curve finite at S = 0, so it is concave and increasing on all of S ≥ 0 and
-    smooth: equilibria then move continuously with costs.
-
-    Args:
-      sizes: [k], at least 4, increasing from any size.
-      accuracy: [k], or [repetitions, k] whose mean is fitted.
-      start: a power law to begin from, instead of from several; quicker for resampled data.
+    A payoff of the total becomes one by being defined, if `fit` stands in the class itself: a class that only
+    inherits it would be the same choice twice. It stays one as long as the class exists, which is for good
+    after `registry.family`, as JAX keeps what it knows; `del Family.fit` takes it back. Of classes with one
+    module and one qualified name, as of a notebook's cell that ran twice, only the latest counts.
 
     Raises:
-      ValueError: sizes or accuracies do not fit the description.
+      ValueError: two families have one name.
     """
-    sizes, mean = _check(sizes, accuracy, fewest=4)
-    longest = sizes.max()
-
-    def curve(parameters: np.ndarray) -> np.ndarray:
-        at_0, gap, exponent, log_shift = parameters
-        return at_0 + gap - gap * (1.0 + sizes / (longest * np.exp(log_shift))) ** -exponent
-
-    bounds = (0.0, 0.0, 1e-2, -12.0), (1.0, 1.0, 10.0, 3.0)
-    spread = np.clip(np.ptp(mean), 1e-3, 1.0)
-    starts = [(mean.min(), spread, e, d) for e in (0.3, 1.0, 3.0) for d in (-6.0, -3.0, 0.0)]
-    if start is not None:
-        best, scale, exponent, shift = (
-            float(x) for x in (start.best, start.scale, start.exponent, start.shift)
-        )
-        shift = max(shift, longest * np.exp(bounds[0][3]))  # Eq. (3) has none
-        gap = scale * shift**-exponent
-        starts = [(best - gap, gap, exponent, np.log(shift / longest))]
-    x = _least_squares(lambda x: curve(x) - mean, starts, bounds, (1, 1, 1, 3))
-    at_0, gap, exponent, log_shift = x
-    shift = longest * np.exp(log_shift)
-    law = payoffs.PowerLaw(at_0 + gap, gap * shift**exponent, exponent, shift, clip=False)  # ã(0) ≥ 0
-    return _fit(law, sizes, mean)
+    latest = {(x.__module__, x.__qualname__): x for x in (*_FIRST, *_derived(payoffs.OfTotal))}
+    found: dict[str, type[payoffs.OfTotal]] = {}
+    for family in latest.values():
+        if "fit" not in vars(family):
+            continue
+        if other := found.get(family.fit_name):
+            both = " and ".join(f"{x.__module__}.{x.__qualname__}" for x in (other, family))
+            raise ValueError(f"--fit={family.fit_name} would be two families, {both}: set another `fit_name`")
+        found[family.fit_name] = family
+    return found
 
 
-def fit_bound(
-    sizes: np.ndarray, accuracy: np.ndarray, start: payoffs.GeneralizationBound | None = None
-) -> Fit:
-    """Least squares for the generalisation bound (2), clipped at 0: its `best` and its `difficulty`.
+def fit(family: str | type[payoffs.OfTotal], sizes: Any, accuracy: Any, start: Any = None) -> Fit:
+    """Fits a family to the mean accuracy at each size.
 
-    (2) is what can be guaranteed, not what is measured: its term 4/√S has no parameter, so measured
-    curves are fitted badly, as the fit error shows.
+    Args:
+      family: a key of `fits()`, or a class that defines `fit`.
+      sizes: [k].
+      accuracy: [k], or [repetitions, k] whose mean is fitted.
+      start: a payoff of the family to begin from; quicker for resampled data.
 
-    Args and errors: as `fit_power_law`, with at least 3 sizes.
+    Raises:
+      ValueError: no family has that name; sizes or accuracies are not as `regression.check` wants them; the
+        family cannot be fitted to them, or the fit is not finite.
     """
-    sizes, mean = _check(sizes, accuracy, fewest=3)
-
-    def curve(parameters: np.ndarray) -> np.ndarray:
-        best, k = parameters[0], np.exp(parameters[1])
-        r = 2.0 * k / (2.0 + np.sqrt(4.0 + 2.0 * k))  # below, the formula falls; see `GeneralizationBound`
-        defined = sizes > k * np.exp(r * r / (2.0 * k) - 2.0)
-        safe = np.where(defined, sizes, k)
-        raw = best - (4.0 + np.sqrt(2.0 * k * (2.0 + np.log(safe / k)))) / np.sqrt(safe)
-        return np.where(defined, np.maximum(raw, 0.0), 0.0)
-
-    bounds = (0.0, -12.0), (1.0, 14.0)
-    starts = [(b, k) for b in (min(1.0, mean.max() + 0.05), 1.0) for k in (-6.0, -2.0, 0.0, 2.0, 4.0, 6.0)]
-    if start is not None:
-        # Where the curve is 0 it has no gradient: an easier start reaches the sizes that are 0 in the first.
-        starts = [(float(start.best), float(np.log(start.difficulty)) - easier) for easier in (0.0, 2.0)]
-    best, log_k = _least_squares(lambda x: curve(x) - mean, starts, bounds, (1, 3))
-    return _fit(payoffs.GeneralizationBound(best, np.exp(log_k)), sizes, mean)
+    if isinstance(family, str):
+        known = fits()
+        if family not in known:
+            raise ValueError(f"`family` must be one of {', '.join(known)}, got {family!r}")
+        family = known[family]
+    sizes, mean = regression.check(sizes, accuracy)
+    payoff = jax.tree.map(lambda x: jnp.asarray(x, float), family.fit(sizes, mean, start))
+    residual = np.asarray(_at(payoff, jnp.asarray(sizes))) - mean
+    if not np.all(np.isfinite(residual)):
+        raise ValueError(f"the fitted curve is not finite: {payoff}")
+    return Fit(payoff, float(np.sqrt(np.mean(residual**2))), float(np.max(np.abs(residual))))
 
 
-def fit_concave(sizes: np.ndarray, accuracy: np.ndarray, start: Any = None) -> Fit:
-    """Least squares over all C¹ concave non-decreasing curves with linear slopes between the sizes.
+def fit_all(sizes: Any, accuracy: Any, chosen: str) -> dict[str, Fit]:
+    """Every family's fit, by name, to compare the chosen one with; without those that cannot be fitted.
 
-    No formula is assumed. With slopes d_0 ≥ … ≥ d_k ≥ 0 at the sizes, ã is linear in ã(0) and in
-    the falls d_j - d_{j+1} ≥ 0, which makes this non-negative least squares. There is one unknown
-    more than sizes: a small ridge picks, among curves that fit alike, one whose slope falls evenly.
-
-    Args and errors: as `fit_power_law`, with at least 2 sizes, the first of them 0. There is one
-    solution, so `start` makes no difference.
+    Raises:
+      ValueError: as `fit`, of the chosen one.
     """
-    del start
-    sizes, mean = _check(sizes, accuracy, fewest=2)
-    if sizes[0] != 0:
-        raise ValueError(
-            f"the first size must be 0, got {sizes[0]:g}: ã needs a value "
-            "there; add a row for 0 samples (the accuracy of the untrained model) or choose another fit"
-        )
-    # Column j: the curve whose slope is 1 up to sizes[j] and falls to 0 by sizes[j + 1].
-    slopes = np.tri(len(sizes)).T
-    rises = np.cumsum(np.diff(sizes)[:, None] * (slopes[1:] + slopes[:-1]) / 2, axis=0)
-    columns = np.concatenate([np.zeros((1, len(sizes))), rises])
-    scale = columns[-1]
-    design = np.column_stack([np.ones(len(sizes)), columns / scale])
-    ridge = _RIDGE * np.eye(len(sizes) + 1)[1:]
-    start, *falls = scipy.optimize.nnls(np.vstack([design, ridge]), np.append(mean, 0 * sizes))[0]
-    falls = falls / scale
-    curve = payoffs.MeasuredCurve(sizes, start + columns @ falls, slopes @ falls)
-    return _fit(curve, sizes, mean)
-
-
-FITS = {"power": fit_power_law, "bound": fit_bound, "concave": fit_concave}
+    found = {chosen: fit(chosen, sizes, accuracy)}
+    for name in (name for name in fits() if name != chosen):
+        with contextlib.suppress(ValueError):
+            found[name] = fit(name, sizes, accuracy)
+    return {name: found[name] for name in fits() if name in found}
 
 
 def bootstrap(
-    fit: str,
+    family: str | type[payoffs.OfTotal],
     sizes: np.ndarray,
     accuracy: np.ndarray,
     error: np.ndarray | None = None,
@@ -146,7 +108,7 @@ def bootstrap(
     normal noise is added. Accuracies stay in [0, 1].
 
     Args:
-      fit: a key of `FITS`.
+      family: as of `fit`.
       sizes: [k].
       accuracy: [repetitions, k], with at least two at every size unless `error` is given.
       error: [k] standard errors of the mean accuracies.
@@ -155,23 +117,30 @@ def bootstrap(
       progress: wraps the loop over the curves, like `tqdm.tqdm`.
 
     Returns:
-      The payoff family that `fit` makes, with a leading axis [samples] on every parameter.
+      The payoff that `fit` makes, with a leading axis [samples] on every parameter.
 
     Raises:
       ValueError: as the fit does; or nothing says how far measurements may be off.
     """
-    if fit not in FITS or samples < 1:
-        raise ValueError(f"`fit` must be one of {', '.join(FITS)}, `samples` positive, got {fit}, {samples}")
-    original = FITS[fit](sizes, accuracy).payoff
+    if samples < 1:
+        raise ValueError(f"`samples` must be at least 1, got {samples}")
+    original = fit(family, sizes, accuracy).payoff
     drawn = _resampled(sizes, accuracy, error, samples, np.random.default_rng(seed))
-    fits = [FITS[fit](sizes, mean, start=original).payoff for mean in progress(drawn)]
-    return jax.tree.map(lambda *x: jnp.stack(x), *fits)
+    fitted = [fit(family, sizes, mean, start=original).payoff for mean in progress(drawn)]
+    return jax.tree.map(lambda *x: jnp.stack(x), *fitted)
+
+
+def _derived(family: type) -> Iterator[type]:
+    """The classes below one, in the order in which they were defined, each before those below it."""
+    for cls in family.__subclasses__():
+        yield cls
+        yield from _derived(cls)
 
 
 def _resampled(
     sizes: Any, accuracy: Any, error: Any, samples: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    sizes, mean = _check(sizes, accuracy, fewest=2)
+    sizes, mean = regression.check(sizes, accuracy)
     accuracy = np.atleast_2d(np.asarray(accuracy, float))
     counts = np.sum(~np.isnan(accuracy), axis=0)
     if error is not None:
@@ -189,39 +158,6 @@ def _resampled(
         return mean + (np.asarray(means) - mean) * np.sqrt(counts / (counts - 1))
 
     return [np.clip(draw(), 0.0, 1.0) for _ in range(samples)]
-
-
-def _least_squares(residual: Callable, starts: list, bounds: tuple, scale: tuple) -> np.ndarray:
-    low, high = np.asarray(bounds[0]) + 1e-9, np.asarray(bounds[1]) - 1e-9
-    fits = [
-        scipy.optimize.least_squares(residual, np.clip(start, low, high), bounds=bounds, x_scale=scale)
-        for start in starts
-    ]
-    return min(fits, key=lambda fit: fit.cost).x
-
-
-def _check(sizes: Any, accuracy: Any, fewest: int) -> tuple[np.ndarray, np.ndarray]:
-    sizes, accuracy = np.asarray(sizes, float), np.asarray(accuracy, float)
-    finite = sizes.ndim == 1 and np.all(np.isfinite(sizes))
-    if not finite or len(sizes) < fewest or np.any(np.diff(sizes) <= 0) or sizes[0] < 0:
-        raise ValueError(f"`sizes` must be at least {fewest} non-negative increasing numbers, got {sizes}")
-    if accuracy.shape[-1:] != sizes.shape or accuracy.ndim > 2:
-        raise ValueError(
-            f"`accuracy` must be [{len(sizes)}] or [repetitions, {len(sizes)}] like `sizes`, "
-            f"got shape {accuracy.shape}"
-        )
-    missing = np.isnan(accuracy)
-    if not np.all(missing | ((accuracy >= 0) & (accuracy <= 1))) or np.any(
-        np.all(np.atleast_2d(missing), axis=0)
-    ):
-        raise ValueError(f"`accuracy` must lie in [0, 1], at least once at every size, got {accuracy}")
-    return sizes, np.nanmean(np.atleast_2d(accuracy), axis=0)
-
-
-def _fit(payoff: Any, sizes: np.ndarray, mean: np.ndarray) -> Fit:
-    payoff = jax.tree.map(lambda x: jnp.asarray(x, float), payoff)
-    residual = np.asarray(_at(payoff, jnp.asarray(sizes))) - mean
-    return Fit(payoff, float(np.sqrt(np.mean(residual**2))), float(np.max(np.abs(residual))))
 
 
 @jax.jit

@@ -1,5 +1,6 @@
 """Scenarios: games as JSON files, which people can read, edit and send each other."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -31,6 +32,11 @@ class Scenario(NamedTuple):
 
     game: games.Game  # checked
     names: list[str]
+
+
+def holds(game: games.Game) -> bool:
+    """Whether JSON can hold the game: its payoff and its cost are families that are listed here."""
+    return type(game.payoff) in PAYOFFS.values() and type(game.cost) in COSTS.values()
 
 
 def to_dict(game: games.Game, names: list[str] | None = None) -> dict[str, Any]:
@@ -112,7 +118,7 @@ def _family(field: str, values: Any, allowed: dict[str, type]) -> Any:
         raise ValueError(f"`{field}` needs a `family`, one of {', '.join(allowed)}; got {name!r}")
     family = allowed[name]
     given = {k: v for k, v in values.items() if k != "family"}
-    fields = family.__dataclass_fields__
+    fields = {field.name: field for field in dataclasses.fields(family)}  # without what a class promises
     if unknown := sorted(given.keys() - fields.keys()):
         raise ValueError(f"`{field}`: {name} has no `{unknown[0]}`; it has {', '.join(fields)}")
     for k, v in given.items():

@@ -51,7 +51,7 @@ def test_equal_costs_keep_differences_until_a_bound_binds():
 CURVES = {
     "power law": games.PowerLaw(1.0, 10.0, 0.9, 16.0),
     "logarithm": games.TotalPayoff(lambda S: 0.1 * jnp.log1p(S)),
-    "measured": curves.fit_concave([0, 10, 30, 100, 300, 1000], [0.1, 0.4, 0.65, 0.85, 0.93, 0.96]).payoff,
+    "measured": curves.fit("concave", [0, 10, 30, 100, 300, 1000], [0.1, 0.4, 0.65, 0.85, 0.93, 0.96]).payoff,
 }
 
 

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from fedgame.experiments import checks, config
+from fedgame.experiments import checks, config, settings
 
 DIGITS = (1200, 597)
 
@@ -85,3 +85,14 @@ def test_the_minimum_is_a_valid_p_and_zero_cost_a_valid_cost_under_a_given_beta(
 
 def test_every_setting_has_help():
     assert all(field.metadata["help"] for field in dataclasses.fields(config.Config))
+
+
+def test_a_payoff_that_defines_fit_is_allowed_and_named(saturation):
+    settings.check(config.Config(fit="Saturation"))
+    with pytest.raises(
+        ValueError, match="--fit must be one of power, bound, concave, Saturation, got 'spline'"
+    ):
+        settings.check(config.Config(fit="spline"))
+    del saturation.fit
+    with pytest.raises(ValueError, match="--fit must be one of power, bound, concave, got 'Saturation'"):
+        settings.check(config.Config(fit="Saturation"))

@@ -115,7 +115,7 @@ def test_a_curve_that_cannot_be_fitted_says_whose(files, tmp_path):
         equilibrium.read(dataclasses.replace(files, curve=str(short), fit="concave"))
 
 
-@pytest.mark.parametrize("fit", curves.FITS)
+@pytest.mark.parametrize("fit", curves.fits())
 def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
     config = dataclasses.replace(files, fit=fit, conditions=fit == "power")
     problem = equilibrium.read(config)
@@ -188,3 +188,48 @@ def test_every_agent_can_have_a_curve_of_her_own(files, tmp_path):
         text = equilibrium.run(config, problem, storage.Workdir(tmp_path / fit))
         assert "curve of a: " in text
         assert "5 certified of 5" in text
+
+
+def test_a_payoff_that_defines_fit_is_a_choice(files, tmp_path, saturation):
+    values = np.asarray(jax.vmap(saturation(0.1, 0.9, 40.0).curve)(SIZES))
+    curve = tmp_path / "saturating.csv"
+    curve.write_text(
+        "samples,accuracy\n" + "".join(f"{s},{a}\n" for s, a in zip(SIZES, values, strict=True)) * 2
+    )
+    config = dataclasses.replace(files, curve=str(curve), fit="Saturation", bootstrap=3)
+    problem = equilibrium.read(config)
+    assert type(problem.game.payoff) is saturation
+    assert float(problem.game.payoff.half) == pytest.approx(40.0, rel=1e-6)
+    assert list(problem.fits[""]) == ["power", "bound", "concave", "Saturation"]
+    text = equilibrium.run(config, problem, storage.Workdir(tmp_path / "run"))
+    assert "Saturation fit, root mean square error 0.0000, largest 0.0000  <- used" in text
+    assert "3 certified of 3" in text
+    assert not (tmp_path / "run" / "scenario.json").exists()  # JSON knows families of fedgame's alone
+    with pytest.raises(
+        ValueError, match="--fit must be one of power, bound, concave, Saturation, got 'spline'"
+    ):
+        equilibrium.read(dataclasses.replace(config, fit="spline"))
+
+
+def test_agents_can_each_have_a_curve_of_a_strangers_family(files, tmp_path, saturation):
+    rows = [
+        f"{s},{float(saturation(0.1, best, 40.0).curve(s))},{name}\n"
+        for name, best in (("a", 0.9), ("b", 0.8), ("c", 0.7))
+        for s in SIZES
+    ]
+    own = tmp_path / "own.csv"
+    own.write_text("samples,accuracy,agent\n" + "".join(rows))
+    game = equilibrium.read(dataclasses.replace(files, curve=str(own), fit="Saturation")).game
+    np.testing.assert_allclose(game.payoff.best, [0.9, 0.8, 0.7], rtol=1e-6)
+
+
+def test_concave_curves_of_different_numbers_of_sizes_are_refused(files, tmp_path):
+    own = tmp_path / "own.csv"
+    rows = [
+        f"{s},0.5,{name}\n" for name, sizes in (("a", SIZES), ("b", SIZES[:5]), ("c", SIZES)) for s in sizes
+    ]
+    own.write_text("samples,accuracy,agent\n" + "".join(rows))
+    with pytest.raises(
+        ValueError, match="--fit=concave needs the same number of sizes in every agent's curve"
+    ):
+        equilibrium.read(dataclasses.replace(files, curve=str(own), fit="concave"))

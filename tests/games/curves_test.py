@@ -1,3 +1,5 @@
+import gc
+
 import hypothesis
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -6,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedgame import games
-from fedgame.games import curves
+from fedgame import games, registry
+from fedgame.games import curves, payoffs
 
 SIZES = np.array([0, 10, 15, 24, 37, 57, 88, 136, 210, 324, 500.0])
+NAMES = ("power", "bound", "concave")
 
 
 def dense(payoff, most=2000.0):
@@ -18,10 +21,10 @@ def dense(payoff, most=2000.0):
     return totals, values, slopes
 
 
-@pytest.mark.parametrize("name", curves.FITS)
+@pytest.mark.parametrize("name", NAMES)
 @hypothesis.given(accuracy=hnp.arrays(float, len(SIZES), elements=st.floats(0, 1)))
 def test_whatever_the_data_the_fit_is_concave_non_decreasing_and_smooth(name, accuracy):
-    payoff = curves.FITS[name](SIZES, accuracy).payoff
+    payoff = curves.fit(name, SIZES, accuracy).payoff
     totals, values, slopes = dense(payoff)
     assert jnp.all(slopes >= -1e-18)  # a slope falls to 0 at a size up to rounding
     kept = totals[:-1] > payoff.pays_from() * (1 + 1e-9)  # the bound (2) is 0 before
@@ -36,13 +39,13 @@ def test_whatever_the_data_the_fit_is_concave_non_decreasing_and_smooth(name, ac
 def test_the_concave_fit_follows_data_that_are_concave():
     slope = np.geomspace(0.03, 0.0001, len(SIZES))
     accuracy = 0.1 + np.concatenate([[0], np.cumsum(np.diff(SIZES) * (slope[1:] + slope[:-1]) / 2)])
-    fit = curves.fit_concave(SIZES, accuracy)
+    fit = curves.fit("concave", SIZES, accuracy)
     assert fit.largest < 5e-5
     np.testing.assert_allclose(fit.payoff.slope, slope, rtol=0.1)
 
 
 def test_a_fall_in_the_data_is_levelled():
-    fit = curves.fit_concave([0, 1, 2, 3], [[0.0, 0.9, 0.5, 0.7], [0.0, 0.9, 0.7, 0.5]])
+    fit = curves.fit("concave", [0, 1, 2, 3], [[0.0, 0.9, 0.5, 0.7], [0.0, 0.9, 0.7, 0.5]])
     values = jax.vmap(fit.payoff.curve)(jnp.arange(4.0))
     assert values[3] >= values[2] >= values[1]
     assert values[3] - values[1] < 1e-3  # the ridge's doing
@@ -53,7 +56,7 @@ def test_a_fall_in_the_data_is_levelled():
 
 def test_the_power_law_is_recovered():
     truth = games.PowerLaw(0.95, 6.0, 0.8, 12.0)
-    fit = curves.fit_power_law(SIZES, jax.vmap(truth.curve)(SIZES))
+    fit = curves.fit("power", SIZES, jax.vmap(truth.curve)(SIZES))
     assert fit.largest < 1e-6
     totals = jnp.linspace(1, 500, 50)
     found, wanted = (jax.vmap(jax.grad(law.curve))(totals) for law in (fit.payoff, truth))
@@ -63,12 +66,12 @@ def test_the_power_law_is_recovered():
 def test_the_bound_is_recovered_and_a_bad_fit_says_so():
     truth = games.GeneralizationBound(0.95, 10.0)
     sizes = np.geomspace(300, 20_000, 8)
-    fit = curves.fit_bound(sizes, jax.vmap(truth.curve)(sizes))
+    fit = curves.fit("bound", sizes, jax.vmap(truth.curve)(sizes))
     assert fit.largest < 1e-6
     assert float(fit.payoff.best) == pytest.approx(0.95, rel=1e-6)
     assert float(fit.payoff.difficulty) == pytest.approx(10.0, rel=1e-6)
     easy = games.PowerLaw(0.95, 6.0, 0.8, 12.0)  # 50 samples already teach a lot: (2) promises nothing
-    assert curves.fit_bound(SIZES, jax.vmap(easy.curve)(SIZES)).rmse > 0.1
+    assert curves.fit("bound", SIZES, jax.vmap(easy.curve)(SIZES)).rmse > 0.1
 
 
 @pytest.mark.parametrize("difficulty", [1.0, 1000.0])
@@ -79,14 +82,14 @@ def test_the_fitted_bound_is_0_below_its_zero_like_the_family(difficulty):
     accuracy = jax.vmap(truth.curve)(sizes)
     assert accuracy[:2].tolist() == [0, 0]
     assert (truth.replace(clip=False).curve(sizes[0]) > 0) == (difficulty > 1)
-    fit = curves.fit_bound(sizes, accuracy)
+    fit = curves.fit("bound", sizes, accuracy)
     assert fit.largest < 1e-6
     assert float(fit.payoff.difficulty) == pytest.approx(difficulty, rel=1e-6)
 
 
 @hypothesis.given(accuracy=hnp.arrays(float, len(SIZES) - 3, elements=st.floats(0, 1)))
 def test_the_power_law_needs_no_measurement_at_0(accuracy):
-    fit = curves.fit_power_law(SIZES[3:], accuracy)
+    fit = curves.fit("power", SIZES[3:], accuracy)
     _, values, slopes = dense(fit.payoff)
     assert values[0] >= -1e-12
     assert jnp.all(jnp.isfinite(values))
@@ -98,11 +101,12 @@ def test_the_power_law_needs_no_measurement_at_0(accuracy):
 def test_missing_repetitions_are_left_out_of_the_mean():
     accuracy = np.array([[0.1, 0.3, 0.6, 0.8], [0.1, 0.5, np.nan, 0.8], [np.nan, 0.4, np.nan, 0.8]])
     sizes, mean = [0, 10, 20, 40], [0.1, 0.4, 0.6, 0.8]
-    for name, fit in curves.FITS.items():
-        left, right = (jax.vmap(fit(sizes, a).payoff.curve)(jnp.linspace(0, 50, 9)) for a in (accuracy, mean))
+    for name in NAMES:
+        fits = (curves.fit(name, sizes, a).payoff for a in (accuracy, mean))
+        left, right = (jax.vmap(payoff.curve)(jnp.linspace(0, 50, 9)) for payoff in fits)
         np.testing.assert_allclose(left, right, rtol=1e-6, err_msg=name)
         with pytest.raises(ValueError, match="at least once at every size"):
-            fit(sizes, np.where(np.arange(4) == 2, np.nan, accuracy))
+            curves.fit(name, sizes, np.where(np.arange(4) == 2, np.nan, accuracy))
 
 
 def test_a_fit_from_a_start_is_the_fit():
@@ -110,13 +114,13 @@ def test_a_fit_from_a_start_is_the_fit():
     accuracy = np.clip(
         jax.vmap(games.PowerLaw(0.95, 6.0, 0.8, 12.0).curve)(SIZES) + rng.normal(0, 0.01, 11), 0, 1
     )
-    for fit in (curves.fit_power_law, curves.fit_bound):
-        found = fit(SIZES, accuracy)
-        again = fit(SIZES, accuracy, start=found.payoff)
+    for name in ("power", "bound"):
+        found = curves.fit(name, SIZES, accuracy)
+        again = curves.fit(name, SIZES, accuracy, start=found.payoff)
         assert again.rmse == pytest.approx(found.rmse, rel=1e-6)
     unshifted = games.PowerLaw(0.95, 1.0, 0.5)  # infinite loss at 0, yet a start
-    found = curves.fit_power_law(SIZES, accuracy)
-    again = curves.fit_power_law(SIZES, accuracy, start=unshifted)
+    found = curves.fit("power", SIZES, accuracy)
+    again = curves.fit("power", SIZES, accuracy, start=unshifted)
     assert again.rmse == pytest.approx(found.rmse, rel=1e-3)
 
 
@@ -124,10 +128,11 @@ def test_resampled_bounds_fit_as_well_as_from_many_starts():
     rng = np.random.default_rng(0)
     sizes = np.geomspace(100, 20_000, 10)  # the first sizes are below the zero, where there is no gradient
     mean = jax.vmap(games.GeneralizationBound(0.95, 10.0).curve)(sizes)
-    start = curves.fit_bound(sizes, mean).payoff
+    start = curves.fit("bound", sizes, mean).payoff
     for noise in rng.normal(0, 0.1, (40, 10)):
         accuracy = np.clip(mean + noise, 0, 1)
-        warm, cold = curves.fit_bound(sizes, accuracy, start).rmse, curves.fit_bound(sizes, accuracy).rmse
+        warm = curves.fit("bound", sizes, accuracy, start).rmse
+        cold = curves.fit("bound", sizes, accuracy).rmse
         assert warm <= cold + 1e-6
 
 
@@ -148,12 +153,12 @@ def test_resampled_curves_spread_like_the_standard_error_of_the_mean(given):
     assert np.any(np.asarray(other.accuracy) != np.asarray(resampled.accuracy))
 
 
-@pytest.mark.parametrize("name", curves.FITS)
+@pytest.mark.parametrize("name", NAMES)
 def test_resampled_curves_are_one_family_with_a_leading_axis(name):
     rng = np.random.default_rng(3)
     accuracy = 1 - 0.9 / np.sqrt(1 + SIZES / 10) - 0.02 * rng.random((3, len(SIZES)))
     accuracy[2, 4:] = np.nan  # repeated less often
-    fit = curves.FITS[name](SIZES, accuracy).payoff
+    fit = curves.fit(name, SIZES, accuracy).payoff
     resampled = curves.bootstrap(name, SIZES, accuracy, samples=6, seed=0)
     assert type(resampled) is type(fit)
     jax.tree.map(lambda many, one: np.testing.assert_equal(many.shape, (6, *one.shape)), resampled, fit)
@@ -170,9 +175,10 @@ def test_standard_errors_serve_where_nothing_is_repeated():
     for wrong in (0.1, [0.1] * 3, [0.1, 0.1, 0.1, -0.1], [0.1, 0.1, 0.1, np.nan], [0.1, 0.1, 0.1, np.inf]):
         with pytest.raises(ValueError, match=r"`error` must be \[4\]"):
             curves.bootstrap("concave", sizes, accuracy, wrong, samples=2, seed=0)
-    for name, samples in (("spline", 2), ("power", 0)):
-        with pytest.raises(ValueError, match="`fit` must be one of power, bound, concave, `samples`"):
-            curves.bootstrap(name, sizes, accuracy, [0.1] * 4, samples=samples, seed=0)
+    with pytest.raises(ValueError, match="`family` must be one of power, bound, concave, got 'spline'"):
+        curves.bootstrap("spline", sizes, accuracy, [0.1] * 4, samples=2, seed=0)
+    with pytest.raises(ValueError, match="`samples` must be at least 1, got 0"):
+        curves.bootstrap("power", sizes, accuracy, [0.1] * 4, samples=0, seed=0)
 
 
 def test_the_progress_of_resampling_is_told_and_nothing_is_made_up():
@@ -204,7 +210,7 @@ def test_the_tail_beyond_the_last_size_is_smooth_bounded_and_flagged():
     assert curve.extrapolates(jnp.asarray([1.0, 2.0, 2.1])).tolist() == [False, False, True]
 
 
-@pytest.mark.parametrize("fit", curves.FITS.values())
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("sizes", "accuracy", "message"),
     [
@@ -217,19 +223,105 @@ def test_the_tail_beyond_the_last_size_is_smooth_bounded_and_flagged():
         ([0, 1, 2, 3, 4], [0, 1, 1, 1, np.nan], r"`accuracy` must lie in \[0, 1\]"),
     ],
 )
-def test_bad_data(fit, sizes, accuracy, message):
+def test_bad_data(name, sizes, accuracy, message):
     with pytest.raises(ValueError, match=message):
-        fit(sizes, accuracy)
+        curves.fit(name, sizes, accuracy)
 
 
 def test_the_concave_fit_needs_a_value_at_0():
     with pytest.raises(ValueError, match=r"first size must be 0, got 1.*add a row for 0 samples"):
-        curves.fit_concave([1, 2, 3], [0.1, 0.2, 0.3])
+        curves.fit("concave", [1, 2, 3], [0.1, 0.2, 0.3])
 
 
 @pytest.mark.parametrize(("name", "fewest"), [("power", 4), ("bound", 3), ("concave", 2)])
 def test_every_fit_needs_enough_sizes(name, fewest):
     sizes, accuracy = 100.0 * np.arange(fewest), np.linspace(0.1, 0.8, fewest)
-    curves.FITS[name](sizes, accuracy)
+    curves.fit(name, sizes, accuracy)
     with pytest.raises(ValueError, match=f"`sizes` must be at least {fewest} "):
-        curves.FITS[name](sizes[1:], accuracy[1:])
+        curves.fit(name, sizes[1:], accuracy[1:])
+
+
+def test_a_payoff_that_defines_fit_is_a_choice_and_recovers_itself(saturation):
+    assert list(curves.fits()) == [*NAMES, "Saturation"]
+    assert curves.fits()["Saturation"] is saturation
+    truth = saturation(0.1, 0.9, 40.0)
+    accuracy = np.array(jax.vmap(truth.curve)(SIZES))
+    repeated = np.stack([accuracy + 0.01, accuracy - 0.01, np.full(len(SIZES), np.nan)])
+    for family in ("Saturation", saturation):
+        fit = curves.fit(family, SIZES.tolist(), repeated)
+        assert fit.largest < 1e-8
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), fit.payoff, truth)
+        assert curves.fit(family, SIZES, accuracy, fit.payoff).largest < 1e-8
+
+
+def test_a_strangers_fit_can_be_resampled(saturation):
+    accuracy = np.asarray(jax.vmap(saturation(0.1, 0.9, 40.0).curve)(SIZES))
+    resampled = curves.bootstrap("Saturation", SIZES, accuracy, np.full(len(SIZES), 0.01), samples=50, seed=0)
+    assert type(resampled) is saturation
+    assert resampled.half.shape == (50,)
+    assert np.mean(resampled.best) == pytest.approx(0.9, abs=0.01)
+    assert 0 < np.std(resampled.best) < 0.02
+
+
+def test_a_strangers_fit_starts_a_resample_from_the_fit(saturation):
+    starts, fit = [], saturation.fit
+    saturation.fit = classmethod(lambda cls, *args: starts.append(args[2]) or fit(*args))
+    accuracy = np.asarray(jax.vmap(saturation(0.1, 0.9, 40.0).curve)(SIZES))
+    curves.bootstrap("Saturation", SIZES, accuracy, np.zeros(len(SIZES)), samples=2, seed=0)
+    assert [start and round(float(start.half), 3) for start in starts] == [None, 40.0, 40.0]
+
+
+def test_fits_to_compare_with_are_left_out_where_there_are_none(saturation):
+    accuracy = np.asarray(jax.vmap(saturation(0.1, 0.9, 40.0).curve)(SIZES))
+    found = curves.fit_all(SIZES, accuracy, "concave")
+    assert list(found) == [*NAMES, "Saturation"]
+    assert found["power"].rmse == curves.fit("power", SIZES, accuracy).rmse
+    assert list(curves.fit_all(SIZES[1:], accuracy[1:], "Saturation")) == ["power", "bound", "Saturation"]
+    with pytest.raises(ValueError, match="the first size must be 0"):
+        curves.fit_all(SIZES[1:], accuracy[1:], "concave")
+
+
+def test_a_fit_is_refused_where_there_is_none(saturation):
+    with pytest.raises(NotImplementedError, match="TotalPayoff defines no `fit`"):
+        curves.fit(games.TotalPayoff, SIZES, np.zeros(len(SIZES)))
+    with pytest.raises(ValueError, match="one of power, bound, concave, Saturation, got 'Logistic'"):
+        curves.fit("Logistic", SIZES, np.zeros(len(SIZES)))
+    saturation.fit = classmethod(lambda cls, *args: cls(np.nan, 1.0, 1.0))
+    with pytest.raises(ValueError, match="the fitted curve is not finite"):
+        curves.fit("Saturation", SIZES, np.zeros(len(SIZES)))
+
+
+def test_a_choice_of_fit_lasts_as_long_as_its_class_defines_it(saturation):
+    class Steeper(saturation):
+        """Inherits `fit`, which would be the same choice twice."""
+
+    assert list(curves.fits()) == [*NAMES, "Saturation"]
+    Steeper.fit = classmethod(lambda cls, *args: None)
+    assert list(curves.fits()) == [*NAMES, "Saturation", "Steeper"]
+    del Steeper, saturation.fit
+    gc.collect()  # no `registry.family`: nobody keeps `Steeper`
+    assert list(curves.fits()) == list(NAMES)
+
+
+def test_of_a_class_defined_again_the_latest_counts_and_two_of_one_name_are_refused():
+    def define(name):
+        class Mine(payoffs.OfTotal):
+            fit_name = name
+
+            @classmethod
+            def fit(cls, sizes, accuracy, start=None):
+                return cls()
+
+        return registry.family(Mine)
+
+    define("mine")
+    again = define("my own")  # the cell of a notebook, changed and run again
+    assert list(curves.fits()) == [*NAMES, "my own"]
+    assert curves.fits()["my own"] is again
+    define("power")
+    with pytest.raises(ValueError, match=r"--fit=power would be two families, .*PowerLaw and .*Mine: set"):
+        curves.fits()
+
+
+def test_no_other_test_leaves_a_choice_of_fit_behind():
+    assert list(curves.fits()) == list(NAMES)

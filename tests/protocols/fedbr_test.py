@@ -15,8 +15,8 @@ from fedgame.protocols import base, fedbr, first_best
 
 nash_gap, solve = jax.jit(equilibria.nash_gap), jax.jit(equilibria.solve)
 CURVE = games.PowerLaw(1.0, 10.0, 0.9, 16.0)
-MEASURED = curves.fit_concave(
-    [0, 10, 20, 50, 100, 200, 500, 1000], [0.10, 0.37, 0.565, 0.69, 0.796, 0.861, 0.929, 0.947]
+MEASURED = curves.fit(
+    "concave", [0, 10, 20, 50, 100, 200, 500, 1000], [0.10, 0.37, 0.565, 0.69, 0.796, 0.861, 0.929, 0.947]
 ).payoff
 RULES = [rules.none, rules.optimal, rules.falkinger, rules.personal]
 

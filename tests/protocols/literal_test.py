@@ -14,7 +14,7 @@ ACCURACY = np.array([0.10, 0.37, 0.565, 0.69, 0.796, 0.861, 0.929, 0.947])
 
 
 def a_game(rates, capacity=100.0):
-    payoff = curves.fit_concave(SIZES, ACCURACY).payoff
+    payoff = curves.fit("concave", SIZES, ACCURACY).payoff
     return games.check(games.Game(payoff, games.LinearCost(rates), np.full(len(rates), capacity)))
 
 

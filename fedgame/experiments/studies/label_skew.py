@@ -57,7 +57,7 @@ def run(
     names = [f"agent {i}" for i in range(config.agents)]
     measured = {name: own[:, :, i] for i, name in enumerate(names)}
     measured[ALIKE] = np.mean(accuracy["iid"], axis=-1)
-    fitted = {name: curves.FITS[config.fit](sizes, one) for name, one in measured.items()}
+    fitted = {name: curves.fit(config.fit, sizes, one) for name, one in measured.items()}
     _write_curves(config, work, shares, measured, fitted)
     payoffs = {OWN: participants.payoff_of({n: fitted[n].payoff for n in names}, names)}
     payoffs[ALIKE] = fitted[ALIKE].payoff

@@ -44,7 +44,7 @@ def read_curve(config: configs.Config) -> Curve:
         raise ValueError(f"{config.curve} has a curve for each agent: a study needs one for all")
     sizes, accuracy, _ = measured[""]
     try:
-        return Curve(curves.FITS[config.fit](sizes, accuracy).payoff, float(sizes[-1]))
+        return Curve(curves.fit(config.fit, sizes, accuracy).payoff, float(sizes[-1]))
     except ValueError as error:
         raise ValueError(f"{config.curve}: --fit={config.fit}: {error}") from None
 

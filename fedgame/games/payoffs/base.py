@@ -4,6 +4,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedgame import registry
 
@@ -84,6 +85,13 @@ class OfTotal(Payoff):
 
     of_total: ClassVar[bool] = True
     concave: ClassVar[bool] = True
+    # What a family that defines `fit` is called in `--fit`. By default its class's name, not one it inherits.
+    fit_name: ClassVar[str]
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "fit_name" not in vars(cls):
+            cls.fit_name = cls.__name__
 
     def curve(self, total: jax.Array) -> jax.Array:
         """a_i at a total of S samples, a scalar."""
@@ -103,6 +111,26 @@ class OfTotal(Payoff):
         """
         del low, high
         return None
+
+    @classmethod
+    def fit(cls, sizes: np.ndarray, accuracy: np.ndarray, start: "OfTotal | None" = None) -> "OfTotal":
+        """The member of the family that fits a measured accuracy curve best.
+
+        A class that defines it is a choice of `--fit`, see `curves.fits`; by default a family has none.
+        Called by `curves.fit`, which checks the data and makes arrays of the numbers that come back.
+
+        Args:
+          sizes: [k] totals in samples, k ≥ 2, non-negative and increasing.
+          accuracy: [k] mean accuracies at them, in [0, 1].
+          start: an earlier fit to begin from, for data that differ little, such as resampled ones.
+
+        Returns:
+          An instance with the parameters of ONE agent.
+
+        Raises:
+          ValueError: these data do not determine a member, there are too few for example.
+        """
+        raise NotImplementedError(f"{cls.__name__} defines no `fit`")
 
     def kinks(self, rest: jax.Array) -> tuple[jax.Array, ...] | None:
         return (self.pays_from() - rest,) if self.concave else None

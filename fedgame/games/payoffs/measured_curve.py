@@ -1,14 +1,18 @@
 """Section 5.1: accuracy as it was measured."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.optimize
 
 from fedgame import registry
+from fedgame.games import regression
 from fedgame.games.payoffs import base
 from fedgame.registry import option
+
+_RIDGE = 1e-2  # moves a fit by some 1e-5, far less than one training run deviates
 
 
 @registry.family
@@ -18,13 +22,15 @@ class MeasuredCurve(base.OfTotal):
     Between `sizes` the slope is linear, so ã is piecewise quadratic and its gradient exact. ã(0) is
     `accuracy[0]`. Beyond the last size ã continues with the named tail "inverse": the slope falls as
     slope[-1] (sizes[-1]/S)², which keeps ã C¹, concave and bounded; `extrapolates` tells its use.
-    `curves.fit_concave` makes one from measurements.
+    `fit` makes one from measurements.
 
     Attributes:
       sizes: [k] totals in samples, increasing from 0.
       accuracy: [k] accuracy at each size.
       slope: [k] its derivative there, per sample; non-increasing, non-negative.
     """
+
+    fit_name: ClassVar[str] = "concave"
 
     sizes: Any = option("totals, samples, increasing from 0", low=0, rank=1)
     accuracy: Any = option("the payoff at each of them", rank=1)
@@ -39,9 +45,7 @@ class MeasuredCurve(base.OfTotal):
         least = 1e-9 * float(jnp.max(jnp.abs(self.accuracy)))
         if jnp.allclose(jnp.diff(self.accuracy), rise, rtol=1e-6, atol=least):
             return None
-        return (
-            "`accuracy` must rise by the mean slope times the step between sizes, as `fit_concave` makes it"
-        )
+        return "`accuracy` must rise by the mean slope times the step between sizes, as `fit` makes it"
 
     def curve(self, total: jax.Array) -> jax.Array:
         last = self.sizes[-1]
@@ -72,3 +76,32 @@ class MeasuredCurve(base.OfTotal):
         every = np.concatenate([np.broadcast_to(x, (*shape, x.shape[-1])) for x in (inside, *tails)], axis=-1)
         least, most = np.nanmin(every, axis=-1), np.nanmax(every, axis=-1)
         return most if most.ndim == 0 else least, most  # of one curve for all a common factor is all there is
+
+    @classmethod
+    def fit(cls, sizes: np.ndarray, accuracy: np.ndarray, start: Any = None) -> "MeasuredCurve":
+        """Least squares over all C¹ concave non-decreasing curves with linear slopes between the sizes.
+
+        No formula is assumed. With slopes d_0 ≥ … ≥ d_k ≥ 0 at the sizes, ã is linear in ã(0) and in
+        the falls d_j - d_{j+1} ≥ 0, which makes this non-negative least squares. There is one unknown
+        more than sizes: a small ridge picks, among curves that fit alike, one whose slope falls evenly.
+
+        Args and errors: as `PowerLaw.fit`, with at least 2 sizes, the first of them 0. There is one
+        solution, so `start` makes no difference.
+        """
+        del start
+        sizes, mean = regression.check(sizes, accuracy, fewest=2)
+        if sizes[0] != 0:
+            raise ValueError(
+                f"the first size must be 0, got {sizes[0]:g}: ã needs a value "
+                "there; add a row for 0 samples (the accuracy of the untrained model) or choose another fit"
+            )
+        # Column j: the curve whose slope is 1 up to sizes[j] and falls to 0 by sizes[j + 1].
+        slopes = np.tri(len(sizes)).T
+        rises = np.cumsum(np.diff(sizes)[:, None] * (slopes[1:] + slopes[:-1]) / 2, axis=0)
+        columns = np.concatenate([np.zeros((1, len(sizes))), rises])
+        scale = columns[-1]
+        design = np.column_stack([np.ones(len(sizes)), columns / scale])
+        ridge = _RIDGE * np.eye(len(sizes) + 1)[1:]
+        at_0, *falls = scipy.optimize.nnls(np.vstack([design, ridge]), np.append(mean, 0 * sizes))[0]
+        falls = falls / scale
+        return cls(sizes, at_0 + columns @ falls, slopes @ falls)
