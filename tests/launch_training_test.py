@@ -45,17 +45,18 @@ def begin(tmp_path_factory):
     yield start
     for process in started:  # a test that fails leaves none behind
         process.kill()
+        process.communicate()
 
 
 def finish(process, code=0):
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=600)  # beside other work
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     return out, errors
 
 
 def wait_for(process, event):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not event():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -141,7 +142,7 @@ def snapshots(folder, identity, every, stop, last=None):
     def offer(number, state):
         if number == 5 and folder.match("checkpoints/{}"):
             print("holding", flush=True)
-            stop.wait(100)
+            stop.wait(600)
         made.offer(number, state)
     return made._replace(offer=offer)
 checkpoints.snapshots = snapshots
