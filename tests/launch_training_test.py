@@ -45,17 +45,18 @@ def begin(tmp_path_factory):
     yield start
     for process in started:  # a test that fails leaves none behind
         process.kill()
+        process.communicate()
 
 
 def finish(process, code=0):
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=600)  # beside other work
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     return out, errors
 
 
 def wait_for(process, event):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not event():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -131,21 +132,44 @@ def test_a_training_run_killed_again_and_again_ends_where_it_would_have(begin, t
     assert [path.name for path in kept.iterdir()] == ["200"]
 
 
+HELD = """
+from absl import app
+from fedgame.experiments import checkpoints
+from launch import compare
+make = checkpoints.snapshots
+def snapshots(folder, identity, every, stop, last=None):
+    made = make(folder, identity, every, stop, last)
+    def offer(number, state):
+        if number == 5 and folder.match("checkpoints/{}"):
+            print("holding", flush=True)
+            stop.wait(600)
+        made.offer(number, state)
+    return made._replace(offer=offer)
+checkpoints.snapshots = snapshots
+app.run(compare.main)
+"""
+
+
 def test_a_comparison_killed_in_the_curve_and_stopped_in_a_protocol_ends_where_it_would_have(begin, tmp_path):
+    """A run is held in its fifth round: a signal then comes in time on a fast machine and on a busy one."""
     undisturbed, _ = finish(begin(*COMPARE, "--save_every=1e9", f"--workdir={tmp_path / 'undisturbed'}"))
     command = [*COMPARE, f"--workdir={tmp_path / 'run'}", "--resume"]
     kept = tmp_path / "run" / "checkpoints"
 
-    process = begin(*command)
-    wait_for(process, lambda: any(rounds_kept(run) > 1 for run in kept.glob("curve/*")))
+    def begin_and_hold(run):
+        process = begin("-c", HELD.format(run), *command[2:])
+        assert process.stdout.readline() == "holding\n", process.communicate()
+        return process
+
+    process = begin_and_hold("curve/*")
     kill(process)
+    assert any(rounds_kept(run) == 4 for run in kept.glob("curve/*"))
     assert not (tmp_path / "run" / "curve.csv").exists()
-    process = begin(*command)
-    wait_for(process, lambda: any(rounds_kept(run) > 1 for run in kept.glob("runs/0-MWFed*")))
+    process = begin_and_hold("runs/0-MWFed*")
     process.send_signal(signal.SIGINT)
     _, errors = finish(process, code=130)
     assert "saving; once more stops at once" in errors
-    assert any(rounds_kept(run) > 1 for run in kept.glob("runs/0-MWFed*"))
+    assert [rounds_kept(run) for run in kept.glob("runs/0-MWFed*")] == [5]
     assert not (tmp_path / "run" / "runs.csv").exists()
 
     text, _ = finish(begin(*command))
