@@ -140,7 +140,7 @@ def test_one_price_is_paid_per_sample_by_all_others():
     s = np.array([3.0, 7.0, 11.0])
     expected = 0.004 * s - 0.004 / 2 * (s.sum() - s)
     np.testing.assert_allclose(
-        price.Price(0.004).payments(GAMES["clipped"], jnp.asarray(s)), expected, rtol=1e-14
+        price.Price(0.004).payments(GAMES["clipped"], jnp.asarray(s)), expected, rtol=1e-14, atol=1e-17
     )
 
 
