@@ -50,7 +50,8 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
     work.write_csv("agents.csv", rows)
     work.write_json("agents.json", rows)
     if game.payoff.of_total:
-        others = equilibria.solve_all(game) if game.concave else [found]
+        several = game.concave and not found.unique
+        others = equilibria.solve_all(game) if several else [found]
         work.write_csv("equilibria.csv", [_total_row(game, one) for one in others])
         summary["equilibrium_totals"] = [_total_row(game, one)["total"] for one in others]
         work.write_csv("fitted_curve.csv", _curve_rows(problem, found, band))

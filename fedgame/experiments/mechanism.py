@@ -2,7 +2,7 @@
 
 import dataclasses
 import decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +11,26 @@ from fedgame import equilibria, mechanisms
 from fedgame.experiments import participants, pieces, plots, reports, storage, sweep
 from fedgame.games import game as games
 from fedgame.games import scenarios
-from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
+from fedgame.mechanisms import (
+    base,
+    baselines,
+    budget_balanced,
+    outcomes,
+    personal,
+    price,
+    prices,
+    rules,
+    shapley,
+)
 from fedgame.registry import option
 
 _AUDITED = 200  # most agents of an audit: its optimum is that of a general solver
+_GENERAL = {  # mechanisms that are solved in their general form only
+    "price": price.Price,
+    "prices": prices.Prices,
+    "shapley": shapley.Shapley,
+    "data_maximizing": baselines.Schedule,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +72,23 @@ class Config(participants.Config):
     sweep: int = option("rates β in the figure", 60, low=2)
 
 
-def read(config: Config) -> participants.Problem:
+class Problem(NamedTuple):
+    """A game, and what was found of it while it was read."""
+
+    names: list[str]
+    game: games.Game  # checked
+    outside: np.ndarray  # [n] what every agent has if she leaves
+    announced: rules.Announcement | None  # what agents are told, where reading had to find it
+
+
+def read(config: Config) -> Problem:
     """The game of a configuration.
 
     Raises:
-      ValueError: as `participants.read`; fewer than two agents; a mechanism that the game does not allow.
+      ValueError: as `participants.read`; fewer than two agents; a mechanism that the game does not allow, or
+        not for so many agents.
     """
-    problem = participants.read(config)
+    problem, announced = participants.read(config), None
     if problem.game.n < 2:
         raise ValueError("payments between agents need at least two of them")
     if (config.beta is not None) != (config.mechanism == "beta"):
@@ -71,16 +97,27 @@ def read(config: Config) -> participants.Problem:
         raise ValueError("--price needs --mechanism=price")
     if config.rational and config.mechanism != "personal":
         raise ValueError("--rational needs --mechanism=personal")
-    if config.mechanism in ("beta_star", "data_maximizing") or config.rational:
-        rule_of(config)(problem.game)  # raises if there is none
-    return problem
+    if config.mechanism in _GENERAL:
+        base.check_size(_GENERAL[config.mechanism], problem.game.n)
+    if config.mechanism in ("beta_star", "data_maximizing"):
+        announced = rules.announced(rule_of(config), problem.game)  # raises if there is none
+    outside = outside_of(config, problem.game)
+    if config.rational:
+        announced = _rational(problem.game, outside)
+    return Problem(problem.names, problem.game, outside, announced)
+
+
+def _rational(game: games.Game, outside: np.ndarray) -> rules.Announcement:
+    best = mechanisms.first_best(game)
+    return rules.Announcement(personal.refunds(game, best, outside), best)
 
 
 def rule_of(config: Config) -> rules.Rule:
     """The rule that `--mechanism` names."""
 
-    def rational(game: games.Game) -> budget_balanced.Refunds:
-        return mechanisms.personal_rates(game, outside_of(config, game)).mechanism
+    @rules.Searching
+    def rational(game: games.Game) -> rules.Announcement:
+        return _rational(game, outside_of(config, game))
 
     return {
         "none": rules.none,
@@ -89,7 +126,7 @@ def rule_of(config: Config) -> rules.Rule:
         "beta": lambda game: budget_balanced.Refunds(config.beta if game.n > 1 else 0.0),
         "personal": rational if config.rational else rules.personal,
         "designed": rules.designed(config.p[0]),
-        "price": lambda game: rules.price(game, config.price),
+        "price": rules.price if config.price is None else lambda game: rules.price(game, config.price),
         "prices": rules.prices,
         "shapley": rules.shapley,
         "data_maximizing": rules.data_maximizing,
@@ -101,30 +138,26 @@ def outside_of(config: Config, game: games.Game) -> np.ndarray:
     return np.asarray(mechanisms.alone(game)) if config.outside == "alone" else np.zeros(game.n)
 
 
-def run(config: Config, problem: participants.Problem, work: storage.Workdir) -> str:
+def run(config: Config, problem: Problem, work: storage.Workdir) -> str:
     """Solves, lets agents leave, sweeps β, writes every table and the figure; returns the text to print.
 
     Writes `agents.csv`, `agents.json`, `welfare.csv`, `sweep.csv`, `sweep_contributions.csv`, `marks.csv`,
     `mechanism.json`, `summary.json`, `mechanism.png`, and `scenario.json` (to be read by --scenario) if JSON
     can hold the game.
     """
-    game, rule = problem.game, rule_of(config)
-    outside = outside_of(config, game)
-    if config.leave:
-        with pieces.progress("agents who leave", game.n) as bar:
-            found = outcomes.participation(game, rule, outside, bar.update)
-    else:
-        there = outcomes.outcome(game, rule(game))
-        certified = bool(there.equilibrium.converged)
-        found = outcomes.Participation(np.arange(game.n), [], [], there, outside, there, certified)
-    rows = agent_rows(config, problem, found, outside)
-    welfare, best = sweep.welfare_rows(game, found, config.p)
-    rates, contributions = sweep.sweep_rows(problem, outside, config.p, config.sweep)
+    game, found = problem.game, _found(config, problem)
+    everybody = found.everybody
+    before = outcomes.known_or_new(game, budget_balanced.Refunds(), [everybody])
+    best = mechanisms.first_best(game) if everybody.best is None else everybody.best
+    rows = agent_rows(config, problem, found, before)
+    welfare = sweep.welfare_rows(game, found, before, best, config.p)
+    rates, contributions = sweep.sweep_rows(game, problem.names, problem.outside, config.p, config.sweep)
+    designed = everybody if config.mechanism == "designed" else None
     summary = _summary(config, problem, found, best) | {"audit": _verdicts(config, game, found, best)}
     work.write_csv("agents.csv", rows)
     work.write_json("agents.json", rows)
     work.write_csv("welfare.csv", welfare)
-    work.write_csv("marks.csv", sweep.marks(game, config.p[0], config.beta))
+    work.write_csv("marks.csv", sweep.marks(game, config.p[0], config.beta, designed))
     work.write_csv("sweep.csv", rates)
     work.write_csv("sweep_contributions.csv", contributions)
     work.write_json("summary.json", summary)
@@ -135,15 +168,27 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
     return reports.mechanism_text(summary, rows, welfare)
 
 
+def _found(config: Config, problem: Problem) -> outcomes.Participation:
+    """What comes of the mechanism: after all have left who would rather, or with everybody there."""
+    game, rule, outside = problem.game, rule_of(config), problem.outside
+    if config.leave:
+        with pieces.progress("agents who leave", game.n) as bar:
+            return outcomes.participation(game, rule, outside, bar.update, problem.announced)
+    known = problem.announced
+    there = outcomes.of_announcement(game, rules.announced(rule, game) if known is None else known)
+    certified = bool(there.equilibrium.converged)
+    return outcomes.Participation(np.arange(game.n), [], [], there, outside, there, certified)
+
+
 def agent_rows(
-    config: Config, problem: participants.Problem, found: outcomes.Participation, outside: np.ndarray
+    config: Config, problem: Problem, found: outcomes.Participation, before: outcomes.Outcome
 ) -> list[dict[str, Any]]:
     """One row per agent: what she contributes, pays or receives, and has in the end.
 
-    `payment` is rounded to whole units of `config.unit`, as text, and sums to exactly 0.
+    `payment` is rounded to whole units of `config.unit`, as text, and sums to exactly 0. `before` is the
+    outcome without payments.
     """
-    game, final = problem.game, found.outcome
-    before = outcomes.outcome(game, budget_balanced.Refunds())
+    game, final, outside = problem.game, found.outcome, problem.outside
     announced = {} if final is None else final.mechanism.announced(len(found.stay))
     rows = [
         {"name": name, "stays": False, "contribution": 0.0, "capacity": float(game.capacity[i])}
@@ -181,8 +226,9 @@ def _verdicts(
     """Whether the equilibrium of those who stay is optimal, in sentences."""
     if found.outcome is None or not found.certified:
         return []
-    rest, mechanism = games.subset(game, found.stay), found.outcome.mechanism
-    best = mechanisms.first_best(rest) if found.left else best
+    rest, mechanism, known = games.subset(game, found.stay), found.outcome.mechanism, found.outcome.best
+    if found.left:
+        best = mechanisms.first_best(rest) if known is None else known
     u = found.outcome.utilities
     short, proof = best.welfare - float(jnp.sum(u)), "proved to be" if best.proved else "as far as was found"
     idle = games.utilities(rest, jnp.zeros(rest.n))  # what is the same for all profiles is no measure
@@ -192,18 +238,42 @@ def _verdicts(
     at_bound = float(jnp.ptp(u)) <= close and short <= rest.n * close
     first = f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
     first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound" if at_bound else ""
-    if not isinstance(mechanism, budget_balanced.Refunds) or np.ndim(mechanism.rates):
+    if not isinstance(mechanism, budget_balanced.Refunds):
+        return [first, _reached(rest, found.outcome, best)]
+    if np.ndim(mechanism.rates):
         return [first]  # Theorem 4.1 is about one rate of refunds for all
     if rest.n > _AUDITED:
         return [first, f"not audited: {rest.n} agents are more than the {_AUDITED} of an audit"]
     try:
-        return [first, *(str(mechanisms.audit(rest, float(mechanism.rates), p)) for p in config.p)]
+        return [first, *(_audited(rest, found.outcome, p) for p in config.p)]
     except ValueError as error:
         return [first, f"not audited: {error}"]
 
 
+def _reached(game: games.Game, found: outcomes.Outcome, best: personal.FirstBest) -> str:
+    """How much of the first best a mechanism reaches that is no refund of costs, and at whose expense."""
+    sum_, mechanism = float(jnp.sum(found.utilities)), found.mechanism
+    text = f"Σ u is {sum_:.6g}"
+    if best.welfare > 0:
+        text += f", {sum_ / best.welfare:.2%} of the largest"
+    if mechanism.balanced:
+        text += "; payments sum to 0 whatever agents do"
+    if mechanism.degrades:
+        withheld = game.value * (games.payoff_values(game, found.equilibrium.profile) - found.received)
+        lost = float(jnp.sum(withheld))
+        if lost > 1e-9 * float(jnp.sum(jnp.abs(game.value * found.received))):
+            text += f"; it would be {lost:.6g} more if nobody were given a worse model than all data allow"
+        else:
+            text += "; nobody is given a worse model than all data allow"
+    return text
+
+
+def _audited(game: games.Game, found: outcomes.Outcome, p: float) -> str:
+    return str(mechanisms.audit(game, float(found.mechanism.rates), p, profile=found.equilibrium))
+
+
 def _summary(
-    config: Config, problem: participants.Problem, found: outcomes.Participation, best: personal.FirstBest
+    config: Config, problem: Problem, found: outcomes.Participation, best: personal.FirstBest
 ) -> dict[str, Any]:
     names, final = problem.names, found.outcome
     summary = {
@@ -222,6 +292,7 @@ def _summary(
     }
     if final is None:
         return summary
+    summary |= _splits(problem, found)
     told = {name: np.unique(np.asarray(x)) for name, x in final.mechanism.announced(len(found.stay)).items()}
     return summary | {
         "certified_from_payments": final.general,
@@ -236,7 +307,16 @@ def _summary(
     }
 
 
-def _announced(problem: participants.Problem, found: outcomes.Participation) -> list[dict[str, Any]]:
+def _splits(problem: Problem, found: outcomes.Participation) -> dict[str, list[str]]:
+    """The names of those who are indifferent how they split s*, where Pigou's prices are announced."""
+    final = found.outcome
+    if not isinstance(final.mechanism, prices.Prices):
+        return {}
+    tied = prices.splits(games.subset(problem.game, found.stay), final.mechanism)
+    return {"splits": [problem.names[i] for i in found.stay[tied]] if final.equilibrium.converged else []}
+
+
+def _announced(problem: Problem, found: outcomes.Participation) -> list[dict[str, Any]]:
     """What everybody who stays is told."""
     if found.outcome is None:
         return []

@@ -83,6 +83,11 @@ def mechanism_text(
         blocks[0] += "\nthe federation falls apart: fewer than two agents are left"
     else:
         blocks[0] += f"\n{summary['status']}"
+        if tied := summary.get("splits"):
+            blocks[0] += (
+                f"\ns* is an equilibrium; agents {_listed(tied)} are indifferent how they split what they "
+                "contribute together, and utilities are equal at this split only"
+            )
         staying = [row for row in rows if row["stays"]]
         most = sorted(staying, key=lambda row: -abs(row["exact_payment"]))[:_SHOWN]
         header = ["agent", "contributes", "of", "accuracy", "cost", *summary["columns"].values()]

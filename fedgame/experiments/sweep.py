@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import mechanisms
-from fedgame.experiments import participants, pieces
+from fedgame.experiments import pieces
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
 
@@ -17,20 +17,32 @@ _AT_ONCE = 8  # rates β that are solved in one call
 
 
 def welfare_rows(
-    game: games.Game, found: outcomes.Participation, powers: Sequence[float]
-) -> tuple[list[dict[str, Any]], personal.FirstBest]:
-    """Normalised p-means with everybody taking part, by mechanism, and of those who stay; and the first best.
+    game: games.Game,
+    found: outcomes.Participation,
+    before: outcomes.Outcome,
+    best: personal.FirstBest,
+    powers: Sequence[float],
+) -> list[dict[str, Any]]:
+    """Normalised p-means with everybody taking part, by mechanism, and of those who stay.
 
     None where a p-mean is undefined because somebody's utility is negative.
+
+    Args:
+      game: n agents.
+      found: what comes of the chosen mechanism.
+      before: the outcome without payments.
+      best: the first best.
+      powers: p of the means.
     """
-    several = {"no payments": rules.none, "β*": rules.optimal, "1 - 1/n": rules.falkinger}
+    there = {"no payments": before}
+    several = {"β*": rules.optimal, "1 - 1/n": rules.falkinger}
     if rules.linear_rates(game) is None:
         del several["β*"]
-    there = {name: outcomes.outcome(game, rule(game)) for name, rule in several.items()}
+    for name, rule in several.items():
+        there[name] = outcomes.known_or_new(game, rule(game), [found.everybody, *there.values()])
     there["chosen"] = found.everybody
     if found.left and found.outcome is not None:
         there["chosen, those who stay"] = found.outcome
-    best = mechanisms.first_best(game)
     rows = [
         {"mechanism": name if one.equilibrium.converged else f"{name}, NO certified equilibrium"}
         | {
@@ -40,14 +52,13 @@ def welfare_rows(
         for name, one in there.items()
     ]
     most = {"mechanism": "bound for everybody"} | {f"p={p:g}": best.welfare / game.n for p in powers}
-    return [*rows, most], best
+    return [*rows, most]
 
 
 def sweep_rows(
-    problem: participants.Problem, outside: np.ndarray, powers: Sequence[float], count: int
+    game: games.Game, names: Sequence[str], outside: np.ndarray, powers: Sequence[float], count: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Equilibria under M_β with everybody taking part, for rates β evenly spread in log(1 - β)."""
-    game = problem.game
     betas = 1.0 - np.geomspace(1.0, 1.0 / (4 * game.n), count)
     solved = jax.jit(jax.vmap(_solved, in_axes=(None, None, 0)))
     several = []
@@ -71,7 +82,7 @@ def sweep_rows(
     others = profile.sum(axis=1) - profile[:, most].sum(axis=1)
     contributions = [
         {"beta": float(beta)}
-        | {problem.names[i]: float(profile[k, i]) for i in most}
+        | {names[i]: float(profile[k, i]) for i in most}
         | ({"others": float(max(others[k], 0.0))} if game.n > _STACKED else {})
         for k, beta in enumerate(betas)
     ]
@@ -86,12 +97,26 @@ def _solved(game: games.Game, outside: jax.Array, beta: jax.Array) -> tuple[jax.
     return s, found.utilities, leave, jnp.max(found.equilibrium.nash_gap), total, found.equilibrium.converged
 
 
-def marks(game: games.Game, power: float, chosen: float | None) -> list[dict[str, Any]]:
-    """Rates worth a line in the figure."""
-    design = jax.jit(mechanisms.design_beta, static_argnums=1)(game, power)
+def marks(
+    game: games.Game, power: float, chosen: float | None, designed: outcomes.Outcome | None = None
+) -> list[dict[str, Any]]:
+    """Rates worth a line in the figure.
+
+    Args:
+      game: n agents.
+      power: the p whose mean is to be the largest.
+      chosen: the rate that was asked for, if one was.
+      designed: what the β with the largest p-mean leads to, if it is known.
+    """
     found = {"1 - 1/n": budget_balanced.falkinger_beta(game.n)}
-    if np.isfinite(design.welfare):
-        found[f"largest welfare, p={power:g}"] = float(design.rates)
+    if designed is None:
+        design = jax.jit(mechanisms.design_beta, static_argnums=1)(game, power)
+        rate, known = design.rates, np.isfinite(design.welfare)
+    else:
+        rate = designed.mechanism.rates
+        known = designed.equilibrium.converged & jnp.isfinite(mechanisms.p_mean(designed.utilities, power))
+    if known:
+        found[f"largest welfare, p={power:g}"] = float(rate)
     if (linear := rules.linear_rates(game)) is not None:
         found["β*"] = float(budget_balanced.optimal_beta(linear))
     if chosen is not None:

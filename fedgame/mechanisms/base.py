@@ -1,9 +1,11 @@
 """The contract of a mechanism: payments, and what a game is under them."""
 
+import dataclasses
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedgame import registry
 from fedgame.equilibria import total
@@ -60,12 +62,9 @@ class Mechanism:
         Raises:
           ValueError: there are too many agents for the general form.
         """
-        if game.n > MOST:
-            raise ValueError(
-                f"{type(self).__name__} is solved in its general form, for up to {MOST} agents, got {game.n}"
-            )
-        pieces = self.concave and reported is None and game.concave and not self.degrades
-        smooth = pieces and _has_no_kink(game)
+        check_size(type(self), game.n)
+        pieces = self.concave_in(game) and reported is None and game.concave and not self.degrades
+        smooth = pieces and has_no_kink(game)
         paid = Paid(game, game if reported is None else reported, self, pieces, smooth)
         return games.Game(paid, game.cost, game.capacity)
 
@@ -77,6 +76,11 @@ class Mechanism:
         """[n] an equilibrium that is known without a solver, or None. Callers certify it too."""
         del game
         return None
+
+    def concave_in(self, game: games.Game) -> bool:
+        """Whether the promise `concave` holds in this game. By default what is promised of every game."""
+        del game
+        return self.concave
 
     @property
     def degrades(self) -> bool:
@@ -97,7 +101,34 @@ class Mechanism:
         return game.value * self.received(game, s) + paid - games.incurred_costs(game, s)
 
 
-def _has_no_kink(game: games.Game) -> bool:
+def check_size(kind: type[Mechanism], n: int) -> None:
+    """Raises the `ValueError` of the general form if there are too many agents for it."""
+    if n > MOST:
+        raise ValueError(f"{kind.__name__} is solved in its general form, for up to {MOST} agents, got {n}")
+
+
+def check(mechanism: Any, n: int) -> None:
+    """Raises a `ValueError` that names what is wrong with the numbers of a mechanism for n agents.
+
+    Each has one value or one per agent, within the range that its `registry.option` states. Numbers that are
+    being traced are not looked at, nor those shared by all whatever their shape.
+    """
+    for field in registry.numbers(mechanism):
+        x, rank = getattr(mechanism, field.name), field.metadata.get("rank", 0)
+        if rank is None or isinstance(x, jax.core.Tracer):
+            continue
+        if dataclasses.is_dataclass(x):
+            check(x, n)
+            continue
+        shape = np.shape(x)
+        if len(shape) != rank and (len(shape) != rank + 1 or shape[0] != n):
+            raise ValueError(
+                f"`{field.name}` must be shared or have one entry for each of {n} agents, got shape {shape}"
+            )
+        registry.check_number(f"`{field.name}`", x, field)
+
+
+def has_no_kink(game: games.Game) -> bool:
     """Whether payoffs are concave from 0 on; False if that cannot be told inside jit."""
     if not game.payoff.of_total:
         return True

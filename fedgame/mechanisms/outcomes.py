@@ -1,6 +1,6 @@
 """Individual rationality: who would rather leave than take part, and what then becomes of the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ class Outcome(NamedTuple):
     utilities: jax.Array  # [n] u_i + p_i
     # Whether it is certified from payments as they stand, not only in the form in which it was solved.
     general: bool
+    best: personal.FirstBest | None = None  # of the game, if the rule had to find it
 
 
 class Participation(NamedTuple):
@@ -57,7 +58,12 @@ def _settle(game: games.Game, mechanism: base.Mechanism, s: jax.Array) -> tuple[
     return received, spent, paid, game.value * received - spent + paid
 
 
-def outcome(game: games.Game, mechanism: base.Mechanism, general: bool = True) -> Outcome:
+def outcome(
+    game: games.Game,
+    mechanism: base.Mechanism,
+    general: bool = True,
+    solved: equilibria.Equilibrium | None = None,
+) -> Outcome:
     """The equilibrium under a mechanism, and what everybody pays and has there.
 
     Args:
@@ -66,11 +72,17 @@ def outcome(game: games.Game, mechanism: base.Mechanism, general: bool = True) -
       general: certify from payments as they stand, with up to 500 agents; False: only in the form in which
         the mechanism is solved, as with more. The two agree, as tests show; the general form trusts nothing
         but `payments`.
+      solved: the equilibrium of `mechanism.under(game)`, if it is known.
+
+    Raises:
+      ValueError: a number of the mechanism is out of range, or neither one nor one per agent (see
+        `base.check`); there are too many agents for a mechanism that is solved in its general form.
     """
-    played, known = mechanism.under(game), mechanism.profile(game)
-    found = _solve(played) if known is None else _certified(played, known)
-    general = general and game.n <= _GENERAL
-    if general:
+    base.check(mechanism, game.n)
+    found = _equilibrium(game, mechanism) if solved is None else solved
+    # A mechanism that is solved in its general form has been certified from payments already.
+    certified_so = type(mechanism).under is base.Mechanism.under
+    if prove := general and not certified_so and game.n <= _GENERAL:
         evidence, certified = _prove(base.Mechanism.under(mechanism, game), found.profile)
         wrong = jnp.where(jnp.all(evidence.told), solvers.NOT_FOUND, solvers.NOT_TOLD)
         status = jnp.where(found.converged & ~certified, wrong, found.status)
@@ -83,11 +95,39 @@ def outcome(game: games.Game, mechanism: base.Mechanism, general: bool = True) -
             unique=found.unique & certified,
             status=status,
         )
-    return Outcome(mechanism, found, *_settle(game, mechanism, found.profile), general)
+    return Outcome(mechanism, found, *_settle(game, mechanism, found.profile), prove or certified_so)
+
+
+def _equilibrium(game: games.Game, mechanism: base.Mechanism) -> equilibria.Equilibrium:
+    played, known = mechanism.under(game), mechanism.profile(game)
+    return _solve(played) if known is None else _certified(played, known)
+
+
+def of_announcement(game: games.Game, announced: rules.Announcement) -> Outcome:
+    """The `outcome` of what a rule announces, without finding again what the rule has found."""
+    found = outcome(game, announced.mechanism, solved=announced.equilibrium)
+    return found._replace(best=announced.best)
+
+
+def known_or_new(game: games.Game, mechanism: base.Mechanism, known: Sequence[Outcome]) -> Outcome:
+    """The one of the `known` outcomes, all of this game, that has this mechanism; else its `outcome`."""
+    for one in known:
+        if _equal(one.mechanism, mechanism):
+            return one
+    return outcome(game, mechanism)
+
+
+def _equal(one: base.Mechanism, other: base.Mechanism) -> bool:
+    (numbers, kind), (others, other_kind) = jax.tree.flatten(one), jax.tree.flatten(other)
+    return kind == other_kind and all(map(np.array_equal, numbers, others))
 
 
 def participation(
-    game: games.Game, rule: rules.Rule, outside: Any = None, progress: Callable = lambda: None
+    game: games.Game,
+    rule: rules.Rule,
+    outside: Any = None,
+    progress: Callable = lambda: None,
+    announced: rules.Announcement | None = None,
 ) -> Participation:
     """Agents leave, one at a time, the one first who is worst off compared with what she has outside.
 
@@ -101,6 +141,7 @@ def participation(
       outside: [n] what each has outside; None is training alone (`personal.alone`), 0 is having no
         model. Agents whose shortfall is below 1e-9 of what is at stake for them, or rounding, stay.
       progress: called once for everybody who leaves.
+      announced: what the rule announces for all n, if that is known.
 
     Raises:
       ValueError: what somebody has outside is not a finite number, or what the rule raises.
@@ -110,7 +151,7 @@ def participation(
     if not np.all(np.isfinite(alternative)):
         raise ValueError(f"`outside` must be finite, got {alternative}")
     stay, left, shortfall, rest = np.arange(game.n), [], [], game
-    first = now = outcome(game, rule(game))
+    first = now = of_announcement(game, rules.announced(rule, game) if announced is None else announced)
     while now.equilibrium.converged:
         short = alternative[stay] - np.asarray(now.utilities)
         leaves = short > np.asarray(negligible(rest, now, alternative[stay]))
@@ -124,7 +165,7 @@ def participation(
         if len(stay) < 2:
             return Participation(stay, left, shortfall, None, alternative, first, True)
         rest = games.subset(game, stay)
-        now = outcome(rest, rule(rest))
+        now = of_announcement(rest, rules.announced(rule, rest))
     return Participation(stay, left, shortfall, now, alternative, first, False)
 
 

@@ -144,14 +144,18 @@ def personal_rates(game: games.Game, outside: Any = None) -> Personal:
       ValueError: all agents together have less than Σ r_i, even at the optimum, or an r_i is NaN.
     """
     best = first_best(game)
+    mechanism = refunds(game, best, outside)
+    found, certified = _certify(mechanism.under(game), best.profile)
+    utilities = mechanism.utilities(game, best.profile)
+    return Personal(mechanism, best.profile, utilities, found.gap, bool(certified), alone(game), best.proved)
+
+
+def refunds(game: games.Game, best: FirstBest, outside: Any = None) -> budget_balanced.Refunds:
+    """The rates and transfers of `personal_rates`, for a first best that is known; arguments as there."""
     rates = _rates(game, best.profile)
     budget_balanced.check_beta(rates, game.n)
     before = budget_balanced.utilities(game, rates, best.profile)
-    transfers = equalising(before, best.welfare, outside)
-    mechanism = budget_balanced.Refunds(rates, transfers)
-    found, certified = _certify(budget_balanced.under_mechanism(game, rates), best.profile)
-    utilities = before + transfers
-    return Personal(mechanism, best.profile, utilities, found.gap, bool(certified), alone(game), best.proved)
+    return budget_balanced.Refunds(rates, equalising(before, best.welfare, outside))
 
 
 @jax.jit

@@ -1,6 +1,6 @@
 """One price per sample, which everybody receives, and all others pay in equal parts."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,28 +30,43 @@ class Price(base.Mechanism):
         return budget_balanced.payments(1.0, self.price * s)
 
 
-def best_price(game: games.Game) -> tuple[float, float]:
-    """The price whose certified equilibrium has the largest Σ u_i, and that sum; 0 and NaN if there is none.
+class BestPrice(NamedTuple):
+    """The best of the prices that were looked at, and where it leads."""
+
+    price: float  # currency per sample
+    welfare: float  # Σ u_i there
+    equilibrium: equilibria.Equilibrium  # certified, of the game under that price
+
+
+def best_price(game: games.Game) -> BestPrice:
+    """The price whose certified equilibrium has the largest Σ u_i.
 
     Looks at prices from 0 to the largest marginal cost, at which everybody gives all she has, evenly and on a
     logarithmic scale, then closer around the best one. Not for use inside jit.
+
+    Raises:
+      ValueError: no equilibrium is certified at any of these prices.
     """
     most = float(jnp.max(games.marginal_costs(game, game.capacity * (1.0 - 1e-9))))
-    seen = {0.0: _welfare(game, 0.0)}
+    seen = {0.0: _look(game, 0.0)}
     grid = np.unique([*np.linspace(0.0, most, _POINTS), *(most * np.geomspace(1e-4, 1.0, _POINTS))])
     for _ in range(1 + _ZOOMS):
-        seen |= {float(q): _welfare(game, q) for q in grid if float(q) not in seen}
+        seen |= {float(q): _look(game, q) for q in grid if float(q) not in seen}
         prices = np.asarray(sorted(seen))
-        welfare = np.asarray([seen[q] for q in prices])
+        welfare = np.asarray([seen[q].welfare for q in prices])
         k = int(np.argmax(np.where(np.isnan(welfare), -np.inf, welfare)))
         grid = np.linspace(prices[max(k - 1, 0)], prices[min(k + 1, len(prices) - 1)], 9)
-    return float(prices[k]), float(welfare[k])
+    if np.isnan(welfare[k]):
+        tried = f"{len(prices)} prices from 0 to {most:.6g} were tried"
+        raise ValueError(f"no price per sample leads to a certified equilibrium: {tried}")
+    return seen[float(prices[k])]
 
 
-def _welfare(game: games.Game, price: float) -> float:
+def _look(game: games.Game, price: float) -> BestPrice:
     """Σ u_i, which payments do not change, at the equilibrium; NaN where none is certified."""
     found = _solve(Price(jnp.asarray(float(price))).under(game))
-    return float(jnp.sum(_utilities(game, found.profile))) if found.converged else np.nan
+    welfare = float(jnp.sum(_utilities(game, found.profile))) if found.converged else np.nan
+    return BestPrice(float(price), welfare, found)
 
 
 _solve, _utilities = jax.jit(equilibria.solve), jax.jit(games.utilities)

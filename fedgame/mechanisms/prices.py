@@ -42,17 +42,18 @@ class Prices(base.Mechanism):
         return jnp.broadcast_to(jnp.asarray(self.optimum, float), (game.n,))
 
 
-def pigou(game: games.Game, outside: Any = None) -> Prices:
+def pigou(game: games.Game, outside: Any = None, best: personal.FirstBest | None = None) -> Prices:
     """The prices of a game, with transfers that make utilities equal at s*, or as equal as `outside` allows.
 
     Args:
       game: n agents.
       outside: r_i, [n], what each shall have at least, as in `personal.personal_rates`.
+      best: the first best, if it is known.
 
     Raises:
       ValueError: as `personal.personal_rates`.
     """
-    best = personal.first_best(game)
+    best = personal.first_best(game) if best is None else best
     s = best.profile
     found = Prices(_worth_to_others(game, s), jnp.zeros(game.n), s)
     return found.replace(transfers=personal.equalising(found.utilities(game, s), best.welfare, outside))

@@ -1,14 +1,18 @@
 """Rules: from a game, as it is reported to the server, to what the server announces for it.
 
-A rule is applied anew when somebody has left (`outcomes`) or reports something else (`misreports`).
+A rule is applied anew when somebody has left (`outcomes`) or reports something else (`misreports`). Some
+have to find an optimum or an equilibrium first: those made by `Searching` hand it over, so that who applies
+them by `announced` need not find it again.
 """
 
 import functools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from fedgame.equilibria import solvers
 from fedgame.games import game as games
 from fedgame.mechanisms import baselines, budget_balanced, design
 from fedgame.mechanisms import personal as personal_rates
@@ -19,6 +23,33 @@ from fedgame.mechanisms.base import Mechanism
 from fedgame.mechanisms.budget_balanced import Refunds
 
 Rule = Callable[[games.Game], Mechanism]
+
+
+class Announcement(NamedTuple):
+    """What a rule announces for a game, and what it found of the game on the way."""
+
+    mechanism: Mechanism
+    best: personal_rates.FirstBest | None = None
+    equilibrium: solvers.Equilibrium | None = None  # of `mechanism.under(game)`
+
+
+class Searching:
+    """A rule made of a function that returns an `Announcement`; a decorator.
+
+    Called with a game, and more arguments if the function takes any, it returns the mechanism alone.
+    """
+
+    def __init__(self, search: Callable[..., Announcement]):
+        functools.update_wrapper(self, search)
+        self.search = search
+
+    def __call__(self, game: games.Game, *more: Any) -> Mechanism:
+        return self.search(game, *more).mechanism
+
+
+def announced(rule: Rule, game: games.Game) -> Announcement:
+    """What any rule announces, with what it found on the way if it is a `Searching` one."""
+    return rule.search(game) if isinstance(rule, Searching) else Announcement(rule(game))
 
 
 def none(game: games.Game) -> Mechanism:
@@ -43,9 +74,13 @@ def falkinger(game: games.Game) -> Mechanism:
     return Refunds(budget_balanced.falkinger_beta(game.n))
 
 
-def personal(game: games.Game) -> Mechanism:
+@Searching
+def personal(game: games.Game) -> Announcement:
     """Personal rates, with transfers that make all utilities equal."""
-    return personal_rates.personal_rates(game).mechanism if game.n > 1 else Refunds()
+    if game.n < 2:
+        return Announcement(Refunds())
+    best = personal_rates.first_best(game)
+    return Announcement(personal_rates.refunds(game, best), best)
 
 
 def linear_rates(game: games.Game) -> np.ndarray | None:
@@ -59,20 +94,39 @@ def linear_rates(game: games.Game) -> np.ndarray | None:
 
 def designed(p: design.Welfare) -> Rule:
     """The rule that announces the β with the largest W_p at its equilibrium; see `design.design_beta`."""
-    best = jax.jit(functools.partial(design.design_beta, p=p))
-    return lambda game: Refunds(best(game).rates) if game.n > 1 else Refunds()
+    look = jax.jit(functools.partial(design.design_beta, p=p))
+
+    @Searching
+    def best(game: games.Game) -> Announcement:
+        if game.n < 2:
+            return Announcement(Refunds())
+        found = look(game)
+        return Announcement(Refunds(found.rates), equilibrium=found.equilibrium)
+
+    return best
 
 
-def price(game: games.Game, value: float | None = None) -> Mechanism:
-    """One price per sample; None: the one with the largest Σ u_i at a certified equilibrium."""
+@Searching
+def price(game: games.Game, value: float | None = None) -> Announcement:
+    """One price per sample; None: the one with the largest Σ u_i at a certified equilibrium.
+
+    Raises:
+      ValueError: no price is given, and at none of those tried an equilibrium is certified: to announce one
+        of them would be to announce nothing that is known.
+    """
     if game.n < 2:
-        return Refunds()
-    return one_price.Price(one_price.best_price(game)[0] if value is None else value)
+        return Announcement(Refunds())
+    if value is not None:
+        return Announcement(one_price.Price(value))
+    found = one_price.best_price(game)
+    return Announcement(one_price.Price(found.price), equilibrium=found.equilibrium)
 
 
-def prices(game: games.Game) -> Mechanism:
+@Searching
+def prices(game: games.Game) -> Announcement:
     """Pigou's prices, with transfers that make all utilities equal."""
-    return pigou.pigou(game)
+    best = personal_rates.first_best(game)
+    return Announcement(pigou.pigou(game, best=best), best)
 
 
 def shapley(game: games.Game) -> Mechanism:

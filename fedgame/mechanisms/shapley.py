@@ -13,6 +13,7 @@ from fedgame.registry import option
 
 EXACT = 8  # agents up to whom all orders are taken
 ORDERS = 64  # announced orders with more agents, half of them the others backwards
+_NUMBERS = 2**22  # held at a time while payoffs of several coalitions are computed together, 32 MB
 
 
 @registry.family
@@ -47,14 +48,26 @@ class Shapley(base.Mechanism):
 
         value = games.agent_of(reported, i).value
         payoff = games.payoff_values(reported, s)[i] - games.payoff_values(reported, jnp.zeros_like(s))[i]
-        return jnp.mean(jax.lax.map(joins, self.orders)) - value * payoff
+        return jnp.mean(jax.lax.map(joins, self.orders, batch_size=_at_once(reported.n))) - value * payoff
+
+    def concave_in(self, game: games.Game) -> bool:
+        """Where payoffs are of the total and concave from no data on: φ_i is then a mean of concave terms.
+
+        Others' payoffs count in it, so that they see the total matters; and a coalition's payoff that is 0 up
+        to some total begins at another contribution of hers than that of all.
+        """
+        return game.payoff.of_total and base.has_no_kink(game)
 
     def values(self, reported: games.Game, s: jax.Array) -> jax.Array:
         """φ, [n], in the currency of costs."""
         if len(self.orders):
             return jnp.mean(added(reported, s, self.orders), axis=0)
         members, weights = _coalitions(reported.n)
-        return weights @ jax.lax.map(lambda there: gains(reported, jnp.where(there, s, 0.0)), members)
+
+        def worth(there: jax.Array) -> jax.Array:
+            return gains(reported, jnp.where(there, s, 0.0))
+
+        return weights @ jax.lax.map(worth, members, batch_size=_at_once(reported.n))
 
     def error(self, reported: games.Game, s: jax.Array) -> jax.Array:
         """[n] standard errors of sampled φ_i, by pairs of orders; 0 if all orders are taken."""
@@ -80,6 +93,15 @@ def shapley(game: games.Game, seed: int = 0) -> Shapley:
     rng = np.random.default_rng(seed)
     orders = np.stack([rng.permutation(game.n) for _ in range(ORDERS // 2)])
     return Shapley(jnp.asarray(np.concatenate([orders, orders[:, ::-1]])))  # backwards: a smaller variance
+
+
+def _at_once(n: int) -> int:
+    """Profiles of n agents whose payoffs are computed in one go, not one after the other.
+
+    As many as take 32 MB where memory is needed most: a Newton step asks for every agent's utility, and how
+    each of all others changes it.
+    """
+    return max(1, _NUMBERS // n**3)
 
 
 def gains(game: games.Game, s: jax.Array) -> jax.Array:

@@ -79,8 +79,9 @@ def audit(
       beta: β in [0, 1]; Theorem 4.1 is about β*.
       p: in [-∞, 1].
       budget: B_i, one number or [n]: adds b_i ≥ 0, and B_i to utilities. None: neither.
-      profile: [n] the equilibrium to audit; None is the one that is found, where agents who are
-        indifferent contribute equal shares.
+      profile: [n] the equilibrium to audit; or an `Equilibrium` of M_β, whose certificate counts unless
+        there are budgets. None is the one that is found, where agents who are indifferent contribute equal
+        shares.
 
     Raises:
       ValueError: another model than Section 4's, fewer than two agents, p, β, a budget or the profile out
@@ -98,14 +99,7 @@ def audit(
     if profile is None:
         s, gap, certified = _equilibrium(game, general, beta, bounded)
     else:
-        s = games.as_profile(profile)
-        if s.shape != (general.n,) or not jnp.all((s >= 0) & (s <= general.capacity * (1 + 1e-9))):
-            raise ValueError(f"`profile` must be {general.n} numbers from 0 to the capacities, got {profile}")
-        if bounded:
-            gap, certified = _examined(general, beta, s)
-        else:
-            evidence, certified = _certify(budget_balanced.under_mechanism(game, beta), s)
-            gap = evidence.gap
+        s, gap, certified = _given(game, general, beta, bounded, profile)
     u = _utilities(general, beta, s)
     best = optimum.maximize_welfare(general if bounded else game, beta, p)
     value = float(welfare.p_mean(u, p))
@@ -150,6 +144,20 @@ def _equilibrium(game: Any, general: budgets.BudgetGame, beta: float, bounded: b
         if found.converged:
             break
     return found.profile, jnp.where(found.stranded, jnp.inf, found.nash_gap), found.converged
+
+
+def _given(game: Any, general: budgets.BudgetGame, beta: float, bounded: bool, profile: Any) -> tuple:
+    """As `_equilibrium`, of a profile, or of an equilibrium, that somebody else has found."""
+    known = isinstance(profile, equilibria.Equilibrium)
+    s = games.as_profile(profile.profile if known else profile)
+    if s.shape != (general.n,) or not jnp.all((s >= 0) & (s <= general.capacity * (1 + 1e-9))):
+        raise ValueError(f"`profile` must be {general.n} numbers from 0 to the capacities, got {s}")
+    if bounded:
+        return s, *_examined(general, beta, s)
+    if known:
+        return s, profile.nash_gap, profile.converged
+    evidence, certified = _certify(budget_balanced.under_mechanism(game, beta), s)
+    return s, evidence.gap, certified
 
 
 def _examined(general: budgets.BudgetGame, beta: float, s: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -138,3 +138,49 @@ def test_a_federation_that_falls_apart_says_so(tmp_path):
 def test_settings_that_contradict_each_other(changes, message):
     with pytest.raises(ValueError, match=message):
         mechanism.read(dataclasses.replace(NUMBERS, **changes))
+
+
+@pytest.mark.parametrize("which", ["price", "prices", "shapley", "data_maximizing"])
+def test_too_many_agents_for_the_general_form_are_refused_before_anything_is_computed(which, monkeypatch):
+    config = dataclasses.replace(NUMBERS, mechanism=which, cost=(0.004,) * 2001)
+    monkeypatch.setattr(mechanism, "outside_of", lambda *args: pytest.fail("computed"))
+    with pytest.raises(ValueError, match="is solved in its general form, for up to 2000 agents, got 2001"):
+        mechanism.read(config)
+
+
+def test_prices_say_between_whom_other_splits_are_equilibria_too(tmp_path):
+    config = dataclasses.replace(NUMBERS, mechanism="prices", cost=(0.004, 0.004, 0.012), leave=False)
+    text, work = run(config, tmp_path)
+    assert "s* is an equilibrium; agents 1, 2 are indifferent how they split what they contribute" in text
+    assert json.loads((work.path / "summary.json").read_text())["splits"] == ["1", "2"]
+
+
+def test_names_in_splits_are_those_of_agents_who_stay(tmp_path):
+    """The first agent leaves, so the numbers of those who stay are no longer their places."""
+    numbers = {"cost": (0.012, 0.004, 0.004), "value": (5.0, 1.0, 1.0)}  # equal utilities would be below hers
+    _, work = run(dataclasses.replace(NUMBERS, mechanism="prices", **numbers), tmp_path)
+    summary = json.loads((work.path / "summary.json").read_text())
+    assert [one["name"] for one in summary["left"]] == ["1"]
+    assert summary["splits"] == ["2", "3"]
+
+
+@pytest.mark.parametrize("most", [100.0, 5.0])
+def test_accuracy_as_the_reward_says_what_is_withheld(most, tmp_path):
+    """Nothing, unless somebody cannot give what would earn her the model of all data."""
+    config = dataclasses.replace(NUMBERS, mechanism="data_maximizing", leave=False, capacity=(100, 100, most))
+    text, work = run(config, tmp_path)
+    u = sum(float(row["utility"]) for row in work.read_csv("agents.csv"))
+    s = jnp.array([float(row["contribution"]) for row in work.read_csv("agents.csv")])
+    game = GAME.replace(capacity=jnp.array([100.0, 100.0, most]))
+    best = mechanisms.first_best(game).welfare
+    withheld = float(jnp.sum(games.utilities(game, s))) - u
+    assert (withheld > 1e-3) == (most < 100)
+    assert f"Σ u is {u:.6g}, {u / best:.2%} of the largest; payments sum to 0 whatever agents do" in text
+    more = f"; it would be {withheld:.6g} more if nobody were given a worse model than all data allow"
+    assert (more if most < 100 else "; nobody is given a worse model than all data allow") in text
+
+
+def test_a_price_that_cannot_be_certified_is_an_error_in_words(tmp_path):
+    config = dataclasses.replace(NUMBERS, mechanism="price", fixed=(1e20,))
+    with pytest.raises(ValueError, match="no price per sample leads to a certified equilibrium"):
+        run(config, tmp_path)

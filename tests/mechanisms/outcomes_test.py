@@ -2,13 +2,14 @@
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
 
 from fedgame import games, mechanisms
-from fedgame.mechanisms import misreports, outcomes, personal, rules
+from fedgame.mechanisms import misreports, outcomes, personal, price, rules
 
 few = hypothesis.settings(max_examples=8)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -220,3 +221,76 @@ def test_who_has_twice_her_utility_outside_leaves_in_every_currency(money):
     inside = np.asarray(outcomes.outcome(game, rules.none(game)).utilities)
     assert mechanisms.participation(game, rules.none, 2 * inside).left
     assert not mechanisms.participation(game, rules.none, inside * (1 + 1e-12)).left
+
+
+TWO = games.check(games.Game(games.PowerLaw(8.0, 1.0, 1.0), games.LinearCost([5.0, 4.0]), [1.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "message"),
+    [
+        (mechanisms.Refunds(1.3), "`rates` must be a number, at least 0 and at most 1, got 1.3"),
+        (mechanisms.Refunds(np.array([0.5, -0.1])), "`rates` must be a number, at least 0 and at most 1"),
+        (mechanisms.Refunds(0.5, [np.nan, 0.0]), "`transfers` must be finite"),
+        (mechanisms.Refunds([0.5] * 3), r"one entry for each of 2 agents, got shape \(3,\)"),
+        (mechanisms.Refunds(np.zeros((2, 2))), r"`rates` must be shared or .* got shape \(2, 2\)"),
+        (price.Price(-1.0), "`price` must be a number, at least 0, got -1.0"),
+    ],
+)
+def test_numbers_of_a_mechanism_out_of_range_are_refused_in_words(mechanism, message):
+    with pytest.raises(ValueError, match=message):
+        outcomes.outcome(TWO, mechanism)
+
+
+def test_numbers_that_are_traced_are_not_looked_at():
+    def gained(rate):
+        return outcomes.outcome(TWO, mechanisms.Refunds(rate), general=False).utilities
+
+    together = jax.jit(jax.vmap(gained))(jnp.array([0.0, 0.5]))
+    np.testing.assert_allclose(together, [gained(0.0), gained(0.5)], rtol=1e-12)
+
+
+HIDDEN = TWO.replace(
+    cost=games.LinearCost(jnp.array([5.0, 4.0]), 1e20)
+)  # rounding hides what anybody's decision moves
+
+
+def test_no_price_is_announced_where_no_equilibrium_is_certified():
+    for call in (
+        price.best_price,
+        rules.price,
+        lambda game: mechanisms.participation(game, rules.price, 0.0),
+    ):
+        with pytest.raises(
+            ValueError, match=r"no price per sample leads to a certified .*: \d+ prices from 0"
+        ):
+            call(HIDDEN)
+    assert not outcomes.outcome(HIDDEN, rules.price(HIDDEN, 0.1)).equilibrium.converged  # one that is given
+
+
+@pytest.mark.parametrize("rule", [rules.none, rules.personal, rules.prices, rules.price, rules.designed(0.5)])
+def test_what_a_rule_hands_over_is_what_would_be_found(rule):
+    told = rules.announced(rule, TWO)
+    given, found = outcomes.of_announcement(TWO, told), outcomes.outcome(TWO, rule(TWO))
+    np.testing.assert_allclose(given.equilibrium.profile, found.equilibrium.profile, rtol=1e-9)
+    np.testing.assert_allclose(given.utilities, found.utilities, rtol=1e-9)
+    assert given.equilibrium.converged
+    best = mechanisms.first_best(TWO)
+    if rule in (rules.personal, rules.prices):
+        assert given.best.welfare == best.welfare
+    else:
+        assert given.best is None
+    assert (told.equilibrium is None) == (rule in (rules.none, rules.personal, rules.prices))
+    assert outcomes.known_or_new(TWO, rule(TWO), [given]) is given
+    assert outcomes.known_or_new(TWO, mechanisms.Refunds(0.123), [given]) is not given
+
+
+def test_an_equilibrium_that_is_known_is_audited_as_it_is():
+    found = outcomes.outcome(TWO, rules.optimal(TWO))
+    beta = float(found.mechanism.rates)
+    known = mechanisms.audit(TWO, beta, 1.0, profile=found.equilibrium)
+    assert known.verdict == mechanisms.audit(TWO, beta, 1.0).verdict
+    assert known.certified
+    wrong = found.equilibrium.replace(converged=jnp.asarray(False))
+    assert not mechanisms.audit(TWO, beta, 1.0, profile=wrong).certified
+    assert mechanisms.audit(TWO, beta, 1.0, budget=50.0, profile=wrong).certified  # looked at anew

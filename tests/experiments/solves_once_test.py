@@ -1,0 +1,107 @@
+"""Nothing that takes a solver is computed twice in one command: calls are counted by what they are given."""
+
+import collections
+import dataclasses
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from fedgame import equilibria
+from fedgame.experiments import equilibrium, mechanism, storage
+from fedgame.mechanisms import baselines, design, optimum, outcomes, personal, price, theorem
+
+NUMBERS = mechanism.Config(
+    family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
+    capacity=(100.0,), sweep=4, p=(1.0, 0.0),
+)  # fmt: skip
+LEAVES = {"fixed": (0.0, 0.0, 0.6)}  # nobody wants to bear the third agent's fixed cost, so somebody goes
+# What is counted, by a name that says which functions compute the same from the same arguments.
+COUNTED = [
+    *[("solve", module._solve) for module in (outcomes, price, theorem)],
+    *[("certify", x) for x in (outcomes._prove, personal._certify, theorem._certify)],
+    *[("announced", outcomes._certified), ("alone", personal._alone), ("first best", personal.first_best)],
+    *[("best responses", baselines._best_responses), ("largest mean", optimum.maximize_welfare)],
+    ("designed", design.design_beta),  # traced, once for every time that it is compiled
+]
+
+
+def told(x):
+    """An argument by its numbers; one that is traced by its shape."""
+    if isinstance(x, jax.core.Tracer):
+        return str(x.aval)
+    return x if isinstance(x, str) or callable(x) else (np.shape(x), np.asarray(x, float).tobytes())
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often each computation is made, by name and arguments."""
+    seen = collections.Counter()
+
+    def counting(name, real):
+        def counted(*args, **kwargs):
+            numbers, kind = jax.tree.flatten((args, kwargs))
+            inside = name != "designed" and any(isinstance(x, jax.core.Tracer) for x in numbers)
+            if not inside:  # a part of a larger program is no call
+                seen[name, str(kind), *map(told, numbers)] += 1
+            return real(*args, **kwargs)
+
+        return counted
+
+    wrapped = [(real, counting(name, real)) for name, real in COUNTED]
+    for module in [x for name, x in sys.modules.items() if name.split(".")[0] == "fedgame"]:
+        for name, value in list(vars(module).items()):
+            for real, counted in wrapped:
+                if value is real:
+                    monkeypatch.setattr(module, name, counted)
+    return seen
+
+
+CASES = {
+    "none, some leave": LEAVES,
+    "beta_star, equal costs": {"cost": (0.004,), "capacity": (100.0, 90.0)},
+    "falkinger, nobody may leave": LEAVES | {"leave": False},
+    "personal, some leave": LEAVES,
+    "personal, rational": {"rational": True, "value": (5.0, 1.0, 1.0)},
+    "designed": {},
+    "price": {},
+    "prices, some leave": LEAVES,
+    "data_maximizing": {},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_is_computed_twice_in_launch_mechanism(case, calls, tmp_path):
+    config = dataclasses.replace(NUMBERS, mechanism=case.split(",")[0], **CASES[case])
+    problem = mechanism.read(config)
+    mechanism.run(config, problem, storage.Workdir(tmp_path))
+    assert {name for name, *_ in calls} >= {"solve", "alone", "first best"}
+    assert [key[0] for key, times in calls.items() if times > 1] == []
+
+
+def test_launch_equilibrium_lists_equilibria_only_where_there_may_be_others(monkeypatch, tmp_path):
+    """`solve` proves the only one to be that; of clipped payoffs it is the largest of several."""
+    listed = []
+    real = equilibria.solve_all
+    monkeypatch.setattr(equilibria, "solve_all", lambda game: listed.append(real(game)) or listed[-1])
+    names = [field.name for field in dataclasses.fields(equilibrium.participants.Config)]
+    numbers = {name: getattr(NUMBERS, name) for name in names}
+    bound = {
+        "family": "bound",
+        "best": (0.95,),
+        "difficulty": (1.0,),
+        "cost": (4e-3,) * 3,
+        "capacity": (5e3,),
+    }
+    settings = {"only one": numbers, "two": bound}
+    for clipped, name in enumerate(settings):
+        config = equilibrium.Config(**settings[name])
+        problem, work = equilibrium.read(config), storage.Workdir(tmp_path / name)
+        work.path.mkdir()
+        equilibrium.run(config, problem, work)
+        rows = work.read_csv("equilibria.csv")
+        assert len(listed) == clipped
+        expected = [float(one.profile.sum()) for one in real(problem.game)]
+        assert len(expected) == 1 + clipped
+        np.testing.assert_allclose([float(row["contributed"]) for row in rows], expected, rtol=1e-12)
