@@ -8,6 +8,7 @@ import numpy as np
 from fedgame.experiments import config as configs
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, personal, rules
+from fedgame.mechanisms import prices as pigou
 from fedgame.protocols import afl, base, fedavg, fedbr, first_best, literal, mwfed, qffl
 
 _INTERVAL = 10  # Δs of Section 5.2
@@ -35,9 +36,13 @@ def make(
         measured = sizes, np.mean(accuracy, axis=0), interval
         return literal.Literal(game, *measured, mechanism, name, *options)
 
-    @functools.cache
-    def personal_rates() -> personal.Personal:
-        return personal.personal_rates(game)
+    @functools.cache  # found once for all protocols that need it
+    def best() -> personal.FirstBest:
+        return personal.first_best(game)
+
+    @functools.cache  # one object, so that its equilibrium is solved for once
+    def personal_rates() -> budget_balanced.Refunds:
+        return personal.refunds(game, best())
 
     makers: dict[str, Callable[[], base.Protocol]] = {
         "fedavg": lambda: fedavg.FedAvg(capacity),
@@ -45,14 +50,12 @@ def make(
         "fedbr": lambda: play("FedBR", rules.none),
         "fedbr_bg": lambda: play("FedBR-BG", lambda game: budget_balanced.Refunds(beta)),
         "fedbr_falkinger": lambda: play("FedBR, β = 1 - 1/n", rules.falkinger),
-        "fedbr_personal": lambda: play("FedBR, personal rates", lambda game: personal_rates().mechanism),
+        "fedbr_personal": lambda: play("FedBR, personal rates", lambda game: personal_rates()),
         "fedbr_price": lambda: play("FedBR, one price", lambda game: rules.price(game, config.price)),
-        "fedbr_prices": lambda: play("FedBR, Pigou's prices", rules.prices),
+        "fedbr_prices": lambda: play("FedBR, Pigou's prices", lambda game: pigou.pigou(game, best=best())),
         "fedbr_shapley": lambda: play("FedBR, Shapley payments", rules.shapley),
         "fedbr_data_maximizing": lambda: play("FedBR, accuracy as the reward", rules.data_maximizing),
-        "first_best": lambda: first_best.FirstBest(
-            game, np.asarray(personal_rates().profile), personal_rates().mechanism
-        ),
+        "first_best": lambda: first_best.FirstBest(game, np.asarray(best().profile), personal_rates()),
         "afl": lambda: afl.AFL(capacity, config.afl_rate),
         "qffl": lambda: qffl.QFFL(capacity, config.qffl_q, config.learning_rate),
     }

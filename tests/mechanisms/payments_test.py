@@ -146,7 +146,7 @@ def test_one_price_is_paid_per_sample_by_all_others():
 @pytest.mark.parametrize("game", ["power law", "coverage"])
 def test_no_price_of_a_grid_has_more_welfare_than_the_best(game):
     game = GAMES[game]
-    found, welfare = price.best_price(game)
+    found, welfare, _ = price.best_price(game)
     solve = jax.jit(lambda q: equilibria.solve(price.Price(q).under(game)))
     for q in np.linspace(0, 0.06, 13):
         there = solve(q)
@@ -185,6 +185,40 @@ def test_equal_linear_costs_leave_several_splits():
     )
     assert prices.splits(game, prices.pigou(game)).tolist() == [0, 1]
     assert prices.splits(GAMES["power law"], prices.pigou(GAMES["power law"])).tolist() == []
+
+
+def test_shapley_payments_are_concave_where_the_promise_says_so():
+    """Payoffs of the total without kinks: slopes fall along own contributions, exact or by orders."""
+    rng = np.random.default_rng(0)
+    for n in (3, 9):
+        law = games.PowerLaw(1.0, rng.uniform(0.5, 2.0, n), 0.5, rng.uniform(0.5, 2.0, n), clip=False)
+        game = games.check(games.Game(law, games.LinearCost(0.01), [30.0] * n, rng.uniform(0, 2, n)))
+        mechanism = shapley.shapley(game)
+        assert mechanism.under(game).payoff.concave
+        played = mechanism.under(game)
+        slope = jax.jit(lambda s, played=played: games.own_gradient(played, s))
+        s = jnp.asarray(rng.uniform(0, 30, n))
+        along = np.array(
+            [[float(slope(s.at[i].set(x))[i]) for x in (0.0, 3.0, 10.0, 30.0)] for i in range(n)]
+        )
+        assert np.all(np.diff(along, axis=1) < 0)
+    for name in ("clipped", "coverage"):
+        assert not shapley.shapley(GAMES[name]).under(GAMES[name]).payoff.concave
+        assert general(shapley.shapley(GAMES[name]), GAMES[name]).payoff.kinks(None) is None
+
+
+@pytest.mark.parametrize("n", [3, 9])
+def test_shapley_payments_do_not_depend_on_how_many_coalitions_are_looked_at_together(n, monkeypatch):
+    law = games.PowerLaw(1.0, np.linspace(0.5, 2.0, n), 0.5, 1.0, clip=False)
+    game = games.check(games.Game(law, games.LinearCost(0.01), [30.0] * n))
+    mechanism, s = shapley.shapley(game), jnp.linspace(1.0, 20.0, n)
+    together = [float(mechanism.payment(game, s, i)) for i in range(n)]
+    assert shapley._at_once(n) > 64
+    assert shapley._at_once(2000) == 1
+    monkeypatch.setattr(shapley, "_NUMBERS", 1)
+    one_by_one = [float(mechanism.payment(game, s, i)) for i in range(n)]
+    np.testing.assert_allclose(together, one_by_one, rtol=1e-12)
+    np.testing.assert_allclose(together, mechanism.payments(game, s), rtol=1e-12)
 
 
 def shapley_values(game, s):
