@@ -64,8 +64,8 @@ def test_a_sum_that_is_too_large_is_told_by_its_logarithm_and_one_reason_of_many
     assert f"\nX by own images; Y by own images, {reason} (p = 0.001)" in table1.table_text(rows)
 
 
-def test_without_fedbr_bg_fedbr_is_compared_with_fedavg_all_the_same():
-    rows = agents([[1.0], [2.0]], "FedBR") + agents([[0.0], [1.5]], "FedAvg")
+def test_every_protocol_is_compared_with_those_before_it():
+    rows = agents([[0.0], [1.5]], "FedAvg") + agents([[1.0], [2.0]], "FedBR")
     found = table1.difference_rows(table1.welfare_rows(rows, [1.0]))
     assert {(row["protocol"], row["minus"], row["difference"]) for row in found} == {
         ("FedBR", "FedAvg", 0.75)
@@ -75,7 +75,7 @@ def test_without_fedbr_bg_fedbr_is_compared_with_fedavg_all_the_same():
 def test_differences_are_paired_over_seeds():
     """Both vary by 10 between seeds, their difference by 1: a paired interval is narrow."""
     ours, theirs = [[1.0], [11.0], [21.0], [31.0]], [[0.0], [9.5], [19.5], [29.0]]
-    rows = agents(ours, "FedBR-BG") + agents(theirs, "FedAvg") + agents(theirs, "FedBR")
+    rows = agents(theirs, "FedAvg") + agents(theirs, "FedBR") + agents(ours, "FedBR-BG")
     found = table1.difference_rows(table1.welfare_rows(rows, [1.0]))
     assert {(row["protocol"], row["minus"]) for row in found} == {
         ("FedBR-BG", "FedAvg"),
@@ -95,7 +95,7 @@ def test_differences_are_paired_over_seeds():
 
 
 def test_one_seed_has_no_interval_and_an_undefined_mean_no_difference():
-    rows = agents([[1.0, 2.0]], "FedBR-BG") + agents([[-0.5, 1.0]], "FedAvg")
+    rows = agents([[-0.5, 1.0]], "FedAvg") + agents([[1.0, 2.0]], "FedBR-BG")
     found = table1.difference_rows(table1.welfare_rows(rows, [0.5, 1.0]))
     by_p = {r["p"]: r for r in found if (r["utilities"], r["scale"]) == ("own", "mean")}
     assert by_p[0.5]["difference"] is None
