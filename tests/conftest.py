@@ -4,6 +4,7 @@ Most of the time of the tests is compilation, and most of that is optimisation, 
 come, not what they are: LLVM's, and that of fused operations. Processes that tests start inherit the setting.
 """
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -11,7 +12,7 @@ import pathlib
 # Before jax is imported. Another version may not know the second flag, and would end there.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
+    "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
     + (
         " --xla_cpu_use_fusion_emitters=false"
         if importlib.metadata.version("jaxlib").startswith("0.10.")
@@ -30,6 +31,7 @@ from fedgame import registry
 from fedgame.games import payoffs
 
 jax.config.update("jax_enable_x64", True)
+gc.set_threshold(100_000, 50, 50)  # tracing makes objects by the million, and hardly any are garbage
 hypothesis.settings.register_profile(
     "fedgame",
     deadline=None,
