@@ -58,6 +58,7 @@ class Evidence(NamedTuple):
     limit: jax.Array  # see `Response`
 
 
+@jax.jit
 def best_response(game: games.Game, s: jax.Array) -> jax.Array:
     """f_i(s_-i) for every agent at once: a global maximiser of u_i over [0, τ_i] (Proposition 1).
 
@@ -82,6 +83,7 @@ def best_response(game: games.Game, s: jax.Array) -> jax.Array:
     )
 
 
+@jax.jit
 def best_utility(game: games.Game, s: jax.Array) -> jax.Array:
     """max_x u_i(x, s_-i), [n], in the agents' currency."""
     return games.over_agents(lambda agent, own, rest: _best(agent, own, rest)[0].utility)(
@@ -89,6 +91,7 @@ def best_utility(game: games.Game, s: jax.Array) -> jax.Array:
     )
 
 
+@jax.jit
 def examine(game: games.Game, s: jax.Array) -> Evidence:
     """Nash gaps of all agents, and what they are to be measured by.
 

@@ -1,5 +1,7 @@
 """Equilibria, found and certified. Solvers find, certificates prove."""
 
+import functools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -99,6 +101,14 @@ def solve(
     Raises:
       ValueError: an unknown method, or one that does not fit the payoff.
     """
+    return _solve(game, start, tolerance, steps=steps, method=method)
+
+
+@functools.partial(jax.jit, static_argnames=("steps", "method"))
+def _solve(
+    game: games.Game, start: jax.Array | None, tolerance: float, steps: int | None, method: str | None
+) -> Equilibrium:
+    """Compiled once for all games of a kind: outside jit JAX would compile its loops at every call."""
     found, name = find(game, start, steps, method)
     starts = total.pays_from(game) if name == "root in S" and game.concave else None
     return _certified(game, found, name, tolerance, starts)
