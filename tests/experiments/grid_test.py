@@ -51,7 +51,7 @@ def test_folders_of_cells_are_their_names_where_a_file_system_takes_them(parse):
     ("swept", "message"),
     [
         (["cost"], r"^--sweep=cost: a sweep is written NAME=VALUE,VALUE,\.\.\.$"),
-        (["colour=1,2"], r"^--sweep=price=1,2: there is no setting 'colour'$"),
+        (["colour=1,2"], r"^--sweep=colour=1,2: there is no setting 'colour'$"),
         (["seed="], r"^--sweep=seed=: a value is missing$"),
         (["seed=1,,2"], r"a value is missing"),
         (["cost=0.1,0.1+"], r"a value is missing"),
