@@ -85,7 +85,7 @@ def check_mechanism(rule: Callable[[games.Game], base.Mechanism], game: games.Ga
         (slopes, gaps), (slopes_of, gaps_of) = (_slopes_and_gaps(x, s) for x in (general, played))
         _close(slopes_of, slopes, "own gradients under the mechanism are not those of its payments", 1e-9)
         _close(gaps_of, gaps, "Nash gaps under the mechanism are not those of its payments", 1e-6)
-    if mechanism.concave and game.concave and not game.payoff.of_total:
+    if mechanism.concave_in(game) and game.concave:
         profiles = jnp.asarray(rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity))
         _check_concave(game, profiles, "utility under the mechanism", lambda s: games.utilities(general, s))
     found = outcomes.outcome(game, mechanism)

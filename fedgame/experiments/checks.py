@@ -8,6 +8,7 @@ import jax
 from fedgame.experiments import config as configs
 from fedgame.experiments import settings
 from fedgame.learning import local, models
+from fedgame.mechanisms import base as mechanisms
 
 
 def check(config: configs.Training) -> None:
@@ -75,6 +76,8 @@ def _check_protocols(config: configs.Config, cheapest: float) -> None:
     for name in (name for name in configs.NO_REFUNDS if name in config.protocol):
         if config.mode == "literal":
             raise ValueError(f"--mode=literal is printed for refunds of costs only, not for {name}")
+        if config.agents > mechanisms.MOST:
+            raise ValueError(f"--agents: {name} is solved for up to {mechanisms.MOST}, got {config.agents}")
     if cheapest > 0:
         return
     if "fedbr_data_maximizing" in config.protocol:

@@ -160,6 +160,8 @@ def play_and_train(
                 for step in evaluated(plan.path, config.evaluate_every):
                     at = plan._replace(profile=plan.path[step], path=plan.path[step][None])
                     what = {"samples": base.draw(at.profile).tolist(), "rule": mine}
+                    if rule != {}:  # it may go on from the profile as it was meant
+                        what["profile"] = at.profile.tolist()
                     name = f"runs/{seed}-{_short(what, protocol)}"
                     if name not in jobs:
                         job = functools.partial(train, setting, protocol, at, seed, work.snapshots(name))

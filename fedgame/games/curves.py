@@ -85,7 +85,7 @@ def fit_all(sizes: Any, accuracy: Any, chosen: str) -> dict[str, Fit]:
     """
     found = {chosen: fit(chosen, sizes, accuracy)}
     for name in (name for name in fits() if name != chosen):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RuntimeError, ArithmeticError):
             found[name] = fit(name, sizes, accuracy)
     return {name: found[name] for name in fits() if name in found}
 

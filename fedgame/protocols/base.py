@@ -12,6 +12,7 @@ import sys
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedgame import registry
@@ -37,7 +38,8 @@ class Protocol:
 
     A protocol is a frozen dataclass of `registry.option` fields, compared by identity (`eq=False`). Only
     `start` has to be defined. All that `adapt` and `train` depend on must be in the fields: models that were
-    trained under other fields, or by another text of the module, are then never taken for its own.
+    trained under other fields, or by another text of the module, are then never taken for its own. Other
+    modules that these call do not count.
     """
 
     name: str = "protocol"  # in tables and figures
@@ -129,17 +131,23 @@ def identity(protocol: Protocol) -> dict[str, Any] | None:
 
     Empty if it neither adapts nor trains in a way of its own. Else the class, its fields, and the text of the
     modules that define it. None if that cannot be told, because a field is more than numbers and text, or the
-    class is in no file (a notebook): such models are nobody else's.
+    class is in no file (a notebook) or made in a function: such models are nobody else's, and trained anew
+    when a run is resumed.
     """
     kind = type(protocol)
     if kind.adapt is Protocol.adapt and kind.train is Protocol.train:
         return {}
     fields = {field.name: getattr(protocol, field.name) for field in dataclasses.fields(protocol)}
     leaves, structure = jax.tree.flatten(fields)
+    if any(
+        isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves
+    ):
+        return None  # random keys, which are no numbers
     leaves = [np.asarray(leaf) for leaf in leaves]
     files = [getattr(sys.modules.get(one.__module__), "__file__", None) for one in kind.mro()[:-1]]
     addressed = " at 0x" in str(structure)  # a function among the numbers: not the same in another process
-    if None in files or addressed or any(leaf.dtype == object for leaf in leaves):
+    local = "<locals>" in kind.__qualname__  # may depend on variables of the function that made it
+    if None in files or addressed or local or any(leaf.dtype.kind not in "biufU" for leaf in leaves):
         return None
     code = hashlib.sha256(b"".join(pathlib.Path(file).read_bytes() for file in sorted({*files})))
     return {

@@ -52,7 +52,7 @@ class FedBR(base.Protocol):
 
     def start(self, key: jax.Array) -> base.Plan:
         known, played = self.mechanism.profile(self.game), self.mechanism.under(self.game)
-        if known is not None and not self.mechanism.concave:
+        if known is not None and not self.mechanism.concave_in(self.game):
             path = np.asarray(known, float)[None]
         else:
             # Payments of S alone are in what she knows of her costs; of others she has to be told.

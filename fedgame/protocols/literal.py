@@ -50,6 +50,7 @@ class Literal(base.Protocol):
     step_size: float | None = option("δ; None is Δs/c̄", None)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._printed()
 
     def _printed(self) -> Printed:

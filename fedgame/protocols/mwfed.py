@@ -32,8 +32,10 @@ class MWFed(base.Protocol):
     name = "MWFed"
 
     capacity: np.ndarray = option("τ_i, [n] samples")
-    target: float = option("the accuracy that every agent should reach; the authors' is 0.7", 0.7)
-    factor: float = option("what weights below it grow by; the authors' is 4", 4.0)
+    target: float = option(
+        "the accuracy that every agent should reach; the authors' is 0.7", 0.7, low=0, high=1
+    )
+    factor: float = option("what weights below it grow by; the authors' is 4", 4.0, above=1)
 
     def start(self, key: jax.Array) -> base.Plan:
         del key
