@@ -79,7 +79,7 @@ def run(
             "used": name == setting.config.fit,
             "rmse": fit.rmse,
             "largest_residual": fit.largest,
-            "parameters": {k: np.asarray(v).tolist() for k, v in vars(fit.payoff).items()},
+            "parameters": fit.parameters,
         }
         for name, fit in fits.items()
     ]

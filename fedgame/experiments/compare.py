@@ -68,7 +68,7 @@ def describe_game(
         "largest_residual": fit.largest,
         "deviation_between_seeds": spread,
         "equilibria": _equilibria(protocols),
-        "parameters": {k: np.asarray(v).tolist() for k, v in vars(fit.payoff).items()},
+        "parameters": fit.parameters,
     }
     work.write_json("game.json", summary)
     totals = np.linspace(0, max(setting.config.sizes or (sum(setting.config.capacity),)), 401)

@@ -40,7 +40,7 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
     (to be read by --scenario) if JSON can hold the game.
     """
     game = problem.game
-    found = jax.jit(equilibria.solve)(game)
+    found = equilibria.solve(game)
     rows = agent_rows(problem, found)
     summary = _summary(config, problem, found)
     band = None
@@ -155,7 +155,7 @@ def _summary(config: Config, problem: participants.Problem, found: equilibria.Eq
     game, s = problem.game, found.profile
     fits = [
         {"agent": key, "fit": name, "used": name == config.fit, "rmse": fit.rmse, "largest": fit.largest}
-        | {"parameters": {k: np.asarray(v).tolist() for k, v in vars(fit.payoff).items()}}
+        | {"parameters": fit.parameters}
         for key, several in problem.fits.items()
         for name, fit in several.items()
     ]

@@ -259,8 +259,7 @@ def _reached(game: games.Game, found: outcomes.Outcome, best: personal.FirstBest
     if mechanism.balanced:
         text += "; payments sum to 0 whatever agents do"
     if mechanism.degrades:
-        withheld = game.value * (games.payoff_values(game, found.equilibrium.profile) - found.received)
-        lost = float(jnp.sum(withheld))
+        lost = float(jnp.sum(mechanism.withheld(game, found.equilibrium.profile)))
         if lost > 1e-9 * float(jnp.sum(jnp.abs(game.value * found.received))):
             text += f"; it would be {lost:.6g} more if nobody were given a worse model than all data allow"
         else:

@@ -36,26 +36,9 @@ def write(work: storage.Workdir, game: games.Game, runs: Sequence[Any], config: 
     about = ("charged", "sum_of_payments", "nash_gap", "held_out_accuracy")
     tidy = [row | {x: known[row["protocol"], row["seed"]][x] for x in about} for row in per_seed]
     over_seeds, differences = table_rows(per_seed), difference_rows(per_seed)
-    paths = [
-        {"protocol": run.protocol.name, "seed": run.seed, "step": t, "agent": i, "contribution": s}
-        for run in final
-        for t, row in enumerate(run.path.tolist())
-        for i, s in enumerate(row)
-    ]
-    drawn = [
-        {"protocol": run.protocol.name, "seed": run.seed, "round": t + 1, "agent": i, "samples": s}
-        for run in final
-        if len(run.training["drawn"]) > 1
-        for t, row in enumerate(run.training["drawn"])
-        for i, s in enumerate(row)
-    ]
-    seconds = {}  # once for steps that lead to the same contributions, and so share a training run
-    for run in runs:
-        row = {"protocol": run.protocol.name, "seed": run.seed, "step": run.step}
-        same = row["protocol"], run.seed, *run.training["charged"]
-        seconds.setdefault(same, row | {"seconds": run.training["seconds"]})
     named = {"agents": agents, "steps": steps, "runs": per_run, "welfare": tidy, "table1": over_seeds}
-    named |= {"contributions": paths, "seconds": list(seconds.values())}
+    seconds, drawn = _seconds(runs), _drawn(final)
+    named |= {"contributions": _contributions(final), "seconds": seconds}
     named |= {"differences": differences} if differences else {}
     named |= {"drawn": drawn} if drawn else {}
     for name, rows in named.items():
@@ -70,7 +53,38 @@ def write(work: storage.Workdir, game: games.Game, runs: Sequence[Any], config: 
     text += [table_text(over_seeds, config.dataset)]
     text += [difference_text(differences)] if differences else []
     text += paper.remarks(config.dataset, over_seeds)
-    return "\n\n".join([*text, _seconds_text(list(seconds.values()))])
+    return "\n\n".join([*text, _seconds_text(seconds)])
+
+
+def _contributions(final: Sequence[Any]) -> list[dict[str, Any]]:
+    """What agents meant to contribute, over the steps of the game."""
+    return [
+        {"protocol": run.protocol.name, "seed": run.seed, "step": t, "agent": i, "contribution": s}
+        for run in final
+        for t, row in enumerate(run.path.tolist())
+        for i, s in enumerate(row)
+    ]
+
+
+def _drawn(final: Sequence[Any]) -> list[dict[str, Any]]:
+    """What agents trained on, over rounds, where rounds differ."""
+    return [
+        {"protocol": run.protocol.name, "seed": run.seed, "round": t + 1, "agent": i, "samples": s}
+        for run in final
+        if len(run.training["drawn"]) > 1
+        for t, row in enumerate(run.training["drawn"])
+        for i, s in enumerate(row)
+    ]
+
+
+def _seconds(runs: Sequence[Any]) -> list[dict[str, Any]]:
+    """Seconds of training, once for steps that lead to the same contributions and so share a run."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for run in runs:
+        row = {"protocol": run.protocol.name, "seed": run.seed, "step": run.step}
+        same = row["protocol"], run.seed, *run.training["charged"]
+        found.setdefault(same, row | {"seconds": run.training["seconds"]})
+    return list(found.values())
 
 
 def _filled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

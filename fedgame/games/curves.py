@@ -27,6 +27,12 @@ class Fit(NamedTuple):
     rmse: float  # root mean square residual, in units of accuracy
     largest: float  # largest absolute residual
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The payoff's numbers by name, as JSON values."""
+        found = {name: np.asarray(x) for name, x in vars(self.payoff).items()}
+        return {name: x.tolist() for name, x in found.items() if x.dtype.kind in "biufU"}
+
 
 def fits() -> dict[str, type[payoffs.OfTotal]]:
     """The families that can be fitted, by `fit_name`: the choices of `--fit`.

@@ -68,8 +68,16 @@ def _everywhere(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
 
 
 def local_copy(tree: Any) -> Any:
-    """numpy copies of arrays that every device holds, such as a model."""
-    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree)
+    """numpy copies of arrays that every device holds, such as a model; a ValueError for any other."""
+
+    def copied(x: Any) -> Any:
+        if not isinstance(x, jax.Array):
+            return x
+        if not x.is_fully_replicated:
+            raise ValueError(f"an array {x.shape} is shared out between devices: {x.sharding}")
+        return np.asarray(x.addressable_data(0))
+
+    return jax.tree.map(copied, tree)
 
 
 def federated_round(

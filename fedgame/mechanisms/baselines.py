@@ -13,7 +13,6 @@ from fedgame.games import game as games
 from fedgame.mechanisms import base
 from fedgame.registry import option
 
-_best_responses = jax.jit(certificates.best_response)
 _curve = jax.jit(lambda payoff, total: jnp.vectorize(payoff.curve)(total))
 
 
@@ -69,7 +68,8 @@ def data_maximizing(game: games.Game, epsilon: float = 0.0) -> DataMaximizing:
     linear costs may differ. Roots of S closer than 5 % go unseen. `ValueError`: another game, or ε < 0.
     """
     game = _common(game, epsilon)
-    alone, capacity = np.asarray(_best_responses(game, jnp.zeros(game.n))), np.asarray(game.capacity)
+    alone = np.asarray(certificates.best_response(game, jnp.zeros(game.n)))
+    capacity = np.asarray(game.capacity)
     price, accuracy = (game.cost.line()[0] + epsilon) / game.value, _curve(game.payoff, alone)
 
     def wanted(total: Any) -> np.ndarray:

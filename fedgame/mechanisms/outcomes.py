@@ -44,7 +44,7 @@ class Participation(NamedTuple):
 
 
 _GENERAL = 500  # agents up to whom an outcome is certified from payments as they stand
-_solve, _certified = jax.jit(equilibria.solve), jax.jit(equilibria.certified)
+_certified = jax.jit(equilibria.certified)
 _prove = jax.jit(certificates.certify)
 
 
@@ -100,7 +100,7 @@ def outcome(
 
 def _equilibrium(game: games.Game, mechanism: base.Mechanism) -> equilibria.Equilibrium:
     played, known = mechanism.under(game), mechanism.profile(game)
-    return _solve(played) if known is None else _certified(played, known)
+    return equilibria.solve(played) if known is None else _certified(played, known)
 
 
 def of_announcement(game: games.Game, announced: rules.Announcement) -> Outcome:

@@ -64,9 +64,9 @@ def best_price(game: games.Game) -> BestPrice:
 
 def _look(game: games.Game, price: float) -> BestPrice:
     """Σ u_i, which payments do not change, at the equilibrium; NaN where none is certified."""
-    found = _solve(Price(jnp.asarray(float(price))).under(game))
+    found = equilibria.solve(Price(jnp.asarray(float(price))).under(game))
     welfare = float(jnp.sum(_utilities(game, found.profile))) if found.converged else np.nan
     return BestPrice(float(price), welfare, found)
 
 
-_solve, _utilities = jax.jit(equilibria.solve), jax.jit(games.utilities)
+_utilities = jax.jit(games.utilities)

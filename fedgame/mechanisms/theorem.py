@@ -122,7 +122,7 @@ def audit(
     return found._replace(verdict=_verdict(general, found))
 
 
-_solve, _certify = jax.jit(equilibria.solve), jax.jit(certificates.certify)
+_certify = jax.jit(certificates.certify)
 _solve_budgets, _certify_budgets = jax.jit(budgets.solve), jax.jit(budgets.certify)
 _utilities, _unspent, _marginals = map(jax.jit, (budgets.utilities, budgets.unspent, budgets.marginals))
 _weight = jax.jit(jax.grad(welfare.p_mean), static_argnums=1)  # ∂W_p/∂u_i
@@ -135,7 +135,7 @@ def _equilibrium(game: Any, general: budgets.BudgetGame, beta: float, bounded: b
     """
     starts = [None]
     if isinstance(game, games.Game):
-        found = _solve(budget_balanced.under_mechanism(game, beta))
+        found = equilibria.solve(budget_balanced.under_mechanism(game, beta))
         if not bounded or jnp.all(_unspent(general, beta, found.profile) >= 0):
             return found.profile, found.nash_gap, found.converged
         starts.append(found.profile)

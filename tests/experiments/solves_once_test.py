@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from fedgame import equilibria
+from fedgame.equilibria import certificates
 from fedgame.experiments import equilibrium, mechanism, storage
-from fedgame.mechanisms import baselines, design, optimum, outcomes, personal, price, theorem
+from fedgame.mechanisms import design, optimum, outcomes, personal, theorem
 
 NUMBERS = mechanism.Config(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
@@ -19,10 +20,10 @@ NUMBERS = mechanism.Config(
 LEAVES = {"fixed": (0.0, 0.0, 0.6)}  # nobody wants to bear the third agent's fixed cost, so somebody goes
 # What is counted, by a name that says which functions compute the same from the same arguments.
 COUNTED = [
-    *[("solve", module._solve) for module in (outcomes, price, theorem)],
+    ("solve", equilibria.solve),
     *[("certify", x) for x in (outcomes._prove, personal._certify, theorem._certify)],
     *[("announced", outcomes._certified), ("alone", personal._alone), ("first best", personal.first_best)],
-    *[("best responses", baselines._best_responses), ("largest mean", optimum.maximize_welfare)],
+    *[("best responses", certificates.best_response), ("largest mean", optimum.maximize_welfare)],
     ("designed", design.design_beta),  # traced, once for every time that it is compiled
 ]
 

@@ -104,7 +104,7 @@ def test_nobody_gains_by_deviating(exponents, value, capacity, epsilon):
 
 def test_the_gap_tells_a_wrong_stand_alone_contribution(monkeypatch):
     game = make(BOUND, np.full(10, 1e5), 1e-4)
-    monkeypatch.setattr(baselines, "_best_responses", lambda *_: np.full(10, 2 * 1148.389))
+    monkeypatch.setattr(baselines.certificates, "best_response", lambda *_: np.full(10, 2 * 1148.389))
     lost = (eq2(1148.389) - 0.1148389) - (eq2(2 * 1148.389) - 0.2296778)
     np.testing.assert_allclose(baselines.data_maximizing(game).gap, lost, rtol=1e-3)
 
