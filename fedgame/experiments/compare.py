@@ -80,27 +80,24 @@ def describe_game(
 
 def _equilibria(protocols: list[base.Protocol]) -> dict[str, dict[str, Any] | None]:
     """By name, the certified equilibrium that each protocol aims at; None if it aims at none."""
-    solved: dict[tuple[int, int], dict[str, Any]] = {}  # protocols may aim at the same
-    found = {}
+    found, solved = {}, []  # protocols may aim at the same
     for protocol in protocols:
         if protocol.played is None:
             found[protocol.name] = None
             continue
         game, mechanism = protocol.played
-        key = id(game), id(mechanism)
-        if key not in solved:
-            outcome = outcomes.outcome(game, mechanism)
-            there = outcome.equilibrium
-            solved[key] = {
-                "announced": {k: np.asarray(x).tolist() for k, x in mechanism.announced(game.n).items()},
-                "told": tables.told(mechanism, game.n),
-                "total": float(jnp.sum(there.profile)),
-                "unique": bool(there.unique),
-                "nash_gap": float(jnp.max(there.nash_gap)),
-                "converged": bool(there.converged),
-                "certified_from_payments": outcome.general,
-            }
-        found[protocol.name] = solved[key]
+        outcome = outcomes.known_or_new(game, mechanism, [one for of, one in solved if of is game])
+        solved.append((game, outcome))
+        there = outcome.equilibrium
+        found[protocol.name] = {
+            "announced": {k: np.asarray(x).tolist() for k, x in mechanism.announced(game.n).items()},
+            "told": tables.told(mechanism, game.n),
+            "total": float(jnp.sum(there.profile)),
+            "unique": bool(there.unique),
+            "nash_gap": float(jnp.max(there.nash_gap)),
+            "converged": bool(there.converged),
+            "certified_from_payments": outcome.general,
+        }
     return found
 
 

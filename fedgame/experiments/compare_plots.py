@@ -105,7 +105,8 @@ def welfare(work: storage.Workdir, fig: figure.Figure) -> None:
             error = np.abs(np.asarray(ends, float) - value)
             right.errorbar(p + 0.012 * k, value, error, marker="o", capsize=3, color=color[name])
         right.axhline(0, color="black", linewidth=0.5)
-        right.set(xlabel="p", ylabel=f"{last} less the other protocol", title="Paired, 95% intervals")
+        right.set(xlabel="p", ylabel="difference of p-means, paired, 95% interval")
+        right.set_title(f"{last}\nless the other protocol", fontsize="medium")
     fig.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
 
 

@@ -4,13 +4,14 @@ import collections
 import dataclasses
 import sys
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from fedgame import equilibria
 from fedgame.equilibria import certificates
-from fedgame.experiments import equilibrium, mechanism, storage
+from fedgame.experiments import compare, config, equilibrium, mechanism, storage, training
 from fedgame.mechanisms import design, optimum, outcomes, personal, theorem
 
 NUMBERS = mechanism.Config(
@@ -78,6 +79,25 @@ def test_nothing_is_computed_twice_in_launch_mechanism(case, calls, tmp_path):
     problem = mechanism.read(config)
     mechanism.run(config, problem, storage.Workdir(tmp_path))
     assert {name for name, *_ in calls} >= {"solve", "alone", "first best"}
+    assert [key[0] for key, times in calls.items() if times > 1] == []
+
+
+class Linear(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(10)(images.reshape(len(images), -1))
+
+
+def test_nothing_is_computed_twice_in_launch_compare(calls, tmp_path):
+    """The first best is three protocols' matter, and with equal costs β* is 1 - 1/n."""
+    protocols = ("fedbr", "fedbr_bg", "fedbr_falkinger", "fedbr_personal", "fedbr_prices", "first_best")
+    given = {"agents": 4, "capacity": (12,), "rounds": 1, "held_out": 80, "sizes": (6, 15, 30), "steps": 5}
+    given |= {"curve_seeds": 1, "seeds": 1, "protocol": protocols, "cost": (0.004,)}
+    setting = training.prepare(config.Config(**given))._replace(model=Linear())
+    compare.compare(setting, storage.Workdir(tmp_path), 1)
+    counted = collections.Counter(name for name, *_ in calls)
+    assert counted["first best"] == 1
+    assert counted["solve"] == 3  # none, β* and 1 - 1/n, personal rates; s* of the prices is known
     assert [key[0] for key, times in calls.items() if times > 1] == []
 
 
