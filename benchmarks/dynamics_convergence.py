@@ -23,7 +23,7 @@ from fedgame.protocols import fedbr
 
 SIZES = [0, 10, 20, 50, 100, 200, 500, 1000]
 ACCURACY = [0.10, 0.37, 0.565, 0.69, 0.796, 0.861, 0.929, 0.947]
-RULES = {"β=0": rules.none, "β*": rules.optimal, "1-1/n": rules.falkinger, "personal": rules.personal}
+RULES = {"β=0": rules.none, "β*": rules.beta_star, "1-1/n": rules.falkinger, "personal": rules.personal}
 AGENTS = (2, 3, 10, 30, 100, 300, 1000)
 COSTS = {
     "equal": lambda n: np.full(n, 0.005),

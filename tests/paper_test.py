@@ -41,7 +41,7 @@ def p_means(utilities, powers):
 def test_theorem_4_1_fails_for_unequal_costs():
     """(½, ½) is an equilibrium under β* with s > 0; feasible profiles near (0, 1.5) beat every p-mean."""
     rates, budget = jnp.array([5.0, 4.0]), 5.0
-    beta = float(mechanisms.optimal_beta(rates))
+    beta = float(mechanisms.beta_star(rates))
     assert beta == pytest.approx(4 / 9, rel=1e-15)
     value = 2 * (1 - beta) * rates
     game = games.check(games.Game(games.TotalPayoff(jnp.log1p), games.LinearCost(rates), [2.0, 2.0], value))
@@ -73,7 +73,7 @@ def test_theorem_4_1_fails_on_a_second_instance():
 def test_falkingers_beta_beats_beta_star_where_costs_differ():
     rates = jnp.linspace(1.0, 3.0, 10)
     game = games.check(games.Game(games.PowerLaw(8.0, 1.0, 1.0), games.LinearCost(rates), 8.0 / rates))
-    star = float(mechanisms.optimal_beta(rates))
+    star = float(mechanisms.beta_star(rates))
     assert star == pytest.approx(0.745848, abs=5e-7)
     for beta, mean in ((0.0, 6.9), (star, 7.29751), (mechanisms.falkinger_beta(10), 7.36754)):
         found = solve(mechanisms.under_mechanism(game, beta))

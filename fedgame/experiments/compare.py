@@ -49,7 +49,7 @@ def fit_game(
     game = games.check(games.Game(fit.payoff, costs.LinearCost(rates), capacity))
     beta = setting.config.beta
     if beta is None and rules.linear_rates(game) is not None:
-        beta = float(budget_balanced.optimal_beta(rates))
+        beta = float(budget_balanced.beta_star(rates))
     return game, beta, fit
 
 

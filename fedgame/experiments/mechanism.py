@@ -121,7 +121,7 @@ def rule_of(config: Config) -> rules.Rule:
 
     return {
         "none": rules.none,
-        "beta_star": rules.optimal,
+        "beta_star": rules.beta_star,
         "falkinger": rules.falkinger,
         "beta": lambda game: budget_balanced.Refunds(config.beta if game.n > 1 else 0.0),
         "personal": rational if config.rational else rules.personal,

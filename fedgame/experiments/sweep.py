@@ -35,7 +35,7 @@ def welfare_rows(
       powers: p of the means.
     """
     there = {"no payments": before}
-    several = {"β*": rules.optimal, "1 - 1/n": rules.falkinger}
+    several = {"β*": rules.beta_star, "1 - 1/n": rules.falkinger}
     if rules.linear_rates(game) is None:
         del several["β*"]
     for name, rule in several.items():
@@ -118,7 +118,7 @@ def marks(
     if known:
         found[f"largest welfare, p={power:g}"] = float(rate)
     if (linear := rules.linear_rates(game)) is not None:
-        found["β*"] = float(budget_balanced.optimal_beta(linear))
+        found["β*"] = float(budget_balanced.beta_star(linear))
     if chosen is not None:
         found["chosen"] = chosen
     return [{"name": name, "beta": beta} for name, beta in found.items()]

@@ -22,7 +22,7 @@ from fedgame.mechanisms.baselines import data_maximizing
 from fedgame.mechanisms.budget_balanced import (
     Refunds,
     falkinger_beta,
-    optimal_beta,
+    beta_star,
     payments,
     under_mechanism,
     utilities,
@@ -53,7 +53,7 @@ __all__ = [
     "log_p_mean",
     "manipulation",
     "maximize_welfare",
-    "optimal_beta",
+    "beta_star",
     "optimal_collaboration",
     "p_mean",
     "participation",

@@ -93,7 +93,7 @@ def whole_units(paid: Any, unit: float) -> np.ndarray:
     return units
 
 
-def optimal_beta(rates: Any) -> Any:
+def beta_star(rates: Any) -> Any:
     """β* of Definition 2, the root of (6), for linear costs c_i s_i.
 
     With equal costs the discriminant in (14) is exactly 0 and rounds below 0, so the textbook

@@ -57,7 +57,7 @@ def none(game: games.Game) -> Mechanism:
     return Refunds()
 
 
-def optimal(game: games.Game) -> Mechanism:
+def beta_star(game: games.Game) -> Mechanism:
     """β* (Definition 2), for linear costs.
 
     Raises:
@@ -66,7 +66,7 @@ def optimal(game: games.Game) -> Mechanism:
     rates = linear_rates(game)
     if rates is None:
         raise ValueError("β* (Definition 2) is defined for linear costs above 0 only; here some are not")
-    return Refunds(budget_balanced.optimal_beta(rates)) if game.n > 1 else Refunds()
+    return Refunds(budget_balanced.beta_star(rates)) if game.n > 1 else Refunds()
 
 
 def falkinger(game: games.Game) -> Mechanism:

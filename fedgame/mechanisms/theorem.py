@@ -239,7 +239,7 @@ def _verdict(game: budgets.BudgetGame, found: Audit) -> str:
         maximal = "maximises W_p: proved"
     else:
         maximal = "maximises W_p as far as was found, which is no proof"
-    equal = abs(found.beta - float(budget_balanced.optimal_beta(np.asarray(game.rate)))) <= 1e-9
+    equal = abs(found.beta - float(budget_balanced.beta_star(np.asarray(game.rate)))) <= 1e-9
     if not equal:
         return f"the equilibrium {maximal}. (Theorem 4.1 is about β*, and says nothing of this β.)"
     if not found.positive:

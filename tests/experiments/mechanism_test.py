@@ -61,7 +61,7 @@ def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
     for row, x in zip(rows, paid, strict=True):
         assert abs(float(x) - float(row["exact_payment"])) < 0.003
     rates = {
-        "beta_star": mechanisms.optimal_beta(np.array([0.004, 0.005, 0.012])),
+        "beta_star": mechanisms.beta_star(np.array([0.004, 0.005, 0.012])),
         "designed": 2 / 3, "beta": 0.3,
     }  # fmt: skip
     if which in rates:

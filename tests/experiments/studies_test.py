@@ -280,4 +280,4 @@ def test_held_out_images_are_as_many_of_every_class():
 def test_costs_are_spaced_geometrically_around_their_mean():
     found = rows.spaced(0.005, 4.0, 3)
     np.testing.assert_allclose(found, [0.0025, 0.005, 0.01], rtol=1e-14)
-    assert mechanisms.optimal_beta(rows.spaced(0.005, 1.0, 4)) == pytest.approx(0.75)
+    assert mechanisms.beta_star(rows.spaced(0.005, 1.0, 4)) == pytest.approx(0.75)

@@ -22,7 +22,7 @@ SOLVE = jax.jit(equilibria.solve)
 def test_equal_costs_give_1_minus_1_over_n_to_a_few_ulp(array, agents, dtype):
     for n in agents:
         for cost in (0.005, 0.1, 1e-12, 7e9):
-            beta = mechanisms.optimal_beta(array(n, cost, dtype))
+            beta = mechanisms.beta_star(array(n, cost, dtype))
             assert beta.dtype == dtype
             assert abs(float(beta) - (1 - 1 / n)) <= 3 * np.finfo(dtype).eps
 
@@ -32,7 +32,7 @@ def test_equal_costs_give_1_minus_1_over_n_to_a_few_ulp(array, agents, dtype):
     [((5, 4), 4 / 9), ((1, 2), 1 / 3), ((1, 2, 3), 0.43308472931820092), ((1e-9, 1), 1e-9 / (1 + 1e-9))],
 )
 def test_known_values(rates, beta):
-    assert float(mechanisms.optimal_beta(jnp.asarray(rates, float))) == pytest.approx(beta, rel=1e-14)
+    assert float(mechanisms.beta_star(jnp.asarray(rates, float))) == pytest.approx(beta, rel=1e-14)
 
 
 def exact_beta(rates):
@@ -52,7 +52,7 @@ def exact_beta(rates):
 def test_any_costs_against_80_digits(exponents, spread):
     """spread → 0: nearly equal costs, where (14) loses every digit. Lemma 1: 0 ≤ β* ≤ 1 - 1/n."""
     rates = 10.0 ** (exponents * spread)
-    beta = float(mechanisms.optimal_beta(jnp.asarray(rates)))
+    beta = float(mechanisms.beta_star(jnp.asarray(rates)))
     # A relative error in a cost of one rounding moves β* by its square root near equal costs.
     assert beta == pytest.approx(exact_beta(rates), rel=1e-7 if spread < 1 else 1e-12)
     assert 0 <= beta <= (1 - 1 / len(rates)) * (1 + 1e-15)
@@ -61,7 +61,7 @@ def test_any_costs_against_80_digits(exponents, spread):
 @pytest.mark.parametrize("rates", [[1.0], [1.0, 0.0], [1.0, -2.0], [1.0, np.nan], [1.0, np.inf], 3.0])
 def test_costs_without_a_beta(rates):
     with pytest.raises(ValueError, match="`rates` must be"):
-        mechanisms.optimal_beta(jnp.asarray(rates))
+        mechanisms.beta_star(jnp.asarray(rates))
 
 
 @hypothesis.given(hnp.arrays(float, st.integers(2, 50), elements=st.floats(0, 1e6)), st.floats(0, 1))
@@ -278,12 +278,12 @@ def test_what_cannot_be_paid(paid, unit, message):
 
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
 def test_beta_star_of_costs_whose_sum_is_too_large_for_a_number(kind):
-    assert float(mechanisms.optimal_beta(kind([1e308] * 3))) == pytest.approx(2 / 3, rel=1e-12)
+    assert float(mechanisms.beta_star(kind([1e308] * 3))) == pytest.approx(2 / 3, rel=1e-12)
 
 
 def test_the_derivative_of_beta_star_at_the_tip_of_its_cone_is_0():
-    assert jax.grad(mechanisms.optimal_beta)(jnp.full(3, 5.0)).tolist() == [0, 0, 0]
+    assert jax.grad(mechanisms.beta_star)(jnp.full(3, 5.0)).tolist() == [0, 0, 0]
     rates, step = np.array([1.0, 2.0, 3.0]), 1e-6
-    slope = jax.grad(mechanisms.optimal_beta)(jnp.asarray(rates))
-    moves = [mechanisms.optimal_beta(rates + s * step * e) for e in np.eye(3) for s in (1, -1)]
+    slope = jax.grad(mechanisms.beta_star)(jnp.asarray(rates))
+    moves = [mechanisms.beta_star(rates + s * step * e) for e in np.eye(3) for s in (1, -1)]
     np.testing.assert_allclose(slope, np.subtract(moves[::2], moves[1::2]) / (2 * step), rtol=1e-6)

@@ -157,7 +157,7 @@ def test_a_difference_of_rounding_keeps_nobody_from_staying():
 
 def test_one_agent_stays_or_leaves():
     game = games.check(games.Game(games.PowerLaw(8.0, 1.0, 1.0), games.LinearCost(4.0, 0.5), [3.0]))
-    for rule in (rules.none, rules.optimal, rules.falkinger, rules.personal, rules.designed(1.0)):
+    for rule in (rules.none, rules.beta_star, rules.falkinger, rules.personal, rules.designed(1.0)):
         found = mechanisms.participation(game, rule, outside=3.0)  # she has 8 - 2 - 2 - ½
         assert found.stay.tolist() == [0]
         np.testing.assert_allclose(found.outcome.utilities, [3.5], rtol=1e-12)
@@ -176,18 +176,18 @@ def test_rules():
     """β* knows linear costs above 0 only; a sample of quality w_i costs c_i / w_i per standard sample."""
     payoff = games.PowerLaw(8.0, 1.0, 1.0)
     linear = games.check(games.Game(payoff, games.LinearCost([5.0, 4.0]), [1.0, 1.0]))
-    assert float(rules.optimal(linear).rates) == pytest.approx(4 / 9)
+    assert float(rules.beta_star(linear).rates) == pytest.approx(4 / 9)
     weighted = linear.replace(cost=games.LinearCost(np.array([10.0, 2.0])), quality=np.array([2.0, 0.5]))
-    assert float(rules.optimal(weighted).rates) == pytest.approx(4 / 9)
+    assert float(rules.beta_star(weighted).rates) == pytest.approx(4 / 9)
     power = linear.replace(cost=games.PowerCost(np.array([5.0, 4.0]), 1.0))
-    assert float(rules.optimal(power).rates) == pytest.approx(4 / 9)
+    assert float(rules.beta_star(power).rates) == pytest.approx(4 / 9)
     assert rules.falkinger(linear).rates == 0.5
     np.testing.assert_array_equal(
         rules.personal(linear).rates, mechanisms.personal_rates(linear).mechanism.rates
     )
     for cost in (games.PowerCost(1.0, 2.0), games.LinearCost([1.0, 0.0]), games.OrderedCost([1.0, 1.0])):
         with pytest.raises(ValueError, match="defined for linear costs above 0 only"):
-            rules.optimal(linear.replace(cost=cost))
+            rules.beta_star(linear.replace(cost=cost))
 
 
 NO_EQUILIBRIUM = games.check(  # Theorem A.2: best responses cycle
@@ -286,7 +286,7 @@ def test_what_a_rule_hands_over_is_what_would_be_found(rule):
 
 
 def test_an_equilibrium_that_is_known_is_audited_as_it_is():
-    found = outcomes.outcome(TWO, rules.optimal(TWO))
+    found = outcomes.outcome(TWO, rules.beta_star(TWO))
     beta = float(found.mechanism.rates)
     known = mechanisms.audit(TWO, beta, 1.0, profile=found.equilibrium)
     assert known.verdict == mechanisms.audit(TWO, beta, 1.0).verdict

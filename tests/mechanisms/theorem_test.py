@@ -147,7 +147,7 @@ def interior(seed, n, beta=None):
     """Random costs, and payoffs such that a random s > 0 is an equilibrium of M_β: (16) with λ = 0."""
     rng = np.random.default_rng(seed)
     rate, s, own = rng.uniform(1, 3, n), rng.uniform(0.1, 1, n), rng.uniform(0.5, 2, n)
-    beta = float(mechanisms.optimal_beta(rate)) if beta is None else beta
+    beta = float(mechanisms.beta_star(rate)) if beta is None else beta
     budget = 3 + rate.sum() * s.max() + rng.uniform(0, 2, n)
     spent = rate * s
     b = budget - (1 - beta) * spent - beta / (n - 1) * (spent.sum() - spent)
@@ -175,7 +175,7 @@ def test_26_holds_at_every_interior_equilibrium_and_21_at_none(seed, p):
 def test_multipliers_by_the_formulas(p):
     """(24) and (25) in plain numpy, where agent 3's budget binds: her μ and so her γ are negative."""
     rate, s, own, n = np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.4, 0.3]), np.ones(3), 3
-    beta = float(mechanisms.optimal_beta(rate))
+    beta = float(mechanisms.beta_star(rate))
     spent = rate * s
     paid = (1 - beta) * spent + beta / 2 * (spent.sum() - spent)
     budget, lagrange = paid + np.array([2.0, 2.0, 0.0]), np.array([0.0, 0.0, 0.7])
@@ -204,7 +204,7 @@ def test_nearly_equal_costs_have_nearly_the_limit_of_20_but_not_of_21():
     """(24) is a matter of c_i - c_j alone there: (21) stays broken however equal costs get."""
     for apart in (1e-2, 1e-4, 1e-6):
         rate = np.array([1.0, 1.0 + apart])
-        beta, s, own = float(mechanisms.optimal_beta(rate)), np.array([0.5, 0.5]), np.ones(2)
+        beta, s, own = float(mechanisms.beta_star(rate)), np.array([0.5, 0.5]), np.ones(2)
         b = 3.0 - (1 - beta) * rate * s - beta * (rate * s)[::-1]
         shared = (1 - beta) * rate / (1 + b) * 2
         game = budgets.budget_game(logarithmic, (own, shared), rate, 3.0)

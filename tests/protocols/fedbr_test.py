@@ -18,7 +18,7 @@ CURVE = games.PowerLaw(1.0, 10.0, 0.9, 16.0)
 MEASURED = curves.fit(
     "concave", [0, 10, 20, 50, 100, 200, 500, 1000], [0.10, 0.37, 0.565, 0.69, 0.796, 0.861, 0.929, 0.947]
 ).payoff
-RULES = [rules.none, rules.optimal, rules.falkinger, rules.personal]
+RULES = [rules.none, rules.beta_star, rules.falkinger, rules.personal]
 
 
 def a_game(rates, payoff=CURVE, capacity=50.0):

@@ -152,7 +152,7 @@ def test_raw_curve_between_and_beyond_what_was_measured():
     np.testing.assert_array_equal(literal.slopes(printed, 2000.0), [-0.005, -0.005])
 
 
-@pytest.mark.parametrize("rule", [rules.none, rules.optimal, rules.personal])
+@pytest.mark.parametrize("rule", [rules.none, rules.beta_star, rules.personal])
 def test_the_plan_has_path_and_ending(rule):
     game = a_game(np.linspace(0.003, 0.007, 7))
     protocol = literal.Literal(game, SIZES, ACCURACY, 10, rule(game), "FedBR-BG", steps=30)

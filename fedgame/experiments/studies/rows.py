@@ -17,7 +17,7 @@ from fedgame.mechanisms import outcomes, personal, rules
 
 RULES = {
     "no payments": rules.none,
-    "β*": rules.optimal,
+    "β*": rules.beta_star,
     "1 - 1/n": rules.falkinger,
     "personal": rules.personal,
 }
