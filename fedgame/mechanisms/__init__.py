@@ -21,8 +21,8 @@ from fedgame.mechanisms.base import Mechanism
 from fedgame.mechanisms.baselines import data_maximizing
 from fedgame.mechanisms.budget_balanced import (
     Refunds,
-    falkinger_beta,
     beta_star,
+    falkinger_beta,
     payments,
     under_mechanism,
     utilities,
@@ -42,6 +42,7 @@ __all__ = [
     "Refunds",
     "alone",
     "audit",
+    "beta_star",
     "constrained_equilibrium",
     "data_maximizing",
     "design_beta",
@@ -53,7 +54,6 @@ __all__ = [
     "log_p_mean",
     "manipulation",
     "maximize_welfare",
-    "beta_star",
     "optimal_collaboration",
     "p_mean",
     "participation",
