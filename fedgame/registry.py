@@ -1,13 +1,23 @@
-"""What a parameter says of itself: default, range, rank and help, once, in `option`.
+"""What people name, and what a parameter says of itself.
 
-Payoffs, costs, mechanisms and the settings of commands are dataclasses whose fields `option` makes. Checks,
-flags, JSON and help read them.
+`option` says default, range, rank and help of a parameter once: checks, flags, JSON, columns and help read
+it. `register` gives a name to a payoff, cost, mechanism, rule, protocol or study; `read` makes one from the
+text in which people name it; `use` imports a file that registers more.
 """
 
+import ast
 import dataclasses
+import difflib
+import hashlib
+import importlib.util
+import inspect
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+import pathlib
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +37,9 @@ def option(
     kind: type | None = None,
     choices: Iterable[str] | Callable[[], Iterable[str]] = (),
     infinite: bool = False,
+    of: str | None = None,
 ) -> Any:
-    """A field of a dataclass.
+    """A field of a dataclass, or the default of a parameter of a function that `register` makes a rule.
 
     Args:
       help: what it is and in which unit; of a flag, its help.
@@ -42,10 +53,12 @@ def option(
       kind: type of a flag's number, where the default does not show it.
       choices: names that are allowed, or a function that returns those allowed at the time.
       infinite: whether infinite numbers are allowed.
+      of: it is no number but a thing of this kind that people name, "rule" for example.
     """
     metadata = {
         **{"help": help, "low": low, "high": high, "above": above, "below": below, "infinite": infinite},
         **{"rank": rank, "pytree_node": not static, "kind": kind or type(default), "choices": choices},
+        "of": of,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -162,3 +175,358 @@ def _each(family: Any, fn: Callable[[Any, bool | None], Any]) -> Any:
         return jax.tree.map(lambda x: fn(x, is_per_agent(x, field)), value)
 
     return family.replace(**{field.name: of_field(field) for field in numbers(family)})
+
+
+class Kind(NamedTuple):
+    """What people name: payoffs, costs, rules, protocols, studies."""
+
+    word: str  # what one of them is called
+    entries: dict[str, Any]  # by name: a class, or a `Function`
+    aliases: dict[str, str]  # by name: a longer text that it stands for
+    make: Callable[[str, str, Any], tuple[Any, Any]]  # name, label, thing -> entry, what `register` returns
+
+
+KINDS: dict[str, Kind] = {}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Function:
+    """A function that has a name, and the options that were given to it."""
+
+    name: str
+    label: str
+    function: Callable
+    options: Mapping[str, dataclasses.Field]
+    given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def having(self, **options: Any) -> Any:
+        """The same function with these options."""
+        return dataclasses.replace(self, given={**self.given, **options})
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All options: as given, else their defaults."""
+        return {name: self.given.get(name, field.default) for name, field in self.options.items()}
+
+
+def kind(word: str, make: Callable[[str, str, Any], tuple[Any, Any]], *others: str) -> dict[str, Any]:
+    """Makes a kind, and returns the dictionary of its entries; `others` are kinds that have the same one."""
+    made = Kind(word, {}, {}, make)
+    for one in (word, *others):
+        KINDS[one] = made
+    return made.entries
+
+
+def a_family(name: str, label: str, cls: type) -> tuple[type, type]:
+    """`make` of kinds whose classes are families of numbers, see `family`."""
+    cls = cls if "__dataclass_fields__" in vars(cls) else family(cls)
+    cls.label = label
+    return cls, cls
+
+
+def a_choice(name: str, label: str, cls: type) -> tuple[type, type]:
+    """`make` of kinds whose classes are frozen dataclasses of what people chose, compared by identity."""
+    cls = cls if "__dataclass_fields__" in vars(cls) else dataclasses.dataclass(frozen=True, eq=False)(cls)
+    cls.label = label
+    return cls, cls
+
+
+def register(
+    name: str, label: str | None = None, aliases: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[Any], Any]:
+    """Gives a name to a payoff, cost, mechanism, protocol or study, or to a function that is a rule.
+
+    A decorator. Classes become dataclasses, whose fields `option` makes; a function becomes a rule. From then
+    on the name can be written on the command line, in JSON and in `read`, and help, columns, reference and
+    conformance tests have it.
+
+    Args:
+      name: as people write it.
+      label: as tables and figures call it; by default the name, with spaces.
+      aliases: shorter names, and what each stands for.
+
+    Raises:
+      ValueError: the name or an alias is none, or is that of something else.
+    """
+
+    def decorate(thing: Any) -> Any:
+        found = KINDS[thing.kind if isinstance(thing, type) else "rule"]
+        for one in (name, *aliases):
+            other = found.entries.get(one, found.aliases.get(one))
+            if not one.isidentifier():
+                raise ValueError(f"a name consists of letters, digits and _, got {one!r}")
+            if other is not None and _origin(other) != _origin(thing):
+                raise ValueError(f"there is a {found.word} {one!r} already, in {'.'.join(_origin(other))}")
+        found.entries[name], made = found.make(name, label or name.replace("_", " "), thing)
+        found.aliases.update(aliases)
+        return made
+
+    return decorate
+
+
+def _origin(entry: Any) -> tuple[str, ...]:
+    """Module and name in it: what a notebook's cell defines again replaces what it defined before."""
+    if isinstance(entry, str):
+        return ("an alias", entry)
+    defined = entry.function if isinstance(entry, Function) else entry
+    return defined.__module__, defined.__qualname__
+
+
+def name_of(entry: Any) -> str | None:
+    """The name under which a class is registered, or a `Function`; None if it is not."""
+    found = [name for one in KINDS.values() for name, known in one.entries.items() if known is entry]
+    return entry.name if isinstance(entry, Function) else found[0] if found else None
+
+
+def options(entry: Any) -> dict[str, dataclasses.Field]:
+    """What can be given in brackets after the name of an entry, in order."""
+    if isinstance(entry, Function):
+        return dict(entry.options)
+    return {field.name: field for field in dataclasses.fields(entry)}
+
+
+def signature_options(function: Callable) -> dict[str, dataclasses.Field]:
+    """The parameters of a function whose defaults `option` made, by name."""
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if isinstance(parameter.default, dataclasses.Field):
+            parameter.default.name = name
+            found[name] = parameter.default
+    return found
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The parts of a list of specs, which are separated by commas outside of brackets."""
+    tree = _parsed(f"({text},)", text)
+    return tuple(ast.unparse(part) for part in tree.elts)
+
+
+def read(kind: str, text: str, defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Any:
+    """What a text names, for example `fedbr(price(price=0.004), steps=50)`.
+
+    Python's call syntax: registered names, numbers, strings, lists. Nothing is evaluated. A string in the
+    place of numbers is the name of a file with a row for each agent: .npy, or text with commas.
+
+    Args:
+      kind: "payoff", "cost", "rule", "protocol" or "study".
+      text: a name, or a name and options in brackets.
+      defaults: by name of an entry, options that count where the text gives none.
+
+    Returns:
+      A payoff, cost, protocol or study with its numbers; a rule with its options.
+
+    Raises:
+      ValueError: says what is wrong, what is allowed, and what is near.
+      FileNotFoundError: there is no such file of numbers.
+    """
+    return _made(kind, _parsed(text, text), defaults)
+
+
+def text_of(thing: Any) -> str:
+    """The text that `read` reads as the same thing, without options that have their defaults."""
+    return name_of(_entry(thing)) + in_brackets(changed(thing))
+
+
+def changed(thing: Any) -> dict[str, Any]:
+    """The options of a thing that differ from their defaults."""
+    given = thing.given if isinstance(thing, Function) else vars(thing)
+    known = options(_entry(thing)).items()
+    return {x: given[x] for x, field in known if x in given and not _same(given[x], field.default)}
+
+
+def in_brackets(values: Mapping[str, Any]) -> str:
+    """Options as they are written after a name; nothing if there are none."""
+    return f"({', '.join(f'{name}={_written(x)}' for name, x in values.items())})" if values else ""
+
+
+def title(thing: Any, label: str | None = None, hidden: Iterable[str] = ()) -> str:
+    """What tables call a thing: its label, and options that differ from their defaults but for the hidden."""
+    texts = [f"{name} = {_written(x)}" for name, x in changed(thing).items() if name not in hidden]
+    return (label or thing.label) + (f" ({', '.join(texts)})" if texts else "")
+
+
+def _entry(thing: Any) -> Any:
+    return thing if isinstance(thing, Function) else type(thing)
+
+
+def files(text: str) -> list[str]:
+    """The files of numbers that a spec names, or a list of specs."""
+    strings = (x.value for x in ast.walk(_parsed(f"({text},)", text)) if isinstance(x, ast.Constant))
+    return [x for x in strings if isinstance(x, str)]
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`; did you mean …?` if one of the known words is near, else nothing."""
+    found = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _parsed(text: str, shown: str) -> ast.expr:
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"{shown!r} cannot be read ({error.args[0]}): write a name, or name(option=…)"
+        ) from None
+
+
+def _made(kind: str, node: ast.expr, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The entry that a piece of syntax names, with its options."""
+    found, call = KINDS[kind], node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    if not isinstance(call.func, ast.Name) or any(x.arg is None for x in call.keywords):
+        raise ValueError(f"a {found.word} is written as a name, or name(option=…), got {ast.unparse(node)!r}")
+    name = call.func.id
+    if name in found.aliases:
+        longer = _parsed(found.aliases[name], name)
+        call = ast.Call(longer.func, longer.args + call.args, longer.keywords + call.keywords)
+        name = longer.func.id
+    if name not in found.entries:
+        raise ValueError(
+            f"there is no {found.word} {name!r}{near(name, [*found.entries, *found.aliases])} "
+            f"(there are {', '.join(found.entries)}; others need --use=FILE.py)"
+        )
+    entry = found.entries[name]
+    known = options(entry)
+    values = dict(defaults.get(name, {})) | {
+        key: _value(name, known[key], part, defaults) for key, part in _bound(name, known, call).items()
+    }
+    missing = [x for x, field in known.items() if field.default is dataclasses.MISSING and x not in values]
+    if missing:
+        raise ValueError(f"{name} needs `{missing[0]}`: {known[missing[0]].metadata['help']}")
+    return entry.having(**values) if isinstance(entry, Function) else entry(**values)
+
+
+def _bound(name: str, known: dict[str, dataclasses.Field], call: ast.Call) -> dict[str, ast.expr]:
+    """The arguments of a call by option."""
+    has = f"it has {', '.join(known)}" if known else "it has no options"
+    if len(call.args) > len(known):
+        raise ValueError(f"{name} has no {len(call.args)} options: {has}")
+    bound = dict(zip(known, call.args, strict=False))
+    for keyword in call.keywords:
+        if keyword.arg not in known:
+            raise ValueError(f"{name} has no option {keyword.arg!r}{near(keyword.arg, known)} ({has})")
+        if keyword.arg in bound:
+            raise ValueError(f"{name}: `{keyword.arg}` is given twice")
+        bound[keyword.arg] = keyword.value
+    return bound
+
+
+def _value(name: str, field: dataclasses.Field, node: ast.expr, defaults: Mapping[str, Any]) -> Any:
+    """The value of an option, checked."""
+    about, what = field.metadata, f"{name}: `{field.name}`"
+    if about["of"]:
+        return _made(about["of"], node, defaults)
+    value = _literal(node, what)
+    if value is None and field.default is None:
+        return None
+    if about["kind"] in (bool, str):
+        allowed = ("True", "False") if about["kind"] is bool else choices(field)
+        if not isinstance(value, about["kind"]) or (allowed and str(value) not in allowed):
+            words = f"one of {', '.join(allowed)}" if allowed else "text"
+            raise ValueError(f"{what} must be {words}, got {value!r}{near(str(value), allowed)}")
+        return value
+    if isinstance(value, str):
+        value = _numbers_in(value, what)
+    elif isinstance(value, bool) or value is None:
+        raise ValueError(f"{what} must be a number, got {value!r}")
+    check_number(what, value, field)
+    if about["kind"] is int and not isinstance(value, int):
+        raise ValueError(f"{what} must be a whole number, got {value!r}")
+    return value
+
+
+def _literal(node: ast.expr, what: str) -> Any:
+    """A number, text, True, False or None; or the numbers of a list as an array."""
+    if isinstance(node, ast.Name) and node.id in ("inf", "nan"):
+        return float(node.id)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_literal(node.operand, what)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str | bool | int | float | None):
+        return node.value
+    if isinstance(node, ast.List | ast.Tuple):
+        try:
+            return np.asarray([_literal(x, what) for x in node.elts], float)
+        except (TypeError, ValueError):
+            pass
+    raise ValueError(f"{what} must be a number, text or a list of numbers, got {ast.unparse(node)}")
+
+
+def _numbers_in(path: str, what: str) -> np.ndarray:
+    """The numbers of a file, one row per agent; a file of one column gives [n]."""
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"{what}: there is no file {path}")
+    try:
+        if file.suffix == ".npy":
+            return np.asarray(np.load(file, allow_pickle=False), float)
+        return np.loadtxt(file, delimiter=",", ndmin=1, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{what}: {path} must hold numbers only, separated by commas: {error}") from None
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and np.array_equal(a, b))
+
+
+def _written(value: Any) -> str:
+    """A value as `read` reads it."""
+    if isinstance(value, Function) or name_of(type(value)):
+        return text_of(value)
+    if isinstance(value, np.ndarray | jax.Array | np.generic):
+        value = np.asarray(value).tolist()
+    return repr(value)
+
+
+def use(path: str) -> None:
+    """Imports a file that registers more; once, as long as its text stays the same. `used` lists them.
+
+    Raises:
+      ValueError: it cannot be imported; one sentence with file and line.
+      FileNotFoundError: there is no such file.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"--use={path}: there is no such file")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if _USED.get(path) == digest:
+        return
+    module_name = f"used_{file.stem}"
+    if same := [x for x in _USED if pathlib.Path(x).stem == file.stem and x != path]:
+        raise ValueError(f"--use={path}: --use={same[0]} has the same name, and names must differ")
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None:
+        raise ValueError(f"--use={path}: the name of a Python file ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(module_name)
+    sys.modules[module_name] = module  # `Protocol.identity` looks for the text of modules there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        if before is None:
+            del sys.modules[module_name]
+        else:
+            sys.modules[module_name] = before
+        raise ValueError(f"--use={path}{_line(error, file)}: {type(error).__name__}: {error}") from error
+    _USED[path] = digest
+
+
+_USED: dict[str, str] = {}
+
+
+def used() -> dict[str, str]:
+    """The files that were imported by `use`, and the SHA-256 of each."""
+    return dict(_USED)
+
+
+def file_of(entry: Any) -> str | None:
+    """The file given to `use` that defines a class or a `Function`, or None."""
+    modules = {f"used_{pathlib.Path(path).stem}": path for path in _USED}
+    return modules.get(_origin(entry)[0])
+
+
+def _line(error: BaseException, file: pathlib.Path) -> str:
+    """Where in the file it went wrong, if that can be told."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f", line {error.lineno}"
+    lines = [x.lineno for x in traceback.extract_tb(error.__traceback__) if x.filename == str(file)]
+    return f", line {lines[-1]}" if lines else ""

@@ -19,11 +19,36 @@ from fedgame.games import costs, curves, payoffs, scenarios
 from fedgame.games import game as games
 from fedgame.learning import federated, local, models
 from fedgame.learning import trainer as trainers
-from fedgame.mechanisms import base, outcomes
+from fedgame.mechanisms import base, outcomes, rules
 from fedgame.protocols import base as protocols
 
 _PROFILES = 64
 _ROUNDS = 3
+
+
+def check(kind: str, text: str) -> None:
+    """The contract of what a text names, for three agents with 30, 45 and 60 samples.
+
+    Args:
+      kind: "payoff", "cost", "rule" or "protocol".
+      text: as `registry.read` reads it; numbers are those of three agents.
+
+    Raises:
+      AssertionError: it says what does not hold.
+    """
+    named, capacity = registry.read(kind, text), np.asarray([30, 45, 60])
+    assert registry.text_of(registry.read(kind, registry.text_of(named))) == registry.text_of(named), (
+        f"{text} is read as something that is written otherwise"
+    )
+    game = games.Game(payoffs.PowerLaw(0.9, 2.0, 0.7, 8.0), costs.LinearCost([0.01, 0.02, 0.03]), capacity)
+    if kind == "payoff":
+        check_payoff(named, capacity)
+    elif kind == "cost":
+        check_cost(named, capacity)
+    elif kind == "rule":
+        check_mechanism(named, game)
+    else:
+        check_protocol(named, game)
 
 
 def check_payoff(payoff: payoffs.Payoff, capacity: Any, seed: int = 0) -> None:
@@ -67,7 +92,7 @@ def check_cost(cost: costs.Cost, capacity: Any, seed: int = 0) -> None:
     _check_json(game)
 
 
-def check_mechanism(rule: Callable[[games.Game], base.Mechanism], game: games.Game, seed: int = 0) -> None:
+def check_mechanism(rule: rules.Rule, game: games.Game, seed: int = 0) -> None:
     """The contract of `mechanisms.base.Mechanism`, for what `rule` announces in this game of n ≥ 2 agents."""
     game, rng = games.check(game), np.random.default_rng(seed)
     mechanism = rule(game)
@@ -93,14 +118,13 @@ def check_mechanism(rule: Callable[[games.Game], base.Mechanism], game: games.Ga
     assert found.equilibrium.converged or not known, f"`profile` is no equilibrium, its Nash gap is {gap:.1e}"
 
 
-def check_protocol(protocol: protocols.Protocol, capacity: Any, seed: int = 0) -> None:
-    """The contract of `protocols.base.Protocol`, for agents with these capacities, [n] whole samples."""
-    capacity, key = np.asarray(capacity, int), jax.random.key(seed)
-    plan = protocol.start(key)
-    _same_bytes(protocol.start(key), plan, "`start` makes two plans of one key")
+def check_protocol(protocol: protocols.Protocol, game: games.Game, seed: int = 0) -> None:
+    """The contract of `protocols.base.Protocol` in this game, whose capacities are whole samples."""
+    game, key = games.check(game), jax.random.key(seed)
+    capacity, announced = np.asarray(game.capacity, int), rules.announced(protocol.rule, game)
+    plan = protocol.start(game, announced, key)
+    _same_bytes(protocol.start(game, announced, key), plan, "`start` makes two plans of one key")
     _check_plan(plan, capacity)
-    if protocol.played is not None:
-        assert protocol.played[0].n == len(capacity), "`played` is a game of other agents"
     trainer, params = _federation(capacity, seed)
     whole = protocols.run(protocol, plan, trainer, params, _ROUNDS)
     assert np.all((whole.drawn >= 0) & (whole.drawn <= capacity)), "agents train on more than they hold"

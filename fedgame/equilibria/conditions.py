@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy
 
 from fedgame.equilibria import assumptions, curvature, dynamics
 from fedgame.games import game as games

@@ -2,13 +2,14 @@
 
 import functools
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.equilibria import certificates, dynamics, responses, total
 from fedgame.games import game as games
+from fedgame.registry import option
 
 _SWEEPS = 1_000  # most sweeps of best responses, unless told otherwise
 METHODS = ("root in S", "separable", "Gauss-Seidel", "dynamics")
@@ -33,7 +34,7 @@ MEANING = {
 }
 
 
-@flax.struct.dataclass
+@registry.family
 class Equilibrium:
     """A profile and what is known about it.
 
@@ -63,10 +64,10 @@ class Equilibrium:
     converged: jax.Array
     unique: jax.Array
     status: jax.Array
-    method: str = flax.struct.field(pytree_node=False)
+    method: str = option("how it was found", static=True)
 
 
-@flax.struct.dataclass
+@registry.family
 class Found:
     """What a solver returns, not certified yet: see `Equilibrium`. `status` supposes that it holds."""
 

@@ -10,14 +10,18 @@ import numpy as np
 from fedgame import registry
 from fedgame.registry import option
 
+COSTS = registry.kind("cost", registry.a_family)
+
 
 class Cost:
     """c_i(s_i), written for ONE agent; `vmap` gives all.
 
-    A family is a `registry.family` whose numbers are fields made by `registry.option`. `value` is all
-    that has to be defined; where a formula is known for another method, it is faster and exact.
+    A family is a class with a name, see `registry.register`, whose numbers are fields made by
+    `registry.option`. `value` is all that has to be defined; where a formula is known for another method, it
+    is faster and exact.
     """
 
+    kind: ClassVar[str] = "cost"
     # A promise: convex and non-decreasing. False is always safe: c_i may then be anything.
     convex: ClassVar[bool] = False
 
@@ -118,7 +122,7 @@ def _until(left: jax.Array, rate: jax.Array) -> jax.Array:
     return jnp.where(left < 0, 0.0, jnp.where(rate > 0, ratio, jnp.inf))
 
 
-@registry.family
+@registry.register("linear")
 class LinearCost(Cost):
     """c_i(s_i) = rate_i s_i + fixed_i. The fixed part is paid while enrolled, at s_i = 0 too."""
 
@@ -164,7 +168,7 @@ def _first_power_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Ar
     return _first_power(own, exponent), change
 
 
-@registry.family
+@registry.register("power")
 class PowerCost(Cost):
     """c_i(s_i) = rate_i s_i^exponent_i + fixed_i with exponent ≥ 1: marginal costs do not fall.
 
@@ -210,7 +214,7 @@ class PowerCost(Cost):
         return np.minimum(*ends), np.maximum(*ends)
 
 
-@registry.family
+@registry.register("ordered")
 class OrderedCost(Cost):
     """Ordered selection (Section 1.1): records are shared in ascending order of what each one costs.
 

@@ -8,7 +8,7 @@ less often. How a family is fitted stands in its `fit`.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame.games import payoffs, regression
-
-_FIRST = (payoffs.PowerLaw, payoffs.GeneralizationBound, payoffs.MeasuredCurve)  # in lists and tables
 
 
 class Fit(NamedTuple):
@@ -35,26 +33,12 @@ class Fit(NamedTuple):
 
 
 def fits() -> dict[str, type[payoffs.OfTotal]]:
-    """The families that can be fitted, by `fit_name`: the choices of `--fit`.
+    """The families that can be fitted, by name: the choices of `--fit`.
 
-    A payoff of the total becomes one by being defined, if `fit` stands in the class itself: a class that only
-    inherits it would be the same choice twice. It stays one as long as the class exists, which is for good
-    after `registry.family`, as JAX keeps what it knows; `del Family.fit` takes it back. Of classes with one
-    module and one qualified name, as of a notebook's cell that ran twice, only the latest counts.
-
-    Raises:
-      ValueError: two families have one name.
+    Those are the registered payoffs of the total in whose own class `fit` stands: a class that only inherits
+    it would be the same choice twice.
     """
-    latest = {(x.__module__, x.__qualname__): x for x in (*_FIRST, *_derived(payoffs.OfTotal))}
-    found: dict[str, type[payoffs.OfTotal]] = {}
-    for family in latest.values():
-        if "fit" not in vars(family):
-            continue
-        if other := found.get(family.fit_name):
-            both = " and ".join(f"{x.__module__}.{x.__qualname__}" for x in (other, family))
-            raise ValueError(f"--fit={family.fit_name} would be two families, {both}: set another `fit_name`")
-        found[family.fit_name] = family
-    return found
+    return {name: family for name, family in payoffs.PAYOFFS.items() if "fit" in vars(family)}
 
 
 def fit(family: str | type[payoffs.OfTotal], sizes: Any, accuracy: Any, start: Any = None) -> Fit:
@@ -134,13 +118,6 @@ def bootstrap(
     drawn = _resampled(sizes, accuracy, error, samples, np.random.default_rng(seed))
     fitted = [fit(family, sizes, mean, start=original).payoff for mean in progress(drawn)]
     return jax.tree.map(lambda *x: jnp.stack(x), *fitted)
-
-
-def _derived(family: type) -> Iterator[type]:
-    """The classes below one, in the order in which they were defined, each before those below it."""
-    for cls in family.__subclasses__():
-        yield cls
-        yield from _derived(cls)
 
 
 def _resampled(

@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +20,7 @@ from fedgame.registry import option
 _AMOUNT, _ABOVE_0 = option("an amount", low=0), option("an amount", above=0)
 
 
-@flax.struct.dataclass
+@registry.family
 class Game:
     """n agents who choose contributions s_i in [0, capacity_i].
 

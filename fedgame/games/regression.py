@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 
 def check(sizes: Any, accuracy: Any, fewest: int = 2) -> tuple[np.ndarray, np.ndarray]:

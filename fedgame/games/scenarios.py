@@ -1,6 +1,5 @@
 """Scenarios: games as JSON files, which people can read, edit and send each other."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -8,23 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedgame.games import costs, payoffs
+from fedgame import registry
 from fedgame.games import game as games
 
 FORMAT = "fedgame scenario 1"
-PAYOFFS = {
-    family.__name__: family
-    for family in (
-        payoffs.PowerLaw,
-        payoffs.GeneralizationBound,
-        payoffs.MeasuredCurve,
-        payoffs.LinearPayoff,
-        payoffs.RandomDiscovery,
-        payoffs.RandomCoverage,
-    )
-}
-COSTS = {family.__name__: family for family in (costs.LinearCost, costs.PowerCost, costs.OrderedCost)}
-_NUMBERS = ("capacity", "value", "quality", "held")
+_FAMILIES, _NUMBERS = ("payoff", "cost"), ("capacity", "value", "quality", "held")
 
 
 class Scenario(NamedTuple):
@@ -35,32 +22,41 @@ class Scenario(NamedTuple):
 
 
 def holds(game: games.Game) -> bool:
-    """Whether JSON can hold the game: its payoff and its cost are families that are listed here."""
-    return type(game.payoff) in PAYOFFS.values() and type(game.cost) in COSTS.values()
+    """Whether JSON can hold the game: its payoff and its cost are registered."""
+    return all(registry.name_of(type(getattr(game, field))) for field in _FAMILIES)
 
 
 def to_dict(game: games.Game, names: list[str] | None = None) -> dict[str, Any]:
     """The scenario as JSON values; numbers keep every digit.
 
     Raises:
-      ValueError: the payoff is a Python function, which JSON cannot hold, or `names` do not fit.
+      ValueError: the payoff or the cost is not registered, as one that holds a Python function, which JSON
+        cannot hold; or `names` do not fit.
     """
     game = games.check(game)
-    if type(game.payoff).__name__ not in PAYOFFS:
-        raise ValueError(f"{type(game.payoff).__name__} holds a Python function, which JSON cannot hold")
+    for family in (game.payoff, game.cost):
+        if registry.name_of(type(family)) is None:
+            raise ValueError(f"{type(family).__name__} has no name, so JSON cannot hold it")
     names = [str(i) for i in range(game.n)] if names is None else list(names)
     if len(names) != game.n:
         raise ValueError(f"`names` must name all {game.n} agents, got {len(names)} names")
     numbers = {name: _plain(getattr(game, name)) for name in _NUMBERS}
-    families = {
-        name: {"family": type(family).__name__} | {k: _plain(v) for k, v in vars(family).items()}
-        for name, family in (("payoff", game.payoff), ("cost", game.cost))
-    }
+    families = {field: _written(getattr(game, field)) for field in _FAMILIES}
     return {"format": FORMAT, "names": names, **families, **numbers}
 
 
+def _written(family: Any) -> dict[str, Any]:
+    """A family as JSON values, with the file that defines it where that has to be given by --use."""
+    file = registry.file_of(type(family))
+    use = {"use": {"file": file, "sha256": registry.used()[file]}} if file else {}
+    numbers = {name: _plain(x) for name, x in vars(family).items()}
+    return {"family": registry.name_of(type(family)), **use, **numbers}
+
+
 def from_dict(values: Any) -> Scenario:
-    """The scenario that `to_dict` wrote.
+    """The scenario that `to_dict` wrote, or somebody by hand: a family may be a text for `registry.read`.
+
+    Nothing is imported: families that need --use have to be there already.
 
     Raises:
       ValueError: it is none; the message names the field and what is allowed.
@@ -72,8 +68,7 @@ def from_dict(values: Any) -> Scenario:
         raise ValueError(f"unknown field `{unknown[0]}`; a scenario has {', '.join(sorted(known))}")
     if missing := [name for name in ("payoff", "cost", "capacity") if name not in values]:
         raise ValueError(f"`{missing[0]}` is missing")
-    families = {"payoff": _family("payoff", values["payoff"], PAYOFFS)}
-    families["cost"] = _family("cost", values["cost"], COSTS)
+    families = {field: _family(field, values[field]) for field in _FAMILIES}
     numbers = {name: _numbers(name, values[name]) for name in _NUMBERS if name in values}
     game = games.check(games.Game(**families, **numbers))
     names = values.get("names", [str(i) for i in range(game.n)])
@@ -112,15 +107,17 @@ def _plain(x: Any) -> Any:
     return x if isinstance(x, bool) else np.asarray(x, float).tolist()
 
 
-def _family(field: str, values: Any, allowed: dict[str, type]) -> Any:
-    name = values.get("family") if isinstance(values, dict) else None
-    if not isinstance(name, str) or name not in allowed:
-        raise ValueError(f"`{field}` needs a `family`, one of {', '.join(allowed)}; got {name!r}")
-    family = allowed[name]
-    given = {k: v for k, v in values.items() if k != "family"}
-    fields = {field.name: field for field in dataclasses.fields(family)}  # without what a class promises
+def _family(field: str, values: Any) -> Any:
+    if isinstance(values, str):
+        return registry.read(field, values)
+    family = _named(field, values)
+    fields = registry.options(family)
+    given = {k: v for k, v in values.items() if k not in ("family", "use")}
     if unknown := sorted(given.keys() - fields.keys()):
-        raise ValueError(f"`{field}`: {name} has no `{unknown[0]}`; it has {', '.join(fields)}")
+        near = registry.near(unknown[0], fields)
+        raise ValueError(
+            f"`{field}`: {values['family']} has no `{unknown[0]}`{near}; it has {', '.join(fields)}"
+        )
     for k, v in given.items():
         if isinstance(fields[k].default, bool) and not isinstance(v, bool):
             raise ValueError(f"`{k}` must be true or false, got {v!r}")
@@ -129,7 +126,22 @@ def _family(field: str, values: Any, allowed: dict[str, type]) -> Any:
             **{k: v if isinstance(fields[k].default, bool) else _numbers(k, v) for k, v in given.items()}
         )
     except TypeError as error:
-        raise ValueError(f"`{field}`: {name}: {str(error).split('__init__() ')[-1]}") from None
+        said = str(error).split("__init__() ")[-1]
+        raise ValueError(f"`{field}`: {values['family']}: {said}") from None
+
+
+def _named(field: str, values: Any) -> type:
+    """The class of a family; files of version 0.1 name the class itself."""
+    known = registry.KINDS[field].entries
+    classes = {family.__name__: family for family in known.values()}
+    name = values.get("family") if isinstance(values, dict) else None
+    if isinstance(name, str) and name in {**classes, **known}:
+        return {**classes, **known}[name]
+    if isinstance(name, str) and isinstance(values.get("use"), dict):
+        file = values["use"].get("file")
+        raise ValueError(f"`{field}`: there is no family {name!r} without --use={file}, which defined it")
+    near = registry.near(str(name), known)
+    raise ValueError(f"`{field}` needs a `family`, one of {', '.join(known)}; got {name!r}{near}")
 
 
 def _numbers(name: str, value: Any) -> np.ndarray:

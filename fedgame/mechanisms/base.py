@@ -1,7 +1,8 @@
 """The contract of a mechanism: payments, and what a game is under them."""
 
 import dataclasses
-from typing import Any, ClassVar
+import inspect
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +14,19 @@ from fedgame.games import game as games
 from fedgame.games import payoffs
 from fedgame.registry import option
 
+RULES: dict[str, "Rule"] = registry.kind("rule", lambda *about: _rule(*about), "mechanism")
 MOST = 2000  # agents, at most, in the general form: every look at all of them costs n² numbers
 
 
 class Mechanism:
     """What the server announces: how the reported game and contributions decide what agents receive.
 
-    A mechanism is a `registry.family` whose numbers are fields made by `registry.option`. `payments` is
-    all that has to be defined. A rule (see `rules`) makes a mechanism from a game, as it is reported.
+    A mechanism is a `registry.family` whose numbers are fields made by `registry.option`. `payments` is all
+    that has to be defined. A `Rule` makes a mechanism from a game, as it is reported; a class with a name,
+    see `registry.register`, is a rule itself, which announces the numbers given to it whatever the game is.
     """
 
+    kind: ClassVar[str] = "mechanism"
     balanced: ClassVar[bool] = True  # Σ p_i = 0 whatever agents do
     # A promise: v_i a_i + p_i - c_i is concave in s_i where v_i a_i - c_i is. False is always safe.
     concave: ClassVar[bool] = False
@@ -99,6 +103,44 @@ class Mechanism:
         """u_i(s) + p_i(s), [n]."""
         paid = self.payments(game if reported is None else reported, s)
         return game.value * self.received(game, s) + paid - games.incurred_costs(game, s)
+
+
+class Announcement(NamedTuple):
+    """What a rule announces for a game, and what it found of the game on the way."""
+
+    mechanism: Mechanism
+    best: Any = None  # `personal.FirstBest` of the game
+    equilibrium: Any = None  # `solvers.Equilibrium` of `mechanism.under(game)`
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rule(registry.Function):
+    """From a game, as it is reported to the server, to what the server announces for it.
+
+    Made by `registry.register` of a function of the game, whose other parameters have defaults made by
+    `registry.option`. It returns a `Mechanism`, or an `Announcement` if it had to find an optimum or an
+    equilibrium first, so that nobody finds it again. A parameter `best` is the first best, if that is known.
+    """
+
+    def __call__(self, game: games.Game) -> Mechanism:
+        return self.announced(game).mechanism
+
+    def announced(self, game: games.Game, best: Any = None) -> Announcement:
+        """What it announces, with what it found on the way; `best`: the first best of the game, if known."""
+        if isinstance(self.function, type):
+            return Announcement(self.function(**self.values))
+        takes_best = "best" in inspect.signature(self.function).parameters
+        found = self.function(game, **self.values, **({"best": best} if takes_best else {}))
+        return found if isinstance(found, Announcement) else Announcement(found)
+
+
+def _rule(name: str, label: str, thing: Any) -> tuple[Rule, Any]:
+    """The rule that a function is, or a class of mechanisms."""
+    if isinstance(thing, type):
+        registry.a_family(name, label, thing)
+        return Rule(name, label, thing, registry.options(thing)), thing
+    made = Rule(name, label, thing, registry.signature_options(thing))
+    return made, made
 
 
 def check_size(kind: type[Mechanism], n: int) -> None:

@@ -13,7 +13,6 @@ Quasi-linear utility u_i = b_i + v_i a_i(S) is the model of Section 2, plus B_i.
 from collections.abc import Callable
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,12 +20,13 @@ import numpy as np
 from fedgame import registry
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced
+from fedgame.registry import option
 
 _ROUNDING = 1e-13  # of all money involved
 _EPS = float(np.finfo(float).eps)
 
 
-@flax.struct.dataclass
+@registry.family
 class BudgetGame:
     """n agents with budgets.
 
@@ -44,14 +44,16 @@ class BudgetGame:
     fixed: jax.Array
     budget: jax.Array
     capacity: jax.Array
-    utility: Callable[[Any, jax.Array, jax.Array], jax.Array] = flax.struct.field(pytree_node=False)
+    utility: Callable[[Any, jax.Array, jax.Array], jax.Array] = option(
+        "u_i of her numbers, her samples and the total", static=True
+    )
 
     @property
     def n(self) -> int:
         return len(self.budget)
 
 
-@flax.struct.dataclass
+@registry.family
 class BudgetEquilibrium:
     """Where best responses under budgets end.
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from fedgame.equilibria import certificates, implicit, solvers
 from fedgame.games import game as games
@@ -115,6 +114,8 @@ def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rat
     Raises:
       ValueError: fewer than two agents, p is out of range, or `start` outside [0, 1].
     """
+    import optax  # takes as long as all else that fedgame imports beside JAX
+
     _check(game)
     budget_balanced.check_beta(start, game.n)
     first = jnp.broadcast_to(jnp.asarray(start, float), (game.n,))

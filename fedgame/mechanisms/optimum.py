@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import optimize
+import scipy
 
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, budgets, welfare
@@ -166,7 +166,8 @@ class _Program:
             method, options = "L-BFGS-B", {"maxiter": 2_000, "ftol": 0.0, "gtol": 1e-15, "maxcor": 50}
         with np.errstate(all="ignore"):
             first = np.append(s / scale, [np.min(u) / size] * worst)
-            x = optimize.minimize(objective, first, jac=True, method=method, options=options, **more).x[:n]
+            more |= {"method": method, "options": options}
+            x = scipy.optimize.minimize(objective, first, jac=True, **more).x[:n]
         x = np.where(x > 1e-15 * np.max(x), x * scale, 0.0) if np.all(np.isfinite(x)) else s
         return self.affordable(np.clip(x, 0.0, self.capacity))
 
@@ -197,7 +198,7 @@ class _Program:
         if len(rows) > 1:
             above, cost = np.append(np.ones(k), np.zeros(len(b))), np.append(np.zeros(n), -1.0)
             ends = np.column_stack([np.append(low, -np.inf), np.append(high, np.inf)])
-            found = optimize.linprog(cost, np.column_stack([rows, above]), room, bounds=ends)
+            found = scipy.optimize.linprog(cost, np.column_stack([rows, above]), room, bounds=ends)
             duals = np.maximum(-found.ineqlin.marginals, 0.0) if found.status == 0 else np.nan * room
             duals[:k] /= np.sum(duals[:k])
         # By weak duality any duals ≥ 0 bound the program, whatever the solver's own tolerance.

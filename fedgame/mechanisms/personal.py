@@ -217,6 +217,11 @@ def alone(game: games.Game) -> jax.Array:
     return _alone(game.replace(held=jnp.zeros(())))
 
 
+def outside(game: games.Game, which: str) -> np.ndarray:
+    """[n] what every agent has if she leaves: `alone`, or 0 if `which` is "nothing"."""
+    return np.asarray(alone(game)) if which == "alone" else np.zeros(game.n)
+
+
 @jax.jit
 def _alone(game: games.Game) -> jax.Array:
     nobody = jnp.zeros(game.n)

@@ -1,64 +1,42 @@
 """Rules: from a game, as it is reported to the server, to what the server announces for it.
 
-A rule is applied anew when somebody has left (`outcomes`) or reports something else (`misreports`). Some
-have to find an optimum or an equilibrium first: those made by `Searching` hand it over, so that who applies
-them by `announced` need not find it again.
+A rule is applied anew when somebody has left (`outcomes`) or reports something else (`misreports`).
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from fedgame.equilibria import solvers
 from fedgame.games import game as games
-from fedgame.mechanisms import baselines, budget_balanced, design
+from fedgame.mechanisms import base, baselines, budget_balanced, design
 from fedgame.mechanisms import personal as personal_rates
 from fedgame.mechanisms import price as one_price
 from fedgame.mechanisms import prices as pigou
 from fedgame.mechanisms import shapley as shapley_values
-from fedgame.mechanisms.base import Mechanism
+from fedgame.mechanisms.base import Announcement, Mechanism
 from fedgame.mechanisms.budget_balanced import Refunds
+from fedgame.registry import option, register
 
-Rule = Callable[[games.Game], Mechanism]
-
-
-class Announcement(NamedTuple):
-    """What a rule announces for a game, and what it found of the game on the way."""
-
-    mechanism: Mechanism
-    best: personal_rates.FirstBest | None = None
-    equilibrium: solvers.Equilibrium | None = None  # of `mechanism.under(game)`
+Rule = Callable[[games.Game], Mechanism]  # a `base.Rule`, or any function
 
 
-class Searching:
-    """A rule made of a function that returns an `Announcement`; a decorator.
-
-    Called with a game, and more arguments if the function takes any, it returns the mechanism alone.
-    """
-
-    def __init__(self, search: Callable[..., Announcement]):
-        functools.update_wrapper(self, search)
-        self.search = search
-
-    def __call__(self, game: games.Game, *more: Any) -> Mechanism:
-        return self.search(game, *more).mechanism
+def announced(rule: Rule, game: games.Game, best: personal_rates.FirstBest | None = None) -> Announcement:
+    """What any rule announces, with what it found on the way if it is a `base.Rule`."""
+    if isinstance(rule, base.Rule):
+        return rule.announced(game, best)
+    return Announcement(rule(game))
 
 
-def announced(rule: Rule, game: games.Game) -> Announcement:
-    """What any rule announces, with what it found on the way if it is a `Searching` one."""
-    return rule.search(game) if isinstance(rule, Searching) else Announcement(rule(game))
-
-
+@register("none", "no payments")
 def none(game: games.Game) -> Mechanism:
     """No payments."""
     return Refunds()
 
 
+@register("beta_star", "β*")
 def beta_star(game: games.Game) -> Mechanism:
-    """β* (Definition 2), for linear costs.
+    """Refunds of the share β* of Definition 2, for linear costs.
 
     Raises:
       ValueError: costs are not linear, or an agent's rate is 0: β* is not defined.
@@ -69,18 +47,104 @@ def beta_star(game: games.Game) -> Mechanism:
     return Refunds(budget_balanced.beta_star(rates)) if game.n > 1 else Refunds()
 
 
+@register("falkinger", "β = 1 - 1/n")
 def falkinger(game: games.Game) -> Mechanism:
-    """β = 1 - 1/n."""
+    """Refunds of the share 1 - 1/n (Falkinger et al. 2000)."""
     return Refunds(budget_balanced.falkinger_beta(game.n))
 
 
-@Searching
-def personal(game: games.Game) -> Announcement:
-    """Personal rates, with transfers that make all utilities equal."""
+@register("beta", "β")
+def beta(
+    game: games.Game, beta: float = option("β, the share of costs that everybody gets back", low=0, high=1)
+) -> Mechanism:
+    """Refunds of a share β of your own (Section 4, M_β)."""
+    return Refunds(beta if game.n > 1 else 0.0)
+
+
+@register("personal", "personal rates")
+def personal(
+    game: games.Game,
+    outside: str | None = option(
+        "what everybody shall have at least, by training alone, or 0; not given: utilities are equal",
+        None,
+        choices=("alone", "nothing"),
+        kind=str,
+    ),
+    best: personal_rates.FirstBest | None = None,
+) -> Announcement:
+    """Refunds at personal rates; transfers make utilities equal, or as equal as `outside` allows."""
     if game.n < 2:
         return Announcement(Refunds())
-    best = personal_rates.first_best(game)
-    return Announcement(personal_rates.refunds(game, best), best)
+    best = personal_rates.first_best(game) if best is None else best
+    least = None if outside is None else personal_rates.outside(game, outside)
+    return Announcement(personal_rates.refunds(game, best, least), best)
+
+
+@register("designed", "designed β")
+def designed(
+    game: games.Game,
+    p: design.Welfare = option("of the p-mean that is maximised", 1.0, high=1, infinite=True),
+) -> Announcement:
+    """Refunds of the share β whose certified equilibrium has the largest W_p, see `design.design_beta`."""
+    if game.n < 2:
+        return Announcement(Refunds())
+    found = _design(game, p)
+    return Announcement(Refunds(found.rates), equilibrium=found.equilibrium)
+
+
+@register("price", "one price")
+def price(
+    game: games.Game,
+    price: float | None = option(
+        "what a sample brings, currency; not given: what has the largest sum of utilities",
+        None,
+        low=0,
+        kind=float,
+    ),
+) -> Announcement:
+    """One price per sample for all, which all others pay in equal parts.
+
+    Raises:
+      ValueError: no price is given, and at none of those tried an equilibrium is certified: to announce one
+        of them would be to announce nothing that is known.
+    """
+    base.check_size(one_price.Price, game.n)
+    if game.n < 2:
+        return Announcement(Refunds())
+    if price is not None:
+        return Announcement(one_price.Price(price))
+    found = one_price.best_price(game)
+    return Announcement(one_price.Price(found.price), equilibrium=found.equilibrium)
+
+
+@register("prices", "Pigou's prices")
+def prices(game: games.Game, best: personal_rates.FirstBest | None = None) -> Announcement:
+    """A price for each agent's samples, what they are worth to all others (Pigou); utilities are equal."""
+    base.check_size(pigou.Prices, game.n)
+    best = personal_rates.first_best(game) if best is None else best
+    return Announcement(pigou.pigou(game, best=best), best)
+
+
+@register("shapley", "Shapley payments")
+def shapley(
+    game: games.Game, seed: int = option("of the orders that are drawn with more than 8 agents", 0, low=0)
+) -> Mechanism:
+    """Everybody is paid what her data add to what all gain, averaged over orders of joining (Shapley)."""
+    base.check_size(shapley_values.Shapley, game.n)
+    return shapley_values.shapley(game, seed)
+
+
+@register("data_maximizing", "accuracy as the reward")
+def data_maximizing(
+    game: games.Game, epsilon: float = option("ε, how much more than her cost a sample brings", 0.0, low=0)
+) -> Mechanism:
+    """Nobody pays; who contributes less is given a worse model (Karimireddy et al. 2022).
+
+    Raises:
+      ValueError: payoffs differ or do not see the total, or costs are not linear.
+    """
+    base.check_size(baselines.Schedule, game.n)
+    return baselines.schedule_of(game, epsilon)
 
 
 def linear_rates(game: games.Game) -> np.ndarray | None:
@@ -92,52 +156,4 @@ def linear_rates(game: games.Game) -> np.ndarray | None:
     return rates if np.all(rates > 0) else None
 
 
-def designed(p: design.Welfare) -> Rule:
-    """The rule that announces the β with the largest W_p at its equilibrium; see `design.design_beta`."""
-    look = jax.jit(functools.partial(design.design_beta, p=p))
-
-    @Searching
-    def best(game: games.Game) -> Announcement:
-        if game.n < 2:
-            return Announcement(Refunds())
-        found = look(game)
-        return Announcement(Refunds(found.rates), equilibrium=found.equilibrium)
-
-    return best
-
-
-@Searching
-def price(game: games.Game, value: float | None = None) -> Announcement:
-    """One price per sample; None: the one with the largest Σ u_i at a certified equilibrium.
-
-    Raises:
-      ValueError: no price is given, and at none of those tried an equilibrium is certified: to announce one
-        of them would be to announce nothing that is known.
-    """
-    if game.n < 2:
-        return Announcement(Refunds())
-    if value is not None:
-        return Announcement(one_price.Price(value))
-    found = one_price.best_price(game)
-    return Announcement(one_price.Price(found.price), equilibrium=found.equilibrium)
-
-
-@Searching
-def prices(game: games.Game) -> Announcement:
-    """Pigou's prices, with transfers that make all utilities equal."""
-    best = personal_rates.first_best(game)
-    return Announcement(pigou.pigou(game, best=best), best)
-
-
-def shapley(game: games.Game) -> Mechanism:
-    """Shapley payments."""
-    return shapley_values.shapley(game)
-
-
-def data_maximizing(game: games.Game) -> Mechanism:
-    """Accuracy as the reward (Karimireddy et al. 2022).
-
-    Raises:
-      ValueError: payoffs differ or do not see the total, or costs are not linear.
-    """
-    return baselines.schedule_of(game)
+_design = jax.jit(design.design_beta, static_argnums=1)

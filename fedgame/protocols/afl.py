@@ -4,20 +4,21 @@ It trains for the worst mixture of agents, min over θ of max over λ of Σ λ_i
 along the agents' mixture λ, and λ goes up along their losses, in turn, once in a round.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 
+from fedgame.games import game as games
 from fedgame.learning import federated
 from fedgame.learning import trainer as trainers
+from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import base
-from fedgame.registry import option
+from fedgame.registry import option, register
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@register("afl", "AFL")
 class AFL(base.Protocol):
     """AFL around the same local training as the other protocols.
 
@@ -26,15 +27,11 @@ class AFL(base.Protocol):
     The authors take single stochastic steps on both sides; here agents train as in FedAvg.
     """
 
-    name = "AFL"
-
-    capacity: np.ndarray = option("τ_i, [n] samples; s_i = τ_i")
     rate: float = option("γ_λ, how fast λ follows the losses; the authors tune it", 0.1, above=0)
 
-    def start(self, key: jax.Array) -> base.Plan:
-        del key
-        everything = np.asarray(self.capacity, float)
-        return base.Plan(everything, everything[None], np.full(len(everything), 1.0 / len(everything)))
+    def start(self, game: games.Game, announced: Announcement, key: jax.Array) -> base.Plan:
+        del announced, key
+        return base.always(game.capacity)._replace(memory=np.full(game.n, 1.0 / game.n))
 
     def adapt(self, plan: base.Plan, trainer: trainers.Trainer, params: Any) -> base.Plan:
         losses = np.asarray(trainer.loss(params, base.draw(plan.profile)), float)

@@ -1,7 +1,7 @@
 """A protocol is a contribution rule and a training round.
 
-`start` makes a plan from a random key, `adapt` changes it after a round, and `train` makes the next model
-of what agents contribute: federated averaging unless a protocol has its own (AFL, q-FFL).
+`start` makes a plan from a game and a random key, `adapt` changes it after a round, and `train` makes the
+next model of what agents contribute: federated averaging unless a protocol has its own (AFL, q-FFL).
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import hashlib
 import numbers
 import pathlib
 import sys
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,10 @@ from fedgame import registry
 from fedgame.games import game as games
 from fedgame.learning import federated
 from fedgame.learning import trainer as trainers
-from fedgame.mechanisms import budget_balanced
-from fedgame.mechanisms.base import Mechanism
+from fedgame.mechanisms import rules
+from fedgame.mechanisms.base import Announcement, Rule
 
-NO_PAYMENTS = budget_balanced.Refunds()
+PROTOCOLS = registry.kind("protocol", registry.a_choice)
 
 
 class Plan(NamedTuple):
@@ -30,28 +30,42 @@ class Plan(NamedTuple):
 
     profile: np.ndarray  # [n] contributions in samples, not yet rounded
     path: np.ndarray  # [t, n] the steps of the game that led here, the last one included
-    memory: Any = ()  # whatever else the rule carries from round to round, a pytree of arrays
+    memory: Any = ()  # whatever else is carried from round to round, a pytree of arrays
+
+
+def always(profile: Any) -> Plan:
+    """The plan of a protocol that plays no game: the same profile, [n] samples, in every round."""
+    profile = np.asarray(profile, float)
+    return Plan(profile, profile[None])
 
 
 class Protocol:
     """Who contributes what, how models are put together, and which payments go with it.
 
-    A protocol is a frozen dataclass of `registry.option` fields, compared by identity (`eq=False`). Only
-    `start` has to be defined. All that `adapt` and `train` depend on must be in the fields: models that were
-    trained under other fields, or by another text of the module, are then never taken for its own. Other
-    modules that these call do not count.
+    A protocol is a class with a name, see `registry.register`, whose fields, made by `registry.option`, are
+    what people choose. Only `start` has to be defined. All that `adapt` and `train` depend on must be in the
+    fields, or in the plan: models that were trained under other ones, or by another text of the module, are
+    then never taken for its own. Other modules that these call do not count.
     """
 
-    name: str = "protocol"  # in tables and figures
-    mechanism: Mechanism = NO_PAYMENTS  # under which costs are settled
+    kind: ClassVar[str] = "protocol"
+    label: ClassVar[str]  # in tables and figures
+    aims: ClassVar[bool] = False  # at an equilibrium of the game under what the rule announces
+    rule: Rule = rules.none  # whose payments settle costs
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if isinstance(number := getattr(self, field.name), numbers.Number):
                 registry.check_number(f"`{field.name}`", number, field)
 
-    def start(self, key: jax.Array) -> Plan:
-        """The plan of the first round, a pure function of the key."""
+    def start(self, game: games.Game, announced: Announcement, key: jax.Array) -> Plan:
+        """The plan of the first round, a pure function of its arguments.
+
+        Args:
+          game: on the fitted ã, n agents without payments; their capacities are whole numbers of samples.
+          announced: what `rule` announces for it.
+          key: of all random choices.
+        """
         raise NotImplementedError
 
     def adapt(self, plan: Plan, trainer: trainers.Trainer, params: Any) -> Plan:
@@ -63,15 +77,15 @@ class Protocol:
         """The model after round `number`; by default of federated averaging."""
         return trainer.average(params, draw(plan.profile), number)
 
-    @property
-    def played(self) -> tuple[games.Game, Mechanism] | None:
-        """The game and the payments whose equilibrium it aims at; None if it aims at none."""
-        return None
-
     def ending(self, plan: Plan) -> str:
         """How the steps of its game end, in words, where there is something to tell."""
         del plan
         return ""
+
+    @property
+    def title(self) -> str:
+        """What it is called in tables and figures."""
+        return registry.title(self)
 
 
 class Outcome(NamedTuple):
@@ -85,6 +99,11 @@ class Outcome(NamedTuple):
     def charged(self) -> np.ndarray:
         """[n] s_i in u_i: samples drawn, the mean over rounds where they vary."""
         return np.mean(self.drawn, axis=0)
+
+
+def _plain(value: Any) -> Any:
+    """A field; of a rule, the text by which it is read."""
+    return registry.text_of(value) if isinstance(value, Rule) else value
 
 
 def draw(profile: np.ndarray) -> np.ndarray:
@@ -137,7 +156,7 @@ def identity(protocol: Protocol) -> dict[str, Any] | None:
     kind = type(protocol)
     if kind.adapt is Protocol.adapt and kind.train is Protocol.train:
         return {}
-    fields = {field.name: getattr(protocol, field.name) for field in dataclasses.fields(protocol)}
+    fields = {field.name: _plain(getattr(protocol, field.name)) for field in dataclasses.fields(protocol)}
     leaves, structure = jax.tree.flatten(fields)
     if any(
         isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves

@@ -1,23 +1,17 @@
 """FedAvg (McMahan et al. 2017): every agent shares all her data, s_i = τ_i."""
 
-import dataclasses
-
 import jax
-import numpy as np
 
+from fedgame.games import game as games
+from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import base
-from fedgame.registry import option
+from fedgame.registry import register
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@register("fedavg", "FedAvg")
 class FedAvg(base.Protocol):
-    """Everything, always."""
+    """Everybody shares all her data, always (McMahan et al. 2017)."""
 
-    name = "FedAvg"
-
-    capacity: np.ndarray = option("τ_i, [n] samples")
-
-    def start(self, key: jax.Array) -> base.Plan:
-        del key
-        everything = np.asarray(self.capacity, float)
-        return base.Plan(everything, everything[None])
+    def start(self, game: games.Game, announced: Announcement, key: jax.Array) -> base.Plan:
+        del announced, key
+        return base.always(game.capacity)

@@ -10,60 +10,72 @@ more is paid. `slope` and `move` are written for her alone. The server sees cont
 else, and from them, and from the game as it is reported, makes these numbers.
 """
 
-import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.equilibria import dynamics
 from fedgame.games import game as games
-from fedgame.mechanisms.base import Mechanism
+from fedgame.mechanisms import rules
+from fedgame.mechanisms.base import Announcement, Mechanism, Rule
 from fedgame.protocols import base
-from fedgame.registry import option
+from fedgame.registry import option, register
+
+_LABELS = {"none": "FedBR", "beta_star": "FedBR-BG"}  # by rule
+_RULES = ("falkinger", "personal", "price", "prices", "shapley", "data_maximizing")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@register(
+    "fedbr",
+    "FedBR",
+    aliases={"fedbr_bg": "fedbr(beta_star)"} | {f"fedbr_{rule}": f"fedbr({rule})" for rule in _RULES},
+)
 class FedBR(base.Protocol):
-    """FedBR on the game that ã and the costs define, under the payments of `mechanism`.
+    """Best-response dynamics under the payments that a rule announces, none or β* in the paper.
 
     A mechanism that knows its equilibrium and makes utilities that are not concave, such as accuracy as the
     reward, tells agents what to contribute: dynamics would not find it. Where it degrades models, nobody's
     model is: what she is not given is accounted (`Mechanism.received`).
-
-    Raises:
-      ValueError: the payoff depends on more than S, so that announcing S is not enough; or the mechanism
-        is none for this game, as its `under` says.
     """
 
-    game: games.Game = option("without payments; its payoff sees S alone")
-    mechanism: Mechanism = option("transfers move nobody, and are settled afterwards", base.NO_PAYMENTS)
-    name: str = option("FedBR-BG is the paper's under β*", "FedBR")
+    aims: ClassVar[bool] = True
+
+    rule: Rule = option("who is paid what", rules.none, of="rule")
     steps: int = option("H, contribution updating steps from the random start", 100, low=1)
-    step_size: float | None = option("δ, constant; None is the adaptive one of `dynamics`", None, above=0)
+    step_size: float | None = option(
+        "δ, constant; not given: adaptive, see `dynamics`", None, above=0, kind=float
+    )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.game.payoff.of_total:
-            kind = type(self.game.payoff).__name__
-            raise ValueError(f"FedBR announces ‖s‖₁ alone; {kind} depends on more")
-        self.mechanism.under(self.game)  # raises if there are no such payments
+    def start(self, game: games.Game, announced: Announcement, key: jax.Array) -> base.Plan:
+        """The path of the dynamics from a random start.
 
-    def start(self, key: jax.Array) -> base.Plan:
-        known, played = self.mechanism.profile(self.game), self.mechanism.under(self.game)
-        if known is not None and not self.mechanism.concave_in(self.game):
-            path = np.asarray(known, float)[None]
-        else:
-            # Payments of S alone are in what she knows of her costs; of others she has to be told.
-            game, paid = (played, None) if played.payoff.of_total else (self.game, self.mechanism)
-            first = random_start(key, self.game.capacity)
-            path = np.asarray(_trace(game, first, self.steps, self.step_size, paid))
+        Raises:
+          ValueError: the payoff depends on more than S, so that announcing S is not enough; or there are no
+            such payments in this game, as `Mechanism.under` says.
+        """
+        if not game.payoff.of_total:
+            raise ValueError(f"FedBR announces ‖s‖₁ alone; {type(game.payoff).__name__} depends on more")
+        mechanism = announced.mechanism
+        known, played = mechanism.profile(game), mechanism.under(game)
+        if known is not None and not mechanism.concave_in(game):
+            return base.always(known)
+        # Payments of S alone are in what she knows of her costs; of others she has to be told.
+        hers, paid = (played, None) if played.payoff.of_total else (game, mechanism)
+        first = random_start(key, game.capacity)
+        path = np.asarray(_trace(hers, first, self.steps, self.step_size, paid))
         return base.Plan(path[-1], path)
 
     @property
-    def played(self) -> tuple[games.Game, Mechanism]:
-        return self.game, self.mechanism
+    def title(self) -> str:
+        return registry.title(self, label_of(self.rule), hidden=("rule",))
+
+
+def label_of(rule: Rule) -> str:
+    """What FedBR under a rule is called."""
+    return _LABELS.get(registry.text_of(rule)) or f"FedBR, {registry.title(rule)}"
 
 
 def slope(agent: games.Game, own: jax.Array, announced: jax.Array, paid: Any = 0.0) -> jax.Array:

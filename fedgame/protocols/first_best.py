@@ -5,44 +5,25 @@ rates (`mechanisms.personal`), whose transfers make all utilities equal. So ever
 its bound, (max Σ u_j)/n, as long as accuracies are those of ã.
 """
 
-import dataclasses
+from typing import ClassVar
 
 import jax
-import numpy as np
 
 from fedgame.games import game as games
-from fedgame.mechanisms import personal
-from fedgame.mechanisms.base import Mechanism
+from fedgame.mechanisms import personal, rules
+from fedgame.mechanisms.base import Announcement, Rule
 from fedgame.protocols import base
-from fedgame.registry import option
+from fedgame.registry import register
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@register("first_best", "First best")
 class FirstBest(base.Protocol):
-    """The first best of a game; nobody decides anything, so nothing depends on the key."""
+    """The profile with the largest sum of utilities; nobody decides anything."""
 
-    name = "First best"
+    aims: ClassVar[bool] = True  # it is an equilibrium under personal rates
+    rule: ClassVar[Rule] = rules.personal
 
-    game: games.Game = option("on ã, without payments")
-    profile: np.ndarray = option("[n] with the largest Σ u_i, as `personal.first_best` finds it")
-    mechanism: Mechanism = option("under which it is an equilibrium: personal rates", base.NO_PAYMENTS)
-
-    def start(self, key: jax.Array) -> base.Plan:
+    def start(self, game: games.Game, announced: Announcement, key: jax.Array) -> base.Plan:
         del key
-        profile = np.asarray(self.profile, float)
-        return base.Plan(profile, profile[None])
-
-    @property
-    def played(self) -> tuple[games.Game, Mechanism]:
-        return self.game, self.mechanism
-
-
-def protocol(game: games.Game) -> FirstBest:
-    """The first best of a game on ã; one agent alone needs no payments.
-
-    Errors as `mechanisms.personal.personal_rates`.
-    """
-    if game.n == 1:
-        return FirstBest(game, np.asarray(personal.first_best(game).profile))
-    found = personal.personal_rates(game)
-    return FirstBest(game, np.asarray(found.profile), found.mechanism)
+        best = personal.first_best(game) if announced.best is None else announced.best
+        return base.always(best.profile)

@@ -6,15 +6,19 @@ one number with the same δ, so many of them overshoot together. `ending` tells 
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
+from fedgame import registry
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, rules
+from fedgame.mechanisms.base import Announcement, Mechanism, Rule
 from fedgame.protocols import base, fedbr
 from fedgame.registry import option
+
+NO_PAYMENTS = budget_balanced.Refunds()
 
 
 class Printed(NamedTuple):
@@ -38,36 +42,31 @@ class Ending(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Literal(base.Protocol):
-    """Algorithms 1 and 2; the `Ending` of the path is in the plan's memory. Errors as `prepare`."""
+    """Algorithms 1 and 2; the `Ending` of the path is in the plan's memory."""
 
-    game: games.Game = option("without payments, linear costs; its payoff is not used")
-    sizes: np.ndarray = option("[k] totals at which ã was measured, samples, increasing")
-    accuracy: np.ndarray = option("[k] means of what was measured there")
-    interval: float = option("Δs, samples")
-    mechanism: budget_balanced.Refunds = option("one rate β, or personal ones", base.NO_PAYMENTS)
-    name: str = option("FedBR-BG is the paper's under β*", "FedBR")
+    aims: ClassVar[bool] = True
+
+    sizes: np.ndarray = option("totals at which ã was measured, samples, increasing, [k]", rank=1)
+    accuracy: np.ndarray = option("means of what was measured there, [k]", rank=1)
+    interval: float = option("Δs, samples", above=0)
+    rule: Rule = option("refunds of costs: none, or at one rate or personal ones", rules.none, of="rule")
     steps: int = option("H, contribution updating steps from the random start", 100, low=1)
-    step_size: float | None = option("δ; None is Δs/c̄", None)
+    step_size: float | None = option("δ; not given: Δs/c̄", None, above=0, kind=float)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._printed()
-
-    def _printed(self) -> Printed:
+    def start(self, game: games.Game, announced: Announcement, key: jax.Array) -> base.Plan:
+        """The path of the printed updates from a random start; errors as `prepare`."""
         measured = self.sizes, self.accuracy, self.interval
-        return prepare(self.game, *measured, self.mechanism, self.step_size)
-
-    def start(self, key: jax.Array) -> base.Plan:
-        printed = self._printed()
+        printed = prepare(game, *measured, announced.mechanism, self.step_size)
         path = trace(printed, np.asarray(fedbr.random_start(key, printed.capacity)), self.steps)
         return base.Plan(path[-1], path, ending(printed, path))
 
-    @property
-    def played(self) -> tuple[games.Game, budget_balanced.Refunds]:
-        return self.game, self.mechanism
-
     def ending(self, plan: base.Plan) -> str:
         return describe(plan.memory)
+
+    @property
+    def title(self) -> str:
+        hidden = "rule", "sizes", "accuracy", "interval"
+        return registry.title(self, fedbr.label_of(self.rule), hidden)
 
 
 def prepare(
@@ -75,7 +74,7 @@ def prepare(
     sizes: np.ndarray,
     accuracy: np.ndarray,
     interval: float,
-    mechanism: budget_balanced.Refunds = base.NO_PAYMENTS,
+    mechanism: Mechanism = NO_PAYMENTS,
     step_size: float | None = None,
 ) -> Printed:
     """What the printed update needs, checked.

@@ -1,24 +1,26 @@
 """MWFed (Blum et al. 2021, MW-FED): multiplicative weights for agents who lag behind."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from fedgame.games import game as games
 from fedgame.learning import trainer as trainers
+from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import base
-from fedgame.registry import option
+from fedgame.registry import option, register
 
 
 class Memory(NamedTuple):
     """What MWFed carries from round to round."""
 
+    capacity: np.ndarray  # [n] τ_i, samples
     weights: np.ndarray  # [n], sum 1
     frozen: bool  # whether every agent has once passed the target
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@register("mwfed", "MWFed")
 class MWFed(base.Protocol):
     """MWFed inside the same round as the other protocols.
 
@@ -29,28 +31,25 @@ class MWFed(base.Protocol):
     rounds, so it need not be a whole number.
     """
 
-    name = "MWFed"
-
-    capacity: np.ndarray = option("τ_i, [n] samples")
     target: float = option(
         "the accuracy that every agent should reach; the authors' is 0.7", 0.7, low=0, high=1
     )
     factor: float = option("what weights below it grow by; the authors' is 4", 4.0, above=1)
 
-    def start(self, key: jax.Array) -> base.Plan:
-        del key
-        weights = np.full(len(self.capacity), 1.0 / len(self.capacity))
-        profile = self._profile(weights)
-        return base.Plan(profile, profile[None], Memory(weights, False))
+    def start(self, game: games.Game, announced: Announcement, key: jax.Array) -> base.Plan:
+        del announced, key
+        memory = Memory(np.asarray(game.capacity, float), np.full(game.n, 1.0 / game.n), False)
+        return base.always(_profile(memory))._replace(memory=memory)
 
     def adapt(self, plan: base.Plan, trainer: trainers.Trainer, params: Any) -> base.Plan:
-        weights, frozen = plan.memory
+        capacity, weights, frozen = plan.memory
         if not frozen:
             behind = trainer.accuracy(params) < self.target
             weights = weights * np.where(behind, self.factor, 1.0)
             weights, frozen = weights / np.sum(weights), not np.any(behind)
-        return plan._replace(profile=self._profile(weights), memory=Memory(weights, frozen))
+        memory = Memory(capacity, weights, frozen)
+        return plan._replace(profile=_profile(memory), memory=memory)
 
-    def _profile(self, weights: np.ndarray) -> np.ndarray:
-        capacity = np.asarray(self.capacity, float)
-        return np.minimum(capacity, np.rint(weights * np.sum(capacity)))
+
+def _profile(memory: Memory) -> np.ndarray:
+    return np.minimum(memory.capacity, np.rint(memory.weights * np.sum(memory.capacity)))

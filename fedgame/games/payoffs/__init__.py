@@ -4,7 +4,7 @@ Every family is a file of its own and keeps the contract of `base`. Payoffs are 
 (2) and (3) are clipped at 0 unless `clip=False` asks for the raw formula.
 """
 
-from fedgame.games.payoffs.base import Curvature, OfTotal, Payoff
+from fedgame.games.payoffs.base import PAYOFFS, Curvature, OfTotal, Payoff
 from fedgame.games.payoffs.functions import CustomPayoff, Separable, TotalPayoff
 from fedgame.games.payoffs.generalization_bound import GeneralizationBound
 from fedgame.games.payoffs.linear import LinearPayoff
@@ -14,6 +14,7 @@ from fedgame.games.payoffs.random_coverage import RandomCoverage
 from fedgame.games.payoffs.random_discovery import RandomDiscovery
 
 __all__ = [
+    "PAYOFFS",
     "Curvature",
     "CustomPayoff",
     "GeneralizationBound",

@@ -8,16 +8,19 @@ import numpy as np
 
 from fedgame import registry
 
+PAYOFFS = registry.kind("payoff", registry.a_family)
+
 
 class Payoff:
     """a_i(s), written for ONE agent; `vmap` gives all.
 
-    A family is a `registry.family` whose numbers are fields made by `registry.option`. It sees the
-    others only through a statistic z of the profile, so that looking at every agent costs O(n m), not O(n²).
-    The default statistic is the whole profile; `value` is all that has to be defined. s are standard samples:
-    contributions times qualities.
+    A family is a class with a name, see `registry.register`, whose numbers are fields made by
+    `registry.option`. It sees the others only through a statistic z of the profile, so that looking at every
+    agent costs O(n m), not O(n²). The default statistic is the whole profile; `value` is all that has to be
+    defined. s are standard samples: contributions times qualities.
     """
 
+    kind: ClassVar[str] = "payoff"
     # Promises. False is always safe: the family is then taken for one that may be anything.
     of_total: ClassVar[bool] = False  # depends on s only through S: derive from `OfTotal`
     concave: ClassVar[bool] = False  # in s_i; of the total: 0 up to `pays_from`, concave from there on
@@ -85,13 +88,6 @@ class OfTotal(Payoff):
 
     of_total: ClassVar[bool] = True
     concave: ClassVar[bool] = True
-    # What a family that defines `fit` is called in `--fit`. By default its class's name, not one it inherits.
-    fit_name: ClassVar[str]
-
-    def __init_subclass__(cls, **more: Any) -> None:
-        super().__init_subclass__(**more)
-        if "fit_name" not in vars(cls):
-            cls.fit_name = cls.__name__
 
     def curve(self, total: jax.Array) -> jax.Array:
         """a_i at a total of S samples, a scalar."""
@@ -116,7 +112,7 @@ class OfTotal(Payoff):
     def fit(cls, sizes: np.ndarray, accuracy: np.ndarray, start: "OfTotal | None" = None) -> "OfTotal":
         """The member of the family that fits a measured accuracy curve best.
 
-        A class that defines it is a choice of `--fit`, see `curves.fits`; by default a family has none.
+        A registered class that defines it is a choice of `--fit`; by default a family has none.
         Called by `curves.fit`, which checks the data and makes arrays of the numbers that come back.
 
         Args:

@@ -1,6 +1,6 @@
 """Eq. (2): the accuracy that a generalisation bound guarantees."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from fedgame.games.payoffs import base
 from fedgame.registry import option
 
 
-@registry.family
+@registry.register("bound")
 class GeneralizationBound(base.OfTotal):
     """Eq. (2): a_i(s) = best - (4 + √(2k(2 + log(S/k)))) / √S with k = `difficulty`, and a_i(0) = 0.
 
@@ -21,8 +21,6 @@ class GeneralizationBound(base.OfTotal):
     where it is even positive for large k; the clipped payoff is 0 until the formula rises and is
     positive. From there on it is concave if best ≤ 2, as accuracies are.
     """
-
-    fit_name: ClassVar[str] = "bound"
 
     best: Any = option("the payoff of endless data, accuracy")
     difficulty: Any = option("k, samples: the dimension of what is to be learned", above=0)

@@ -10,7 +10,7 @@ from fedgame.games.payoffs import base
 from fedgame.registry import option
 
 
-@registry.family
+@registry.register("linear")
 class LinearPayoff(base.Payoff):
     """a_i(s) = (W s)_i for a dense matrix `w`, [n, n] (Section 2.1, linear)."""
 

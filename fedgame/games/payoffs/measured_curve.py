@@ -1,11 +1,11 @@
 """Section 5.1: accuracy as it was measured."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy
 
 from fedgame import registry
 from fedgame.games import regression
@@ -15,7 +15,7 @@ from fedgame.registry import option
 _RIDGE = 1e-2  # moves a fit by some 1e-5, far less than one training run deviates
 
 
-@registry.family
+@registry.register("concave")
 class MeasuredCurve(base.OfTotal):
     """A measured accuracy curve ã(S) (Section 5.1): C¹, concave, non-decreasing.
 
@@ -29,8 +29,6 @@ class MeasuredCurve(base.OfTotal):
       accuracy: [k] accuracy at each size.
       slope: [k] its derivative there, per sample; non-increasing, non-negative.
     """
-
-    fit_name: ClassVar[str] = "concave"
 
     sizes: Any = option("totals, samples, increasing from 0", low=0, rank=1)
     accuracy: Any = option("the payoff at each of them", rank=1)

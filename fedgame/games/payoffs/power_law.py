@@ -1,6 +1,6 @@
 """Eq. (3): payoffs whose loss falls as a power of the samples."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,12 @@ from fedgame.games.payoffs import base
 from fedgame.registry import option
 
 
-@registry.family
+@registry.register("power")
 class PowerLaw(base.OfTotal):
     """a_i(s) = best - scale (shift + S)^-exponent. Eq. (3) is best=1, shift=0, exponent in (0, 1].
 
     With shift > 0 the payoff is finite, and concave wherever it is not clipped.
     """
-
-    fit_name: ClassVar[str] = "power"
 
     best: Any = option("the payoff of endless data, accuracy")
     scale: Any = option("the loss of one sample, accuracy", low=0)

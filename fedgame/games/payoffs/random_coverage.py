@@ -11,7 +11,7 @@ from fedgame.games.payoffs import base
 from fedgame.registry import option
 
 
-@registry.family
+@registry.register("random_coverage")
 class RandomCoverage(base.Payoff):
     """Eq. (1): a_i(s) = 1 - ½ Σ_x q_ix Π_j (1 - q_jx)^s_j.
 

@@ -10,7 +10,7 @@ from fedgame.games.payoffs import base
 from fedgame.registry import option
 
 
-@registry.family
+@registry.register("random_discovery")
 class RandomDiscovery(base.Payoff):
     """a_i(s) = (Q Qᵀ s)_i: agent i gains q_ix whenever anybody samples x (Section 2.1).
 
