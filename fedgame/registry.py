@@ -189,7 +189,7 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Function:
     """A function that has a name, and the options that were given to it."""
 
@@ -198,6 +198,9 @@ class Function:
     function: Callable
     options: Mapping[str, dataclasses.Field]
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return text_of(self)
 
     def having(self, **options: Any) -> Any:
         """The same function with these options."""
@@ -268,8 +271,7 @@ def _origin(entry: Any) -> tuple[str, ...]:
     """Module and name in it: what a notebook's cell defines again replaces what it defined before."""
     if isinstance(entry, str):
         return ("an alias", entry)
-    defined = entry.function if isinstance(entry, Function) else entry
-    return defined.__module__, defined.__qualname__
+    return definition(entry).__module__, definition(entry).__qualname__
 
 
 def name_of(entry: Any) -> str | None:
@@ -293,6 +295,28 @@ def signature_options(function: Callable) -> dict[str, dataclasses.Field]:
             parameter.default.name = name
             found[name] = parameter.default
     return found
+
+
+def definition(entry: Any) -> Any:
+    """The class or the function that an entry is."""
+    return entry.function if isinstance(entry, Function) else entry
+
+
+def call(entry: Any) -> str:
+    """How an entry is written, for example `power(rate, exponent, fixed=0.0)`."""
+    fields = options(entry).values()
+    parts = [x.name if _required(x) else f"{x.name}={_written(x.default)}" for x in fields]
+    return name_of(entry) + (f"({', '.join(parts)})" if parts else "")
+
+
+def summary(kind: str) -> str:
+    """A line for each entry of a kind: how it is written, and the first sentence about it; help of flags."""
+    entries = KINDS[kind].entries.values()
+    return "\n".join(f"{call(x)}: {inspect.getdoc(definition(x)).splitlines()[0]}" for x in entries)
+
+
+def _required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING
 
 
 def split(text: str) -> tuple[str, ...]:
@@ -390,7 +414,7 @@ def _made(kind: str, node: ast.expr, defaults: Mapping[str, Mapping[str, Any]]) 
     values = dict(defaults.get(name, {})) | {
         key: _value(name, known[key], part, defaults) for key, part in _bound(name, known, call).items()
     }
-    missing = [x for x, field in known.items() if field.default is dataclasses.MISSING and x not in values]
+    missing = [x for x, field in known.items() if _required(field) and x not in values]
     if missing:
         raise ValueError(f"{name} needs `{missing[0]}`: {known[missing[0]].metadata['help']}")
     return entry.having(**values) if isinstance(entry, Function) else entry(**values)

@@ -9,7 +9,7 @@ game       u_i = v_i a_i - c_i, own gradients ∂u_i/∂s_i, the Jacobian G of T
 scenarios  games to and from JSON
 """
 
-from fedgame.games.costs import LinearCost, OrderedCost, PowerCost
+from fedgame.games.costs import COSTS, Cost, LinearCost, OrderedCost, PowerCost
 from fedgame.games.game import (
     Game,
     capacity_from_bound,
@@ -24,10 +24,13 @@ from fedgame.games.game import (
     utilities,
 )
 from fedgame.games.payoffs import (
+    PAYOFFS,
     CustomPayoff,
     GeneralizationBound,
     LinearPayoff,
     MeasuredCurve,
+    OfTotal,
+    Payoff,
     PowerLaw,
     RandomCoverage,
     RandomDiscovery,
@@ -36,13 +39,18 @@ from fedgame.games.payoffs import (
 )
 
 __all__ = [
+    "COSTS",
+    "PAYOFFS",
+    "Cost",
     "CustomPayoff",
     "Game",
     "GeneralizationBound",
     "LinearCost",
     "LinearPayoff",
     "MeasuredCurve",
+    "OfTotal",
     "OrderedCost",
+    "Payoff",
     "PowerCost",
     "PowerLaw",
     "RandomCoverage",

@@ -17,7 +17,7 @@ baselines        Karimireddy et al. 2022: accuracy as the reward for data
 constrained      Blum et al. 2021: the least data that reaches a target
 """
 
-from fedgame.mechanisms.base import Mechanism
+from fedgame.mechanisms.base import RULES, Announcement, Mechanism, Rule
 from fedgame.mechanisms.baselines import data_maximizing
 from fedgame.mechanisms.budget_balanced import (
     Refunds,
@@ -29,18 +29,24 @@ from fedgame.mechanisms.budget_balanced import (
     whole_units,
 )
 from fedgame.mechanisms.constrained import constrained_equilibrium, optimal_collaboration, price_of_stability
-from fedgame.mechanisms.design import design_beta, design_rates
+from fedgame.mechanisms.design import design_beta, design_rates, welfare_of_rates
 from fedgame.mechanisms.misreports import manipulation
 from fedgame.mechanisms.optimum import largest_p_mean, maximize_welfare
-from fedgame.mechanisms.outcomes import participation
+from fedgame.mechanisms.outcomes import Outcome, outcome, participation
 from fedgame.mechanisms.personal import alone, first_best, personal_rates
+from fedgame.mechanisms.rules import announced
 from fedgame.mechanisms.theorem import audit, kkt_residuals
 from fedgame.mechanisms.welfare import log_p_mean, p_mean
 
 __all__ = [
+    "RULES",
+    "Announcement",
     "Mechanism",
+    "Outcome",
     "Refunds",
+    "Rule",
     "alone",
+    "announced",
     "audit",
     "beta_star",
     "constrained_equilibrium",
@@ -55,6 +61,7 @@ __all__ = [
     "manipulation",
     "maximize_welfare",
     "optimal_collaboration",
+    "outcome",
     "p_mean",
     "participation",
     "payments",
@@ -62,5 +69,6 @@ __all__ = [
     "price_of_stability",
     "under_mechanism",
     "utilities",
+    "welfare_of_rates",
     "whole_units",
 ]

@@ -113,7 +113,7 @@ class Announcement(NamedTuple):
     equilibrium: Any = None  # `solvers.Equilibrium` of `mechanism.under(game)`
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Rule(registry.Function):
     """From a game, as it is reported to the server, to what the server announces for it.
 

@@ -1,0 +1,87 @@
+"""The reference, from the code alone: every name that people write, and every name of `fedgame`."""
+
+import dataclasses
+import inspect
+import math
+import pathlib
+from types import ModuleType
+from typing import Any
+
+from fedgame import games, mechanisms, protocols, registry
+
+_KINDS = {
+    "Payoffs": ("payoff", games.PAYOFFS),
+    "Costs": ("cost", games.COSTS),
+    "Rules of payment": ("rule", mechanisms.RULES),
+    "Protocols": ("protocol", protocols.PROTOCOLS),
+}
+_INTRODUCTION = """Built from the code by `python -m launch.reference`. What people name is written as Python
+writes a call, on the command line, in JSON and in Python: `fg.rule("price(price=0.004)")`."""
+
+
+def text(package: ModuleType) -> str:
+    """The whole reference; `package` is `fedgame`, whose `__all__` it documents."""
+    blocks = ["# Reference", _INTRODUCTION]
+    for title, (kind, entries) in _KINDS.items():
+        blocks += [f"## {title}", *(_entry(entry) for entry in entries.values())]
+        if aliases := registry.KINDS[kind].aliases:
+            short = "\n".join(f"- `{name}` is `{longer}`" for name, longer in aliases.items())
+            blocks.append(f"Shorter names:\n\n{short}")
+    blocks.append("## `import fedgame as fg`")
+    blocks += [_exported(name, getattr(package, name)) for name in package.__all__]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _entry(entry: Any) -> str:
+    """How it is written, what it is, its options, and where it is defined."""
+    defined = registry.definition(entry)
+    parts = [f"### `{registry.call(entry)}`", _documentation(defined)]
+    if fields := registry.options(entry):
+        rows = [f"| `{name}` | {_about(field)} | {_allowed(field)} |" for name, field in fields.items()]
+        parts.append("\n".join(["| option | | allowed |", "|---|---|---|", *rows]))
+    return "\n\n".join([*parts, f"Defined in {_source(defined)}."])
+
+
+def _about(field: dataclasses.Field) -> str:
+    text = field.metadata["help"]
+    if field.default is not dataclasses.MISSING and field.default is not None:
+        text += f"; {field.default!r} by default"
+    return text.replace("|", "\\|")
+
+
+def _allowed(field: dataclasses.Field) -> str:
+    limits = field.metadata
+    if limits["of"]:
+        return f"a {limits['of']}"
+    if names := registry.choices(field):
+        return ", ".join(names)
+    if limits["kind"] in (bool, str) or not limits["pytree_node"]:
+        return {bool: "True, False", str: "text"}.get(limits["kind"], "a function")
+    low, high = limits["low"], limits["high"]
+    ends = [f"≥ {low:g}"] if low > -math.inf else []
+    ends += [f"> {limits['above']:g}"] if limits["above"] > -math.inf else []
+    ends += [f"≤ {high:g}"] if high < math.inf else []
+    ends += [f"< {limits['below']:g}"] if limits["below"] < math.inf else []
+    return ", ".join(ends) or "numbers"
+
+
+def _exported(name: str, thing: Any) -> str:
+    if inspect.ismodule(thing):
+        return f"### `fg.{name}`\n\n{_documentation(thing)}"
+    try:
+        signature = str(inspect.signature(thing)) if callable(thing) else ""
+    except (TypeError, ValueError):
+        signature = ""
+    plain = signature.split(" -> ")[0].replace("jax.Array", "Array")
+    return f"### `fg.{name}{plain}`\n\n{_documentation(thing)}\n\nDefined in {_source(thing)}."
+
+
+def _documentation(thing: Any) -> str:
+    """The docstring: its first paragraphs as text, lists of arguments and errors as they stand."""
+    return f"```text\n{inspect.getdoc(thing)}\n```"
+
+
+def _source(thing: Any) -> str:
+    file = pathlib.Path(inspect.getsourcefile(inspect.unwrap(registry.definition(thing))))
+    root = pathlib.Path(registry.__file__).parent.parent
+    return f"`{file.relative_to(root) if file.is_relative_to(root) else file.name}`"
