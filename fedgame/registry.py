@@ -183,7 +183,7 @@ class Kind(NamedTuple):
     word: str  # what one of them is called
     entries: dict[str, Any]  # by name: a class, or a `Function`
     aliases: dict[str, str]  # by name: a longer text that it stands for
-    make: Callable[[str, str, Any], tuple[Any, Any]]  # name, label, thing -> entry, what `register` returns
+    make: Callable[..., tuple[Any, Any]]  # name, label, thing, more -> its entry, and what `register` returns
 
 
 KINDS: dict[str, Kind] = {}
@@ -212,7 +212,7 @@ class Function:
         return {name: self.given.get(name, field.default) for name, field in self.options.items()}
 
 
-def kind(word: str, make: Callable[[str, str, Any], tuple[Any, Any]], *others: str) -> dict[str, Any]:
+def kind(word: str, make: Callable[..., tuple[Any, Any]], *others: str) -> dict[str, Any]:
     """Makes a kind, and returns the dictionary of its entries; `others` are kinds that have the same one."""
     made = Kind(word, {}, {}, make)
     for one in (word, *others):
@@ -235,7 +235,7 @@ def a_choice(name: str, label: str, cls: type) -> tuple[type, type]:
 
 
 def register(
-    name: str, label: str | None = None, aliases: Mapping[str, str] = MappingProxyType({})
+    name: str, label: str | None = None, aliases: Mapping[str, str] = MappingProxyType({}), **more: Any
 ) -> Callable[[Any], Any]:
     """Gives a name to a payoff, cost, mechanism, protocol or study, or to a function that is a rule.
 
@@ -247,6 +247,7 @@ def register(
       name: as people write it.
       label: as tables and figures call it; by default the name, with spaces.
       aliases: shorter names, and what each stands for.
+      **more: what is known of rules only, see `mechanisms.base.Rule`.
 
     Raises:
       ValueError: the name or an alias is none, or is that of something else.
@@ -260,7 +261,7 @@ def register(
                 raise ValueError(f"a name consists of letters, digits and _, got {one!r}")
             if other is not None and _origin(other) != _origin(thing):
                 raise ValueError(f"there is a {found.word} {one!r} already, in {'.'.join(_origin(other))}")
-        found.entries[name], made = found.make(name, label or name.replace("_", " "), thing)
+        found.entries[name], made = found.make(name, label or name.replace("_", " "), thing, **more)
         found.aliases.update(aliases)
         return made
 

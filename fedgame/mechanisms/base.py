@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from fedgame.games import game as games
 from fedgame.games import payoffs
 from fedgame.registry import option
 
-RULES: dict[str, "Rule"] = registry.kind("rule", lambda *about: _rule(*about), "mechanism")
+RULES: dict[str, "Rule"] = registry.kind("rule", lambda *x, **more: _rule(*x, **more), "mechanism")
 MOST = 2000  # agents, at most, in the general form: every look at all of them costs n² numbers
 
 
@@ -120,13 +121,20 @@ class Rule(registry.Function):
     Made by `registry.register` of a function of the game, whose other parameters have defaults made by
     `registry.option`. It returns a `Mechanism`, or an `Announcement` if it had to find an optimum or an
     equilibrium first, so that nobody finds it again. A parameter `best` is the first best, if that is known.
+
+    Attributes:
+      requires: raises a `ValueError` if the costs or the number of agents of a game do not allow the rule,
+        whatever the payoff is, so that they are refused before it is measured.
     """
+
+    requires: Callable[[games.Game], None] = lambda game: None
 
     def __call__(self, game: games.Game) -> Mechanism:
         return self.announced(game).mechanism
 
     def announced(self, game: games.Game, best: Any = None) -> Announcement:
         """What it announces, with what it found on the way; `best`: the first best of the game, if known."""
+        self.requires(game)
         if isinstance(self.function, type):
             return Announcement(self.function(**self.values))
         takes_best = "best" in inspect.signature(self.function).parameters
@@ -134,12 +142,14 @@ class Rule(registry.Function):
         return found if isinstance(found, Announcement) else Announcement(found)
 
 
-def _rule(name: str, label: str, thing: Any) -> tuple[Rule, Any]:
+def _rule(
+    name: str, label: str, thing: Any, requires: Callable[[games.Game], None] = Rule.requires
+) -> tuple[Rule, Any]:
     """The rule that a function is, or a class of mechanisms."""
     if isinstance(thing, type):
         registry.a_family(name, label, thing)
-        return Rule(name, label, thing, registry.options(thing)), thing
-    made = Rule(name, label, thing, registry.signature_options(thing))
+        return Rule(name, label, thing, registry.options(thing), requires=requires), thing
+    made = Rule(name, label, thing, registry.signature_options(thing), requires=requires)
     return made, made
 
 

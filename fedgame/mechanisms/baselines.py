@@ -99,12 +99,19 @@ def schedule(game: games.Game, alone: Any, profile: Any, own: Any, epsilon: floa
     return np.where(own <= alone, _curve(game.payoff, own), np.minimum(line, pooled))
 
 
+def check_costs(game: games.Game) -> None:
+    """Raises a `ValueError` if costs are not linear with rates above 0."""
+    line = game.cost.line()
+    if line is None or not np.all(np.asarray(line[0]) > 0):
+        raise ValueError(f"`cost` must be linear with rates above 0, got {game.cost}")
+
+
 def _common(game: games.Game, epsilon: float) -> games.Game:
-    game, payoff, line = games.check(game), game.payoff, game.cost.line()
+    game, payoff = games.check(game), game.payoff
+    check_costs(game)
     alike = payoff.of_total and 0 not in jax.tree.leaves(registry.axes(payoff))
     for name, good, words in (
         ("payoff", alike and _curve(payoff, 0.0) >= 0, "of the total, the same for all, ≥ 0 at 0"),
-        ("cost", line is not None and np.all(line[0] > 0), "linear with rates above 0"),
         ("value", np.all(game.value > 0), "above 0"),
         ("quality", np.all(game.quality == 1), "1"),
         ("held", game.held == 0, "0"),

@@ -34,17 +34,27 @@ def none(game: games.Game) -> Mechanism:
     return Refunds()
 
 
-@register("beta_star", "β*")
-def beta_star(game: games.Game) -> Mechanism:
-    """Refunds of the share β* of Definition 2, for linear costs.
-
-    Raises:
-      ValueError: costs are not linear, or an agent's rate is 0: β* is not defined.
-    """
-    rates = linear_rates(game)
-    if rates is None:
+def has_beta_star(game: games.Game) -> None:
+    """Raises a `ValueError` if β* is not defined: costs are not linear, or an agent's rate is 0."""
+    if linear_rates(game) is None:
         raise ValueError("β* (Definition 2) is defined for linear costs above 0 only; here some are not")
-    return Refunds(budget_balanced.beta_star(rates)) if game.n > 1 else Refunds()
+
+
+def solvable(kind: type[Mechanism]) -> Callable[[games.Game], None]:
+    """`base.check_size` of a game."""
+    return lambda game: base.check_size(kind, game.n)
+
+
+def rewards_data(game: games.Game) -> None:
+    """Raises a `ValueError` if accuracy cannot be the reward: too many agents, costs not linear or 0."""
+    base.check_size(baselines.Schedule, game.n)
+    baselines.check_costs(game)
+
+
+@register("beta_star", "β*", requires=has_beta_star)
+def beta_star(game: games.Game) -> Mechanism:
+    """Refunds of the share β* of Definition 2, for linear costs above 0."""
+    return Refunds(budget_balanced.beta_star(linear_rates(game))) if game.n > 1 else Refunds()
 
 
 @register("falkinger", "β = 1 - 1/n")
@@ -92,7 +102,7 @@ def designed(
     return Announcement(Refunds(found.rates), equilibrium=found.equilibrium)
 
 
-@register("price", "one price")
+@register("price", "one price", requires=solvable(one_price.Price))
 def price(
     game: games.Game,
     price: float | None = option(
@@ -108,7 +118,6 @@ def price(
       ValueError: no price is given, and at none of those tried an equilibrium is certified: to announce one
         of them would be to announce nothing that is known.
     """
-    base.check_size(one_price.Price, game.n)
     if game.n < 2:
         return Announcement(Refunds())
     if price is not None:
@@ -117,33 +126,30 @@ def price(
     return Announcement(one_price.Price(found.price), equilibrium=found.equilibrium)
 
 
-@register("prices", "Pigou's prices")
+@register("prices", "Pigou's prices", requires=solvable(pigou.Prices))
 def prices(game: games.Game, best: personal_rates.FirstBest | None = None) -> Announcement:
     """A price for each agent's samples, what they are worth to all others (Pigou); utilities are equal."""
-    base.check_size(pigou.Prices, game.n)
     best = personal_rates.first_best(game) if best is None else best
     return Announcement(pigou.pigou(game, best=best), best)
 
 
-@register("shapley", "Shapley payments")
+@register("shapley", "Shapley payments", requires=solvable(shapley_values.Shapley))
 def shapley(
     game: games.Game, seed: int = option("of the orders that are drawn with more than 8 agents", 0, low=0)
 ) -> Mechanism:
     """Everybody is paid what her data add to what all gain, averaged over orders of joining (Shapley)."""
-    base.check_size(shapley_values.Shapley, game.n)
     return shapley_values.shapley(game, seed)
 
 
-@register("data_maximizing", "accuracy as the reward")
+@register("data_maximizing", "accuracy as the reward", requires=rewards_data)
 def data_maximizing(
     game: games.Game, epsilon: float = option("ε, how much more than her cost a sample brings", 0.0, low=0)
 ) -> Mechanism:
     """Nobody pays; who contributes less is given a worse model (Karimireddy et al. 2022).
 
     Raises:
-      ValueError: payoffs differ or do not see the total, or costs are not linear.
+      ValueError: payoffs differ or do not see the total.
     """
-    base.check_size(baselines.Schedule, game.n)
     return baselines.schedule_of(game, epsilon)
 
 
