@@ -11,11 +11,11 @@ Files as for launch.equilibrium. Tables, the figure of a sweep over β, the mech
 from absl import app, flags
 
 from fedgame.experiments import mechanism
-from launch import config_flags, runs
+from launch import runs, settings_flags
 
 WORKDIR = flags.DEFINE_string("workdir", "results/mechanism", "directory of the results")
-config_flags.define(mechanism.Config)
-flags.adopt_module_key_flags(config_flags)  # so that --helpshort shows them
+settings_flags.define(mechanism.Settings)
+flags.adopt_module_key_flags(settings_flags)  # so that --helpshort shows them
 
 
 def main(argv: list[str]) -> None:

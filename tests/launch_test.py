@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from fedgame.experiments import config
 from fedgame.experiments import equilibrium as equilibrium_experiment
 from fedgame.experiments import mechanism as mechanism_experiment
+from fedgame.experiments import settings as all_settings
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = [
@@ -88,7 +88,7 @@ def test_results_in_the_way_are_left_alone(finished):
 
 def test_help_shows_every_setting():
     text = compare("--helpshort").stdout
-    for field in dataclasses.fields(config.Config):
+    for field in dataclasses.fields(all_settings.CompareSettings):
         assert f"{field.name}: {field.metadata['help'][:20]}" in text
     assert "power, bound, concave" in " ".join(text.split())  # the choices of --fit
 
@@ -213,7 +213,7 @@ def test_an_input_is_never_deleted_with_the_results(tmp_path):
 
 @pytest.mark.parametrize(
     ("launch", "settings"),
-    [(equilibrium, equilibrium_experiment.Config), (mechanism, mechanism_experiment.Config)],
+    [(equilibrium, equilibrium_experiment.Settings), (mechanism, mechanism_experiment.Settings)],
 )
 def test_help_shows_every_number_you_can_give(launch, settings):
     text = launch("--helpshort").stdout

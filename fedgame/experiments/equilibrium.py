@@ -16,7 +16,7 @@ from fedgame.registry import option
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(participants.Config):
+class Settings(participants.ScenarioSettings):
     """Settings of `launch.equilibrium`."""
 
     bootstrap: int = option("resampled curves, for intervals", 0, low=0)
@@ -25,14 +25,14 @@ class Config(participants.Config):
     seed: int = option("of the resampling", 0, low=0, high=2**31 - 1)
 
 
-def read(config: Config) -> participants.Problem:
-    """The game of a configuration; raises as `participants.read`."""
-    if config.bootstrap and not config.curve:
+def read(settings: Settings) -> participants.Problem:
+    """The game that the settings describe; raises as `participants.read`."""
+    if settings.bootstrap and not settings.curve:
         raise ValueError("--bootstrap resamples measurements: it needs --curve")
-    return participants.read(config)
+    return participants.read(settings)
 
 
-def run(config: Config, problem: participants.Problem, work: storage.Workdir) -> str:
+def run(settings: Settings, problem: participants.Problem, work: storage.Workdir) -> str:
     """Solves, resamples if asked, writes every table and the figure; returns the text to print.
 
     Writes `agents.csv`, `agents.json`, `equilibria.csv` (every equilibrium total, where they can be
@@ -42,10 +42,10 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
     game = problem.game
     found = equilibria.solve(game)
     rows = agent_rows(problem, found)
-    summary = _summary(config, problem, found)
+    summary = _summary(settings, problem, found)
     band = None
-    if config.bootstrap:
-        intervals, summary["bootstrap"], band = bootstrap(config, problem)
+    if settings.bootstrap:
+        intervals, summary["bootstrap"], band = bootstrap(settings, problem)
         rows = [row | more for row, more in zip(rows, intervals, strict=True)]
     work.write_csv("agents.csv", rows)
     work.write_json("agents.json", rows)
@@ -57,7 +57,7 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
         work.write_csv("fitted_curve.csv", _curve_rows(problem, found, band))
     if problem.measured:
         work.write_csv("measurements.csv", _measured_rows(problem))
-    if config.conditions:
+    if settings.conditions:
         summary["conditions"] = str(equilibria.check_conditions(game))
     work.write_json("summary.json", summary)
     if scenarios.holds(game):
@@ -90,7 +90,7 @@ def agent_rows(problem: participants.Problem, found: equilibria.Equilibrium) -> 
 
 
 def bootstrap(
-    config: Config, problem: participants.Problem
+    settings: Settings, problem: participants.Problem
 ) -> tuple[list[dict[str, Any]], dict[str, Any], tuple[np.ndarray, np.ndarray, np.ndarray] | None]:
     """Solves the game for resampled curves, all of them in one vmapped call.
 
@@ -102,13 +102,13 @@ def bootstrap(
     Raises:
       FloatingPointError: not one resampled game has a certified equilibrium.
     """
-    game, (payoff, shared) = problem.game, _resampled(config, problem)
+    game, (payoff, shared) = problem.game, _resampled(settings, problem)
     solved = jax.jit(jax.vmap(_solved, in_axes=(None, 0)))
     profile, utility, converged = (np.asarray(x) for x in solved(game, payoff))
     profile, utility = profile[converged], utility[converged]
     if not len(profile):
         raise FloatingPointError("no resampled game has a certified equilibrium")
-    ends = 50 * (1 - config.confidence), 50 * (1 + config.confidence)
+    ends = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
     s, u = np.percentile(profile, ends, axis=0), np.percentile(utility, ends, axis=0)
     columns = {
         **{"contribution_low": s[0], "contribution_high": s[1], "utility_low": u[0], "utility_high": u[1]},
@@ -118,7 +118,7 @@ def bootstrap(
     rows = [{name: float(column[i]) for name, column in columns.items()} for i in range(game.n)]
     total = float(game.held) + (profile * np.asarray(game.quality)).sum(axis=1)  # S, as it is printed
     low, high = np.percentile(total, ends)
-    summary = {"resamples": config.bootstrap, "certified": len(profile), "confidence": config.confidence}
+    summary = {"resamples": settings.bootstrap, "certified": len(profile), "confidence": settings.confidence}
     summary |= {"total_low": float(low), "total_high": float(high)}
     if not shared:
         return rows, summary, None
@@ -127,10 +127,10 @@ def bootstrap(
     return rows, summary, (x, *np.percentile(values, ends, axis=0))
 
 
-def _resampled(config: Config, problem: participants.Problem) -> tuple[Any, bool]:
+def _resampled(settings: Settings, problem: participants.Problem) -> tuple[Any, bool]:
     """The payoff with a leading axis of resamples, and whether one curve is shared by all agents."""
     stacked = {}
-    with pieces.progress("resampling the curve", config.bootstrap * len(problem.measured)) as bar:
+    with pieces.progress("resampling the curve", settings.bootstrap * len(problem.measured)) as bar:
 
         def counted(items: Iterable) -> Iterable:
             for item in items:
@@ -138,8 +138,8 @@ def _resampled(config: Config, problem: participants.Problem) -> tuple[Any, bool
                 bar.update()
 
         for key, one in problem.measured.items():
-            numbers = {"samples": config.bootstrap, "seed": config.seed, "progress": counted}
-            stacked[key] = curves.bootstrap(config.fit, *one, **numbers)
+            numbers = {"samples": settings.bootstrap, "seed": settings.seed, "progress": counted}
+            stacked[key] = curves.bootstrap(settings.fit, *one, **numbers)
     payoff, shared = participants.payoff_of(stacked, problem.names), "" in stacked
     # Curves of their own are [n, resamples, …].
     return payoff if shared else jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), payoff), shared
@@ -151,10 +151,12 @@ def _solved(game: games.Game, payoff: Any) -> tuple[jax.Array, jax.Array, jax.Ar
     return found.profile, games.utilities(game, found.profile), found.converged
 
 
-def _summary(config: Config, problem: participants.Problem, found: equilibria.Equilibrium) -> dict[str, Any]:
+def _summary(
+    settings: Settings, problem: participants.Problem, found: equilibria.Equilibrium
+) -> dict[str, Any]:
     game, s = problem.game, found.profile
     fits = [
-        {"agent": key, "fit": name, "used": name == config.fit, "rmse": fit.rmse, "largest": fit.largest}
+        {"agent": key, "fit": name, "used": name == settings.fit, "rmse": fit.rmse, "largest": fit.largest}
         | {"parameters": fit.parameters}
         for key, several in problem.fits.items()
         for name, fit in several.items()

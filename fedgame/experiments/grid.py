@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 
 from fedgame.experiments import checkpoints, checks, grid_report, storage, training
-from fedgame.experiments import config as configs
+from fedgame.experiments import settings as all_settings
 from fedgame.learning import data
 
 COLLECTED = ("welfare.csv", "runs.csv")
@@ -29,7 +29,7 @@ class Cell(NamedTuple):
     """One combination of the swept settings."""
 
     values: dict[str, str]  # of the swept settings, as given
-    config: configs.Config  # not settled
+    settings: all_settings.CompareSettings  # not settled
 
     @property
     def name(self) -> str:
@@ -45,7 +45,7 @@ class Cell(NamedTuple):
 
 def product(
     swept: Sequence[str],
-    config: configs.Config,
+    settings: all_settings.CompareSettings,
     parse: Callable[[str, str], Any],
     data_dir: str | None = None,
 ) -> list[Cell]:
@@ -53,7 +53,7 @@ def product(
 
     Args:
       swept: "NAME=VALUE,VALUE,..."; a value that is itself a list has + between its parts.
-      config: of what is not swept.
+      settings: of what is not swept.
       parse: from a name and a text, with commas in lists, to what the setting's flag would have.
       data_dir: where tensorflow-datasets keeps its data.
 
@@ -63,7 +63,7 @@ def product(
     """
     axes: dict[str, dict[str, Any]] = {}
     for text in swept:
-        name, values = _axis(text, config, parse)
+        name, values = _axis(text, settings, parse)
         if name in axes:
             raise ValueError(f"--sweep={text}: {name} is swept already")
         axes[name] = values
@@ -71,22 +71,24 @@ def product(
     for chosen in itertools.product(*axes.values()):
         values = dict(zip(axes, chosen, strict=True))
         changes = {name: axes[name][text] for name, text in values.items()}
-        cells.append(Cell(values, dataclasses.replace(config, **changes)))
+        cells.append(Cell(values, dataclasses.replace(settings, **changes)))
     about = functools.cache(functools.partial(_about, data_dir=data_dir))
     for cell in cells:
         try:
-            checks.check(cell.config)
-            available, shape, classes = about(cell.config.dataset)
-            checks.network(checks.settle(cell.config, available), shape, classes)
+            checks.check(cell.settings)
+            available, shape, classes = about(cell.settings.dataset)
+            checks.network(checks.settle(cell.settings, available), shape, classes)
         except ValueError as error:
             raise ValueError(f"--sweep, cell {cell.name}: {error}") from None
     return cells
 
 
-def _axis(text: str, config: configs.Config, parse: Callable[[str, str], Any]) -> tuple[str, dict[str, Any]]:
+def _axis(
+    text: str, settings: all_settings.CompareSettings, parse: Callable[[str, str], Any]
+) -> tuple[str, dict[str, Any]]:
     """The name of a swept setting and its values by their texts."""
     name, equals, given = text.partition("=")
-    fields = {field.name: field for field in dataclasses.fields(config)}
+    fields = {field.name: field for field in dataclasses.fields(settings)}
     if not equals:
         raise ValueError(f"--sweep={text}: a sweep is written NAME=VALUE,VALUE,...")
     if name not in fields:
@@ -126,7 +128,7 @@ class _Stop(threading.Event):
 def run(
     cells: Sequence[Cell],
     program: str,
-    compute: Callable[[training.Setting, storage.Workdir], str],
+    compute: Callable[[training.Task, storage.Workdir], str],
     work: storage.Workdir,
     data_dir: str | None = None,
 ) -> str:
@@ -178,20 +180,20 @@ def _known(cells: Sequence[Cell], work: storage.Workdir) -> list[dict[str, Any]]
 def _attempt(
     cell: Cell,
     program: str,
-    compute: Callable[[training.Setting, storage.Workdir], str],
+    compute: Callable[[training.Task, storage.Workdir], str],
     work: storage.Workdir,
     data_dir: str | None,
 ) -> dict[str, Any]:
     """Runs one cell in its directory, and says what came of it."""
     begin, outcome = time.perf_counter(), {"status": "done", "message": ""}
     try:
-        setting = training.prepare(cell.config, data_dir)
-        images = training.digest(setting.agents, setting.server)
-        settings = dataclasses.asdict(setting.config) | {"images": images}
+        task = training.prepare(cell.settings, data_dir)
+        images = training.digest(task.agents, task.server)
+        described = dataclasses.asdict(task.settings) | {"images": images}
         path = str(work.path / cell.folder)
-        mine = storage.open_workdir(path, program, settings, resume=True, overwrite=False)
+        mine = storage.open_workdir(path, program, described, resume=True, overwrite=False)
         mine.save_every, mine.stop = work.save_every, _Stop(work.stop)
-        compute(setting, mine)
+        compute(task, mine)
     except _FAILURES as error:
         outcome = {"status": "failed", "message": " ".join(str(error).split())}
         print(f"cell {cell.name} failed: {outcome['message']}", file=sys.stderr, flush=True)

@@ -34,7 +34,7 @@ _GENERAL = {  # mechanisms that are solved in their general form only
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(participants.Config):
+class Settings(participants.ScenarioSettings):
     """Settings of `launch.mechanism`."""
 
     mechanism: str = option(
@@ -81,28 +81,28 @@ class Problem(NamedTuple):
     announced: rules.Announcement | None  # what agents are told, where reading had to find it
 
 
-def read(config: Config) -> Problem:
-    """The game of a configuration.
+def read(settings: Settings) -> Problem:
+    """The game that the settings describe.
 
     Raises:
       ValueError: as `participants.read`; fewer than two agents; a mechanism that the game does not allow, or
         not for so many agents.
     """
-    problem, announced = participants.read(config), None
+    problem, announced = participants.read(settings), None
     if problem.game.n < 2:
         raise ValueError("payments between agents need at least two of them")
-    if (config.beta is not None) != (config.mechanism == "beta"):
+    if (settings.beta is not None) != (settings.mechanism == "beta"):
         raise ValueError("--beta and --mechanism=beta need each other")
-    if config.price is not None and config.mechanism != "price":
+    if settings.price is not None and settings.mechanism != "price":
         raise ValueError("--price needs --mechanism=price")
-    if config.rational and config.mechanism != "personal":
+    if settings.rational and settings.mechanism != "personal":
         raise ValueError("--rational needs --mechanism=personal")
-    if config.mechanism in _GENERAL:
-        base.check_size(_GENERAL[config.mechanism], problem.game.n)
-    if config.mechanism in ("beta_star", "data_maximizing"):
-        announced = rules.announced(rule_of(config), problem.game)  # raises if there is none
-    outside = outside_of(config, problem.game)
-    if config.rational:
+    if settings.mechanism in _GENERAL:
+        base.check_size(_GENERAL[settings.mechanism], problem.game.n)
+    if settings.mechanism in ("beta_star", "data_maximizing"):
+        announced = rules.announced(rule_of(settings), problem.game)  # raises if there is none
+    outside = outside_of(settings, problem.game)
+    if settings.rational:
         announced = _rational(problem.game, outside)
     return Problem(problem.names, problem.game, outside, announced)
 
@@ -112,52 +112,52 @@ def _rational(game: games.Game, outside: np.ndarray) -> rules.Announcement:
     return rules.Announcement(personal.refunds(game, best, outside), best)
 
 
-def rule_of(config: Config) -> rules.Rule:
+def rule_of(settings: Settings) -> rules.Rule:
     """The rule that `--mechanism` names."""
 
     @rules.Searching
     def rational(game: games.Game) -> rules.Announcement:
-        return _rational(game, outside_of(config, game))
+        return _rational(game, outside_of(settings, game))
 
     return {
         "none": rules.none,
         "beta_star": rules.beta_star,
         "falkinger": rules.falkinger,
-        "beta": lambda game: budget_balanced.Refunds(config.beta if game.n > 1 else 0.0),
-        "personal": rational if config.rational else rules.personal,
-        "designed": rules.designed(config.p[0]),
-        "price": rules.price if config.price is None else lambda game: rules.price(game, config.price),
+        "beta": lambda game: budget_balanced.Refunds(settings.beta if game.n > 1 else 0.0),
+        "personal": rational if settings.rational else rules.personal,
+        "designed": rules.designed(settings.p[0]),
+        "price": rules.price if settings.price is None else lambda game: rules.price(game, settings.price),
         "prices": rules.prices,
         "shapley": rules.shapley,
         "data_maximizing": rules.data_maximizing,
-    }[config.mechanism]
+    }[settings.mechanism]
 
 
-def outside_of(config: Config, game: games.Game) -> np.ndarray:
+def outside_of(settings: Settings, game: games.Game) -> np.ndarray:
     """[n] what every agent has if she leaves."""
-    return np.asarray(mechanisms.alone(game)) if config.outside == "alone" else np.zeros(game.n)
+    return np.asarray(mechanisms.alone(game)) if settings.outside == "alone" else np.zeros(game.n)
 
 
-def run(config: Config, problem: Problem, work: storage.Workdir) -> str:
+def run(settings: Settings, problem: Problem, work: storage.Workdir) -> str:
     """Solves, lets agents leave, sweeps β, writes every table and the figure; returns the text to print.
 
     Writes `agents.csv`, `agents.json`, `welfare.csv`, `sweep.csv`, `sweep_contributions.csv`, `marks.csv`,
     `mechanism.json`, `summary.json`, `mechanism.png`, and `scenario.json` (to be read by --scenario) if JSON
     can hold the game.
     """
-    game, found = problem.game, _found(config, problem)
+    game, found = problem.game, _found(settings, problem)
     everybody = found.everybody
     before = outcomes.known_or_new(game, budget_balanced.Refunds(), [everybody])
     best = mechanisms.first_best(game) if everybody.best is None else everybody.best
-    rows = agent_rows(config, problem, found, before)
-    welfare = sweep.welfare_rows(game, found, before, best, config.p)
-    rates, contributions = sweep.sweep_rows(game, problem.names, problem.outside, config.p, config.sweep)
-    designed = everybody if config.mechanism == "designed" else None
-    summary = _summary(config, problem, found, best) | {"audit": _verdicts(config, game, found, best)}
+    rows = agent_rows(settings, problem, found, before)
+    welfare = sweep.welfare_rows(game, found, before, best, settings.p)
+    rates, contributions = sweep.sweep_rows(game, problem.names, problem.outside, settings.p, settings.sweep)
+    designed = everybody if settings.mechanism == "designed" else None
+    summary = _summary(settings, problem, found, best) | {"audit": _verdicts(settings, game, found, best)}
     work.write_csv("agents.csv", rows)
     work.write_json("agents.json", rows)
     work.write_csv("welfare.csv", welfare)
-    work.write_csv("marks.csv", sweep.marks(game, config.p[0], config.beta, designed))
+    work.write_csv("marks.csv", sweep.marks(game, settings.p[0], settings.beta, designed))
     work.write_csv("sweep.csv", rates)
     work.write_csv("sweep_contributions.csv", contributions)
     work.write_json("summary.json", summary)
@@ -168,10 +168,10 @@ def run(config: Config, problem: Problem, work: storage.Workdir) -> str:
     return reports.mechanism_text(summary, rows, welfare)
 
 
-def _found(config: Config, problem: Problem) -> outcomes.Participation:
+def _found(settings: Settings, problem: Problem) -> outcomes.Participation:
     """What comes of the mechanism: after all have left who would rather, or with everybody there."""
-    game, rule, outside = problem.game, rule_of(config), problem.outside
-    if config.leave:
+    game, rule, outside = problem.game, rule_of(settings), problem.outside
+    if settings.leave:
         with pieces.progress("agents who leave", game.n) as bar:
             return outcomes.participation(game, rule, outside, bar.update, problem.announced)
     known = problem.announced
@@ -181,11 +181,11 @@ def _found(config: Config, problem: Problem) -> outcomes.Participation:
 
 
 def agent_rows(
-    config: Config, problem: Problem, found: outcomes.Participation, before: outcomes.Outcome
+    settings: Settings, problem: Problem, found: outcomes.Participation, before: outcomes.Outcome
 ) -> list[dict[str, Any]]:
     """One row per agent: what she contributes, pays or receives, and has in the end.
 
-    `payment` is rounded to whole units of `config.unit`, as text, and sums to exactly 0. `before` is the
+    `payment` is rounded to whole units of `settings.unit`, as text, and sums to exactly 0. `before` is the
     outcome without payments.
     """
     game, final, outside = problem.game, found.outcome, problem.outside
@@ -202,8 +202,8 @@ def agent_rows(
     ]
     if final is None:
         return rows
-    unit = decimal.Decimal(repr(config.unit))
-    whole = mechanisms.whole_units(final.payments, config.unit)
+    unit = decimal.Decimal(repr(settings.unit))
+    whole = mechanisms.whole_units(final.payments, settings.unit)
     columns = {
         "contribution": final.equilibrium.profile,
         "payoff": final.received,
@@ -221,7 +221,7 @@ def agent_rows(
 
 
 def _verdicts(
-    config: Config, game: games.Game, found: outcomes.Participation, best: personal.FirstBest
+    settings: Settings, game: games.Game, found: outcomes.Participation, best: personal.FirstBest
 ) -> list[str]:
     """Whether the equilibrium of those who stay is optimal, in sentences."""
     if found.outcome is None or not found.certified:
@@ -245,7 +245,7 @@ def _verdicts(
     if rest.n > _AUDITED:
         return [first, f"not audited: {rest.n} agents are more than the {_AUDITED} of an audit"]
     try:
-        return [first, *(_audited(rest, found.outcome, p) for p in config.p)]
+        return [first, *(_audited(rest, found.outcome, p) for p in settings.p)]
     except ValueError as error:
         return [first, f"not audited: {error}"]
 
@@ -272,19 +272,19 @@ def _audited(game: games.Game, found: outcomes.Outcome, p: float) -> str:
 
 
 def _summary(
-    config: Config, problem: Problem, found: outcomes.Participation, best: personal.FirstBest
+    settings: Settings, problem: Problem, found: outcomes.Participation, best: personal.FirstBest
 ) -> dict[str, Any]:
     names, final = problem.names, found.outcome
     summary = {
-        "mechanism": config.mechanism,
+        "mechanism": settings.mechanism,
         "agents": problem.game.n,
         "stay": len(found.stay),
         "left": [
             {"name": names[i], "worse_off_by": short}
             for i, short in zip(found.left, found.shortfall, strict=True)
         ],
-        "outside": config.outside,
-        "unit": config.unit,
+        "outside": settings.outside,
+        "unit": settings.unit,
         "largest_sum_of_utilities": best.welfare,
         "largest_sum_proved": best.proved,
         "certified": found.certified,

@@ -95,14 +95,14 @@ class Workdir:
             return list(csv.DictReader(file))
 
 
-def open_workdir(path: str, program: str, config: dict[str, Any], resume: bool, overwrite: bool) -> Workdir:
-    """Makes or reopens the directory of the run that `config` describes.
+def open_workdir(path: str, program: str, settings: dict[str, Any], resume: bool, overwrite: bool) -> Workdir:
+    """Makes or reopens the directory of the run that `settings` describes.
 
     Args:
       path: the directory; may be missing or empty.
       program: whose run it is; the runs of others are left alone, whatever the flags.
-      config: JSON values that determine the results.
-      resume: go on with the run that is there, if it has the same configuration.
+      settings: JSON values that determine the results.
+      resume: go on with the run that is there, if it has the same settings.
       overwrite: delete the run that is there.
 
     Raises:
@@ -111,11 +111,11 @@ def open_workdir(path: str, program: str, config: dict[str, Any], resume: bool, 
     if resume and overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
     root = pathlib.Path(path)
-    config = json.loads(to_json(config))
+    settings = json.loads(to_json(settings))
     if root.exists() and not root.is_dir():
         raise ValueError(f"--workdir={path} is a file, not a directory")
     if root.is_dir() and any(not re.fullmatch(_UNBORN, file.name) for file in root.iterdir()):
-        stored = _stored_config(root, program)
+        stored = _stored(root, program)
         if overwrite:
             _empty(root)
         elif not resume:
@@ -125,9 +125,9 @@ def open_workdir(path: str, program: str, config: dict[str, Any], resume: bool, 
             )
         else:
             changed = [
-                f"{k}={config.get(k)!r} (there: {stored.get(k)!r})"
-                for k in {**stored, **config}
-                if stored.get(k) != config.get(k)
+                f"{k}={settings.get(k)!r} (there: {stored.get(k)!r})"
+                for k in {**stored, **settings}
+                if stored.get(k) != settings.get(k)
             ]
             if changed:
                 raise ValueError(
@@ -135,7 +135,7 @@ def open_workdir(path: str, program: str, config: dict[str, Any], resume: bool, 
                 )
             return Workdir(root)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    write(root / "config.json", to_json({"program": program, "config": config, "versions": versions}))
+    write(root / "config.json", to_json({"program": program, "settings": settings, "versions": versions}))
     return Workdir(root)
 
 
@@ -148,10 +148,10 @@ def _empty(root: pathlib.Path) -> None:
             path.unlink()
 
 
-def _stored_config(root: pathlib.Path, program: str) -> dict[str, Any]:
+def _stored(root: pathlib.Path, program: str) -> dict[str, Any]:
     try:
         stored = json.loads((root / "config.json").read_text(encoding="utf-8"))
-        return {program: stored["config"]}[stored["program"]]
+        return {program: stored["settings"]}[stored["program"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f"--workdir={root} is not empty and holds no run of this program; it is "

@@ -1,4 +1,4 @@
-"""Files that version 0.1 wrote are read as they were meant; `tests/fixtures/0.1` is what its commands left."""
+"""Files that version 0.1 wrote are still read; `tests/fixtures/0.1` is what its commands left."""
 
 import pathlib
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from absl import flags
 
-from fedgame.experiments import checkpoints, config, grid, grid_report, storage
-from launch import config_flags
+from fedgame.experiments import checkpoints, grid, grid_report, settings, storage
+from launch import settings_flags
 
 FEW = {"agents": 3, "capacity": (12,), "held_out": 50}
 
@@ -14,14 +14,14 @@ FEW = {"agents": 3, "capacity": (12,), "held_out": 50}
 @pytest.fixture(scope="module")
 def parse():
     """As launch.compare reads values: with its flags."""
-    config_flags.define(config.Config)
-    yield lambda name, text: config_flags.parse(config.Config, name, text)
-    for field in config.Config.__dataclass_fields__:
+    settings_flags.define(settings.CompareSettings)
+    yield lambda name, text: settings_flags.parse(settings.CompareSettings, name, text)
+    for field in settings.CompareSettings.__dataclass_fields__:
         delattr(flags.FLAGS, field)
 
 
 def product(parse, *swept, **changes):
-    return grid.product(swept, config.Config(**(FEW | changes)), parse)
+    return grid.product(swept, settings.CompareSettings(**(FEW | changes)), parse)
 
 
 def test_the_product_is_in_the_order_of_the_flags(parse):
@@ -33,14 +33,16 @@ def test_the_product_is_in_the_order_of_the_flags(parse):
         "cost=0.01+0.02+0.03,protocol=fedbr_bg,full_batch=true",
     ]
     changes = {"cost": (0.01, 0.02, 0.03), "protocol": ("fedbr", "fedavg"), "full_batch": True}
-    assert cells[2].config == config.Config(**FEW, **changes)
+    assert cells[2].settings == settings.CompareSettings(**FEW, **changes)
     assert cells[2].values == {"cost": "0.01+0.02+0.03", "protocol": "fedbr+fedavg", "full_batch": "true"}
 
 
 def test_folders_of_cells_are_their_names_where_a_file_system_takes_them(parse):
     (cell,) = product(parse, "cost=0.01+0.02+0.03")
     assert cell.folder == "cells/cost=0.01+0.02+0.03"
-    paths = [grid.Cell({"dataset": text}, cell.config).folder for text in ("a/b.npz", "a_b.npz", "../é" * 90)]
+    paths = [
+        grid.Cell({"dataset": text}, cell.settings).folder for text in ("a/b.npz", "a_b.npz", "../é" * 90)
+    ]
     assert paths[0] == "cells/dataset=a%2Fb.npz"
     assert len(set(paths)) == 3
     assert max(map(len, paths)) < 255
@@ -78,7 +80,7 @@ def test_what_cannot_run_is_one_sentence_that_names_the_cell(swept, message, par
 
 def test_a_data_set_that_is_not_there(parse):
     with pytest.raises(FileNotFoundError, match="mnist is not prepared"):
-        grid.product(["dataset=digits,mnist"], config.Config(**FEW), parse, "/nowhere")
+        grid.product(["dataset=digits,mnist"], settings.CompareSettings(**FEW), parse, "/nowhere")
 
 
 class Comparisons:
@@ -87,8 +89,8 @@ class Comparisons:
     def __init__(self, **errors):
         self.errors, self.ran = errors, []
 
-    def __call__(self, setting, work):
-        (cost, *_), seed = setting.config.cost, setting.config.seed
+    def __call__(self, task, work):
+        (cost, *_), seed = task.settings.cost, task.settings.seed
         self.ran.append(f"{cost:g}-{seed}")
         if error := self.errors.get(f"at_{seed}"):
             work.stop.set()  # as `pieces.run` does
@@ -123,8 +125,12 @@ def test_cells_are_runs_of_their_own_and_their_rows_are_collected(parse, tmp_pat
     assert "cell 3 of 4: cost=0.2,seed=1" in capsys.readouterr().err
     assert set(states(work).values()) == {"done"}
     stored = json.loads((work.path / cells[2].folder / "config.json").read_text())
-    assert (stored["program"], stored["config"]["cost"], stored["config"]["seed"]) == ("this", [0.2] * 3, 1)
-    assert stored["config"]["images"]
+    assert (stored["program"], stored["settings"]["cost"], stored["settings"]["seed"]) == (
+        "this",
+        [0.2] * 3,
+        1,
+    )
+    assert stored["settings"]["images"]
     rows = work.read_csv("welfare.csv")
     assert list(rows[0])[:5] == ["cell", "cost", "swept_seed", "protocol", "seed"]
     assert len(rows) == 4 * 32
@@ -180,11 +186,11 @@ def test_between_cells_an_interrupt_stops_the_sweep(parse, tmp_path):
     work = storage.open_workdir(str(tmp_path), "this", {}, False, False)
     compute = Comparisons()
 
-    def then_stop(setting, mine):
+    def then_stop(task, mine):
         assert not mine.stop.is_set()
         work.stop.set()
         assert mine.stop.is_set()  # training sees it
-        return compute(setting, mine)
+        return compute(task, mine)
 
     with pytest.raises(checkpoints.Interrupted):
         grid.run(cells, "this", then_stop, work)

@@ -11,14 +11,14 @@ from fedgame.experiments import checkpoints, pieces, storage
 CONFIG = {"agents": 10, "p": (0.2, 1.0)}
 
 
-def open_workdir(path, config=CONFIG, resume=False, overwrite=False):
-    return storage.open_workdir(str(path), "this", config, resume, overwrite)
+def open_workdir(path, settings=CONFIG, resume=False, overwrite=False):
+    return storage.open_workdir(str(path), "this", settings, resume, overwrite)
 
 
 def test_a_new_directory_says_what_made_it(tmp_path):
     open_workdir(tmp_path / "a" / "b")
     stored = json.loads((tmp_path / "a" / "b" / "config.json").read_text())
-    assert stored["config"] == {"agents": 10, "p": [0.2, 1.0]}
+    assert stored["settings"] == {"agents": 10, "p": [0.2, 1.0]}
     assert stored["versions"]["jax"]
 
 
@@ -36,7 +36,7 @@ def test_a_run_in_the_way_is_kept_unless_a_flag_says_otherwise(tmp_path):
     assert not (tmp_path / "result.json").exists()
 
 
-@pytest.mark.parametrize("config_text", [None, "{", "[]", "{}", '{"program": "other", "config": {}}'])
+@pytest.mark.parametrize("config_text", [None, "{", "[]", "{}", '{"program": "other", "settings": {}}'])
 def test_somebody_elses_directory_is_never_touched(tmp_path, config_text):
     (tmp_path / "thesis.tex").write_text("mine")
     if config_text is not None:
