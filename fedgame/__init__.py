@@ -7,3 +7,5 @@ learning     the model they train
 protocols    who contributes what
 experiments  a claim, measured
 """
+
+__version__ = "0.2.0"

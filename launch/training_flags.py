@@ -60,13 +60,13 @@ def main(
         settings_flags.start(argv)
         _join()
         given = settings_flags.read(settings_type)
-        job, described = _sweep(program, given, run, swept) if swept else _single(given, run)
+        compute, described = _sweep(program, given, run, swept) if swept else _single(given, run)
         name = pathlib.Path(given.dataset).stem + ("_sweep" if swept else "")
         workdir = WORKDIR.value or results.format(name)
         work = _open(workdir, program, described)
         _stop_gently(work)
         with futures.ThreadPoolExecutor(1) as background:  # signals wait while XLA computes in this thread
-            report = background.submit(job, work).result()
+            report = background.submit(compute, work).result()
         if work.stop.is_set():
             raise checkpoints.Interrupted
     except (checkpoints.Interrupted, KeyboardInterrupt):
@@ -110,8 +110,8 @@ def _sweep(
     """The same of a sweep."""
     parse = functools.partial(settings_flags.parse, type(given))
     cells = grid.product(swept, given, parse, DATA_DIR.value)
-    job = functools.partial(grid.run, cells, program, run, data_dir=DATA_DIR.value)
-    return job, dataclasses.asdict(given) | {"sweep": swept}
+    compute = functools.partial(grid.run, cells, program, run, data_dir=DATA_DIR.value)
+    return compute, dataclasses.asdict(given) | {"sweep": swept}
 
 
 def _join() -> None:

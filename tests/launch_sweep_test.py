@@ -59,7 +59,7 @@ def test_a_killed_sweep_with_a_failing_cell_resumes_to_the_same_csv(begin, tmp_p
     run, deadline = tmp_path / "run", time.monotonic() + 120
     first, second = (run / "cells" / f"learning_rate=0.01,cost={c}" for c in ("0.02", "0.01+0.02+0.03"))
     process = begin(*SWEEP, f"--workdir={run}")
-    while not list(second.glob("pieces/curve/*.json")):
+    while not list(second.glob("jobs/curve/*.json")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)

@@ -10,6 +10,6 @@ inputs, participants    your own federation: CSV files and numbers, to a game
 equilibrium             who contributes what in it
 mechanism, sweep        which payments fix it, and what other rates would do
 tables, reports, plots  rows and text; figures, from the files of a run alone
-pieces, storage         pieces of work with a progress bar; a run's directory, written whole, resumable
+jobs, storage           stored computations with a progress bar; a run's directory, written whole, resumable
 checkpoints             the state of unfinished training runs
 """

@@ -6,7 +6,7 @@ import pathlib
 import jax
 import numpy as np
 
-from fedgame.experiments import pieces, plots, storage, tables, training
+from fedgame.experiments import jobs, plots, storage, tables, training
 from fedgame.games import curves
 from fedgame.learning import curve
 
@@ -50,10 +50,10 @@ def measure(
         return {"accuracy": storage.cached(cache, what, train)}
 
     names = {(seed, size): f"curve/{seed}-{size}" for seed in range(settings.curve_seeds) for size in sizes}
-    jobs = {
+    todo = {
         name: (size, functools.partial(accuracy, size, seed, name)) for (seed, size), name in names.items()
     }
-    done = pieces.run("measuring the accuracy curve", jobs, work, workers)
+    done = jobs.run("measuring the accuracy curve", todo, work, workers)
     rows = [
         {"size": size, "seed": seed, "accuracy": done[name]["accuracy"]}
         for (seed, size), name in names.items()

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame.experiments import accuracy as accuracies
-from fedgame.experiments import compare_plots, contenders, pieces, storage, table1, tables, training
+from fedgame.experiments import compare_plots, contenders, jobs, storage, table1, tables, training
 from fedgame.experiments.training import Task
 from fedgame.games import costs, curves
 from fedgame.games import game as games
@@ -141,9 +141,9 @@ def play_and_train(
     cache: pathlib.Path | None = None,
 ) -> list[Trial]:
     """Plays the game from a random start for every seed, then trains on what agents contribute."""
-    settings, jobs, planned = task.settings, {}, []
+    settings, todo, planned = task.settings, {}, []
     shared = _shared(task) if cache else {}
-    with pieces.progress("best-response dynamics", len(protocols) * settings.seeds) as bar:
+    with jobs.progress("best-response dynamics", len(protocols) * settings.seeds) as bar:
         for protocol in protocols:
             rule = base.identity(protocol)
             mine = uuid.uuid4().hex if rule is None else rule  # nobody else's, in this run and the next
@@ -156,15 +156,15 @@ def play_and_train(
                     if rule != {}:  # it may go on from the profile as it was meant
                         what["profile"] = at.profile.tolist()
                     name = f"runs/{seed}-{_short(what, protocol)}"
-                    if name not in jobs:
-                        job = functools.partial(train, task, protocol, at, seed, work.snapshots(name))
+                    if name not in todo:
+                        compute = functools.partial(train, task, protocol, at, seed, work.snapshots(name))
                         what |= shared | {"key": jax.random.key_data(key).tolist()}
                         folder = None if rule is None else cache
-                        cached = functools.partial(storage.cached, folder, what, job)
-                        jobs[name] = (sum(what["samples"]), cached)
+                        cached = functools.partial(storage.cached, folder, what, compute)
+                        todo[name] = (sum(what["samples"]), cached)
                     planned.append((protocol, seed, step, plan, rule == {}, name))
                 bar.update()
-    done = pieces.run("training", jobs, work, workers)
+    done = jobs.run("training", todo, work, workers)
     return [_trial(*about, done[name]) for *about, name in planned]
 
 
@@ -207,7 +207,7 @@ def compare(
     protocols = contenders.make(settings, game, beta, sizes, accuracy)
     summary = describe_game(task, work, fit, protocols, accuracy)
     trials = play_and_train(task, work, workers, protocols, cache)
-    with pieces.progress("tables and figures", 2) as bar:
+    with jobs.progress("tables and figures", 2) as bar:
         report = table1.write(work, game, trials, settings)
         bar.update()
         compare_plots.draw_all(work)

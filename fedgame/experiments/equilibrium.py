@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, registry
-from fedgame.experiments import participants, pieces, plots, reports, storage
+from fedgame.experiments import jobs, participants, plots, reports, storage
 from fedgame.games import curves, scenarios
 from fedgame.games import game as games
 from fedgame.registry import option
@@ -130,7 +130,7 @@ def bootstrap(
 def _resampled(settings: Settings, problem: participants.Problem) -> tuple[Any, bool]:
     """The payoff with a leading axis of resamples, and whether one curve is shared by all agents."""
     stacked = {}
-    with pieces.progress("resampling the curve", settings.bootstrap * len(problem.measured)) as bar:
+    with jobs.progress("resampling the curve", settings.bootstrap * len(problem.measured)) as bar:
 
         def counted(items: Iterable) -> Iterable:
             for item in items:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, mechanisms
-from fedgame.experiments import participants, pieces, plots, reports, storage, sweep
+from fedgame.experiments import jobs, participants, plots, reports, storage, sweep
 from fedgame.games import game as games
 from fedgame.games import scenarios
 from fedgame.mechanisms import (
@@ -172,7 +172,7 @@ def _found(settings: Settings, problem: Problem) -> outcomes.Participation:
     """What comes of the mechanism: after all have left who would rather, or with everybody there."""
     game, rule, outside = problem.game, rule_of(settings), problem.outside
     if settings.leave:
-        with pieces.progress("agents who leave", game.n) as bar:
+        with jobs.progress("agents who leave", game.n) as bar:
             return outcomes.participation(game, rule, outside, bar.update, problem.announced)
     known = problem.announced
     there = outcomes.of_announcement(game, rules.announced(rule, game) if known is None else known)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame.experiments import inputs, pieces
+from fedgame.experiments import inputs, jobs
 from fedgame.experiments import settings as all_settings
 from fedgame.games import costs, curves, payoffs, scenarios
 from fedgame.games import game as games
@@ -149,7 +149,7 @@ def _fits(
 ) -> dict[str, dict[str, curves.Fit]]:
     """The fit that was asked for, and of a shared curve the others too where they are possible."""
     found = {}
-    with pieces.progress("fitting the curve", len(measured)) as bar:
+    with jobs.progress("fitting the curve", len(measured)) as bar:
         for key, one in measured.items():
             try:
                 if len(measured) == 1:

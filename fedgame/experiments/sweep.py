@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import mechanisms
-from fedgame.experiments import pieces
+from fedgame.experiments import jobs
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
 
@@ -62,7 +62,7 @@ def sweep_rows(
     betas = 1.0 - np.geomspace(1.0, 1.0 / (4 * game.n), count)
     solved = jax.jit(jax.vmap(_solved, in_axes=(None, None, 0)))
     several = []
-    with pieces.progress("sweep over β", len(betas)) as bar:
+    with jobs.progress("sweep over β", len(betas)) as bar:
         for some in np.array_split(betas, max(len(betas) // _AT_ONCE, 1)):
             several.append([np.asarray(x) for x in solved(game, jnp.asarray(outside), jnp.asarray(some))])
             bar.update(len(some))

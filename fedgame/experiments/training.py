@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedgame.experiments import checkpoints, checks, pieces, plots, storage, tables
+from fedgame.experiments import checkpoints, checks, jobs, plots, storage, tables
 from fedgame.experiments import settings as all_settings
 from fedgame.learning import data, evaluation, federated, layers, local, models, partitions
 from fedgame.learning import trainer as trainers
@@ -169,6 +169,6 @@ def _train(
 
     start = _State(params, np.asarray([float(accuracy(params, test))]), np.zeros(1, int))
     snapshots = work.snapshots("training", last=settings.rounds)
-    over = functools.partial(pieces.progress_over, "training")
+    over = functools.partial(jobs.progress_over, "training")
     state = trainers.run(step, start, settings.rounds if samples.any() else 0, snapshots, over)
     return state._replace(params=federated.local_copy(state.params))

@@ -54,11 +54,13 @@ def trained(monkeypatch):
 
 def test_no_training_happens_twice_and_a_comparison_at_other_costs_shares_them(trained, tmp_path):
     work, text = run(tmp_path / "run", tmp_path / "cache")
-    pieces = sorted((work.path / "pieces" / "runs").iterdir())
-    assert len(trained) == len(pieces)
+    stored_runs = sorted((work.path / "jobs" / "runs").iterdir())
+    assert len(trained) == len(stored_runs)
     assert max(collections.Counter(trained).values()) == 2  # once for each seed
     for seed in (0, 1):
-        stored = [json.loads(f.read_text())["value"]["charged"] for f in pieces if f.name[0] == str(seed)]
+        stored = [
+            json.loads(f.read_text())["value"]["charged"] for f in stored_runs if f.name[0] == str(seed)
+        ]
         assert len(stored) >= 5  # everything under four rules, and what dynamics end at
     everything = [one for one in trained if one[1] == (12, 10, 8)]
     assert len(everything) == 2 * 3  # FedAvg, AFL and q-FFL at two seeds

@@ -93,7 +93,7 @@ class Comparisons:
         (cost, *_), seed = task.settings.cost, task.settings.seed
         self.ran.append(f"{cost:g}-{seed}")
         if error := self.errors.get(f"at_{seed}"):
-            work.stop.set()  # as `pieces.run` does
+            work.stop.set()  # as `jobs.run` does
             raise error
         names = [{"protocol": protocol, "seed": k} for protocol in ("FedBR", "FedBR-BG") for k in range(2)]
         rows = [

@@ -80,7 +80,7 @@ def test_nothing_exceeds_the_first_best_and_all_is_certified(unequal):
 def test_resumed_or_not_the_tables_are_the_same(unequal, curve):
     _, _, work = unequal
     before = (work.path / "unequal_costs.csv").read_bytes()
-    (work.path / "pieces" / "ratio" / "9.json").unlink()
+    (work.path / "jobs" / "ratio" / "9.json").unlink()
     run(curve, work.path, study="unequal_costs", ratios=(1.0, 9.0), fit="power", capacity=(150,))
     assert (work.path / "unequal_costs.csv").read_bytes() == before
 
@@ -114,7 +114,7 @@ def test_costs_that_are_too_high_end_contributions(curve, tmp_path):
 
 def test_more_agents_share_more_only_with_payments(curve):
     settings = dataclasses.replace(CONFIG, study="agents", curve=curve, counts=(2, 3), agents=10)
-    found = agents.pieces(settings, study.read(settings))
+    found = agents.jobs(settings, study.read(settings))
     table = [row for _, compute in found.values() for row in compute()["rows"]]
     none = [row["total"] for row in table if row["mechanism"] == "no payments"]
     star = [row["total"] for row in table if row["mechanism"] == "β*"]
@@ -146,7 +146,7 @@ def test_rounding_has_a_dead_zone(curve, tmp_path):
 
 def test_who_claims_more_gains_what_others_lose(curve):
     settings = dataclasses.replace(CONFIG, study="misreports", curve=curve, ratios=(1.0,))
-    found = misreports.pieces(dataclasses.replace(settings, agents=2), study.read(settings))
+    found = misreports.jobs(dataclasses.replace(settings, agents=2), study.read(settings))
     table = found["1/1/0"][1]()["rows"]
     assert {row["mechanism"] for row in table} == {"1 - 1/n"}
     assert table[0]["best"] > 1
@@ -251,7 +251,7 @@ def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
 def test_a_label_skew_study_that_is_resumed_is_the_same(skew):
     path, task, _ = skew
     before = {name: (path / name).read_bytes() for name in ("classes.csv", "label_skew.csv", "curve.csv")}
-    next((path / "pieces" / "iid").glob("*-20.json")).unlink()
+    next((path / "jobs" / "iid").glob("*-20.json")).unlink()
     label_skew.run(task, storage.Workdir(path), workers=2)
     assert {name: (path / name).read_bytes() for name in before} == before
 

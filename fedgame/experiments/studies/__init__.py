@@ -8,5 +8,5 @@ rounding        contributions rounded in every step of the dynamics, and where t
 misreports      what an agent gains by claiming other costs, and what the others lose
 settings        their settings, and which study uses which
 rows            what they share: games on a measured curve, and a row of a table for an outcome
-study           runs those that need no training: pieces, tables, the figure
+study           runs those that need no training: jobs, tables, the figure
 """

@@ -14,7 +14,7 @@ from fedgame.experiments.studies import settings as all_settings
 SIZE = (11, 4)
 
 
-def pieces(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
     """One for each number of agents."""
     return {f"agents/{n}": (1, functools.partial(_at, settings, curve, n)) for n in settings.counts}
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedgame.experiments import pieces, storage, training
+from fedgame.experiments import jobs, storage, training
 from fedgame.learning import curve, evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
 
@@ -79,8 +79,8 @@ def measure(
         for seed in range(settings.curve_seeds)
         for size in sizes
     }
-    jobs = {name: (of[2], functools.partial(trained, *of, name)) for of, name in names.items()}
-    done = pieces.run("measuring accuracy by class", jobs, work, workers)
+    todo = {name: (of[2], functools.partial(trained, *of, name)) for of, name in names.items()}
+    done = jobs.run("measuring accuracy by class", todo, work, workers)
     table = [
         {"partition": kind, "seed": seed, "samples": size, "class": k, "accuracy": x}
         for (kind, seed, size), name in names.items()

@@ -19,7 +19,7 @@ SIZE = (11, 7)
 _NAMES = ("no payments", "β*", "1 - 1/n")
 
 
-def pieces(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
     """One for each cost with equal costs, and one for each cost and draw of unequal ones."""
     factors = {"equal": np.ones(settings.agents)}
     for k in range(settings.draws):

@@ -19,7 +19,7 @@ _ROUNDING = 1e-12  # gains below this share of the honest utility are none
 _NAMES = ("β*", "1 - 1/n", "personal")
 
 
-def pieces(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
     """One for each ratio of costs, mechanism, and one of the cheapest, the middle and the dearest agent."""
     n = settings.agents
     return {

@@ -28,7 +28,7 @@ _PRINTED = 10  # Δs of Section 5.2
 _SUMMED = ("equilibrium", "lowest", "highest", "period", "dead", "gap", "continuous", "continuous_gap")
 
 
-def pieces(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
     """One for each number of agents."""
     return {f"agents/{n}": (n, functools.partial(_at, settings, curve, n)) for n in settings.counts}
 

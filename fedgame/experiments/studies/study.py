@@ -1,10 +1,10 @@
-"""Runs a study on a measured curve: its pieces of work, its table as CSV, JSON and text, its figure."""
+"""Runs a study on a measured curve: its jobs, its table as CSV, JSON and text, its figure."""
 
 import hashlib
 import pathlib
 from typing import Any
 
-from fedgame.experiments import pieces, plots, storage
+from fedgame.experiments import jobs, plots, storage
 from fedgame.experiments.studies import agents, costs, misreports, rounding, rows, unequal_costs
 from fedgame.experiments.studies import settings as all_settings
 
@@ -36,8 +36,8 @@ def digest(settings: all_settings.Settings) -> str:
 def run(settings: all_settings.Settings, curve: rows.Curve, work: storage.Workdir) -> str:
     """Solves, writes `STUDY.csv`, `STUDY.json` and `STUDY.png`, and returns the table as text."""
     study = STUDIES[settings.study]
-    found = pieces.run(settings.study.replace("_", " "), study.pieces(settings, curve), work, workers=1)
-    table: list[dict[str, Any]] = [row for piece in found.values() for row in piece["rows"]]
+    found = jobs.run(settings.study.replace("_", " "), study.jobs(settings, curve), work, workers=1)
+    table: list[dict[str, Any]] = [row for done in found.values() for row in done["rows"]]
     work.write_csv(f"{settings.study}.csv", table)
     work.write_json(f"{settings.study}.json", table)
     plots.draw(work, settings.study, study.figure, study.SIZE)

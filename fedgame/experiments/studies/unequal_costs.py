@@ -13,7 +13,7 @@ from fedgame.experiments.studies import settings as all_settings
 SIZE = (10, 4.5)
 
 
-def pieces(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
     """One for each ratio of the largest cost to the smallest."""
     return {
         f"ratio/{ratio:g}": (1, functools.partial(_at, settings, curve, ratio)) for ratio in settings.ratios
