@@ -20,7 +20,7 @@ SWEEP = flags.DEFINE_multi_string(
     [],
     "NAME=VALUE,VALUE,...: compare at each of these values of a setting, and at all combinations if given "
     "several times; a value that is itself a list is written with +, as in --sweep=cost=0.01,0.005+0.01+0.02 "
-    "for 3 agents. Failed cells are run again, alone, by --resume",
+    "for 3 agents. Failed variants are run again, alone, by --resume",
 )
 settings_flags.define(settings.CompareSettings)
 CACHE = settings_flags.define_cache()

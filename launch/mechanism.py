@@ -4,7 +4,7 @@
   python -m launch.mechanism --family=power --best=0.97 --scale=6 --power=0.8 --shift=12 \\
       --cost=0.004,0.005,0.012 --capacity=100 --mechanism=beta_star
 
-Files as for launch.equilibrium. Tables, the figure of a sweep over β, the mechanism and a scenario that
+Files as for launch.equilibrium. Tables, the figure over β, the mechanism and a scenario that
 --scenario reads again are left under --workdir.
 """
 

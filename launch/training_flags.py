@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
-from fedgame.experiments import checkpoints, grid, grid_report, storage, training
+from fedgame.experiments import checkpoints, storage, sweep, sweep_report, training
 from fedgame.experiments import settings as all_settings
 from launch import settings_flags
 
@@ -53,7 +53,7 @@ def main(
       settings_type: dataclass of the settings.
       results: default of --workdir, with {} for the data set.
       run: computes in an open directory and returns a text.
-      swept: settings to run the product of, as `grid.product` takes them; exits with 1 if a cell fails.
+      swept: settings to run the product of, as `sweep.product` takes them; exits with 1 if a variant fails.
     """
     begin, workdir = time.perf_counter(), WORKDIR.value
     try:
@@ -81,8 +81,8 @@ def main(
     if jax.process_index() == 0:
         print(f"\n{report}\n")
         print(f"{time.perf_counter() - begin:.0f} s; tables and figures are in {workdir}")
-    if swept and grid_report.failed(work):
-        sys.exit(f"error: cells failed; run them again, and no others, with\n{_again(program, workdir)}")
+    if swept and sweep_report.failed(work):
+        sys.exit(f"error: variants failed; run them again, and no others, with\n{_again(program, workdir)}")
 
 
 def _again(program: str, workdir: str) -> str:
@@ -109,8 +109,8 @@ def _sweep(
 ) -> tuple[Callable[[storage.Workdir], str], dict[str, Any]]:
     """The same of a sweep."""
     parse = functools.partial(settings_flags.parse, type(given))
-    cells = grid.product(swept, given, parse, DATA_DIR.value)
-    compute = functools.partial(grid.run, cells, program, run, data_dir=DATA_DIR.value)
+    variants = sweep.product(swept, given, parse, DATA_DIR.value)
+    compute = functools.partial(sweep.run, variants, program, run, data_dir=DATA_DIR.value)
     return compute, dataclasses.asdict(given) | {"sweep": swept}
 
 

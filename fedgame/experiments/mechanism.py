@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, mechanisms
-from fedgame.experiments import jobs, participants, plots, reports, storage, sweep
+from fedgame.experiments import jobs, over_beta, participants, plots, reports, storage
 from fedgame.games import game as games
 from fedgame.games import scenarios
 from fedgame.mechanisms import (
@@ -69,7 +69,7 @@ class Settings(participants.ScenarioSettings):
     rational: bool = option("--mechanism=personal: transfers that leave nobody worse off than outside", False)
     leave: bool = option("agents who would rather leave do, the one first who is worst off", True)
     unit: float = option("the smallest amount that can be paid", 1e-4, above=0)
-    sweep: int = option("rates β in the figure", 60, low=2)
+    over_beta: int = option("rates β in the figure", 60, low=2)
 
 
 class Problem(NamedTuple):
@@ -139,27 +139,29 @@ def outside_of(settings: Settings, game: games.Game) -> np.ndarray:
 
 
 def run(settings: Settings, problem: Problem, work: storage.Workdir) -> str:
-    """Solves, lets agents leave, sweeps β, writes every table and the figure; returns the text to print.
+    """Solves, lets agents leave, solves over β, writes every table and the figure; returns the text to print.
 
-    Writes `agents.csv`, `agents.json`, `welfare.csv`, `sweep.csv`, `sweep_contributions.csv`, `marks.csv`,
-    `mechanism.json`, `summary.json`, `mechanism.png`, and `scenario.json` (to be read by --scenario) if JSON
-    can hold the game.
+    Writes `agents.csv`, `agents.json`, `welfare.csv`, `over_beta.csv`, `over_beta_contributions.csv`,
+    `marks.csv`, `mechanism.json`, `summary.json`, `mechanism.png`, and `scenario.json` (to be read by
+    --scenario) if JSON can hold the game.
     """
     game, found = problem.game, _found(settings, problem)
     everybody = found.everybody
     before = outcomes.known_or_new(game, budget_balanced.Refunds(), [everybody])
     best = mechanisms.first_best(game) if everybody.best is None else everybody.best
     rows = agent_rows(settings, problem, found, before)
-    welfare = sweep.welfare_rows(game, found, before, best, settings.p)
-    rates, contributions = sweep.sweep_rows(game, problem.names, problem.outside, settings.p, settings.sweep)
+    welfare = over_beta.welfare_rows(game, found, before, best, settings.p)
+    rates, contributions = over_beta.rows_by_beta(
+        game, problem.names, problem.outside, settings.p, settings.over_beta
+    )
     designed = everybody if settings.mechanism == "designed" else None
     summary = _summary(settings, problem, found, best) | {"audit": _verdicts(settings, game, found, best)}
     work.write_csv("agents.csv", rows)
     work.write_json("agents.json", rows)
     work.write_csv("welfare.csv", welfare)
-    work.write_csv("marks.csv", sweep.marks(game, settings.p[0], settings.beta, designed))
-    work.write_csv("sweep.csv", rates)
-    work.write_csv("sweep_contributions.csv", contributions)
+    work.write_csv("marks.csv", over_beta.marks(game, settings.p[0], settings.beta, designed))
+    work.write_csv("over_beta.csv", rates)
+    work.write_csv("over_beta_contributions.csv", contributions)
     work.write_json("summary.json", summary)
     work.write_json("mechanism.json", _announced(problem, found))
     if scenarios.holds(game):

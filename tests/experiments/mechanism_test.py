@@ -12,7 +12,7 @@ from fedgame.mechanisms import outcomes, rules
 
 NUMBERS = mechanism.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
-    capacity=(100.0,), sweep=9, p=(1.0, 0.0, -np.inf),
+    capacity=(100.0,), over_beta=9, p=(1.0, 0.0, -np.inf),
 )  # fmt: skip
 GAME = games.Game(
     games.PowerLaw(0.97, 6.0, 0.8, 12.0),
@@ -77,12 +77,12 @@ def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
         assert work.has(name)
 
 
-def test_the_sweep_and_welfare_are_those_of_the_library(expensive):
+def test_rows_over_beta_and_welfare_are_those_of_the_library(expensive):
     _, work = expensive
     game = games.Game(
         GAME.payoff, games.LinearCost(GAME.cost.rate, jnp.array([0.0, 0.0, 0.6])), GAME.capacity
     )
-    swept = work.read_csv("sweep.csv")
+    swept = work.read_csv("over_beta.csv")
     assert len(swept) == 9
     for row in (swept[0], swept[5]):
         there = outcomes.outcome(game, mechanisms.Refunds(float(row["beta"])))
@@ -99,7 +99,7 @@ def test_the_sweep_and_welfare_are_those_of_the_library(expensive):
     )
     marks = {row["name"]: float(row["beta"]) for row in work.read_csv("marks.csv")}
     assert marks["largest welfare, p=1"] == pytest.approx(2 / 3, abs=1e-6)
-    contributions = work.read_csv("sweep_contributions.csv")
+    contributions = work.read_csv("over_beta_contributions.csv")
     assert float(contributions[0]["1"]) == pytest.approx(float(swept[0]["total"]), rel=1e-9)
 
 

@@ -17,7 +17,7 @@ from fedgame.mechanisms import design, optimum, outcomes, personal, theorem
 
 NUMBERS = mechanism.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
-    capacity=(100.0,), sweep=4, p=(1.0, 0.0),
+    capacity=(100.0,), over_beta=4, p=(1.0, 0.0),
 )  # fmt: skip
 LEAVES = {"fixed": (0.0, 0.0, 0.6)}  # nobody wants to bear the third agent's fixed cost, so somebody goes
 # What is counted, by a name that says which functions compute the same from the same arguments.
