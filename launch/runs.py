@@ -17,14 +17,14 @@ def main(argv: list[str], program: str, experiment: ModuleType, workdir: str) ->
     Args:
       argv: what absl left of the command line.
       program: its name in `config.json`.
-      experiment: has `Settings`, `read(settings)` and `run(settings, problem, work)`, which returns a text.
+      experiment: has `Settings`, `read(settings)` and `run(settings, prepared, work)`, which returns a text.
       workdir: directory of the results.
     """
     begin = time.perf_counter()
     try:
         settings_flags.start(argv)
         settings = settings_flags.read(experiment.Settings)
-        problem = experiment.read(settings)
+        prepared = experiment.read(settings)
         read = [pathlib.Path(x) for x in (settings.agents, settings.curve, settings.scenario) if x]
         if inside := [x for x in read if pathlib.Path(workdir).resolve() in x.resolve().parents]:
             raise ValueError(f"{inside[0]} lies in --workdir={workdir}: write the results elsewhere")
@@ -35,7 +35,7 @@ def main(argv: list[str], program: str, experiment: ModuleType, workdir: str) ->
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     try:
-        print("\n" + experiment.run(settings, problem, work) + "\n")
+        print("\n" + experiment.run(settings, prepared, work) + "\n")
     except KeyboardInterrupt:
         print(f"\ninterrupted; start anew with --workdir={workdir} --resume", file=sys.stderr, flush=True)
         sys.exit(130)

@@ -6,7 +6,7 @@ accuracy                the curve ã, measured and fitted
 compare                 Section 5 from end to end: contenders, table1, paper, compare_plots
 sweep, sweep_report     comparisons over a product of settings
 studies                 what happens as one thing changes
-inputs, participants    your own federation: CSV files and numbers, to a game
+inputs, scenario        your own federation: CSV files and numbers, to a game
 equilibrium             who contributes what in it
 mechanism, over_beta    which payments fix it, and what other rates would do
 tables, reports, plots  rows and text; figures, from the files of a run alone

@@ -22,9 +22,9 @@ GAME = games.Game(
 
 
 def run(settings, tmp_path):
-    problem = mechanism.read(settings)
+    prepared = mechanism.read(settings)
     work = storage.Workdir(tmp_path)
-    text = mechanism.run(settings, problem, work)
+    text = mechanism.run(settings, prepared, work)
     return text, work
 
 

@@ -12,6 +12,7 @@ import pytest
 from fedgame import equilibria
 from fedgame.equilibria import certificates
 from fedgame.experiments import compare, equilibrium, mechanism, storage, training
+from fedgame.experiments import scenario as own_scenario
 from fedgame.experiments import settings as all_settings
 from fedgame.mechanisms import design, optimum, outcomes, personal, theorem
 
@@ -77,8 +78,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_is_computed_twice_in_launch_mechanism(case, calls, tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism=case.split(",")[0], **CASES[case])
-    problem = mechanism.read(settings)
-    mechanism.run(settings, problem, storage.Workdir(tmp_path))
+    prepared = mechanism.read(settings)
+    mechanism.run(settings, prepared, storage.Workdir(tmp_path))
     assert {name for name, *_ in calls} >= {"solve", "alone", "first best"}
     assert [key[0] for key, times in calls.items() if times > 1] == []
 
@@ -107,7 +108,7 @@ def test_launch_equilibrium_lists_equilibria_only_where_there_may_be_others(monk
     listed = []
     real = equilibria.solve_all
     monkeypatch.setattr(equilibria, "solve_all", lambda game: listed.append(real(game)) or listed[-1])
-    names = [field.name for field in dataclasses.fields(equilibrium.participants.ScenarioSettings)]
+    names = [field.name for field in dataclasses.fields(own_scenario.ScenarioSettings)]
     numbers = {name: getattr(NUMBERS, name) for name in names}
     bound = {
         "family": "bound",
@@ -119,11 +120,11 @@ def test_launch_equilibrium_lists_equilibria_only_where_there_may_be_others(monk
     given = {"only one": numbers, "two": bound}
     for clipped, name in enumerate(given):
         settings = equilibrium.Settings(**given[name])
-        problem, work = equilibrium.read(settings), storage.Workdir(tmp_path / name)
+        scenario, work = equilibrium.read(settings), storage.Workdir(tmp_path / name)
         work.path.mkdir()
-        equilibrium.run(settings, problem, work)
+        equilibrium.run(settings, scenario, work)
         rows = work.read_csv("equilibria.csv")
         assert len(listed) == clipped
-        expected = [float(one.profile.sum()) for one in real(problem.game)]
+        expected = [float(one.profile.sum()) for one in real(scenario.game)]
         assert len(expected) == 1 + clipped
         np.testing.assert_allclose([float(row["contributed"]) for row in rows], expected, rtol=1e-12)

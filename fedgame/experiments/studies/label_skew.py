@@ -19,7 +19,8 @@ from matplotlib import axes
 from matplotlib import figure as figures
 
 from fedgame import mechanisms
-from fedgame.experiments import participants, plots, storage, training
+from fedgame.experiments import plots, storage, training
+from fedgame.experiments import scenario as own_scenario
 from fedgame.experiments.studies import classes, rows
 from fedgame.games import curves
 from fedgame.games import game as games
@@ -56,7 +57,7 @@ def run(
     measured[ALIKE] = np.mean(accuracy["iid"], axis=-1)
     fitted = {name: curves.fit(settings.fit, sizes, one) for name, one in measured.items()}
     _write_curves(settings, work, shares, measured, fitted)
-    payoffs = {OWN: participants.payoff_of({n: fitted[n].payoff for n in names}, names)}
+    payoffs = {OWN: own_scenario.payoff_of({n: fitted[n].payoff for n in names}, names)}
     payoffs[ALIKE] = fitted[ALIKE].payoff
     table, contributions = [], []
     for which, payoff in payoffs.items():

@@ -1,4 +1,4 @@
-"""Your own federation: from two CSV files, or numbers on the command line, to a game.
+"""Your own scenario: from two CSV files, or numbers on the command line, to a game.
 
 `inputs` documents the columns of the files.
 """
@@ -63,16 +63,14 @@ _BY_NUMBERS = ("exponent", "fixed", "capacity", "value", "quality")
 _OF_FAMILIES = ("best", "scale", "power", "shift", "difficulty")
 
 
-class Problem(NamedTuple):
-    """A game, and where it comes from."""
+class Origin(NamedTuple):
+    """What the payoff of a scenario was fitted to, and how."""
 
-    names: list[str]
-    game: games.Game  # checked
     measured: dict[str, inputs.Measurements]  # by agent, "" if shared; empty if no curve was measured
     fits: dict[str, dict[str, curves.Fit]]  # by agent and name of the fit, the one used and others
 
 
-def read(settings: ScenarioSettings) -> Problem:
+def read(settings: ScenarioSettings) -> scenarios.Scenario:
     """Reads the files, fits the curve and makes the game.
 
     Raises:
@@ -88,8 +86,7 @@ def read(settings: ScenarioSettings) -> Problem:
     _no_use(settings, "curve", *_OF_FAMILIES)
     _no_use(settings, "family", "fit")
     if settings.scenario:
-        scenario = scenarios.load(settings.scenario)
-        return Problem(scenario.names, scenario.game, {}, {})
+        return scenarios.load(settings.scenario)._replace(origin=Origin({}, {}))
     agents = inputs.read_agents(settings.agents) if settings.agents else _agents_by_numbers(settings)
     measured, fits = {}, {}
     if settings.curve:
@@ -110,7 +107,8 @@ def read(settings: ScenarioSettings) -> Problem:
         capacity = games.capacity_from_bound(
             cost, jnp.asarray(agents.value) * jnp.max(jnp.asarray(payoff.best))
         )
-    return Problem(agents.names, games.check(games.Game(payoff, cost, capacity, **numbers)), measured, fits)
+    game = games.check(games.Game(payoff, cost, capacity, **numbers))
+    return scenarios.Scenario(game, agents.names, Origin(measured, fits))
 
 
 def payoff_of(fitted: dict[str, Any], names: list[str]) -> Any:
