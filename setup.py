@@ -1,12 +1,15 @@
 """Packaging of fedgame; `pip install -e .` or `pip install ".[test]"`."""
 
 import pathlib
+import re
 
 import setuptools
 
+ABOUT = pathlib.Path("fedgame/__init__.py").read_text(encoding="utf-8")  # to import it would need jax
+
 setuptools.setup(
     name="fedgame",
-    version="0.1.0",
+    version=re.search(r'^__version__ = "(.*)"$', ABOUT, re.MULTILINE)[1],
     description="Incentives in federated learning: equilibria, mechanisms and the models they train.",
     long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -96,6 +96,7 @@ from fedgame.mechanisms import (
 )
 from fedgame.registry import option, register, use
 
+__version__ = "0.2.0"
 _LATER = {  # by name here: where it is, and its name there
     "AFL": ("protocols", "AFL"),
     "CNN": ("learning.models", "CNN"),

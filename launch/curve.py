@@ -12,19 +12,19 @@ import functools
 
 from absl import app, flags
 
-from fedgame.experiments import accuracy, config
-from launch import config_flags, training_flags
+from fedgame.experiments import accuracy, settings
+from launch import settings_flags, training_flags
 
 WORKERS = flags.DEFINE_integer("workers", None, "training runs at a time; one per processor", 1)
-config_flags.define(config.Curve)
-CACHE = config_flags.define_cache()
-for module in (config_flags, training_flags):
+settings_flags.define(settings.CurveSettings)
+CACHE = settings_flags.define_cache()
+for module in (settings_flags, training_flags):
     flags.adopt_module_key_flags(module)
 
 
 def main(argv: list[str]) -> None:
-    run = functools.partial(accuracy.run, workers=WORKERS.value, cache=config_flags.folder(CACHE.value))
-    training_flags.main(argv, "launch.curve", config.Curve, "results/curve_{}", run)
+    run = functools.partial(accuracy.run, workers=WORKERS.value, cache=settings_flags.folder(CACHE.value))
+    training_flags.main(argv, "launch.curve", settings.CurveSettings, "results/curve_{}", run)
 
 
 if __name__ == "__main__":

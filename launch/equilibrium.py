@@ -11,11 +11,11 @@ reads again are left under --workdir.
 from absl import app, flags
 
 from fedgame.experiments import equilibrium
-from launch import config_flags, runs
+from launch import runs, settings_flags
 
 WORKDIR = flags.DEFINE_string("workdir", "results/equilibrium", "directory of the results")
-config_flags.define(equilibrium.Config)
-flags.adopt_module_key_flags(config_flags)  # so that --helpshort shows them
+settings_flags.define(equilibrium.Settings)
+flags.adopt_module_key_flags(settings_flags)  # so that --helpshort shows them
 
 
 def main(argv: list[str]) -> None:

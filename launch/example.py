@@ -16,8 +16,8 @@ import tempfile
 import numpy as np
 from absl import app, flags
 
-from fedgame.experiments import accuracy, config, storage, training
-from launch import config_flags
+from fedgame.experiments import accuracy, settings, storage, training
+from launch import settings_flags
 
 WORKDIR = flags.DEFINE_string("workdir", "examples", "directory of agents.csv and curve.csv")
 SEED = flags.DEFINE_integer("seed", 0, "of every random choice", 0)
@@ -43,16 +43,16 @@ def agents(seed: int, n: int = 12) -> list[dict[str, str]]:
 def main(argv: list[str]) -> None:
     folder = pathlib.Path(WORKDIR.value)
     try:
-        config_flags.start(argv)
+        settings_flags.start(argv)
         there = [str(f) for name in ("agents.csv", "curve.csv") if (f := folder / name).exists()]
-        if there and not config_flags.OVERWRITE.value:
+        if there and not settings_flags.OVERWRITE.value:
             raise ValueError(f"{there[0]} exists already: replace it by --overwrite")
-        setting = training.prepare(config.Config(seed=SEED.value))
+        task = training.prepare(settings.CompareSettings(seed=SEED.value))
     except ValueError as error:
         sys.exit(f"error: {error}")
     with tempfile.TemporaryDirectory() as temporary:
         work = storage.Workdir(pathlib.Path(temporary))
-        accuracy.measure(setting, work, workers=2)
+        accuracy.measure(task, work, workers=2)
         curve = (work.path / "curve.csv").read_text(encoding="utf-8")
     text = io.StringIO()
     rows = agents(SEED.value)

@@ -12,7 +12,7 @@ import sys
 from absl import app, flags
 
 from fedgame.learning import preparation
-from launch import config_flags
+from launch import settings_flags
 
 DATASET = flags.DEFINE_string("dataset", None, f"what to prepare: {', '.join(preparation.NAMES)}")
 DATA_DIR = flags.DEFINE_string(
@@ -32,7 +32,7 @@ SHA256 = flags.DEFINE_list(
 
 def main(argv: list[str]) -> None:
     try:
-        config_flags.start(argv)
+        settings_flags.start(argv)
         given = DATA_DIR.value, RAW_DIR.value, URL.value, tuple(SHA256.value)
         print(preparation.prepare(DATASET.value, *given))
     except (ValueError, OSError) as error:

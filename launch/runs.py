@@ -8,34 +8,34 @@ import time
 from types import ModuleType
 
 from fedgame.experiments import storage
-from launch import config_flags
+from launch import settings_flags
 
 
 def main(argv: list[str], program: str, experiment: ModuleType, workdir: str) -> None:
-    """Reads the configuration and the game, opens --workdir, computes, prints the report.
+    """Reads the settings and the game, opens --workdir, computes, prints the report.
 
     Args:
       argv: what absl left of the command line.
       program: its name in `config.json`.
-      experiment: has `Config`, `read(config)` and `run(config, problem, work)`, which returns a text.
+      experiment: has `Settings`, `read(settings)` and `run(settings, prepared, work)`, which returns a text.
       workdir: directory of the results.
     """
     begin = time.perf_counter()
     try:
-        config_flags.start(argv)
-        config = config_flags.read(experiment.Config)
-        problem = experiment.read(config)
-        read = [pathlib.Path(x) for x in (config.agents, config.curve, config.scenario) if x]
+        settings_flags.start(argv)
+        settings = settings_flags.read(experiment.Settings)
+        prepared = experiment.read(settings)
+        read = [pathlib.Path(x) for x in (settings.agents, settings.curve, settings.scenario) if x]
         if inside := [x for x in read if pathlib.Path(workdir).resolve() in x.resolve().parents]:
             raise ValueError(f"{inside[0]} lies in --workdir={workdir}: write the results elsewhere")
         digests = {str(x): hashlib.sha256(x.read_bytes()).hexdigest() for x in read}
-        settings = dataclasses.asdict(config) | {"sha256": digests}
-        again = config_flags.RESUME.value, config_flags.OVERWRITE.value
-        work = storage.open_workdir(workdir, program, settings, *again)
+        described = dataclasses.asdict(settings) | {"sha256": digests}
+        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
+        work = storage.open_workdir(workdir, program, described, *again)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     try:
-        print("\n" + experiment.run(config, problem, work) + "\n")
+        print("\n" + experiment.run(settings, prepared, work) + "\n")
     except KeyboardInterrupt:
         print(f"\ninterrupted; start anew with --workdir={workdir} --resume", file=sys.stderr, flush=True)
         sys.exit(130)

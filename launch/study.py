@@ -15,38 +15,38 @@ import time
 from absl import app, flags
 
 from fedgame.experiments import storage
-from fedgame.experiments.studies import config as configs
 from fedgame.experiments.studies import label_skew, study
-from launch import config_flags, training_flags
+from fedgame.experiments.studies import settings as all_settings
+from launch import settings_flags, training_flags
 
 WORKERS = flags.DEFINE_integer("workers", None, "label_skew: training runs at a time; one per processor", 1)
-config_flags.define(configs.Config)
-CACHE = config_flags.define_cache()
-for module in (config_flags, training_flags):
+settings_flags.define(all_settings.Settings)
+CACHE = settings_flags.define_cache()
+for module in (settings_flags, training_flags):
     flags.adopt_module_key_flags(module)
 
 
 def main(argv: list[str]) -> None:
     begin = time.perf_counter()
     try:
-        config_flags.start(argv)
-        config = config_flags.read(configs.Config)
-        configs.check(config)
-        if config.study == "label_skew":
-            cache = config_flags.folder(CACHE.value)
+        settings_flags.start(argv)
+        settings = settings_flags.read(all_settings.Settings)
+        all_settings.check(settings)
+        if settings.study == "label_skew":
+            cache = settings_flags.folder(CACHE.value)
             run = functools.partial(label_skew.run, workers=WORKERS.value, cache=cache)
-            training_flags.main(argv, "launch.study", configs.Config, "results/label_skew_{}", run)
+            training_flags.main(argv, "launch.study", all_settings.Settings, "results/label_skew_{}", run)
             return
         for name in ("data_dir", "workers", "cache", "save_every"):
             if flags.FLAGS[name].present:
-                raise ValueError(f"--{name} has no use with --study={config.study}, only with label_skew")
-        curve, workdir = study.read(config), training_flags.WORKDIR.value or f"results/{config.study}"
-        if pathlib.Path(workdir).resolve() in pathlib.Path(config.curve).resolve().parents:
-            raise ValueError(f"{config.curve} lies in --workdir={workdir}: write the results elsewhere")
-        again = config_flags.RESUME.value, config_flags.OVERWRITE.value
-        settings = configs.used(config) | {"sha256": study.digest(config)}
-        work = storage.open_workdir(workdir, "launch.study", settings, *again)
-        print("\n" + study.run(config, curve, work) + "\n")
+                raise ValueError(f"--{name} has no use with --study={settings.study}, only with label_skew")
+        curve, workdir = study.read(settings), training_flags.WORKDIR.value or f"results/{settings.study}"
+        if pathlib.Path(workdir).resolve() in pathlib.Path(settings.curve).resolve().parents:
+            raise ValueError(f"{settings.curve} lies in --workdir={workdir}: write the results elsewhere")
+        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
+        described = all_settings.used(settings) | {"sha256": study.digest(settings)}
+        work = storage.open_workdir(workdir, "launch.study", described, *again)
+        print("\n" + study.run(settings, curve, work) + "\n")
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

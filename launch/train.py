@@ -11,19 +11,19 @@ file system. Leaves holdings.csv, rounds.csv, figures and the model (orbax) unde
 
 from absl import app, flags
 
-from fedgame.experiments import config, training
-from launch import config_flags, training_flags
+from fedgame.experiments import settings, training
+from launch import settings_flags, training_flags
 
 DEVICES = flags.DEFINE_integer("devices", None, "processors to train on; all if not given (CPU only)", 1)
-config_flags.define(config.Run)
+settings_flags.define(settings.TrainSettings)
 training_flags.define_processes()
-for module in (config_flags, training_flags):
+for module in (settings_flags, training_flags):
     flags.adopt_module_key_flags(module)
 
 
 def main(argv: list[str]) -> None:
-    config_flags.use_processors(DEVICES.value)
-    training_flags.main(argv, "launch.train", config.Run, "results/train_{}", training.run)
+    settings_flags.use_processors(DEVICES.value)
+    training_flags.main(argv, "launch.train", settings.TrainSettings, "results/train_{}", training.run)
 
 
 if __name__ == "__main__":

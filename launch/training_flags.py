@@ -19,9 +19,9 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
-from fedgame.experiments import checkpoints, grid, grid_report, storage, training
-from fedgame.experiments import config as configs
-from launch import config_flags
+from fedgame.experiments import checkpoints, storage, sweep, sweep_report, training
+from fedgame.experiments import settings as all_settings
+from launch import settings_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of the results; results/... if not given")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "where tensorflow-datasets keeps its data")
@@ -40,9 +40,9 @@ def define_processes() -> None:
 def main(
     argv: list[str],
     program: str,
-    config_type: type,
+    settings_type: type,
     results: str,
-    run: Callable[[training.Setting, storage.Workdir], str],
+    run: Callable[[training.Task, storage.Workdir], str],
     swept: Sequence[str] = (),
 ) -> None:
     """Reads the flags, opens --workdir, runs, prints the report; an interrupt saves and exits with 130.
@@ -50,23 +50,23 @@ def main(
     Args:
       argv: what absl left of the command line.
       program: its name in `config.json`.
-      config_type: dataclass of the settings.
+      settings_type: dataclass of the settings.
       results: default of --workdir, with {} for the data set.
       run: computes in an open directory and returns a text.
-      swept: settings to run the product of, as `grid.product` takes them; exits with 1 if a cell fails.
+      swept: settings to run the product of, as `sweep.product` takes them; exits with 1 if a variant fails.
     """
     begin, workdir = time.perf_counter(), WORKDIR.value
     try:
-        config_flags.start(argv)
+        settings_flags.start(argv)
         _join()
-        given = config_flags.read(config_type)
-        job, described = _sweep(program, given, run, swept) if swept else _single(given, run)
+        given = settings_flags.read(settings_type)
+        compute, described = _sweep(program, given, run, swept) if swept else _single(given, run)
         name = pathlib.Path(given.dataset).stem + ("_sweep" if swept else "")
         workdir = WORKDIR.value or results.format(name)
         work = _open(workdir, program, described)
         _stop_gently(work)
         with futures.ThreadPoolExecutor(1) as background:  # signals wait while XLA computes in this thread
-            report = background.submit(job, work).result()
+            report = background.submit(compute, work).result()
         if work.stop.is_set():
             raise checkpoints.Interrupted
     except (checkpoints.Interrupted, KeyboardInterrupt):
@@ -81,8 +81,8 @@ def main(
     if jax.process_index() == 0:
         print(f"\n{report}\n")
         print(f"{time.perf_counter() - begin:.0f} s; tables and figures are in {workdir}")
-    if swept and grid_report.failed(work):
-        sys.exit(f"error: cells failed; run them again, and no others, with\n{_again(program, workdir)}")
+    if swept and sweep_report.failed(work):
+        sys.exit(f"error: variants failed; run them again, and no others, with\n{_again(program, workdir)}")
 
 
 def _again(program: str, workdir: str) -> str:
@@ -93,25 +93,25 @@ def _again(program: str, workdir: str) -> str:
 
 
 def _single(
-    given: configs.Training, run: Callable[[training.Setting, storage.Workdir], str]
+    given: all_settings.TrainingSettings, run: Callable[[training.Task, storage.Workdir], str]
 ) -> tuple[Callable[[storage.Workdir], str], dict[str, Any]]:
     """What to run in the directory of one run, and the settings that determine its results."""
-    setting = training.prepare(given, DATA_DIR.value)
-    images = training.digest(setting.agents, setting.server)
-    return functools.partial(run, setting), dataclasses.asdict(setting.config) | {"images": images}
+    task = training.prepare(given, DATA_DIR.value)
+    images = training.digest(task.agents, task.server)
+    return functools.partial(run, task), dataclasses.asdict(task.settings) | {"images": images}
 
 
 def _sweep(
     program: str,
-    given: configs.Training,
-    run: Callable[[training.Setting, storage.Workdir], str],
+    given: all_settings.TrainingSettings,
+    run: Callable[[training.Task, storage.Workdir], str],
     swept: Sequence[str],
 ) -> tuple[Callable[[storage.Workdir], str], dict[str, Any]]:
     """The same of a sweep."""
-    parse = functools.partial(config_flags.parse, type(given))
-    cells = grid.product(swept, given, parse, DATA_DIR.value)
-    job = functools.partial(grid.run, cells, program, run, data_dir=DATA_DIR.value)
-    return job, dataclasses.asdict(given) | {"sweep": swept}
+    parse = functools.partial(settings_flags.parse, type(given))
+    variants = sweep.product(swept, given, parse, DATA_DIR.value)
+    compute = functools.partial(sweep.run, variants, program, run, data_dir=DATA_DIR.value)
+    return compute, dataclasses.asdict(given) | {"sweep": swept}
 
 
 def _join() -> None:
@@ -130,18 +130,18 @@ def _join() -> None:
     jax.distributed.initialize(*given, **waits)
 
 
-def _open(workdir: str, program: str, config: dict[str, Any]) -> storage.Workdir:
+def _open(workdir: str, program: str, settings: dict[str, Any]) -> storage.Workdir:
     """The first process opens the directory, the others wait for it; if that fails, it fails for all."""
     work, problem = storage.Workdir(pathlib.Path(workdir)), ""
     if jax.process_count() > 1:
-        text = storage.to_json(config).encode()
+        text = storage.to_json(settings).encode()
         theirs = multihost_utils.process_allgather(np.asarray(zlib.crc32(text)))
         if np.any(theirs != theirs[0]):
             raise ValueError("the processes of a run must have the same settings and images")
     if jax.process_index() == 0:
-        again = config_flags.RESUME.value, config_flags.OVERWRITE.value
+        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
         try:
-            work = storage.open_workdir(workdir, program, config, *again)
+            work = storage.open_workdir(workdir, program, settings, *again)
         except (ValueError, OSError) as error:
             problem = str(error)
     failed = bool(problem)

@@ -20,10 +20,10 @@ def test_a_preset_makes_a_table_and_a_figure_and_what_is_wrong_leaves_nothing(tm
     assert done.returncode == 0, done.stderr
     assert "| 4 " in done.stdout
     assert "unequal costs" in done.stderr  # the progress bar
-    config = json.loads((workdir / "config.json").read_text())
-    assert config["program"] == "launch.study"
-    assert config["config"]["ratios"] == [1.0, 4.0]
-    assert "rounds" not in config["config"]
+    stored = json.loads((workdir / "config.json").read_text())
+    assert stored["program"] == "launch.study"
+    assert stored["settings"]["ratios"] == [1.0, 4.0]
+    assert "rounds" not in stored["settings"]
     table = list(csv.DictReader((workdir / "unequal_costs.csv").read_text().splitlines()))
     assert {row["mechanism"] for row in table} == {"no payments", "β*", "1 - 1/n", "personal", "first best"}
     before = (workdir / "unequal_costs.png").read_bytes()
@@ -34,14 +34,14 @@ def test_a_preset_makes_a_table_and_a_figure_and_what_is_wrong_leaves_nothing(tm
 
 
 def test_every_preset_says_its_command_and_names_a_study():
-    from fedgame.experiments.studies import config as configs
+    from fedgame.experiments.studies import settings as all_settings
 
-    for name in configs.USED:
+    for name in all_settings.USED:
         lines = (ROOT / "launch" / "presets" / f"{name}.flags").read_text(encoding="utf-8").splitlines()
         assert lines[0].startswith(f"# python -m launch.study --flagfile=launch/presets/{name}.flags")
         assert f"--study={name}" in lines
         given = [line[2:].split("=")[0] for line in lines if line.startswith("--")]
-        assert set(given) <= {"study", *configs.USED[name]}
+        assert set(given) <= {"study", *all_settings.USED[name]}
 
 
 def test_a_file_that_is_missing_leaves_no_directory(tmp_path):

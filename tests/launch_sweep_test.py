@@ -47,19 +47,19 @@ def everything(folder):
     return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_a_killed_sweep_with_a_failing_cell_resumes_to_the_same_csv(begin, tmp_path):
+def test_a_killed_sweep_with_a_failing_variant_resumes_to_the_same_csv(begin, tmp_path):
     undisturbed, errors = finish(begin(*SWEEP, f"--workdir={tmp_path / 'undisturbed'}"), code=1)
     assert undisturbed.count("| 0.01+0.02+0.03 |") == 2
-    assert "2 of 4 cells failed\nlearning_rate=1e30,cost=0.02: curve/" in undisturbed
+    assert "2 of 4 variants failed\nlearning_rate=1e30,cost=0.02: curve/" in undisturbed
     assert "training diverged" in undisturbed
     again = errors.strip().splitlines()[-1]
     assert again.startswith("python -m launch.compare --agents=3 ")
     assert again.endswith("/undisturbed --resume")
 
     run, deadline = tmp_path / "run", time.monotonic() + 120
-    first, second = (run / "cells" / f"learning_rate=0.01,cost={c}" for c in ("0.02", "0.01+0.02+0.03"))
+    first, second = (run / "variants" / f"learning_rate=0.01,cost={c}" for c in ("0.02", "0.01+0.02+0.03"))
     process = begin(*SWEEP, f"--workdir={run}")
-    while not list(second.glob("pieces/curve/*.json")):
+    while not list(second.glob("jobs/curve/*.json")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -70,7 +70,7 @@ def test_a_killed_sweep_with_a_failing_cell_resumes_to_the_same_csv(begin, tmp_p
 
     text, errors = finish(begin(*again.replace("/undisturbed", "/run").split()[1:]), code=1)
     numbers = [line.split(":")[0] for line in errors.splitlines() if " of 4: " in line]
-    assert numbers == ["cell 2 of 4", "cell 3 of 4", "cell 4 of 4"]
+    assert numbers == ["variant 2 of 4", "variant 3 of 4", "variant 4 of 4"]
     assert everything(first) == done
     assert [x for x in text.splitlines() if "|" in x] == [x for x in undisturbed.splitlines() if "|" in x]
     for name in ("welfare.csv", "runs.csv", "sweep.png"):
@@ -84,5 +84,5 @@ def test_a_killed_sweep_with_a_failing_cell_resumes_to_the_same_csv(begin, tmp_p
 
 def test_a_sweep_that_cannot_run_leaves_nothing_behind(begin, tmp_path):
     _, errors = finish(begin(*TINY, "--sweep=beta=0.5,1.5", f"--workdir={tmp_path / 'run'}"), code=1)
-    assert "error: --sweep, cell beta=1.5: --beta must be a number, at least 0 and at most 1" in errors
+    assert "error: --sweep, variant beta=1.5: --beta must be a number, at least 0 and at most 1" in errors
     assert not (tmp_path / "run").exists()

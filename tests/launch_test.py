@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from fedgame.experiments import config
 from fedgame.experiments import equilibrium as equilibrium_experiment
 from fedgame.experiments import mechanism as mechanism_experiment
+from fedgame.experiments import settings as all_settings
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = [
@@ -88,7 +88,7 @@ def test_results_in_the_way_are_left_alone(finished):
 
 def test_help_shows_every_setting():
     text = compare("--helpshort").stdout
-    for field in dataclasses.fields(config.Config):
+    for field in dataclasses.fields(all_settings.CompareSettings):
         assert f"{field.name}: {field.metadata['help'][:20]}" in text
     assert "power, bound, concave" in " ".join(text.split())  # the choices of --fit
 
@@ -140,7 +140,7 @@ def test_your_own_numbers_give_a_table_files_and_a_figure(tmp_path):
 
 def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
     run = tmp_path / "run"
-    done = mechanism(*EXAMPLE, "--sweep=5", "--p=1,-inf", f"--workdir={run}")
+    done = mechanism(*EXAMPLE, "--over_beta=5", "--p=1,-inf", f"--workdir={run}")
     assert done.returncode == 0, done.stderr
     for words in (
         "mechanism: personal; 12 of 12 agents stay",
@@ -149,7 +149,7 @@ def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
         "at its bound",
     ):
         assert words in done.stdout
-    for stage in ("agents who leave", "sweep over β"):
+    for stage in ("agents who leave", "equilibria over β"):
         assert stage in done.stderr
     rows = list(csv.DictReader((run / "agents.csv").read_text().splitlines()))
     assert sum(decimal.Decimal(row["payment"]) for row in rows) == 0
@@ -158,7 +158,7 @@ def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
         assert float(row["utility"]) == pytest.approx(float(rows[0]["utility"]), rel=1e-9)
     assert (run / "mechanism.png").read_bytes().startswith(b"\x89PNG")
     assert not list(run.glob("*.partial"))
-    tiny = mechanism(*EXAMPLE, "--sweep=2", "--unit=1e-30", f"--workdir={tmp_path / 'tiny'}")
+    tiny = mechanism(*EXAMPLE, "--over_beta=2", "--unit=1e-30", f"--workdir={tmp_path / 'tiny'}")
     assert tiny.returncode == 1
     assert "error: `paid` must be finite and below 2^52 units of 1e-30" in tiny.stderr
     assert "Traceback" not in tiny.stderr
@@ -213,7 +213,7 @@ def test_an_input_is_never_deleted_with_the_results(tmp_path):
 
 @pytest.mark.parametrize(
     ("launch", "settings"),
-    [(equilibrium, equilibrium_experiment.Config), (mechanism, mechanism_experiment.Config)],
+    [(equilibrium, equilibrium_experiment.Settings), (mechanism, mechanism_experiment.Settings)],
 )
 def test_help_shows_every_number_you_can_give(launch, settings):
     text = launch("--helpshort").stdout

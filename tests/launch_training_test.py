@@ -200,21 +200,21 @@ SCRIPT = """
 import hashlib
 import time
 from absl import app
-from fedgame.experiments import config, training
-from launch import config_flags, training_flags
-config_flags.define(config.Curve)
+from fedgame.experiments import settings as all_settings, training
+from launch import settings_flags, training_flags
+settings_flags.define(all_settings.CurveSettings)
 def wait(*_):
     print("waiting", flush=True)
     time.sleep(100)
 def compute(*_):
     print("waiting", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # like XLA, hears no signal
-def run(setting, work):
+def run(task, work):
     print("waiting", flush=True)
     work.stop.wait(100)
     return "the report"
 {}
-app.run(lambda argv: training_flags.main(argv, "this", config.Curve, "unused", run))
+app.run(lambda argv: training_flags.main(argv, "this", all_settings.CurveSettings, "unused", run))
 """
 
 

@@ -1,16 +1,15 @@
 """A claim, measured.
 
-config, checks          settings of everything that trains
+settings, checks        settings of everything that trains, with their limits
 training                one federated run by itself
 accuracy                the curve ã, measured and fitted
 compare                 Section 5 from end to end: contenders, table1, paper, compare_plots
-grid, grid_report       comparisons over a product of settings
+sweep, sweep_report     comparisons over a product of settings
 studies                 what happens as one thing changes
-inputs, participants    your own federation: CSV files and numbers, to a game
+inputs, scenario        your own federation: CSV files and numbers, to a game
 equilibrium             who contributes what in it
-mechanism, sweep        which payments fix it, and what other rates would do
+mechanism, over_beta    which payments fix it, and what other rates would do
 tables, reports, plots  rows and text; figures, from the files of a run alone
-settings                flags with their limits
-pieces, storage         pieces of work with a progress bar; a run's directory, written whole, resumable
+jobs, storage           stored computations with a progress bar; a run's directory, written whole, resumable
 checkpoints             the state of unfinished training runs
 """

@@ -6,18 +6,18 @@ import pathlib
 import jax
 import numpy as np
 
-from fedgame.experiments import pieces, plots, storage, tables, training
+from fedgame.experiments import jobs, plots, storage, tables, training
 from fedgame.games import curves
 from fedgame.learning import curve
 
 
 def measure(
-    setting: training.Setting, work: storage.Workdir, workers: int, cache: pathlib.Path | None = None
+    task: training.Task, work: storage.Workdir, workers: int, cache: pathlib.Path | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Trains on the server's own images at every size and seed; writes `curve.csv`.
 
     Args:
-      setting: from `training.prepare`.
+      task: from `training.prepare`.
       work: where finished runs are kept.
       workers: training runs at a time.
       cache: directory of accuracies measured by any run, under a key of all that determines them.
@@ -25,58 +25,55 @@ def measure(
     Returns:
       Sizes [k] and accuracies [seeds, k].
     """
-    config = setting.config
-    total = max(config.sizes or (sum(config.capacity),))
-    sizes = curve.grid(total, config.curve_points, config.agents, config.interval).tolist()
-    sizes = sorted({0, *config.sizes}) if config.sizes else sizes
-    shared = training.fingerprint(setting, [], setting.server) if cache else {}
+    settings = task.settings
+    total = max(settings.sizes or (sum(settings.capacity),))
+    sizes = curve.grid(total, settings.curve_points, settings.agents, settings.interval).tolist()
+    sizes = sorted({0, *settings.sizes}) if settings.sizes else sizes
+    shared = training.fingerprint(task, [], task.server) if cache else {}
 
     def accuracy(size: int, seed: int, name: str) -> dict[str, float]:
-        key = setting.key_of("curve", seed)
+        key = task.key_of("curve", seed)
         train = functools.partial(
             curve.measure,
-            setting.model,
-            setting.options,
-            setting.server.train,
-            setting.server.test,
+            task.model,
+            task.local_training,
+            task.server.train,
+            task.server.test,
             size,
-            config.agents,
-            config.rounds,
+            settings.agents,
+            settings.rounds,
             key,
-            setting.mesh,
+            task.mesh,
             work.snapshots(name),
         )
         what = shared | {"size": size, "key": jax.random.key_data(key).tolist()}
         return {"accuracy": storage.cached(cache, what, train)}
 
-    names = {(seed, size): f"curve/{seed}-{size}" for seed in range(config.curve_seeds) for size in sizes}
-    jobs = {
+    names = {(seed, size): f"curve/{seed}-{size}" for seed in range(settings.curve_seeds) for size in sizes}
+    todo = {
         name: (size, functools.partial(accuracy, size, seed, name)) for (seed, size), name in names.items()
     }
-    done = pieces.run("measuring the accuracy curve", jobs, work, workers)
+    done = jobs.run("measuring the accuracy curve", todo, work, workers)
     rows = [
         {"size": size, "seed": seed, "accuracy": done[name]["accuracy"]}
         for (seed, size), name in names.items()
     ]
     work.write_csv("curve.csv", rows)
     measured = [row["accuracy"] for row in rows]
-    return np.asarray(sizes), np.reshape(measured, (config.curve_seeds, len(sizes)))
+    return np.asarray(sizes), np.reshape(measured, (settings.curve_seeds, len(sizes)))
 
 
 def run(
-    setting: training.Setting,
-    work: storage.Workdir,
-    workers: int | None = None,
-    cache: pathlib.Path | None = None,
+    task: training.Task, work: storage.Workdir, workers: int | None = None, cache: pathlib.Path | None = None
 ) -> str:
     """Measures ã, fits every family that it can, and leaves tables and a figure; returns their text."""
-    sizes, accuracy = measure(setting, work, setting.workers(workers), cache)
+    sizes, accuracy = measure(task, work, task.workers(workers), cache)
     totals = np.linspace(0, sizes[-1], 401)
-    fits = curves.fit_all(sizes, accuracy, setting.config.fit)
+    fits = curves.fit_all(sizes, accuracy, task.settings.fit)
     summary = [
         {
             "fit": name,
-            "used": name == setting.config.fit,
+            "used": name == task.settings.fit,
             "rmse": fit.rmse,
             "largest_residual": fit.largest,
             "parameters": fit.parameters,

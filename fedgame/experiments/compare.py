@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame.experiments import accuracy as accuracies
-from fedgame.experiments import compare_plots, contenders, pieces, storage, table1, tables, training
-from fedgame.experiments.training import Setting
+from fedgame.experiments import compare_plots, contenders, jobs, storage, table1, tables, training
+from fedgame.experiments.training import Task
 from fedgame.games import costs, curves
 from fedgame.games import game as games
 from fedgame.learning import evaluation, federated, models, partitions
@@ -27,7 +27,7 @@ from fedgame.mechanisms import budget_balanced, outcomes, rules
 from fedgame.protocols import base
 
 
-class Run(NamedTuple):
+class Trial(NamedTuple):
     """One protocol at one seed, after one step of its game."""
 
     protocol: base.Protocol
@@ -41,29 +41,25 @@ class Run(NamedTuple):
 
 
 def fit_game(
-    setting: Setting, sizes: np.ndarray, accuracy: np.ndarray
+    task: Task, sizes: np.ndarray, accuracy: np.ndarray
 ) -> tuple[games.Game, float | None, curves.Fit]:
     """The game on the fitted ã, and β of FedBR-BG: β* unless given, None where costs have none."""
-    fit = curves.fit(setting.config.fit, sizes, accuracy)
-    rates, capacity = jnp.asarray(setting.config.cost), jnp.asarray(setting.config.capacity)
+    fit = curves.fit(task.settings.fit, sizes, accuracy)
+    rates, capacity = jnp.asarray(task.settings.cost), jnp.asarray(task.settings.capacity)
     game = games.check(games.Game(fit.payoff, costs.LinearCost(rates), capacity))
-    beta = setting.config.beta
+    beta = task.settings.beta
     if beta is None and rules.linear_rates(game) is not None:
         beta = float(budget_balanced.beta_star(rates))
     return game, beta, fit
 
 
 def describe_game(
-    setting: Setting,
-    work: storage.Workdir,
-    fit: curves.Fit,
-    protocols: list[base.Protocol],
-    accuracy: np.ndarray,
+    task: Task, work: storage.Workdir, fit: curves.Fit, protocols: list[base.Protocol], accuracy: np.ndarray
 ) -> dict[str, Any]:
     """How well ã fits, and certified equilibria; writes `game.json` and `fitted_curve.csv`."""
     spread = float(np.mean(np.std(accuracy, axis=0, ddof=1))) if len(accuracy) > 1 else None
     summary = {
-        "fit": setting.config.fit,
+        "fit": task.settings.fit,
         "rmse": fit.rmse,
         "largest_residual": fit.largest,
         "deviation_between_seeds": spread,
@@ -71,7 +67,7 @@ def describe_game(
         "parameters": fit.parameters,
     }
     work.write_json("game.json", summary)
-    totals = np.linspace(0, max(setting.config.sizes or (sum(setting.config.capacity),)), 401)
+    totals = np.linspace(0, max(task.settings.sizes or (sum(task.settings.capacity),)), 401)
     fitted = jax.vmap(fit.payoff.curve)(totals)
     rows = [{"size": s, "accuracy": a} for s, a in zip(totals.tolist(), fitted.tolist(), strict=True)]
     work.write_csv("fitted_curve.csv", rows)
@@ -102,7 +98,7 @@ def _equilibria(protocols: list[base.Protocol]) -> dict[str, dict[str, Any] | No
 
 
 def train(
-    setting: Setting,
+    task: Task,
     protocol: base.Protocol,
     plan: base.Plan,
     seed: int,
@@ -112,21 +108,21 @@ def train(
 
     `drawn` has a row for every round, or one if all rounds are alike.
     """
-    config, begin = setting.config, time.perf_counter()
-    keys = jax.random.split(setting.key_of("run", seed), 5)
-    agents = partitions.partition(setting.agents.train, np.asarray(config.capacity), keys[0])
-    test = partitions.partition(setting.agents.test, np.full(config.agents, config.test_images), keys[1])
-    params = jax.device_get(models.initial_parameters(setting.model, keys[2], agents.images.shape[2:]))
-    placed = federated.place(agents, setting.mesh)
-    trainer = trainers.Trainer(setting.model, setting.options, placed, keys[3], setting.mesh, test)
-    outcome = base.run(protocol, plan, trainer, params, config.rounds, snapshots)
+    settings, begin = task.settings, time.perf_counter()
+    keys = jax.random.split(task.key_of("run", seed), 5)
+    agents = partitions.partition(task.agents.train, np.asarray(settings.capacity), keys[0])
+    test = partitions.partition(task.agents.test, np.full(settings.agents, settings.test_images), keys[1])
+    params = jax.device_get(models.initial_parameters(task.model, keys[2], agents.images.shape[2:]))
+    placed = federated.place(agents, task.mesh)
+    trainer = trainers.Trainer(task.model, task.local_training, placed, keys[3], task.mesh, test)
+    outcome = base.run(protocol, plan, trainer, params, settings.rounds, snapshots)
     alike = np.all(outcome.drawn == outcome.drawn[0])
     return {
         "charged": outcome.charged.tolist(),
         "profile": outcome.plan.profile.tolist(),
         "drawn": outcome.drawn[: 1 if alike else None].tolist(),
         "accuracy": trainer.accuracy(outcome.params).tolist(),
-        "held_out_accuracy": float(evaluation.accuracy(setting.model, outcome.params, setting.server.test)),
+        "held_out_accuracy": float(evaluation.accuracy(task.model, outcome.params, task.server.test)),
         "seconds": round(time.perf_counter() - begin, 3),
     }
 
@@ -138,53 +134,53 @@ def evaluated(path: np.ndarray, every: int) -> list[int]:
 
 
 def play_and_train(
-    setting: Setting,
+    task: Task,
     work: storage.Workdir,
     workers: int,
     protocols: list[base.Protocol],
     cache: pathlib.Path | None = None,
-) -> list[Run]:
+) -> list[Trial]:
     """Plays the game from a random start for every seed, then trains on what agents contribute."""
-    config, jobs, planned = setting.config, {}, []
-    shared = _shared(setting) if cache else {}
-    with pieces.progress("best-response dynamics", len(protocols) * config.seeds) as bar:
+    settings, todo, planned = task.settings, {}, []
+    shared = _shared(task) if cache else {}
+    with jobs.progress("best-response dynamics", len(protocols) * settings.seeds) as bar:
         for protocol in protocols:
             rule = base.identity(protocol)
             mine = uuid.uuid4().hex if rule is None else rule  # nobody else's, in this run and the next
-            for seed in range(config.seeds):
-                key = setting.key_of("run", seed)
+            for seed in range(settings.seeds):
+                key = task.key_of("run", seed)
                 plan = protocol.start(jax.random.split(key, 5)[4])
-                for step in evaluated(plan.path, config.evaluate_every):
+                for step in evaluated(plan.path, settings.evaluate_every):
                     at = plan._replace(profile=plan.path[step], path=plan.path[step][None])
                     what = {"samples": base.draw(at.profile).tolist(), "rule": mine}
                     if rule != {}:  # it may go on from the profile as it was meant
                         what["profile"] = at.profile.tolist()
                     name = f"runs/{seed}-{_short(what, protocol)}"
-                    if name not in jobs:
-                        job = functools.partial(train, setting, protocol, at, seed, work.snapshots(name))
+                    if name not in todo:
+                        compute = functools.partial(train, task, protocol, at, seed, work.snapshots(name))
                         what |= shared | {"key": jax.random.key_data(key).tolist()}
                         folder = None if rule is None else cache
-                        cached = functools.partial(storage.cached, folder, what, job)
-                        jobs[name] = (sum(what["samples"]), cached)
+                        cached = functools.partial(storage.cached, folder, what, compute)
+                        todo[name] = (sum(what["samples"]), cached)
                     planned.append((protocol, seed, step, plan, rule == {}, name))
                 bar.update()
-    done = pieces.run("training", jobs, work, workers)
-    return [_run(*about, done[name]) for *about, name in planned]
+    done = jobs.run("training", todo, work, workers)
+    return [_trial(*about, done[name]) for *about, name in planned]
 
 
-def _run(
+def _trial(
     protocol: base.Protocol, seed: int, step: int, plan: base.Plan, fixed: bool, result: dict[str, Any]
-) -> Run:
+) -> Trial:
     """A fixed plan may share its training with another one of the same whole samples, but is itself."""
     profile = plan.path[step] if fixed else np.asarray(result["profile"])
     last = step == len(plan.path) - 1
-    return Run(protocol, seed, step, last, profile, plan.path, result, protocol.ending(plan))
+    return Trial(protocol, seed, step, last, profile, plan.path, result, protocol.ending(plan))
 
 
-def _shared(setting: Setting) -> dict[str, Any]:
+def _shared(task: Task) -> dict[str, Any]:
     """All that determines a training run beside its samples, its rule and its seed."""
-    found = training.fingerprint(setting, [base.__name__], setting.agents, setting.server)
-    return found | {"capacity": setting.config.capacity, "test_images": setting.config.test_images}
+    found = training.fingerprint(task, [base.__name__], task.agents, task.server)
+    return found | {"capacity": task.settings.capacity, "test_images": task.settings.test_images}
 
 
 def _short(what: dict[str, Any], protocol: base.Protocol) -> str:
@@ -195,24 +191,24 @@ def _short(what: dict[str, Any], protocol: base.Protocol) -> str:
 
 
 def compare(
-    setting: Setting, work: storage.Workdir, workers: int | None = None, cache: pathlib.Path | None = None
+    task: Task, work: storage.Workdir, workers: int | None = None, cache: pathlib.Path | None = None
 ) -> str:
     """The whole comparison; leaves tables and figures in the directory and returns their text.
 
     Args:
-      setting: from `training.prepare`.
+      task: from `training.prepare`.
       work: from `storage.open_workdir`.
       workers: training runs at a time; None is one per processor on a CPU, else one.
       cache: directory of measured accuracies and trained runs that other comparisons may share.
     """
-    config, workers = setting.config, setting.workers(workers)
-    sizes, accuracy = accuracies.measure(setting, work, workers, cache)
-    game, beta, fit = fit_game(setting, sizes, accuracy)
-    protocols = contenders.make(config, game, beta, sizes, accuracy)
-    summary = describe_game(setting, work, fit, protocols, accuracy)
-    runs = play_and_train(setting, work, workers, protocols, cache)
-    with pieces.progress("tables and figures", 2) as bar:
-        report = table1.write(work, game, runs, config)
+    settings, workers = task.settings, task.workers(workers)
+    sizes, accuracy = accuracies.measure(task, work, workers, cache)
+    game, beta, fit = fit_game(task, sizes, accuracy)
+    protocols = contenders.make(settings, game, beta, sizes, accuracy)
+    summary = describe_game(task, work, fit, protocols, accuracy)
+    trials = play_and_train(task, work, workers, protocols, cache)
+    with jobs.progress("tables and figures", 2) as bar:
+        report = table1.write(work, game, trials, settings)
         bar.update()
         compare_plots.draw_all(work)
         bar.update()

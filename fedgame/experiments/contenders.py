@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fedgame.experiments import config as configs
+from fedgame.experiments import settings as all_settings
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, personal, rules
 from fedgame.mechanisms import prices as pigou
@@ -15,26 +15,30 @@ _INTERVAL = 10  # Δs of Section 5.2
 
 
 def make(
-    config: configs.Config, game: games.Game, beta: float | None, sizes: np.ndarray, accuracy: np.ndarray
+    settings: all_settings.CompareSettings,
+    game: games.Game,
+    beta: float | None,
+    sizes: np.ndarray,
+    accuracy: np.ndarray,
 ) -> list[base.Protocol]:
     """The protocols that the settings ask for.
 
     Args:
-      config: settled.
+      settings: settled.
       game: on the fitted curve.
       beta: β of FedBR-BG; None if costs have no β*.
       sizes: [k] totals at which ã was measured.
       accuracy: [seeds, k]; the literal mode sees its means alone.
     """
-    capacity = np.asarray(config.capacity)
+    capacity = np.asarray(settings.capacity)
 
     def play(name: str, rule: rules.Rule) -> base.Protocol:
-        mechanism, options = rule(game), (config.steps, config.step_size)
-        if config.mode == "continuous":
-            return fedbr.FedBR(game, mechanism, name, *options)
-        interval = config.interval or _INTERVAL
+        mechanism, dynamics = rule(game), (settings.steps, settings.step_size)
+        if settings.mode == "continuous":
+            return fedbr.FedBR(game, mechanism, name, *dynamics)
+        interval = settings.interval or _INTERVAL
         measured = sizes, np.mean(accuracy, axis=0), interval
-        return literal.Literal(game, *measured, mechanism, name, *options)
+        return literal.Literal(game, *measured, mechanism, name, *dynamics)
 
     @functools.cache  # found once for all protocols that need it
     def best() -> personal.FirstBest:
@@ -46,17 +50,17 @@ def make(
 
     makers: dict[str, Callable[[], base.Protocol]] = {
         "fedavg": lambda: fedavg.FedAvg(capacity),
-        "mwfed": lambda: mwfed.MWFed(capacity, config.mwfed_target, config.mwfed_factor),
+        "mwfed": lambda: mwfed.MWFed(capacity, settings.mwfed_target, settings.mwfed_factor),
         "fedbr": lambda: play("FedBR", rules.none),
         "fedbr_bg": lambda: play("FedBR-BG", lambda game: budget_balanced.Refunds(beta)),
         "fedbr_falkinger": lambda: play("FedBR, β = 1 - 1/n", rules.falkinger),
         "fedbr_personal": lambda: play("FedBR, personal rates", lambda game: personal_rates()),
-        "fedbr_price": lambda: play("FedBR, one price", lambda game: rules.price(game, config.price)),
+        "fedbr_price": lambda: play("FedBR, one price", lambda game: rules.price(game, settings.price)),
         "fedbr_prices": lambda: play("FedBR, Pigou's prices", lambda game: pigou.pigou(game, best=best())),
         "fedbr_shapley": lambda: play("FedBR, Shapley payments", rules.shapley),
         "fedbr_data_maximizing": lambda: play("FedBR, accuracy as the reward", rules.data_maximizing),
         "first_best": lambda: first_best.FirstBest(game, np.asarray(best().profile), personal_rates()),
-        "afl": lambda: afl.AFL(capacity, config.afl_rate),
-        "qffl": lambda: qffl.QFFL(capacity, config.qffl_q, config.learning_rate),
+        "afl": lambda: afl.AFL(capacity, settings.afl_rate),
+        "qffl": lambda: qffl.QFFL(capacity, settings.qffl_q, settings.learning_rate),
     }
-    return [makers[name]() for name in config.protocol]
+    return [makers[name]() for name in settings.protocol]

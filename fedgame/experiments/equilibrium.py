@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, registry
-from fedgame.experiments import participants, pieces, plots, reports, storage
+from fedgame.experiments import jobs, plots, reports, storage
+from fedgame.experiments import scenario as own_scenario
 from fedgame.games import curves, scenarios
 from fedgame.games import game as games
 from fedgame.registry import option
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(participants.Config):
+class Settings(own_scenario.ScenarioSettings):
     """Settings of `launch.equilibrium`."""
 
     bootstrap: int = option("resampled curves, for intervals", 0, low=0)
@@ -25,27 +26,27 @@ class Config(participants.Config):
     seed: int = option("of the resampling", 0, low=0, high=2**31 - 1)
 
 
-def read(config: Config) -> participants.Problem:
-    """The game of a configuration; raises as `participants.read`."""
-    if config.bootstrap and not config.curve:
+def read(settings: Settings) -> scenarios.Scenario:
+    """The game that the settings describe; raises as `scenario.read`."""
+    if settings.bootstrap and not settings.curve:
         raise ValueError("--bootstrap resamples measurements: it needs --curve")
-    return participants.read(config)
+    return own_scenario.read(settings)
 
 
-def run(config: Config, problem: participants.Problem, work: storage.Workdir) -> str:
+def run(settings: Settings, scenario: scenarios.Scenario, work: storage.Workdir) -> str:
     """Solves, resamples if asked, writes every table and the figure; returns the text to print.
 
     Writes `agents.csv`, `agents.json`, `equilibria.csv` (every equilibrium total, where they can be
     listed), `fitted_curve.csv`, `measurements.csv`, `summary.json`, `equilibrium.png`, and `scenario.json`
     (to be read by --scenario) if JSON can hold the game.
     """
-    game = problem.game
+    game = scenario.game
     found = equilibria.solve(game)
-    rows = agent_rows(problem, found)
-    summary = _summary(config, problem, found)
+    rows = agent_rows(scenario, found)
+    summary = _summary(settings, scenario, found)
     band = None
-    if config.bootstrap:
-        intervals, summary["bootstrap"], band = bootstrap(config, problem)
+    if settings.bootstrap:
+        intervals, summary["bootstrap"], band = bootstrap(settings, scenario)
         rows = [row | more for row, more in zip(rows, intervals, strict=True)]
     work.write_csv("agents.csv", rows)
     work.write_json("agents.json", rows)
@@ -54,21 +55,21 @@ def run(config: Config, problem: participants.Problem, work: storage.Workdir) ->
         others = equilibria.solve_all(game) if several else [found]
         work.write_csv("equilibria.csv", [_total_row(game, one) for one in others])
         summary["equilibrium_totals"] = [_total_row(game, one)["total"] for one in others]
-        work.write_csv("fitted_curve.csv", _curve_rows(problem, found, band))
-    if problem.measured:
-        work.write_csv("measurements.csv", _measured_rows(problem))
-    if config.conditions:
+        work.write_csv("fitted_curve.csv", _curve_rows(scenario, found, band))
+    if scenario.origin.measured:
+        work.write_csv("measurements.csv", _measured_rows(scenario))
+    if settings.conditions:
         summary["conditions"] = str(equilibria.check_conditions(game))
     work.write_json("summary.json", summary)
     if scenarios.holds(game):
-        scenarios.save(work.path / "scenario.json", game, problem.names)
+        scenarios.save(work.path / "scenario.json", game, scenario.names)
     plots.draw(work, "equilibrium", plots.equilibrium, (10, 4))
     return reports.equilibrium_text(summary, rows)
 
 
-def agent_rows(problem: participants.Problem, found: equilibria.Equilibrium) -> list[dict[str, Any]]:
+def agent_rows(scenario: scenarios.Scenario, found: equilibria.Equilibrium) -> list[dict[str, Any]]:
     """One row per agent: what she contributes, gains, pays, and could gain by deviating."""
-    game, s = problem.game, found.profile
+    game, s = scenario.game, found.profile
     capacity = np.asarray(game.capacity)
     columns = {
         "contribution": s,
@@ -82,7 +83,7 @@ def agent_rows(problem: participants.Problem, found: equilibria.Equilibrium) -> 
     nothing, everything = _nothing(s, capacity), np.asarray(s) >= capacity * (1 - 1e-9)
     role = np.where(nothing, "nothing", np.where(everything, "all she has", "part"))
     return [
-        {"name": problem.names[i]}
+        {"name": scenario.names[i]}
         | {name: column[i] for name, column in numbers.items()}
         | {"shares": str(role[i]), "rather_leaves": numbers["utility"][i] < 0}
         for i in range(game.n)
@@ -90,7 +91,7 @@ def agent_rows(problem: participants.Problem, found: equilibria.Equilibrium) -> 
 
 
 def bootstrap(
-    config: Config, problem: participants.Problem
+    settings: Settings, scenario: scenarios.Scenario
 ) -> tuple[list[dict[str, Any]], dict[str, Any], tuple[np.ndarray, np.ndarray, np.ndarray] | None]:
     """Solves the game for resampled curves, all of them in one vmapped call.
 
@@ -102,13 +103,13 @@ def bootstrap(
     Raises:
       FloatingPointError: not one resampled game has a certified equilibrium.
     """
-    game, (payoff, shared) = problem.game, _resampled(config, problem)
+    game, (payoff, shared) = scenario.game, _resampled(settings, scenario)
     solved = jax.jit(jax.vmap(_solved, in_axes=(None, 0)))
     profile, utility, converged = (np.asarray(x) for x in solved(game, payoff))
     profile, utility = profile[converged], utility[converged]
     if not len(profile):
         raise FloatingPointError("no resampled game has a certified equilibrium")
-    ends = 50 * (1 - config.confidence), 50 * (1 + config.confidence)
+    ends = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
     s, u = np.percentile(profile, ends, axis=0), np.percentile(utility, ends, axis=0)
     columns = {
         **{"contribution_low": s[0], "contribution_high": s[1], "utility_low": u[0], "utility_high": u[1]},
@@ -118,29 +119,29 @@ def bootstrap(
     rows = [{name: float(column[i]) for name, column in columns.items()} for i in range(game.n)]
     total = float(game.held) + (profile * np.asarray(game.quality)).sum(axis=1)  # S, as it is printed
     low, high = np.percentile(total, ends)
-    summary = {"resamples": config.bootstrap, "certified": len(profile), "confidence": config.confidence}
+    summary = {"resamples": settings.bootstrap, "certified": len(profile), "confidence": settings.confidence}
     summary |= {"total_low": float(low), "total_high": float(high)}
     if not shared:
         return rows, summary, None
-    x = _totals(problem, float(total.max()))
+    x = _totals(scenario, float(total.max()))
     values = np.asarray(jax.vmap(lambda p: jax.vmap(p.curve)(jnp.asarray(x)))(payoff))
     return rows, summary, (x, *np.percentile(values, ends, axis=0))
 
 
-def _resampled(config: Config, problem: participants.Problem) -> tuple[Any, bool]:
+def _resampled(settings: Settings, scenario: scenarios.Scenario) -> tuple[Any, bool]:
     """The payoff with a leading axis of resamples, and whether one curve is shared by all agents."""
     stacked = {}
-    with pieces.progress("resampling the curve", config.bootstrap * len(problem.measured)) as bar:
+    with jobs.progress("resampling the curve", settings.bootstrap * len(scenario.origin.measured)) as bar:
 
         def counted(items: Iterable) -> Iterable:
             for item in items:
                 yield item
                 bar.update()
 
-        for key, one in problem.measured.items():
-            numbers = {"samples": config.bootstrap, "seed": config.seed, "progress": counted}
-            stacked[key] = curves.bootstrap(config.fit, *one, **numbers)
-    payoff, shared = participants.payoff_of(stacked, problem.names), "" in stacked
+        for key, one in scenario.origin.measured.items():
+            numbers = {"samples": settings.bootstrap, "seed": settings.seed, "progress": counted}
+            stacked[key] = curves.bootstrap(settings.fit, *one, **numbers)
+    payoff, shared = own_scenario.payoff_of(stacked, scenario.names), "" in stacked
     # Curves of their own are [n, resamples, …].
     return payoff if shared else jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), payoff), shared
 
@@ -151,12 +152,14 @@ def _solved(game: games.Game, payoff: Any) -> tuple[jax.Array, jax.Array, jax.Ar
     return found.profile, games.utilities(game, found.profile), found.converged
 
 
-def _summary(config: Config, problem: participants.Problem, found: equilibria.Equilibrium) -> dict[str, Any]:
-    game, s = problem.game, found.profile
+def _summary(
+    settings: Settings, scenario: scenarios.Scenario, found: equilibria.Equilibrium
+) -> dict[str, Any]:
+    game, s = scenario.game, found.profile
     fits = [
-        {"agent": key, "fit": name, "used": name == config.fit, "rmse": fit.rmse, "largest": fit.largest}
+        {"agent": key, "fit": name, "used": name == settings.fit, "rmse": fit.rmse, "largest": fit.largest}
         | {"parameters": fit.parameters}
-        for key, several in problem.fits.items()
+        for key, several in scenario.origin.fits.items()
         for name, fit in several.items()
     ]
     return {
@@ -171,7 +174,9 @@ def _summary(config: Config, problem: participants.Problem, found: equilibria.Eq
         "nash_gap": float(jnp.max(found.nash_gap)),
         "total": float(games.statistic(game, s)) if game.payoff.of_total else float(jnp.sum(s)),
         "contributed": float(jnp.sum(s)),
-        "largest_measured": max((float(one.sizes[-1]) for one in problem.measured.values()), default=None),
+        "largest_measured": max(
+            (float(one.sizes[-1]) for one in scenario.origin.measured.values()), default=None
+        ),
         "mean_payoff": float(jnp.mean(games.payoff_values(game, s))),
         "mean_utility": float(jnp.mean(games.utilities(game, s))),
     }
@@ -191,19 +196,19 @@ def _total_row(game: games.Game, found: equilibria.Equilibrium) -> dict[str, Any
     }
 
 
-def _totals(problem: participants.Problem, total: float) -> np.ndarray:
-    longest = max((one.sizes[-1] for one in problem.measured.values()), default=0.0)
+def _totals(scenario: scenarios.Scenario, total: float) -> np.ndarray:
+    longest = max((one.sizes[-1] for one in scenario.origin.measured.values()), default=0.0)
     return np.linspace(0.0, max(longest, 1.2 * total, 1e-9), 301)
 
 
 def _curve_rows(
-    problem: participants.Problem, found: equilibria.Equilibrium, band: tuple | None
+    scenario: scenarios.Scenario, found: equilibria.Equilibrium, band: tuple | None
 ) -> list[dict[str, Any]]:
     """The payoff curves against S, one row per curve and total; shared ones have no agent."""
-    game = problem.game
-    x = band[0] if band else _totals(problem, float(games.statistic(game, found.profile)))
+    game = scenario.game
+    x = band[0] if band else _totals(scenario, float(games.statistic(game, found.profile)))
     shared = 0 not in jax.tree.leaves(registry.axes(game.payoff))
-    keys = [""] if shared else problem.names[:8]
+    keys = [""] if shared else scenario.names[:8]
     rows = []
     for i, key in enumerate(keys):
         values = np.asarray(jax.vmap(games.agent_of(game, i).payoff.curve)(jnp.asarray(x)))
@@ -215,10 +220,10 @@ def _curve_rows(
     return rows
 
 
-def _measured_rows(problem: participants.Problem) -> list[dict[str, Any]]:
+def _measured_rows(scenario: scenarios.Scenario) -> list[dict[str, Any]]:
     return [
         {"agent": key, "samples": float(size), "accuracy": float(accuracy)}
-        for key, one in problem.measured.items()
+        for key, one in scenario.origin.measured.items()
         for repetition in np.atleast_2d(one.accuracy)
         for size, accuracy in zip(one.sizes, repetition, strict=True)
         if np.isfinite(accuracy)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, mechanisms
-from fedgame.experiments import participants, pieces, plots, reports, storage, sweep
+from fedgame.experiments import jobs, over_beta, plots, reports, storage
+from fedgame.experiments import scenario as own_scenario
 from fedgame.games import game as games
 from fedgame.games import scenarios
 from fedgame.mechanisms import (
@@ -34,7 +35,7 @@ _GENERAL = {  # mechanisms that are solved in their general form only
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(participants.Config):
+class Settings(own_scenario.ScenarioSettings):
     """Settings of `launch.mechanism`."""
 
     mechanism: str = option(
@@ -69,42 +70,42 @@ class Config(participants.Config):
     rational: bool = option("--mechanism=personal: transfers that leave nobody worse off than outside", False)
     leave: bool = option("agents who would rather leave do, the one first who is worst off", True)
     unit: float = option("the smallest amount that can be paid", 1e-4, above=0)
-    sweep: int = option("rates β in the figure", 60, low=2)
+    over_beta: int = option("rates β in the figure", 60, low=2)
 
 
-class Problem(NamedTuple):
-    """A game, and what was found of it while it was read."""
+class Prepared(NamedTuple):
+    """A scenario, and what was found of it while it was read."""
 
-    names: list[str]
-    game: games.Game  # checked
+    scenario: scenarios.Scenario
     outside: np.ndarray  # [n] what every agent has if she leaves
     announced: rules.Announcement | None  # what agents are told, where reading had to find it
 
 
-def read(config: Config) -> Problem:
-    """The game of a configuration.
+def read(settings: Settings) -> Prepared:
+    """The game that the settings describe.
 
     Raises:
-      ValueError: as `participants.read`; fewer than two agents; a mechanism that the game does not allow, or
+      ValueError: as `scenario.read`; fewer than two agents; a mechanism that the game does not allow, or
         not for so many agents.
     """
-    problem, announced = participants.read(config), None
-    if problem.game.n < 2:
+    scenario, announced = own_scenario.read(settings), None
+    game = scenario.game
+    if game.n < 2:
         raise ValueError("payments between agents need at least two of them")
-    if (config.beta is not None) != (config.mechanism == "beta"):
+    if (settings.beta is not None) != (settings.mechanism == "beta"):
         raise ValueError("--beta and --mechanism=beta need each other")
-    if config.price is not None and config.mechanism != "price":
+    if settings.price is not None and settings.mechanism != "price":
         raise ValueError("--price needs --mechanism=price")
-    if config.rational and config.mechanism != "personal":
+    if settings.rational and settings.mechanism != "personal":
         raise ValueError("--rational needs --mechanism=personal")
-    if config.mechanism in _GENERAL:
-        base.check_size(_GENERAL[config.mechanism], problem.game.n)
-    if config.mechanism in ("beta_star", "data_maximizing"):
-        announced = rules.announced(rule_of(config), problem.game)  # raises if there is none
-    outside = outside_of(config, problem.game)
-    if config.rational:
-        announced = _rational(problem.game, outside)
-    return Problem(problem.names, problem.game, outside, announced)
+    if settings.mechanism in _GENERAL:
+        base.check_size(_GENERAL[settings.mechanism], game.n)
+    if settings.mechanism in ("beta_star", "data_maximizing"):
+        announced = rules.announced(rule_of(settings), game)  # raises if there is none
+    outside = outside_of(settings, game)
+    if settings.rational:
+        announced = _rational(game, outside)
+    return Prepared(scenario, outside, announced)
 
 
 def _rational(game: games.Game, outside: np.ndarray) -> rules.Announcement:
@@ -112,83 +113,85 @@ def _rational(game: games.Game, outside: np.ndarray) -> rules.Announcement:
     return rules.Announcement(personal.refunds(game, best, outside), best)
 
 
-def rule_of(config: Config) -> rules.Rule:
+def rule_of(settings: Settings) -> rules.Rule:
     """The rule that `--mechanism` names."""
 
     @rules.Searching
     def rational(game: games.Game) -> rules.Announcement:
-        return _rational(game, outside_of(config, game))
+        return _rational(game, outside_of(settings, game))
 
     return {
         "none": rules.none,
         "beta_star": rules.beta_star,
         "falkinger": rules.falkinger,
-        "beta": lambda game: budget_balanced.Refunds(config.beta if game.n > 1 else 0.0),
-        "personal": rational if config.rational else rules.personal,
-        "designed": rules.designed(config.p[0]),
-        "price": rules.price if config.price is None else lambda game: rules.price(game, config.price),
+        "beta": lambda game: budget_balanced.Refunds(settings.beta if game.n > 1 else 0.0),
+        "personal": rational if settings.rational else rules.personal,
+        "designed": rules.designed(settings.p[0]),
+        "price": rules.price if settings.price is None else lambda game: rules.price(game, settings.price),
         "prices": rules.prices,
         "shapley": rules.shapley,
         "data_maximizing": rules.data_maximizing,
-    }[config.mechanism]
+    }[settings.mechanism]
 
 
-def outside_of(config: Config, game: games.Game) -> np.ndarray:
+def outside_of(settings: Settings, game: games.Game) -> np.ndarray:
     """[n] what every agent has if she leaves."""
-    return np.asarray(mechanisms.alone(game)) if config.outside == "alone" else np.zeros(game.n)
+    return np.asarray(mechanisms.alone(game)) if settings.outside == "alone" else np.zeros(game.n)
 
 
-def run(config: Config, problem: Problem, work: storage.Workdir) -> str:
-    """Solves, lets agents leave, sweeps β, writes every table and the figure; returns the text to print.
+def run(settings: Settings, prepared: Prepared, work: storage.Workdir) -> str:
+    """Solves, lets agents leave, solves over β, writes every table and the figure; returns the text to print.
 
-    Writes `agents.csv`, `agents.json`, `welfare.csv`, `sweep.csv`, `sweep_contributions.csv`, `marks.csv`,
-    `mechanism.json`, `summary.json`, `mechanism.png`, and `scenario.json` (to be read by --scenario) if JSON
-    can hold the game.
+    Writes `agents.csv`, `agents.json`, `welfare.csv`, `over_beta.csv`, `over_beta_contributions.csv`,
+    `marks.csv`, `mechanism.json`, `summary.json`, `mechanism.png`, and `scenario.json` (to be read by
+    --scenario) if JSON can hold the game.
     """
-    game, found = problem.game, _found(config, problem)
+    game, found = prepared.scenario.game, _found(settings, prepared)
     everybody = found.everybody
     before = outcomes.known_or_new(game, budget_balanced.Refunds(), [everybody])
     best = mechanisms.first_best(game) if everybody.best is None else everybody.best
-    rows = agent_rows(config, problem, found, before)
-    welfare = sweep.welfare_rows(game, found, before, best, config.p)
-    rates, contributions = sweep.sweep_rows(game, problem.names, problem.outside, config.p, config.sweep)
-    designed = everybody if config.mechanism == "designed" else None
-    summary = _summary(config, problem, found, best) | {"audit": _verdicts(config, game, found, best)}
+    rows = agent_rows(settings, prepared, found, before)
+    welfare = over_beta.welfare_rows(game, found, before, best, settings.p)
+    rates, contributions = over_beta.rows_by_beta(
+        game, prepared.scenario.names, prepared.outside, settings.p, settings.over_beta
+    )
+    designed = everybody if settings.mechanism == "designed" else None
+    summary = _summary(settings, prepared, found, best) | {"audit": _verdicts(settings, game, found, best)}
     work.write_csv("agents.csv", rows)
     work.write_json("agents.json", rows)
     work.write_csv("welfare.csv", welfare)
-    work.write_csv("marks.csv", sweep.marks(game, config.p[0], config.beta, designed))
-    work.write_csv("sweep.csv", rates)
-    work.write_csv("sweep_contributions.csv", contributions)
+    work.write_csv("marks.csv", over_beta.marks(game, settings.p[0], settings.beta, designed))
+    work.write_csv("over_beta.csv", rates)
+    work.write_csv("over_beta_contributions.csv", contributions)
     work.write_json("summary.json", summary)
-    work.write_json("mechanism.json", _announced(problem, found))
+    work.write_json("mechanism.json", _announced(prepared, found))
     if scenarios.holds(game):
-        scenarios.save(work.path / "scenario.json", game, problem.names)
+        scenarios.save(work.path / "scenario.json", game, prepared.scenario.names)
     plots.draw(work, "mechanism", plots.mechanism, (11, 4.5))
     return reports.mechanism_text(summary, rows, welfare)
 
 
-def _found(config: Config, problem: Problem) -> outcomes.Participation:
+def _found(settings: Settings, prepared: Prepared) -> outcomes.Participation:
     """What comes of the mechanism: after all have left who would rather, or with everybody there."""
-    game, rule, outside = problem.game, rule_of(config), problem.outside
-    if config.leave:
-        with pieces.progress("agents who leave", game.n) as bar:
-            return outcomes.participation(game, rule, outside, bar.update, problem.announced)
-    known = problem.announced
+    game, rule, outside = prepared.scenario.game, rule_of(settings), prepared.outside
+    if settings.leave:
+        with jobs.progress("agents who leave", game.n) as bar:
+            return outcomes.participation(game, rule, outside, bar.update, prepared.announced)
+    known = prepared.announced
     there = outcomes.of_announcement(game, rules.announced(rule, game) if known is None else known)
     certified = bool(there.equilibrium.converged)
     return outcomes.Participation(np.arange(game.n), [], [], there, outside, there, certified)
 
 
 def agent_rows(
-    config: Config, problem: Problem, found: outcomes.Participation, before: outcomes.Outcome
+    settings: Settings, prepared: Prepared, found: outcomes.Participation, before: outcomes.Outcome
 ) -> list[dict[str, Any]]:
     """One row per agent: what she contributes, pays or receives, and has in the end.
 
-    `payment` is rounded to whole units of `config.unit`, as text, and sums to exactly 0. `before` is the
+    `payment` is rounded to whole units of `settings.unit`, as text, and sums to exactly 0. `before` is the
     outcome without payments.
     """
-    game, final, outside = problem.game, found.outcome, problem.outside
+    game, final, outside = prepared.scenario.game, found.outcome, prepared.outside
     announced = {} if final is None else final.mechanism.announced(len(found.stay))
     rows = [
         {"name": name, "stays": False, "contribution": 0.0, "capacity": float(game.capacity[i])}
@@ -198,12 +201,12 @@ def agent_rows(
         | {"utility": float(outside[i]), "outside": float(outside[i])}
         | {"without_payments": float(before.utilities[i]) if before.equilibrium.converged else None}
         | {"nash_gap": None}
-        for i, name in enumerate(problem.names)
+        for i, name in enumerate(prepared.scenario.names)
     ]
     if final is None:
         return rows
-    unit = decimal.Decimal(repr(config.unit))
-    whole = mechanisms.whole_units(final.payments, config.unit)
+    unit = decimal.Decimal(repr(settings.unit))
+    whole = mechanisms.whole_units(final.payments, settings.unit)
     columns = {
         "contribution": final.equilibrium.profile,
         "payoff": final.received,
@@ -221,7 +224,7 @@ def agent_rows(
 
 
 def _verdicts(
-    config: Config, game: games.Game, found: outcomes.Participation, best: personal.FirstBest
+    settings: Settings, game: games.Game, found: outcomes.Participation, best: personal.FirstBest
 ) -> list[str]:
     """Whether the equilibrium of those who stay is optimal, in sentences."""
     if found.outcome is None or not found.certified:
@@ -245,7 +248,7 @@ def _verdicts(
     if rest.n > _AUDITED:
         return [first, f"not audited: {rest.n} agents are more than the {_AUDITED} of an audit"]
     try:
-        return [first, *(_audited(rest, found.outcome, p) for p in config.p)]
+        return [first, *(_audited(rest, found.outcome, p) for p in settings.p)]
     except ValueError as error:
         return [first, f"not audited: {error}"]
 
@@ -272,26 +275,26 @@ def _audited(game: games.Game, found: outcomes.Outcome, p: float) -> str:
 
 
 def _summary(
-    config: Config, problem: Problem, found: outcomes.Participation, best: personal.FirstBest
+    settings: Settings, prepared: Prepared, found: outcomes.Participation, best: personal.FirstBest
 ) -> dict[str, Any]:
-    names, final = problem.names, found.outcome
+    names, final = prepared.scenario.names, found.outcome
     summary = {
-        "mechanism": config.mechanism,
-        "agents": problem.game.n,
+        "mechanism": settings.mechanism,
+        "agents": prepared.scenario.game.n,
         "stay": len(found.stay),
         "left": [
             {"name": names[i], "worse_off_by": short}
             for i, short in zip(found.left, found.shortfall, strict=True)
         ],
-        "outside": config.outside,
-        "unit": config.unit,
+        "outside": settings.outside,
+        "unit": settings.unit,
         "largest_sum_of_utilities": best.welfare,
         "largest_sum_proved": best.proved,
         "certified": found.certified,
     }
     if final is None:
         return summary
-    summary |= _splits(problem, found)
+    summary |= _splits(prepared, found)
     told = {name: np.unique(np.asarray(x)) for name, x in final.mechanism.announced(len(found.stay)).items()}
     return summary | {
         "certified_from_payments": final.general,
@@ -306,21 +309,22 @@ def _summary(
     }
 
 
-def _splits(problem: Problem, found: outcomes.Participation) -> dict[str, list[str]]:
+def _splits(prepared: Prepared, found: outcomes.Participation) -> dict[str, list[str]]:
     """The names of those who are indifferent how they split s*, where Pigou's prices are announced."""
     final = found.outcome
     if not isinstance(final.mechanism, prices.Prices):
         return {}
-    tied = prices.splits(games.subset(problem.game, found.stay), final.mechanism)
-    return {"splits": [problem.names[i] for i in found.stay[tied]] if final.equilibrium.converged else []}
+    tied = prices.splits(games.subset(prepared.scenario.game, found.stay), final.mechanism)
+    names = [prepared.scenario.names[i] for i in found.stay[tied]]
+    return {"splits": names if final.equilibrium.converged else []}
 
 
-def _announced(problem: Problem, found: outcomes.Participation) -> list[dict[str, Any]]:
+def _announced(prepared: Prepared, found: outcomes.Participation) -> list[dict[str, Any]]:
     """What everybody who stays is told."""
     if found.outcome is None:
         return []
     announced = found.outcome.mechanism.announced(len(found.stay))
     return [
-        {"name": problem.names[i]} | {name: float(x[k]) for name, x in announced.items()}
+        {"name": prepared.scenario.names[i]} | {name: float(x[k]) for name, x in announced.items()}
         for k, i in enumerate(found.stay)
     ]

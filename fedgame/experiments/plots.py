@@ -122,7 +122,7 @@ def _curve_with_equilibria(work: storage.Workdir, ax: axes.Axes) -> None:
 def mechanism(work: storage.Workdir, fig: figure.Figure) -> None:
     """Contributions and welfare over β, with the rates that have names."""
     left, right = fig.subplots(1, 2, sharex=True)
-    contributions, swept = work.read_csv("sweep_contributions.csv"), work.read_csv("sweep.csv")
+    contributions, swept = work.read_csv("over_beta_contributions.csv"), work.read_csv("over_beta.csv")
     (beta,) = columns(swept, "beta")
     names = [name for name in contributions[0] if name != "beta"]
     left.stackplot(beta, columns(contributions, *names), labels=[name[:24] for name in names], alpha=0.8)

@@ -1,7 +1,7 @@
 """Results as files: written whole or not at all, never over somebody else's, resumable.
 
-A run owns one directory. `config.json` there says what it is; finished pieces of work are JSON files
-below `pieces/`, unfinished training runs have snapshots below `checkpoints/`, so a killed run that is
+A run owns one directory. `config.json` there says what it is; finished jobs are JSON files below
+`jobs/`, unfinished training runs have snapshots below `checkpoints/`, so a killed run that is
 resumed computes only what is missing.
 """
 
@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from fedgame import __version__
 from fedgame.experiments import checkpoints
 from fedgame.learning import trainer
 
@@ -35,13 +36,13 @@ class Workdir:
         self.save_every = save_every  # seconds between snapshots of a training run
         self.stop = threading.Event()  # set to have training runs save their state and stop
 
-    def piece(self, name: str, compute: Callable[[], Any]) -> Any:
-        """The JSON value of a piece of work: as stored if it is there, else computed and stored.
+    def job(self, name: str, compute: Callable[[], Any]) -> Any:
+        """The JSON value of a job: as stored if it is there, else computed and stored.
 
         Raises:
           ValueError: what is stored cannot be read, or is of another run; it is left as it is.
         """
-        file = self.path / "pieces" / f"{name}.json"
+        file = self.path / "jobs" / f"{name}.json"
         if not file.exists():
             write(file, to_json({"identity": self._identity(name), "value": compute()}))
         try:
@@ -57,21 +58,21 @@ class Workdir:
         return value
 
     def snapshots(self, name: str, last: int | None = None) -> trainer.Snapshots:
-        """Keeps the state of the training run that makes the piece `name`, surely after round `last`."""
+        """Keeps the state of the training run that makes the job `name`, surely after round `last`."""
         folder = self.path / "checkpoints" / name
         return checkpoints.snapshots(folder, self._identity(name), self.save_every, self.stop, last)
 
     def _identity(self, name: str) -> dict[str, str]:
-        """Which run it is that makes the piece `name`."""
+        """Which run it is that makes the job `name`."""
         file = self.path / "config.json"
         digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
-        return {"piece": name, "config.json": digest}
+        return {"job": name, "config.json": digest}
 
     def timings(self) -> list[dict[str, Any]]:
-        """The seconds that each stored piece took when it was computed."""
-        files = sorted((self.path / "pieces").rglob("*.json"))
+        """The seconds that each stored job took when it was computed."""
+        files = sorted((self.path / "jobs").rglob("*.json"))
         return [
-            {"piece": file.relative_to(self.path / "pieces").with_suffix("").as_posix()}
+            {"job": file.relative_to(self.path / "jobs").with_suffix("").as_posix()}
             | {"seconds": json.loads(file.read_text(encoding="utf-8"))["value"]["seconds"]}
             for file in files
         ]
@@ -95,27 +96,28 @@ class Workdir:
             return list(csv.DictReader(file))
 
 
-def open_workdir(path: str, program: str, config: dict[str, Any], resume: bool, overwrite: bool) -> Workdir:
-    """Makes or reopens the directory of the run that `config` describes.
+def open_workdir(path: str, program: str, settings: dict[str, Any], resume: bool, overwrite: bool) -> Workdir:
+    """Makes or reopens the directory of the run that `settings` describes.
 
     Args:
       path: the directory; may be missing or empty.
       program: whose run it is; the runs of others are left alone, whatever the flags.
-      config: JSON values that determine the results.
-      resume: go on with the run that is there, if it has the same configuration.
+      settings: JSON values that determine the results.
+      resume: go on with the run that is there, if it has the same settings.
       overwrite: delete the run that is there.
 
     Raises:
-      ValueError: there is something in the way; the message says what and which flag helps.
+      ValueError: there is something in the way, or the run there is an earlier version's; the message says
+        what and which flag helps.
     """
     if resume and overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
     root = pathlib.Path(path)
-    config = json.loads(to_json(config))
+    settings = json.loads(to_json(settings))
     if root.exists() and not root.is_dir():
         raise ValueError(f"--workdir={path} is a file, not a directory")
     if root.is_dir() and any(not re.fullmatch(_UNBORN, file.name) for file in root.iterdir()):
-        stored = _stored_config(root, program)
+        stored = _stored(root, program)
         if overwrite:
             _empty(root)
         elif not resume:
@@ -124,19 +126,27 @@ def open_workdir(path: str, program: str, config: dict[str, Any], resume: bool, 
                 "delete it by --overwrite, or name another directory"
             )
         else:
-            changed = [
-                f"{k}={config.get(k)!r} (there: {stored.get(k)!r})"
-                for k in {**stored, **config}
-                if stored.get(k) != config.get(k)
-            ]
-            if changed:
-                raise ValueError(
-                    f"--resume: the run in --workdir={path} has other settings: " + ", ".join(changed)
-                )
+            _check_same(path, stored, settings)
             return Workdir(root)
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    write(root / "config.json", to_json({"program": program, "config": config, "versions": versions}))
+    versions = {"fedgame": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}
+    write(root / "config.json", to_json({"program": program, "settings": settings, "versions": versions}))
     return Workdir(root)
+
+
+def _check_same(path: str, stored: dict[str, Any] | None, settings: dict[str, Any]) -> None:
+    """Refuses to go on with the run of an earlier version, or of other settings."""
+    if stored is None:
+        raise ValueError(
+            f"--resume: the run in --workdir={path} was begun by an earlier version of fedgame, which can "
+            "finish it; --overwrite deletes it"
+        )
+    changed = [
+        f"{k}={settings.get(k)!r} (there: {stored.get(k)!r})"
+        for k in {**stored, **settings}
+        if stored.get(k) != settings.get(k)
+    ]
+    if changed:
+        raise ValueError(f"--resume: the run in --workdir={path} has other settings: " + ", ".join(changed))
 
 
 def _empty(root: pathlib.Path) -> None:
@@ -148,15 +158,18 @@ def _empty(root: pathlib.Path) -> None:
             path.unlink()
 
 
-def _stored_config(root: pathlib.Path, program: str) -> dict[str, Any]:
+def _stored(root: pathlib.Path, program: str) -> dict[str, Any] | None:
+    """The settings of the run that is there; None if an earlier version of fedgame began it."""
     try:
         stored = json.loads((root / "config.json").read_text(encoding="utf-8"))
-        return {program: stored["config"]}[stored["program"]]
+        if stored["program"] == program:
+            return stored["settings"] if "fedgame" in stored["versions"] else None
     except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"--workdir={root} is not empty and holds no run of this program; it is "
-            "left as it is: name another directory"
-        ) from None
+        pass
+    raise ValueError(
+        f"--workdir={root} is not empty and holds no run of this program; it is "
+        "left as it is: name another directory"
+    )
 
 
 def cached(folder: pathlib.Path | None, key: dict[str, Any], compute: Callable[[], Any]) -> Any:

@@ -1,124 +1,222 @@
-"""What other rates would do: equilibria and welfare of M_β over β, and of the mechanisms that have names."""
+"""The product of settings: one comparison per variant, each a run of its own, collected in one directory.
 
-from collections.abc import Sequence
-from typing import Any
+`variants.csv` there says which variants are done, failed or not run; `variants/NAME/` has the run of each,
+and the files `COLLECTED` the rows of all that are done, with the swept settings in front.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from fedgame import mechanisms
-from fedgame.experiments import pieces
-from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
+from fedgame.experiments import checkpoints, checks, storage, sweep_report, training
+from fedgame.experiments import settings as all_settings
+from fedgame.learning import data
 
-_STACKED = 8  # agents whose contributions the figure tells apart
-_AT_ONCE = 8  # rates β that are solved in one call
+COLLECTED = ("welfare.csv", "runs.csv")
+_FAILURES = (ValueError, OSError, FloatingPointError, jax.errors.JaxRuntimeError)  # the last: out of memory
 
 
-def welfare_rows(
-    game: games.Game,
-    found: outcomes.Participation,
-    before: outcomes.Outcome,
-    best: personal.FirstBest,
-    powers: Sequence[float],
-) -> list[dict[str, Any]]:
-    """Normalised p-means with everybody taking part, by mechanism, and of those who stay.
+class Variant(NamedTuple):
+    """One combination of the swept settings."""
 
-    None where a p-mean is undefined because somebody's utility is negative.
+    values: dict[str, str]  # of the swept settings, as given
+    settings: all_settings.CompareSettings  # not settled
 
-    Args:
-      game: n agents.
-      found: what comes of the chosen mechanism.
-      before: the outcome without payments.
-      best: the first best.
-      powers: p of the means.
-    """
-    there = {"no payments": before}
-    several = {"β*": rules.beta_star, "1 - 1/n": rules.falkinger}
-    if rules.linear_rates(game) is None:
-        del several["β*"]
-    for name, rule in several.items():
-        there[name] = outcomes.known_or_new(game, rule(game), [found.everybody, *there.values()])
-    there["chosen"] = found.everybody
-    if found.left and found.outcome is not None:
-        there["chosen, those who stay"] = found.outcome
-    rows = [
-        {"mechanism": name if one.equilibrium.converged else f"{name}, NO certified equilibrium"}
-        | {
-            f"p={p:g}": None if np.isnan(x := float(mechanisms.p_mean(one.utilities, p))) else x
-            for p in powers
-        }
-        for name, one in there.items()
-    ]
-    most = {"mechanism": "bound for everybody"} | {f"p={p:g}": best.welfare / game.n for p in powers}
-    return [*rows, most]
+    @property
+    def name(self) -> str:
+        return ",".join(f"{setting}={value}" for setting, value in self.values.items())
+
+    @property
+    def folder(self) -> str:
+        """Where its run is, below the sweep's directory; names of files have at most 255 bytes."""
+        name = urllib.parse.quote(self.name, safe="=,+")
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        return f"variants/{name}" if len(name) <= 200 else f"variants/{name[:190]}~{digest}"
 
 
-def sweep_rows(
-    game: games.Game, names: Sequence[str], outside: np.ndarray, powers: Sequence[float], count: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Equilibria under M_β with everybody taking part, for rates β evenly spread in log(1 - β)."""
-    betas = 1.0 - np.geomspace(1.0, 1.0 / (4 * game.n), count)
-    solved = jax.jit(jax.vmap(_solved, in_axes=(None, None, 0)))
-    several = []
-    with pieces.progress("sweep over β", len(betas)) as bar:
-        for some in np.array_split(betas, max(len(betas) // _AT_ONCE, 1)):
-            several.append([np.asarray(x) for x in solved(game, jnp.asarray(outside), jnp.asarray(some))])
-            bar.update(len(some))
-    profile, u, leave, gap, total, certified = (np.concatenate(x) for x in zip(*several, strict=True))
-    rows = [
-        {"beta": float(beta), "total": float(total[k]), "contributors": int(np.sum(profile[k] > 0))}
-        | {"rather_leave": int(np.sum(leave[k])) if certified[k] else None, "nash_gap": float(gap[k])}
-        | {"certified": bool(certified[k])}
-        | {
-            f"p={p:g}": float(mechanisms.p_mean(jnp.asarray(u[k]), p)) if certified[k] else None
-            for p in powers
-        }
-        for k, beta in enumerate(betas)
-    ]
-    rows = [{name: None if x != x else x for name, x in row.items()} for row in rows]
-    most = np.sort(np.argsort(-profile.max(axis=0), kind="stable")[:_STACKED])
-    others = profile.sum(axis=1) - profile[:, most].sum(axis=1)
-    contributions = [
-        {"beta": float(beta)}
-        | {names[i]: float(profile[k, i]) for i in most}
-        | ({"others": float(max(others[k], 0.0))} if game.n > _STACKED else {})
-        for k, beta in enumerate(betas)
-    ]
-    return rows, contributions
-
-
-def _solved(game: games.Game, outside: jax.Array, beta: jax.Array) -> tuple[jax.Array, ...]:
-    found = outcomes.outcome(game, budget_balanced.Refunds(beta), general=False)
-    leave = outside - found.utilities > outcomes.negligible(game, found, outside)
-    s = found.equilibrium.profile
-    total = games.statistic(game, s) if game.payoff.of_total else jnp.sum(s)
-    return s, found.utilities, leave, jnp.max(found.equilibrium.nash_gap), total, found.equilibrium.converged
-
-
-def marks(
-    game: games.Game, power: float, chosen: float | None, designed: outcomes.Outcome | None = None
-) -> list[dict[str, Any]]:
-    """Rates worth a line in the figure.
+def product(
+    swept: Sequence[str],
+    settings: all_settings.CompareSettings,
+    parse: Callable[[str, str], Any],
+    data_dir: str | None = None,
+) -> list[Variant]:
+    """All variants of a sweep, every one checked as if it were to run alone.
 
     Args:
-      game: n agents.
-      power: the p whose mean is to be the largest.
-      chosen: the rate that was asked for, if one was.
-      designed: what the β with the largest p-mean leads to, if it is known.
+      swept: "NAME=VALUE,VALUE,..."; a value that is itself a list has + between its parts.
+      settings: of what is not swept.
+      parse: from a name and a text, with commas in lists, to what the setting's flag would have.
+      data_dir: where tensorflow-datasets keeps its data.
+
+    Raises:
+      ValueError: no such setting, a value missing, given twice or out of range; names the variant.
+      FileNotFoundError: a data set is not there.
     """
-    found = {"1 - 1/n": budget_balanced.falkinger_beta(game.n)}
-    if designed is None:
-        design = jax.jit(mechanisms.design_beta, static_argnums=1)(game, power)
-        rate, known = design.rates, np.isfinite(design.welfare)
-    else:
-        rate = designed.mechanism.rates
-        known = designed.equilibrium.converged & jnp.isfinite(mechanisms.p_mean(designed.utilities, power))
-    if known:
-        found[f"largest welfare, p={power:g}"] = float(rate)
-    if (linear := rules.linear_rates(game)) is not None:
-        found["β*"] = float(budget_balanced.beta_star(linear))
-    if chosen is not None:
-        found["chosen"] = chosen
-    return [{"name": name, "beta": beta} for name, beta in found.items()]
+    axes: dict[str, dict[str, Any]] = {}
+    for text in swept:
+        name, values = _axis(text, settings, parse)
+        if name in axes:
+            raise ValueError(f"--sweep={text}: {name} is swept already")
+        axes[name] = values
+    variants = []
+    for chosen in itertools.product(*axes.values()):
+        values = dict(zip(axes, chosen, strict=True))
+        changes = {name: axes[name][text] for name, text in values.items()}
+        variants.append(Variant(values, dataclasses.replace(settings, **changes)))
+    about = functools.cache(functools.partial(_about, data_dir=data_dir))
+    for variant in variants:
+        try:
+            checks.check(variant.settings)
+            available, shape, classes = about(variant.settings.dataset)
+            checks.network(checks.settle(variant.settings, available), shape, classes)
+        except ValueError as error:
+            raise ValueError(f"--sweep, variant {variant.name}: {error}") from None
+    return variants
+
+
+def _axis(
+    text: str, settings: all_settings.CompareSettings, parse: Callable[[str, str], Any]
+) -> tuple[str, dict[str, Any]]:
+    """The name of a swept setting and its values by their texts."""
+    name, equals, given = text.partition("=")
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    if not equals:
+        raise ValueError(f"--sweep={text}: a sweep is written NAME=VALUE,VALUE,...")
+    if name not in fields:
+        raise ValueError(f"--sweep={text}: there is no setting {name!r}")
+    listed = "tuple" in str(fields[name].type)
+    values: dict[str, Any] = {}
+    for one in map(str.strip, given.split(",")):
+        if not all(one.split("+") if listed else [one]):
+            raise ValueError(f"--sweep={text}: a value is missing")
+        try:
+            value = parse(name, one.replace("+", ",") if listed else one)
+        except ValueError:
+            raise ValueError(f"--sweep={text}: {one!r} is no value of --{name}") from None
+        if value in values.values():
+            raise ValueError(f"--sweep={text}: {one} is given twice")
+        values[one] = value
+    return name, values
+
+
+def _about(dataset: str, data_dir: str | None) -> tuple[tuple[int, int], tuple[int, ...], int]:
+    """Of a data set: how many training and test images, their shape, the number of classes."""
+    one = data.load(dataset, 1, 1, 0, data_dir)
+    return data.sizes(dataset, data_dir), one.train.images.shape[1:], len(data.classes(dataset, data_dir))
+
+
+class _Stop(threading.Event):
+    """Set for one variant alone, as a failing one does, or with the whole sweep's."""
+
+    def __init__(self, sweep: threading.Event):
+        super().__init__()
+        self._sweep = sweep
+
+    def is_set(self) -> bool:
+        return self._sweep.is_set() or super().is_set()
+
+
+def run(
+    variants: Sequence[Variant],
+    program: str,
+    compute: Callable[[training.Task, storage.Workdir], str],
+    work: storage.Workdir,
+    data_dir: str | None = None,
+) -> str:
+    """Runs every variant that is not done, one after another; leaves one set of tables, returns their text.
+
+    A variant that fails is noted with its reason, and the others go on.
+
+    Args:
+      variants: from `product`.
+      program: whose runs they are, in the `config.json` of each.
+      compute: makes the comparison of one variant in its directory.
+      work: of the sweep.
+      data_dir: where tensorflow-datasets keeps its data.
+
+    Raises:
+      checkpoints.Interrupted: `work.stop` was set; the variant that had begun has saved its state.
+    """
+    rows = _known(variants, work)
+    work.write_csv(sweep_report.VARIANTS, rows)
+    for number, (variant, row) in enumerate(zip(variants, rows, strict=True), 1):
+        if row["status"] == "done":
+            continue
+        if work.stop.is_set():
+            raise checkpoints.Interrupted
+        print(f"\nvariant {number} of {len(variants)}: {variant.name}", file=sys.stderr, flush=True)
+        row |= _attempt(variant, program, compute, work, data_dir)
+        done = [one for one, its in zip(variants, rows, strict=True) if its["status"] == "done"]
+        if done:  # before it is said to be done: after a kill in between, it runs again
+            _collect(done, work)
+        work.write_csv(sweep_report.VARIANTS, rows)
+    return sweep_report.write(work)
+
+
+def _known(variants: Sequence[Variant], work: storage.Workdir) -> list[dict[str, Any]]:
+    """The rows of `variants.csv`, as an earlier run of the sweep left them if there was one."""
+    earlier = (
+        {row["variant"]: row for row in work.read_csv(sweep_report.VARIANTS)}
+        if work.has(sweep_report.VARIANTS)
+        else {}
+    )
+    rows = []
+    for variant in variants:
+        row = (
+            {"variant": variant.name} | variant.values | {"status": "not run", "message": "", "seconds": None}
+        )
+        row |= earlier.get(variant.name, {})
+        if not all(work.has(f"{variant.folder}/{name}") for name in COLLECTED) and row["status"] == "done":
+            row |= {"status": "not run", "seconds": None}  # somebody deleted it
+        rows.append(row)
+    return rows
+
+
+def _attempt(
+    variant: Variant,
+    program: str,
+    compute: Callable[[training.Task, storage.Workdir], str],
+    work: storage.Workdir,
+    data_dir: str | None,
+) -> dict[str, Any]:
+    """Runs one variant in its directory, and says what came of it."""
+    begin, outcome = time.perf_counter(), {"status": "done", "message": ""}
+    try:
+        task = training.prepare(variant.settings, data_dir)
+        images = training.digest(task.agents, task.server)
+        described = dataclasses.asdict(task.settings) | {"images": images}
+        path = str(work.path / variant.folder)
+        mine = storage.open_workdir(path, program, described, resume=True, overwrite=False)
+        mine.save_every, mine.stop = work.save_every, _Stop(work.stop)
+        compute(task, mine)
+    except _FAILURES as error:
+        outcome = {"status": "failed", "message": " ".join(str(error).split())}
+        print(f"variant {variant.name} failed: {outcome['message']}", file=sys.stderr, flush=True)
+    return outcome | {"seconds": round(time.perf_counter() - begin, 3)}
+
+
+def _collect(done: Sequence[Variant], work: storage.Workdir) -> None:
+    """Writes the rows of these variants, their swept settings in front, as one file of each kind.
+
+    A setting whose name one of the files has already, as `seed`, is called `swept_seed` in all.
+    """
+    found = {
+        name: [storage.Workdir(work.path / variant.folder).read_csv(name) for variant in done]
+        for name in COLLECTED
+    }
+    taken = {column for parts in found.values() for column in parts[0][0]}
+    for name, parts in found.items():
+        rows = []
+        for variant, own in zip(done, parts, strict=True):
+            swept = {f"swept_{k}" if k in taken else k: value for k, value in variant.values.items()}
+            rows += [{"variant": variant.name} | swept | row for row in own]
+        work.write_csv(name, rows)

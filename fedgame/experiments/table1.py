@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from fedgame.experiments import config as configs
 from fedgame.experiments import paper, storage, tables
+from fedgame.experiments import settings as all_settings
 from fedgame.games import game as games
 from fedgame.mechanisms import welfare
 
@@ -18,26 +18,28 @@ _WITHHELD = "accuracy that is withheld is accounted, as on ã; nobody's model is
 _CONFIDENCE = 0.95  # of the intervals of paired differences
 
 
-def write(work: storage.Workdir, game: games.Game, runs: Sequence[Any], config: configs.Config) -> str:
+def write(
+    work: storage.Workdir, game: games.Game, trials: Sequence[Any], settings: all_settings.CompareSettings
+) -> str:
     """Writes every table of a comparison as CSV, and returns their text.
 
     Args:
       work: the directory.
       game: on the fitted curve.
-      runs: `compare.Run`s.
-      config: settled.
+      trials: `compare.Trial`s.
+      settings: settled.
     """
-    final = [run for run in runs if run.last]
-    agents = _filled([row for run in final for row in tables.agent_rows(game, run)])
-    steps = [tables.run_row(game, run) for run in runs]
-    per_run = [row for row, run in zip(steps, runs, strict=True) if run.last]
-    per_seed = welfare_rows(agents, config.p)
-    known = {(row["protocol"], row["seed"]): row for row in per_run}
+    final = [trial for trial in trials if trial.last]
+    agents = _filled([row for trial in final for row in tables.agent_rows(game, trial)])
+    steps = [tables.trial_row(game, trial) for trial in trials]
+    per_trial = [row for row, trial in zip(steps, trials, strict=True) if trial.last]
+    per_seed = welfare_rows(agents, settings.p)
+    known = {(row["protocol"], row["seed"]): row for row in per_trial}
     about = ("charged", "sum_of_payments", "nash_gap", "held_out_accuracy")
     tidy = [row | {x: known[row["protocol"], row["seed"]][x] for x in about} for row in per_seed]
     over_seeds, differences = table_rows(per_seed), difference_rows(per_seed)
-    named = {"agents": agents, "steps": steps, "runs": per_run, "welfare": tidy, "table1": over_seeds}
-    seconds, drawn = _seconds(runs), _drawn(final)
+    named = {"agents": agents, "steps": steps, "runs": per_trial, "welfare": tidy, "table1": over_seeds}
+    seconds, drawn = _seconds(trials), _drawn(final)
     named |= {"contributions": _contributions(final), "seconds": seconds}
     named |= {"differences": differences} if differences else {}
     named |= {"drawn": drawn} if drawn else {}
@@ -45,23 +47,23 @@ def write(work: storage.Workdir, game: games.Game, runs: Sequence[Any], config: 
         work.write_csv(f"{name}.csv", rows)
     work.write_json("table1.json", over_seeds)
     work.write_csv("timings.csv", work.timings())
-    literal = [f"{row['protocol']}, seed {row['seed']}: {row['ends']}" for row in per_run if row["ends"]]
-    text = [tables.run_text(per_run)]
+    literal = [f"{row['protocol']}, seed {row['seed']}: {row['ends']}" for row in per_trial if row["ends"]]
+    text = [tables.trials_text(per_trial)]
     text += ["rounded contributions, step by step:\n" + "\n".join(literal)] if literal else []
-    degraded = list(dict.fromkeys(row["protocol"] for row in per_run if row["withheld"]))
+    degraded = list(dict.fromkeys(row["protocol"] for row in per_trial if row["withheld"]))
     text += [f"{_WITHHELD}: {', '.join(degraded)}"] if degraded else []
-    text += [table_text(over_seeds, config.dataset)]
+    text += [table_text(over_seeds, settings.dataset)]
     text += [difference_text(differences)] if differences else []
-    text += paper.remarks(config.dataset, over_seeds)
+    text += paper.remarks(settings.dataset, over_seeds)
     return "\n\n".join([*text, _seconds_text(seconds)])
 
 
 def _contributions(final: Sequence[Any]) -> list[dict[str, Any]]:
     """What agents meant to contribute, over the steps of the game."""
     return [
-        {"protocol": run.protocol.name, "seed": run.seed, "step": t, "agent": i, "contribution": s}
-        for run in final
-        for t, row in enumerate(run.path.tolist())
+        {"protocol": trial.protocol.name, "seed": trial.seed, "step": t, "agent": i, "contribution": s}
+        for trial in final
+        for t, row in enumerate(trial.path.tolist())
         for i, s in enumerate(row)
     ]
 
@@ -69,21 +71,21 @@ def _contributions(final: Sequence[Any]) -> list[dict[str, Any]]:
 def _drawn(final: Sequence[Any]) -> list[dict[str, Any]]:
     """What agents trained on, over rounds, where rounds differ."""
     return [
-        {"protocol": run.protocol.name, "seed": run.seed, "round": t + 1, "agent": i, "samples": s}
-        for run in final
-        if len(run.training["drawn"]) > 1
-        for t, row in enumerate(run.training["drawn"])
+        {"protocol": trial.protocol.name, "seed": trial.seed, "round": t + 1, "agent": i, "samples": s}
+        for trial in final
+        if len(trial.training["drawn"]) > 1
+        for t, row in enumerate(trial.training["drawn"])
         for i, s in enumerate(row)
     ]
 
 
-def _seconds(runs: Sequence[Any]) -> list[dict[str, Any]]:
+def _seconds(trials: Sequence[Any]) -> list[dict[str, Any]]:
     """Seconds of training, once for steps that lead to the same contributions and so share a run."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for run in runs:
-        row = {"protocol": run.protocol.name, "seed": run.seed, "step": run.step}
-        same = row["protocol"], run.seed, *run.training["charged"]
-        found.setdefault(same, row | {"seconds": run.training["seconds"]})
+    for trial in trials:
+        row = {"protocol": trial.protocol.name, "seed": trial.seed, "step": trial.step}
+        same = row["protocol"], trial.seed, *trial.training["charged"]
+        found.setdefault(same, row | {"seconds": trial.training["seconds"]})
     return list(found.values())
 
 

@@ -12,18 +12,18 @@ from fedgame.games import game as games
 from fedgame.mechanisms.base import Mechanism
 
 
-def agent_rows(game: games.Game, run: Any) -> list[dict[str, Any]]:
-    """One row per agent for a `compare.Run`: what she shared, paid, received and got.
+def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
+    """One row per agent for a `compare.Trial`: what she shared, paid, received and got.
 
     `utility` is by the accuracy on her own test images, `held_out_utility` by that on the server's.
     `withheld` is by how much accuracy her model would be worse if the mechanism gave her what it says.
     """
-    charged, mechanism = jnp.asarray(run.training["charged"]), run.protocol.mechanism
+    charged, mechanism = jnp.asarray(trial.training["charged"]), trial.protocol.mechanism
     cost, payment, withheld = _settled(game, mechanism, charged)
-    accuracy, held_out = jnp.asarray(run.training["accuracy"]), run.training["held_out_accuracy"]
+    accuracy, held_out = jnp.asarray(trial.training["accuracy"]), trial.training["held_out_accuracy"]
     columns = {
         **mechanism.announced(game.n),
-        "contribution": run.profile,
+        "contribution": trial.profile,
         "charged": charged,
         "accuracy": accuracy,
         "withheld": withheld,
@@ -33,7 +33,7 @@ def agent_rows(game: games.Game, run: Any) -> list[dict[str, Any]]:
         "held_out_utility": held_out - withheld - cost + payment,
     }
     numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
-    named = {"protocol": run.protocol.name, "seed": run.seed}
+    named = {"protocol": trial.protocol.name, "seed": trial.seed}
     return [
         named | {"agent": i} | {name: column[i] for name, column in numbers.items()} for i in range(game.n)
     ]
@@ -50,26 +50,26 @@ def _largest_gap(game: games.Game, mechanism: Mechanism, s: jax.Array) -> jax.Ar
     return jnp.max(certificates.nash_gap(mechanism.under(game), s))
 
 
-def run_row(game: games.Game, run: Any) -> dict[str, Any]:
-    """One row for a `compare.Run`; Nash gaps on the fitted game, before and after rounding."""
-    agents, mechanism = agent_rows(game, run), run.protocol.mechanism
-    profile, charged = jnp.asarray(run.profile), jnp.asarray(run.training["charged"])
+def trial_row(game: games.Game, trial: Any) -> dict[str, Any]:
+    """One row for a `compare.Trial`; Nash gaps on the fitted game, before and after rounding."""
+    agents, mechanism = agent_rows(game, trial), trial.protocol.mechanism
+    profile, charged = jnp.asarray(trial.profile), jnp.asarray(trial.training["charged"])
     return {
-        "protocol": run.protocol.name,
-        "seed": run.seed,
-        "step": run.step,
+        "protocol": trial.protocol.name,
+        "seed": trial.seed,
+        "step": trial.step,
         "announced": told(mechanism, game.n),
-        "contributed": float(np.sum(run.profile)),
-        "charged": float(np.sum(run.training["charged"])),
-        "agent_accuracy": float(np.mean(run.training["accuracy"])),
-        "held_out_accuracy": run.training["held_out_accuracy"],
+        "contributed": float(np.sum(trial.profile)),
+        "charged": float(np.sum(trial.training["charged"])),
+        "agent_accuracy": float(np.mean(trial.training["accuracy"])),
+        "held_out_accuracy": trial.training["held_out_accuracy"],
         "mean_utility": float(np.mean([r["utility"] for r in agents])),
         "held_out_mean_utility": float(np.mean([r["held_out_utility"] for r in agents])),
         "withheld": float(np.mean([r["withheld"] for r in agents])),
         "sum_of_payments": float(np.sum([r["payment"] for r in agents])),
         "nash_gap": float(_largest_gap(game, mechanism, profile)),
         "nash_gap_charged": float(_largest_gap(game, mechanism, charged)),
-        "ends": run.ending,
+        "ends": trial.ending,
     }
 
 
@@ -105,7 +105,7 @@ def game_text(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def run_text(rows: Sequence[dict[str, Any]]) -> str:
+def trials_text(rows: Sequence[dict[str, Any]]) -> str:
     """The means over seeds as Markdown; the Nash gap is the largest over seeds."""
     header = [
         "protocol",

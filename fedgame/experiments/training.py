@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedgame.experiments import checkpoints, checks, pieces, plots, storage, tables
-from fedgame.experiments import config as configs
+from fedgame.experiments import checkpoints, checks, jobs, plots, storage, tables
+from fedgame.experiments import settings as all_settings
 from fedgame.learning import data, evaluation, federated, layers, local, models, partitions
 from fedgame.learning import trainer as trainers
 
 
-class Setting(NamedTuple):
+class Task(NamedTuple):
     """What all training runs of one experiment share."""
 
-    config: Any  # settled
+    settings: Any  # settled
     model: models.CNN | models.VGG11
-    options: local.LocalTraining
+    local_training: local.LocalTraining
     agents: data.Data  # the agents' training and test images, undealt
     server: data.Data  # the server's training and held-out images
     classes: tuple[str, ...]
@@ -39,23 +39,23 @@ class Setting(NamedTuple):
         """Training runs at a time: as asked, else one per processor on a CPU; one if it has all devices."""
         if self.mesh is not None:
             return 1  # two would wait for each other's devices
-        return asked or (os.cpu_count() or 1 if layers.on_cpu(self.config.lowering) else 1)
+        return asked or (os.cpu_count() or 1 if layers.on_cpu(self.settings.lowering) else 1)
 
 
-def prepare(config: configs.Training, data_dir: str | None = None) -> Setting:
-    """Settles the configuration and loads the images it needs.
+def prepare(settings: all_settings.TrainingSettings, data_dir: str | None = None) -> Task:
+    """Settles the settings and loads the images it needs.
 
     Raises:
       ValueError: a setting out of range, more images asked for than there are, or images that do not fit
         the model.
       FileNotFoundError: the data set is not there.
     """
-    checks.check(config)
-    config = checks.settle(config, data.sizes(config.dataset, data_dir))
-    (train, test), (server_train, held_out) = checks.images(config)
-    drawn = data.load(config.dataset, train + server_train, test + held_out, config.seed, data_dir)
-    classes = data.classes(config.dataset, data_dir)
-    model, options = checks.network(config, drawn.train.images.shape[1:], len(classes))
+    checks.check(settings)
+    settings = checks.settle(settings, data.sizes(settings.dataset, data_dir))
+    (train, test), (server_train, held_out) = checks.images(settings)
+    drawn = data.load(settings.dataset, train + server_train, test + held_out, settings.seed, data_dir)
+    classes = data.classes(settings.dataset, data_dir)
+    model, local_training = checks.network(settings, drawn.train.images.shape[1:], len(classes))
     parts = [
         data.Data(
             *(
@@ -65,8 +65,8 @@ def prepare(config: configs.Training, data_dir: str | None = None) -> Setting:
         )
         for spans in ((slice(train), slice(test)), (slice(train, None), slice(test, None)))
     ]
-    mesh, key = federated.agents_mesh(), jax.random.key(config.seed)
-    return Setting(config, model, options, *parts, classes, mesh, key)
+    mesh, key = federated.agents_mesh(), jax.random.key(settings.seed)
+    return Task(settings, model, local_training, *parts, classes, mesh, key)
 
 
 def digest(*parts: data.Data) -> str:
@@ -77,11 +77,11 @@ def digest(*parts: data.Data) -> str:
     return found.hexdigest()
 
 
-def fingerprint(setting: Setting, rules: Iterable[str], *images: data.Data) -> dict[str, Any]:
+def fingerprint(task: Task, rules: Iterable[str], *images: data.Data) -> dict[str, Any]:
     """What determines trained models, beside their samples and randomness: images, code, settings, machine.
 
     Args:
-      setting: of the experiment.
+      task: of the experiment.
       rules: names of modules that take part in training, beside those of `fedgame.learning`.
       *images: all that is trained or tested on.
     """
@@ -93,10 +93,10 @@ def fingerprint(setting: Setting, rules: Iterable[str], *images: data.Data) -> d
     return {
         "images": digest(*images),
         "code": code.hexdigest(),
-        "model": repr(setting.model),
-        "training": setting.options._asdict(),
-        "agents": setting.config.agents,
-        "rounds": setting.config.rounds,
+        "model": repr(task.model),
+        "training": task.local_training._asdict(),
+        "agents": task.settings.agents,
+        "rounds": task.settings.rounds,
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
@@ -113,27 +113,27 @@ class _State(NamedTuple):
     rounds: np.ndarray  # [evaluations so far] after which round
 
 
-def run(setting: Setting, work: storage.Workdir) -> str:
+def run(task: Task, work: storage.Workdir) -> str:
     """Deals the images, trains, and leaves tables, figures and the model; returns their text.
 
     Every process of a run calls it; only the first writes.
     """
-    config, first = setting.config, jax.process_index() == 0
-    deal_key, init_key, train_key = jax.random.split(setting.key, 3)
-    capacity = np.asarray(config.capacity)
+    settings, first = task.settings, jax.process_index() == 0
+    deal_key, init_key, train_key = jax.random.split(task.key, 3)
+    capacity = np.asarray(settings.capacity)
     dealt = partitions.partition(
-        setting.agents.train, capacity, deal_key, config.partition, config.alpha, config.shards
+        task.agents.train, capacity, deal_key, settings.partition, settings.alpha, settings.shards
     )
-    held = partitions.holdings(dealt.labels, capacity, len(setting.classes))
+    held = partitions.holdings(dealt.labels, capacity, len(task.classes))
     rows = [
-        {"agent": i, "holds": config.capacity[i], "contributes": config.contributions[i]}
-        | {name: int(x) for name, x in zip(_columns(setting.classes), held[i], strict=True)}
-        for i in range(config.agents)
+        {"agent": i, "holds": settings.capacity[i], "contributes": settings.contributions[i]}
+        | {name: int(x) for name, x in zip(_columns(task.classes), held[i], strict=True)}
+        for i in range(settings.agents)
     ]
     if first:
         work.write_csv("holdings.csv", rows)
-    params = jax.device_get(models.initial_parameters(setting.model, init_key, dealt.images.shape[2:]))
-    state = _train(setting, work, federated.place(dealt, setting.mesh), params, train_key)
+    params = jax.device_get(models.initial_parameters(task.model, init_key, dealt.images.shape[2:]))
+    state = _train(task, work, federated.place(dealt, task.mesh), params, train_key)
     evaluations = [
         {"round": int(r), "accuracy": float(a)} for r, a in zip(state.rounds, state.accuracy, strict=True)
     ]
@@ -153,22 +153,22 @@ def _columns(classes: tuple[str, ...]) -> list[str]:
 
 
 def _train(
-    setting: Setting, work: storage.Workdir, agents: federated.Images, params: Any, key: jax.Array
+    task: Task, work: storage.Workdir, agents: federated.Images, params: Any, key: jax.Array
 ) -> _State:
-    config, test = setting.config, setting.server.test
-    samples = np.asarray(config.contributions, np.int32)
-    trainer = trainers.Trainer(setting.model, setting.options, agents, key, setting.mesh)
-    accuracy = functools.partial(evaluation.accuracy, setting.model)
+    settings, test = task.settings, task.server.test
+    samples = np.asarray(settings.contributions, np.int32)
+    trainer = trainers.Trainer(task.model, task.local_training, agents, key, task.mesh)
+    accuracy = functools.partial(evaluation.accuracy, task.model)
 
     def step(state: _State, number: int) -> _State:
         params = trainer.average(state.params, samples, number)
-        if number % config.evaluate_every and number < config.rounds:
+        if number % settings.evaluate_every and number < settings.rounds:
             return state._replace(params=params)
         now = float(accuracy(federated.local_copy(params), test))
         return _State(params, np.append(state.accuracy, now), np.append(state.rounds, number))
 
     start = _State(params, np.asarray([float(accuracy(params, test))]), np.zeros(1, int))
-    snapshots = work.snapshots("training", last=config.rounds)
-    over = functools.partial(pieces.progress_over, "training")
-    state = trainers.run(step, start, config.rounds if samples.any() else 0, snapshots, over)
+    snapshots = work.snapshots("training", last=settings.rounds)
+    over = functools.partial(jobs.progress_over, "training")
+    state = trainers.run(step, start, settings.rounds if samples.any() else 0, snapshots, over)
     return state._replace(params=federated.local_copy(state.params))

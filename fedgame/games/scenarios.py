@@ -19,6 +19,7 @@ class Scenario(NamedTuple):
 
     game: games.Game  # checked
     names: list[str]
+    origin: Any = None  # what the game was made of, for whoever made it; files do not hold it
 
 
 def holds(game: games.Game) -> bool:

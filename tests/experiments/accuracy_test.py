@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedgame.experiments import accuracy, checkpoints, config, inputs, storage, training
+from fedgame.experiments import accuracy, checkpoints, inputs, settings, storage, training
 from fedgame.learning import curve, federated, local
 from fedgame.protocols import base, mwfed
 
@@ -23,15 +23,15 @@ class Linear(nn.Module):
 SIZES = [0, 4, 9, 20, 36]
 
 
-def a_setting(**changes):
+def a_task(**changes):
     given = {"agents": 3, "capacity": (12,), "rounds": 3, "epochs": 5, "held_out": 80, "curve_seeds": 3}
     given |= {"server_images": 60, "learning_rate": 0.1, "sizes": tuple(SIZES[1:])}
-    return training.prepare(config.Curve(**given | changes))._replace(model=Linear())
+    return training.prepare(settings.CurveSettings(**given | changes))._replace(model=Linear())
 
 
-def measure(setting, path, cache=None, function=accuracy.run, workers=2):
+def measure(task, path, cache=None, function=accuracy.run, workers=2):
     work = storage.open_workdir(str(path), "this", {}, resume=path.exists(), overwrite=False)
-    return function(setting, work, workers, cache)
+    return function(task, work, workers, cache)
 
 
 def rows_of(file):
@@ -45,7 +45,7 @@ def refuse(*args):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("curve")
-    text = measure(a_setting(), folder / "run", folder / "cache")
+    text = measure(a_task(), folder / "run", folder / "cache")
     return folder, text
 
 
@@ -98,7 +98,7 @@ def test_the_curve_is_what_the_other_programs_read(measured):
 def test_another_directory_with_the_same_cache_measures_nothing(measured, tmp_path, monkeypatch):
     folder, text = measured
     monkeypatch.setattr(curve, "measure", refuse)
-    assert measure(a_setting(), tmp_path / "run", folder / "cache") == text
+    assert measure(a_task(), tmp_path / "run", folder / "cache") == text
     for name in ("curve.csv", "band.csv", "fits.json"):
         assert (tmp_path / "run" / name).read_bytes() == (folder / "run" / name).read_bytes()
 
@@ -107,30 +107,30 @@ def test_half_a_curve_is_half_cached(measured, tmp_path, monkeypatch):
     measuring, do = [], curve.measure
     monkeypatch.setattr(curve, "measure", lambda *args: measuring.append(args[4]) or do(*args))
     shutil.copytree(measured[0] / "cache", tmp_path / "cache")
-    measure(a_setting(sizes=(4, 9, 15, 36)), tmp_path / "run", tmp_path / "cache")
+    measure(a_task(sizes=(4, 9, 15, 36)), tmp_path / "run", tmp_path / "cache")
     assert measuring == [15] * 3
 
 
-def key_of(setting):
-    return training.fingerprint(setting, [], setting.server)
+def key_of(task):
+    return training.fingerprint(task, [], task.server)
 
 
 def test_the_key_holds_whatever_changes_the_measurement(monkeypatch):
-    setting = a_setting()
-    usual = json.dumps(key_of(setting))
-    server = setting.server
+    task = a_task()
+    usual = json.dumps(key_of(task))
+    server = task.server
     changed = [
-        a_setting(rounds=4),
-        a_setting(agents=2),
-        a_setting(seed=1),  # other images
-        a_setting(held_out=81),
-        a_setting(server_images=61),
-        a_setting(momentum=0.5),
-        a_setting(full_batch=True),
-        setting._replace(options=setting.options._replace(lowering="native")),
-        setting._replace(model=training.prepare(config.Curve(units=7)).model),
-        setting._replace(server=server._replace(test=server.test._replace(labels=server.test.labels[::-1]))),
-        setting._replace(
+        a_task(rounds=4),
+        a_task(agents=2),
+        a_task(seed=1),  # other images
+        a_task(held_out=81),
+        a_task(server_images=61),
+        a_task(momentum=0.5),
+        a_task(full_batch=True),
+        task._replace(local_training=task.local_training._replace(lowering="native")),
+        task._replace(model=training.prepare(settings.CurveSettings(units=7)).model),
+        task._replace(server=server._replace(test=server.test._replace(labels=server.test.labels[::-1]))),
+        task._replace(
             server=server._replace(
                 train=federated.Images(server.train.images.reshape(60, 4, 16, 1), server.train.labels)
             )
@@ -138,26 +138,26 @@ def test_the_key_holds_whatever_changes_the_measurement(monkeypatch):
     ]
     keys = [json.dumps(key_of(each)) for each in changed]
     assert len({usual, *keys}) == 1 + len(keys)
-    assert set(local.LocalTraining._fields) == set(key_of(setting)["training"])
-    assert json.dumps(key_of(a_setting())) == usual
+    assert set(local.LocalTraining._fields) == set(key_of(task)["training"])
+    assert json.dumps(key_of(a_task())) == usual
     monkeypatch.setattr(training.importlib.metadata, "version", lambda name: "0")
-    assert json.dumps(key_of(setting)) != usual
+    assert json.dumps(key_of(task)) != usual
     monkeypatch.undo()
     monkeypatch.setattr(training.os, "cpu_count", lambda: 77)
-    assert json.dumps(key_of(setting)) != usual
+    assert json.dumps(key_of(task)) != usual
     monkeypatch.undo()
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
-    assert json.dumps(key_of(setting)) != usual
+    assert json.dumps(key_of(task)) != usual
 
 
 def test_a_change_of_the_code_is_a_change_of_the_key(monkeypatch, tmp_path):
-    usual = key_of(a_setting())
+    usual = key_of(a_task())
     (tmp_path / "local.py").write_text("other")
     monkeypatch.setattr(training.data, "__file__", str(tmp_path / "data.py"))
-    assert key_of(a_setting())["code"] != usual["code"]
+    assert key_of(a_task())["code"] != usual["code"]
     monkeypatch.undo()
-    rules = [training.fingerprint(a_setting(), [mwfed.__name__], a_setting().server)["code"]]
-    rules += [training.fingerprint(a_setting(), [base.__name__], a_setting().server)["code"]]
+    rules = [training.fingerprint(a_task(), [mwfed.__name__], a_task().server)["code"]]
+    rules += [training.fingerprint(a_task(), [base.__name__], a_task().server)["code"]]
     assert len({usual["code"], *rules}) == 3
 
 
@@ -179,9 +179,9 @@ def test_interrupted_in_the_middle_of_a_run_it_goes_on_from_there(measured, tmp_
 
     monkeypatch.setattr(federated, "federated_round", train)
     with pytest.raises(checkpoints.Interrupted):
-        accuracy.run(a_setting(), work, workers=1)
+        accuracy.run(a_task(), work, workers=1)
     assert trained == [(36, 1), (36, 2)]
-    measure(a_setting(), tmp_path / "run", workers=1)
+    measure(a_task(), tmp_path / "run", workers=1)
     assert trained[2:5] == [(36, 3), (36, 1), (36, 2)]  # the next is another seed's
     assert len(trained) == 3 * 3 * 4  # seeds, rounds, sizes above 0: none twice
     for name in ("curve.csv", "band.csv", "fits.json"):
@@ -198,14 +198,14 @@ def test_interrupted_in_the_middle_of_a_run_it_goes_on_from_there(measured, tmp_
 )
 def test_the_grid_is_the_one_asked_for(changes, sizes, tmp_path, monkeypatch):
     monkeypatch.setattr(curve, "measure", lambda *args: 1 - 1 / (args[4] + 2))
-    found, table = measure(a_setting(curve_seeds=1, **changes), tmp_path / "run", function=accuracy.measure)
+    found, table = measure(a_task(curve_seeds=1, **changes), tmp_path / "run", function=accuracy.measure)
     assert found.tolist() == sizes
     np.testing.assert_allclose(table, [1 - 1 / (np.asarray(sizes) + 2)])
 
 
 def test_one_seed_has_no_band(tmp_path, monkeypatch):
     monkeypatch.setattr(curve, "measure", lambda *args: 1 - 1 / (args[4] + 2))
-    measure(a_setting(curve_seeds=1), tmp_path / "run")
+    measure(a_task(curve_seeds=1), tmp_path / "run")
     assert {row["deviation"] for row in rows_of(tmp_path / "run" / "band.csv")} == {""}
     assert (tmp_path / "run" / "curve.png").exists()
 
@@ -224,10 +224,10 @@ def test_one_seed_has_no_band(tmp_path, monkeypatch):
 )
 def test_a_grid_that_makes_no_sense(changes, message):
     with pytest.raises(ValueError, match=message):
-        a_setting(**changes)
+        a_task(**changes)
 
 
 def test_keys_of_curves_and_of_protocols_differ():
-    setting = a_setting()
-    keys = [jax.random.key_data(setting.key_of(p, k)).tolist() for p in ("curve", "run") for k in range(4)]
+    task = a_task()
+    keys = [jax.random.key_data(task.key_of(p, k)).tolist() for p in ("curve", "run") for k in range(4)]
     assert len({tuple(key) for key in keys}) == 8

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fedgame import games
-from fedgame.experiments import checkpoints, pieces, storage
+from fedgame.experiments import checkpoints, jobs, storage
 from fedgame.learning import curve, federated, local, models, trainer
 from fedgame.mechanisms import budget_balanced
 from fedgame.protocols import afl, base, fedavg, fedbr, mwfed, qffl
@@ -108,7 +108,7 @@ def test_any_change_of_any_file_is_an_error_and_stays_as_it_is(kept, tmp_path, c
     assert capfd.readouterr() == ("", "")  # no library reports on its own
 
 
-@pytest.mark.parametrize("identity", [{"run": "that"}, {}, {"run": "this", "piece": "that"}])
+@pytest.mark.parametrize("identity", [{"run": "that"}, {}, {"run": "this", "job": "that"}])
 def test_another_runs_checkpoint_is_an_error_and_stays_as_it_is(kept, identity):
     before = everything(kept)
     with pytest.raises(ValueError, match=r"is of another training run; it is left as it is: move it away"):
@@ -266,6 +266,6 @@ def test_of_two_workers_one_with_a_damaged_checkpoint_the_other_keeps_what_it_di
             begun.set()
 
     with pytest.raises(ValueError, match="bad cannot be read"):
-        pieces.run("stage", {"bad": (2, bad), "good": (1, good)}, work, workers=2)
+        jobs.run("stage", {"bad": (2, bad), "good": (1, good)}, work, workers=2)
     assert (tmp_path / "run" / "checkpoints" / "good").is_dir()
     assert before.items() <= everything(tmp_path).items()

@@ -9,11 +9,11 @@ import flax.linen as nn
 import numpy as np
 import pytest
 
-from fedgame.experiments import compare, compare_plots, config, storage, training
+from fedgame.experiments import compare, compare_plots, settings, storage, training
 from fedgame.protocols import fedavg
 from fedgame.registry import option
 
-NINE = tuple(name for name in config.PROTOCOLS if name not in config.NO_REFUNDS)
+NINE = tuple(name for name in settings.PROTOCOLS if name not in settings.NO_REFUNDS)
 
 
 class Linear(nn.Module):
@@ -22,16 +22,16 @@ class Linear(nn.Module):
         return nn.Dense(10)(images.reshape(len(images), -1))
 
 
-def a_setting(**changes):
+def a_task(**changes):
     given = {"agents": 3, "capacity": (12, 10, 8), "rounds": 3, "held_out": 80, "learning_rate": 0.1}
     given |= {"sizes": (6, 15, 30), "curve_seeds": 2, "seeds": 2, "steps": 20, "evaluate_every": 5}
     given |= {"protocol": NINE, "cost": (0.002, 0.004, 0.008)}
-    return training.prepare(config.Config(**given | changes))._replace(model=Linear())
+    return training.prepare(settings.CompareSettings(**given | changes))._replace(model=Linear())
 
 
 def run(folder, cache=None, **changes):
     work = storage.open_workdir(str(folder), "this", changes, resume=folder.exists(), overwrite=False)
-    return work, compare.compare(a_setting(**changes), work, 1, cache)
+    return work, compare.compare(a_task(**changes), work, 1, cache)
 
 
 def rows_of(work, name):
@@ -54,11 +54,13 @@ def trained(monkeypatch):
 
 def test_no_training_happens_twice_and_a_comparison_at_other_costs_shares_them(trained, tmp_path):
     work, text = run(tmp_path / "run", tmp_path / "cache")
-    pieces = sorted((work.path / "pieces" / "runs").iterdir())
-    assert len(trained) == len(pieces)
+    stored_runs = sorted((work.path / "jobs" / "runs").iterdir())
+    assert len(trained) == len(stored_runs)
     assert max(collections.Counter(trained).values()) == 2  # once for each seed
     for seed in (0, 1):
-        stored = [json.loads(f.read_text())["value"]["charged"] for f in pieces if f.name[0] == str(seed)]
+        stored = [
+            json.loads(f.read_text())["value"]["charged"] for f in stored_runs if f.name[0] == str(seed)
+        ]
         assert len(stored) >= 5  # everything under four rules, and what dynamics end at
     everything = [one for one in trained if one[1] == (12, 10, 8)]
     assert len(everything) == 2 * 3  # FedAvg, AFL and q-FFL at two seeds
@@ -118,7 +120,7 @@ def test_the_literal_mode_says_how_contributions_end(tmp_path):
 
 
 def test_fedbr_under_payments_that_are_no_refunds(tmp_path):
-    names = ("fedavg", *config.NO_REFUNDS)
+    names = ("fedavg", *settings.NO_REFUNDS)
     work, text = run(tmp_path / "run", protocol=names, seeds=1, price=0.001)
     found = json.loads((work.path / "game.json").read_text())["equilibria"]
     assert found.pop("FedAvg") is None
@@ -164,14 +166,14 @@ class Still(fedavg.FedAvg):
 
 
 def test_an_authors_own_training_is_not_taken_from_what_fedavg_has_stored(trained, tmp_path):
-    setting = a_setting(seeds=1)
+    task = a_task(seeds=1)
 
     def accuracy(folder, *protocols):
         work = storage.open_workdir(str(tmp_path / folder), "this", {}, resume=False, overwrite=False)
-        runs = compare.play_and_train(setting, work, 1, list(protocols), tmp_path / "cache")
-        return [one.training["held_out_accuracy"] for one in runs]
+        trials = compare.play_and_train(task, work, 1, list(protocols), tmp_path / "cache")
+        return [one.training["held_out_accuracy"] for one in trials]
 
-    everything = np.asarray(setting.config.capacity)
+    everything = np.asarray(task.settings.capacity)
     average = fedavg.FedAvg(everything)
     alone, still = accuracy("first", average, Still(everything))
     assert alone != still

@@ -10,9 +10,9 @@ from fedgame import games, mechanisms
 from fedgame.experiments import mechanism, storage
 from fedgame.mechanisms import outcomes, rules
 
-NUMBERS = mechanism.Config(
+NUMBERS = mechanism.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
-    capacity=(100.0,), sweep=9, p=(1.0, 0.0, -np.inf),
+    capacity=(100.0,), over_beta=9, p=(1.0, 0.0, -np.inf),
 )  # fmt: skip
 GAME = games.Game(
     games.PowerLaw(0.97, 6.0, 0.8, 12.0),
@@ -21,18 +21,18 @@ GAME = games.Game(
 )
 
 
-def run(config, tmp_path):
-    problem = mechanism.read(config)
+def run(settings, tmp_path):
+    prepared = mechanism.read(settings)
     work = storage.Workdir(tmp_path)
-    text = mechanism.run(config, problem, work)
+    text = mechanism.run(settings, prepared, work)
     return text, work
 
 
 @pytest.fixture(scope="module")
 def expensive(tmp_path_factory):
     """Agent 3 pays 0.6 for being enrolled: under β* the others would carry that, and leave."""
-    config = dataclasses.replace(NUMBERS, mechanism="none", fixed=(0.0, 0.0, 0.6))
-    return run(config, tmp_path_factory.mktemp("run"))
+    settings = dataclasses.replace(NUMBERS, mechanism="none", fixed=(0.0, 0.0, 0.6))
+    return run(settings, tmp_path_factory.mktemp("run"))
 
 
 def test_who_leaves_and_what_the_others_then_have(expensive):
@@ -52,8 +52,8 @@ def test_who_leaves_and_what_the_others_then_have(expensive):
 @pytest.mark.parametrize("which", ["beta_star", "personal", "designed", "beta", "price", "prices", "shapley"])
 def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
     beta = 0.3 if which == "beta" else None
-    config = dataclasses.replace(NUMBERS, mechanism=which, beta=beta, unit=0.003, leave=False)
-    text, work = run(config, tmp_path)
+    settings = dataclasses.replace(NUMBERS, mechanism=which, beta=beta, unit=0.003, leave=False)
+    text, work = run(settings, tmp_path)
     rows = work.read_csv("agents.csv")
     paid = [decimal.Decimal(row["payment"]) for row in rows]
     assert sum(paid) == 0
@@ -77,12 +77,12 @@ def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
         assert work.has(name)
 
 
-def test_the_sweep_and_welfare_are_those_of_the_library(expensive):
+def test_rows_over_beta_and_welfare_are_those_of_the_library(expensive):
     _, work = expensive
     game = games.Game(
         GAME.payoff, games.LinearCost(GAME.cost.rate, jnp.array([0.0, 0.0, 0.6])), GAME.capacity
     )
-    swept = work.read_csv("sweep.csv")
+    swept = work.read_csv("over_beta.csv")
     assert len(swept) == 9
     for row in (swept[0], swept[5]):
         there = outcomes.outcome(game, mechanisms.Refunds(float(row["beta"])))
@@ -99,13 +99,13 @@ def test_the_sweep_and_welfare_are_those_of_the_library(expensive):
     )
     marks = {row["name"]: float(row["beta"]) for row in work.read_csv("marks.csv")}
     assert marks["largest welfare, p=1"] == pytest.approx(2 / 3, abs=1e-6)
-    contributions = work.read_csv("sweep_contributions.csv")
+    contributions = work.read_csv("over_beta_contributions.csv")
     assert float(contributions[0]["1"]) == pytest.approx(float(swept[0]["total"]), rel=1e-9)
 
 
 def test_rational_transfers_leave_nobody_worse_off(tmp_path):
-    config = dataclasses.replace(NUMBERS, mechanism="personal", rational=True, value=(5.0, 1.0, 1.0))
-    _, work = run(config, tmp_path)
+    settings = dataclasses.replace(NUMBERS, mechanism="personal", rational=True, value=(5.0, 1.0, 1.0))
+    _, work = run(settings, tmp_path)
     rows = work.read_csv("agents.csv")
     assert all(row["stays"] == "True" for row in rows)
     for row in rows:
@@ -114,8 +114,8 @@ def test_rational_transfers_leave_nobody_worse_off(tmp_path):
 
 
 def test_a_federation_that_falls_apart_says_so(tmp_path):
-    config = dataclasses.replace(NUMBERS, mechanism="none", fixed=(5.0,))
-    text, work = run(config, tmp_path)
+    settings = dataclasses.replace(NUMBERS, mechanism="none", fixed=(5.0,))
+    text, work = run(settings, tmp_path)
     assert "the federation falls apart" in text
     assert json.loads((work.path / "mechanism.json").read_text()) == []
     assert {row["stays"] for row in work.read_csv("agents.csv")} == {"False"}
@@ -142,15 +142,15 @@ def test_settings_that_contradict_each_other(changes, message):
 
 @pytest.mark.parametrize("which", ["price", "prices", "shapley", "data_maximizing"])
 def test_too_many_agents_for_the_general_form_are_refused_before_anything_is_computed(which, monkeypatch):
-    config = dataclasses.replace(NUMBERS, mechanism=which, cost=(0.004,) * 2001)
+    settings = dataclasses.replace(NUMBERS, mechanism=which, cost=(0.004,) * 2001)
     monkeypatch.setattr(mechanism, "outside_of", lambda *args: pytest.fail("computed"))
     with pytest.raises(ValueError, match="is solved in its general form, for up to 2000 agents, got 2001"):
-        mechanism.read(config)
+        mechanism.read(settings)
 
 
 def test_prices_say_between_whom_other_splits_are_equilibria_too(tmp_path):
-    config = dataclasses.replace(NUMBERS, mechanism="prices", cost=(0.004, 0.004, 0.012), leave=False)
-    text, work = run(config, tmp_path)
+    settings = dataclasses.replace(NUMBERS, mechanism="prices", cost=(0.004, 0.004, 0.012), leave=False)
+    text, work = run(settings, tmp_path)
     assert "s* is an equilibrium; agents 1, 2 are indifferent how they split what they contribute" in text
     assert json.loads((work.path / "summary.json").read_text())["splits"] == ["1", "2"]
 
@@ -167,8 +167,10 @@ def test_names_in_splits_are_those_of_agents_who_stay(tmp_path):
 @pytest.mark.parametrize("most", [100.0, 5.0])
 def test_accuracy_as_the_reward_says_what_is_withheld(most, tmp_path):
     """Nothing, unless somebody cannot give what would earn her the model of all data."""
-    config = dataclasses.replace(NUMBERS, mechanism="data_maximizing", leave=False, capacity=(100, 100, most))
-    text, work = run(config, tmp_path)
+    settings = dataclasses.replace(
+        NUMBERS, mechanism="data_maximizing", leave=False, capacity=(100, 100, most)
+    )
+    text, work = run(settings, tmp_path)
     u = sum(float(row["utility"]) for row in work.read_csv("agents.csv"))
     s = jnp.array([float(row["contribution"]) for row in work.read_csv("agents.csv")])
     game = GAME.replace(capacity=jnp.array([100.0, 100.0, most]))
@@ -181,6 +183,6 @@ def test_accuracy_as_the_reward_says_what_is_withheld(most, tmp_path):
 
 
 def test_a_price_that_cannot_be_certified_is_an_error_in_words(tmp_path):
-    config = dataclasses.replace(NUMBERS, mechanism="price", fixed=(1e20,))
+    settings = dataclasses.replace(NUMBERS, mechanism="price", fixed=(1e20,))
     with pytest.raises(ValueError, match="no price per sample leads to a certified equilibrium"):
-        run(config, tmp_path)
+        run(settings, tmp_path)

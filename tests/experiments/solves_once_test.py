@@ -11,12 +11,14 @@ import pytest
 
 from fedgame import equilibria
 from fedgame.equilibria import certificates
-from fedgame.experiments import compare, config, equilibrium, mechanism, storage, training
+from fedgame.experiments import compare, equilibrium, mechanism, storage, training
+from fedgame.experiments import scenario as own_scenario
+from fedgame.experiments import settings as all_settings
 from fedgame.mechanisms import design, optimum, outcomes, personal, theorem
 
-NUMBERS = mechanism.Config(
+NUMBERS = mechanism.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
-    capacity=(100.0,), sweep=4, p=(1.0, 0.0),
+    capacity=(100.0,), over_beta=4, p=(1.0, 0.0),
 )  # fmt: skip
 LEAVES = {"fixed": (0.0, 0.0, 0.6)}  # nobody wants to bear the third agent's fixed cost, so somebody goes
 # What is counted, by a name that says which functions compute the same from the same arguments.
@@ -75,9 +77,9 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_is_computed_twice_in_launch_mechanism(case, calls, tmp_path):
-    config = dataclasses.replace(NUMBERS, mechanism=case.split(",")[0], **CASES[case])
-    problem = mechanism.read(config)
-    mechanism.run(config, problem, storage.Workdir(tmp_path))
+    settings = dataclasses.replace(NUMBERS, mechanism=case.split(",")[0], **CASES[case])
+    prepared = mechanism.read(settings)
+    mechanism.run(settings, prepared, storage.Workdir(tmp_path))
     assert {name for name, *_ in calls} >= {"solve", "alone", "first best"}
     assert [key[0] for key, times in calls.items() if times > 1] == []
 
@@ -93,8 +95,8 @@ def test_nothing_is_computed_twice_in_launch_compare(calls, tmp_path):
     protocols = ("fedbr", "fedbr_bg", "fedbr_falkinger", "fedbr_personal", "fedbr_prices", "first_best")
     given = {"agents": 4, "capacity": (12,), "rounds": 1, "held_out": 80, "sizes": (6, 15, 30), "steps": 5}
     given |= {"curve_seeds": 1, "seeds": 1, "protocol": protocols, "cost": (0.004,)}
-    setting = training.prepare(config.Config(**given))._replace(model=Linear())
-    compare.compare(setting, storage.Workdir(tmp_path), 1)
+    task = training.prepare(all_settings.CompareSettings(**given))._replace(model=Linear())
+    compare.compare(task, storage.Workdir(tmp_path), 1)
     counted = collections.Counter(name for name, *_ in calls)
     assert counted["first best"] == 1
     assert counted["solve"] == 3  # none, β* and 1 - 1/n, personal rates; s* of the prices is known
@@ -106,7 +108,7 @@ def test_launch_equilibrium_lists_equilibria_only_where_there_may_be_others(monk
     listed = []
     real = equilibria.solve_all
     monkeypatch.setattr(equilibria, "solve_all", lambda game: listed.append(real(game)) or listed[-1])
-    names = [field.name for field in dataclasses.fields(equilibrium.participants.Config)]
+    names = [field.name for field in dataclasses.fields(own_scenario.ScenarioSettings)]
     numbers = {name: getattr(NUMBERS, name) for name in names}
     bound = {
         "family": "bound",
@@ -115,14 +117,14 @@ def test_launch_equilibrium_lists_equilibria_only_where_there_may_be_others(monk
         "cost": (4e-3,) * 3,
         "capacity": (5e3,),
     }
-    settings = {"only one": numbers, "two": bound}
-    for clipped, name in enumerate(settings):
-        config = equilibrium.Config(**settings[name])
-        problem, work = equilibrium.read(config), storage.Workdir(tmp_path / name)
+    given = {"only one": numbers, "two": bound}
+    for clipped, name in enumerate(given):
+        settings = equilibrium.Settings(**given[name])
+        scenario, work = equilibrium.read(settings), storage.Workdir(tmp_path / name)
         work.path.mkdir()
-        equilibrium.run(config, problem, work)
+        equilibrium.run(settings, scenario, work)
         rows = work.read_csv("equilibria.csv")
         assert len(listed) == clipped
-        expected = [float(one.profile.sum()) for one in real(problem.game)]
+        expected = [float(one.profile.sum()) for one in real(scenario.game)]
         assert len(expected) == 1 + clipped
         np.testing.assert_allclose([float(row["contributed"]) for row in rows], expected, rtol=1e-12)

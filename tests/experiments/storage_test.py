@@ -6,19 +6,20 @@ from concurrent import futures
 
 import pytest
 
-from fedgame.experiments import checkpoints, pieces, storage
+import fedgame
+from fedgame.experiments import checkpoints, jobs, storage
 
 CONFIG = {"agents": 10, "p": (0.2, 1.0)}
 
 
-def open_workdir(path, config=CONFIG, resume=False, overwrite=False):
-    return storage.open_workdir(str(path), "this", config, resume, overwrite)
+def open_workdir(path, settings=CONFIG, resume=False, overwrite=False):
+    return storage.open_workdir(str(path), "this", settings, resume, overwrite)
 
 
 def test_a_new_directory_says_what_made_it(tmp_path):
     open_workdir(tmp_path / "a" / "b")
     stored = json.loads((tmp_path / "a" / "b" / "config.json").read_text())
-    assert stored["config"] == {"agents": 10, "p": [0.2, 1.0]}
+    assert stored["settings"] == {"agents": 10, "p": [0.2, 1.0]}
     assert stored["versions"]["jax"]
 
 
@@ -36,7 +37,7 @@ def test_a_run_in_the_way_is_kept_unless_a_flag_says_otherwise(tmp_path):
     assert not (tmp_path / "result.json").exists()
 
 
-@pytest.mark.parametrize("config_text", [None, "{", "[]", "{}", '{"program": "other", "config": {}}'])
+@pytest.mark.parametrize("config_text", [None, "{", "[]", "{}", '{"program": "other", "settings": {}}'])
 def test_somebody_elses_directory_is_never_touched(tmp_path, config_text):
     (tmp_path / "thesis.tex").write_text("mine")
     if config_text is not None:
@@ -45,6 +46,24 @@ def test_somebody_elses_directory_is_never_touched(tmp_path, config_text):
         with pytest.raises(ValueError, match="holds no run of this program; it is left as it is"):
             open_workdir(tmp_path, **flags)
     assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_a_run_that_an_earlier_version_began_is_that_versions_to_finish(tmp_path):
+    """0.1 wrote its settings under `config`, its jobs below `pieces/`, and no version of its own."""
+    earlier = {"program": "this", "config": CONFIG, "versions": {"jax": "0.10.2"}}
+    (tmp_path / "pieces").mkdir()
+    (tmp_path / "config.json").write_text(json.dumps(earlier))
+    with pytest.raises(
+        ValueError, match=r"begun by an earlier version of fedgame, which can finish it; --ove"
+    ):
+        open_workdir(tmp_path, resume=True)
+    with pytest.raises(ValueError, match="holds a run already"):
+        open_workdir(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["config"] == {"agents": 10, "p": [0.2, 1.0]}
+    assert (tmp_path / "pieces").is_dir()
+    open_workdir(tmp_path, overwrite=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+    assert json.loads((tmp_path / "config.json").read_text())["versions"]["fedgame"] == fedgame.__version__
 
 
 def test_a_file_in_the_way(tmp_path):
@@ -64,38 +83,38 @@ def test_csv_and_json_hold_every_digit_and_no_invalid_number(tmp_path):
     assert json.loads((tmp_path / "rows.json").read_text())[1]["x"] == "-inf"
 
 
-def test_pieces_are_computed_once_in_any_order_and_returned_in_theirs(tmp_path):
+def test_jobs_are_computed_once_in_any_order_and_returned_in_theirs(tmp_path):
     work, computed = open_workdir(tmp_path), []
 
-    def piece(name, size):
+    def job(name, size):
         return size, lambda: computed.append(name) or {"name": name}
 
-    jobs = {"a/1": piece("a/1", 1), "b": piece("b", 3), "c": piece("c", 2)}
-    first = pieces.run("stage", jobs, work, workers=1)
+    todo = {"a/1": job("a/1", 1), "b": job("b", 3), "c": job("c", 2)}
+    first = jobs.run("stage", todo, work, workers=1)
     assert computed == ["b", "c", "a/1"]  # largest first
     assert list(first) == ["a/1", "b", "c"]
     assert [value["name"] for value in first.values()] == ["a/1", "b", "c"]
-    assert pieces.run("stage", jobs, work, workers=2) == first
+    assert jobs.run("stage", todo, work, workers=2) == first
     assert len(computed) == 3
-    assert {row["piece"] for row in work.timings()} == {"a/1", "b", "c"}
+    assert {row["job"] for row in work.timings()} == {"a/1", "b", "c"}
 
 
-def test_a_failing_piece_ends_the_stage_and_finished_ones_stay(tmp_path):
+def test_a_failing_job_ends_the_stage_and_finished_ones_stay(tmp_path):
     work = open_workdir(tmp_path)
     begun = []
 
     def fail():
         raise FloatingPointError("training diverged")
 
-    jobs = {"good": (9, lambda: {"x": 1}), "bad": (8, fail)}
-    jobs |= {f"later{k}": (1, lambda k=k: time.sleep(0.05) or begun.append(k) or {}) for k in range(100)}
+    todo = {"good": (9, lambda: {"x": 1}), "bad": (8, fail)}
+    todo |= {f"later{k}": (1, lambda k=k: time.sleep(0.05) or begun.append(k) or {}) for k in range(100)}
     with pytest.raises(FloatingPointError, match="training diverged"):
-        pieces.run("stage", jobs, work, workers=1)
-    assert "good" in {row["piece"] for row in work.timings()}
+        jobs.run("stage", todo, work, workers=1)
+    assert "good" in {row["job"] for row in work.timings()}
     assert len(begun) < 100
 
 
-def test_pieces_that_run_beside_a_failing_one_save_what_they_did(tmp_path):
+def test_jobs_that_run_beside_a_failing_one_save_what_they_did(tmp_path):
     work, both, told = open_workdir(tmp_path), threading.Barrier(2), []
 
     def fail():
@@ -108,42 +127,42 @@ def test_pieces_that_run_beside_a_failing_one_save_what_they_did(tmp_path):
         raise checkpoints.Interrupted
 
     with pytest.raises(FloatingPointError, match=r"^runs/0-FedAvg: training diverged"):
-        pieces.run("stage", {"runs/0-FedAvg": (2, fail), "other": (1, lasting)}, work, workers=2)
+        jobs.run("stage", {"runs/0-FedAvg": (2, fail), "other": (1, lasting)}, work, workers=2)
     assert told == [True]
 
 
 def test_once_stopped_nothing_begins_and_what_is_stored_still_counts(tmp_path):
-    work, jobs = open_workdir(tmp_path), {"a": (1, lambda: {"x": 1})}
-    first = pieces.run("stage", jobs, work, workers=1)
+    work, todo = open_workdir(tmp_path), {"a": (1, lambda: {"x": 1})}
+    first = jobs.run("stage", todo, work, workers=1)
     work.stop.set()
-    assert pieces.run("stage", jobs, work, workers=1) == first
+    assert jobs.run("stage", todo, work, workers=1) == first
     with pytest.raises(checkpoints.Interrupted):
-        pieces.run("stage", {"b": (1, lambda: {"x": 2})}, work, workers=1)
-    assert not work.has("pieces/b.json")
+        jobs.run("stage", {"b": (1, lambda: {"x": 2})}, work, workers=1)
+    assert not work.has("jobs/b.json")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "{}", '{"value": {}}'])
-def test_a_piece_that_cannot_be_read_is_an_error_and_stays_as_it_is(tmp_path, text):
+def test_a_job_that_cannot_be_read_is_an_error_and_stays_as_it_is(tmp_path, text):
     work = open_workdir(tmp_path)
-    work.piece("curve/0-3", lambda: {"x": 1})
-    file = tmp_path / "pieces" / "curve" / "0-3.json"
+    work.job("curve/0-3", lambda: {"x": 1})
+    file = tmp_path / "jobs" / "curve" / "0-3.json"
     file.write_text(text)
     with pytest.raises(ValueError, match=r"0-3.json cannot be read; it is left as it is: delete it"):
-        work.piece("curve/0-3", lambda: {"x": 2})
+        work.job("curve/0-3", lambda: {"x": 2})
     assert file.read_text() == text
 
 
-def test_a_piece_of_another_run_or_place_is_an_error_and_stays_as_it_is(tmp_path):
+def test_a_job_of_another_run_or_place_is_an_error_and_stays_as_it_is(tmp_path):
     here, there = open_workdir(tmp_path / "here"), open_workdir(tmp_path / "there", {"agents": 3})
-    value = here.piece("a", lambda: {"x": 1})
-    assert open_workdir(tmp_path / "here", resume=True).piece("a", lambda: {"x": 2}) == value
-    before = (tmp_path / "here" / "pieces" / "a.json").read_bytes()
+    value = here.job("a", lambda: {"x": 1})
+    assert open_workdir(tmp_path / "here", resume=True).job("a", lambda: {"x": 2}) == value
+    before = (tmp_path / "here" / "jobs" / "a.json").read_bytes()
     for work, name in ((there, "a"), (here, "b")):
-        (work.path / "pieces").mkdir(exist_ok=True)
-        shutil.copy(tmp_path / "here" / "pieces" / "a.json", work.path / "pieces" / f"{name}.json")
+        (work.path / "jobs").mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "here" / "jobs" / "a.json", work.path / "jobs" / f"{name}.json")
         with pytest.raises(ValueError, match="is of another run; it is left as it is: move it away"):
-            work.piece(name, lambda: {"x": 2})
-        assert (work.path / "pieces" / f"{name}.json").read_bytes() == before
+            work.job(name, lambda: {"x": 2})
+        assert (work.path / "jobs" / f"{name}.json").read_bytes() == before
 
 
 def test_killed_while_the_directory_is_made_or_emptied(tmp_path):
@@ -151,8 +170,8 @@ def test_killed_while_the_directory_is_made_or_emptied(tmp_path):
     (tmp_path / "run" / "config.json").rename(tmp_path / "run" / "config.json.12-34.partial")
     assert open_workdir(tmp_path / "run", resume=True).path == work.path
     assert open_workdir(tmp_path / "run", resume=True).path == work.path
-    work.piece("a", lambda: {"x": 1})
-    storage._empty(work.path)  # and killed: it still is a run, of no pieces
+    work.job("a", lambda: {"x": 1})
+    storage._empty(work.path)  # and killed: it still is a run, of no jobs
     assert [file.name for file in work.path.iterdir()] == ["config.json"]
     assert open_workdir(tmp_path / "run", overwrite=True).path == work.path
 
@@ -199,6 +218,6 @@ def test_two_may_write_one_file_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(storage.os, "replace", replace_together)
     with futures.ThreadPoolExecutor(2) as pool:
-        for job in [pool.submit(storage.write, tmp_path / "file", text) for text in ("one", "two")]:
-            job.result()
+        for one in [pool.submit(storage.write, tmp_path / "file", text) for text in ("one", "two")]:
+            one.result()
     assert [file.read_text() in ("one", "two") for file in tmp_path.iterdir()] == [True]

@@ -9,11 +9,11 @@ import pytest
 from fedgame import mechanisms
 from fedgame.experiments import inputs, storage, training
 from fedgame.experiments.studies import agents, classes, costs, label_skew, misreports, rounding, rows, study
-from fedgame.experiments.studies import config as configs
+from fedgame.experiments.studies import settings as all_settings
 from fedgame.learning import federated
 
 SIZES = np.array([0.0, 10, 20, 50, 100, 200])
-CONFIG = configs.Config(agents=3, capacity=(40,))
+CONFIG = all_settings.Settings(agents=3, capacity=(40,))
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,12 @@ def curve(tmp_path_factory):
 
 
 def run(curve, path, **changes):
-    config = dataclasses.replace(CONFIG, curve=curve, **changes)
+    settings = dataclasses.replace(CONFIG, curve=curve, **changes)
     work = storage.Workdir(path)
-    text = study.run(config, study.read(config), work)
-    table = list(csv.DictReader((path / f"{config.study}.csv").read_text().splitlines()))
-    assert (path / f"{config.study}.png").read_bytes().startswith(b"\x89PNG")
-    assert len(json.loads((path / f"{config.study}.json").read_text())) == len(table)
+    text = study.run(settings, study.read(settings), work)
+    table = list(csv.DictReader((path / f"{settings.study}.csv").read_text().splitlines()))
+    assert (path / f"{settings.study}.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((path / f"{settings.study}.json").read_text())) == len(table)
     return text, table, work
 
 
@@ -80,15 +80,15 @@ def test_nothing_exceeds_the_first_best_and_all_is_certified(unequal):
 def test_resumed_or_not_the_tables_are_the_same(unequal, curve):
     _, _, work = unequal
     before = (work.path / "unequal_costs.csv").read_bytes()
-    (work.path / "pieces" / "ratio" / "9.json").unlink()
+    (work.path / "jobs" / "ratio" / "9.json").unlink()
     run(curve, work.path, study="unequal_costs", ratios=(1.0, 9.0), fit="power", capacity=(150,))
     assert (work.path / "unequal_costs.csv").read_bytes() == before
 
 
 def test_data_beyond_the_measurements_are_flagged(curve):
-    config = dataclasses.replace(CONFIG, curve=curve, cost=(1e-4,), capacity=(400,), fit="power")
-    fitted = study.read(config)
-    game = rows.game_of(config, fitted, np.full(3, 1e-4))
+    settings = dataclasses.replace(CONFIG, curve=curve, cost=(1e-4,), capacity=(400,), fit="power")
+    fitted = study.read(settings)
+    game = rows.game_of(settings, fitted, np.full(3, 1e-4))
     none, best = rows.rows_of(game, rows.outcomes_of(game, ("no payments",)), fitted.longest, (1.0,))
     assert none["total"] == pytest.approx(np.sqrt(8 / 1e-4) - 10, rel=1e-3)
     assert none["extrapolated"]
@@ -113,8 +113,8 @@ def test_costs_that_are_too_high_end_contributions(curve, tmp_path):
 
 
 def test_more_agents_share_more_only_with_payments(curve):
-    config = dataclasses.replace(CONFIG, study="agents", curve=curve, counts=(2, 3), agents=10)
-    found = agents.pieces(config, study.read(config))
+    settings = dataclasses.replace(CONFIG, study="agents", curve=curve, counts=(2, 3), agents=10)
+    found = agents.jobs(settings, study.read(settings))
     table = [row for _, compute in found.values() for row in compute()["rows"]]
     none = [row["total"] for row in table if row["mechanism"] == "no payments"]
     star = [row["total"] for row in table if row["mechanism"] == "β*"]
@@ -145,8 +145,8 @@ def test_rounding_has_a_dead_zone(curve, tmp_path):
 
 
 def test_who_claims_more_gains_what_others_lose(curve):
-    config = dataclasses.replace(CONFIG, study="misreports", curve=curve, ratios=(1.0,))
-    found = misreports.pieces(dataclasses.replace(config, agents=2), study.read(config))
+    settings = dataclasses.replace(CONFIG, study="misreports", curve=curve, ratios=(1.0,))
+    found = misreports.jobs(dataclasses.replace(settings, agents=2), study.read(settings))
     table = found["1/1/0"][1]()["rows"]
     assert {row["mechanism"] for row in table} == {"1 - 1/n"}
     assert table[0]["best"] > 1
@@ -173,7 +173,7 @@ def test_who_claims_more_gains_what_others_lose(curve):
 )
 def test_settings_that_a_study_cannot_use(changes, words):
     with pytest.raises(ValueError, match=words):
-        configs.check(dataclasses.replace(configs.Config(), **changes))
+        all_settings.check(dataclasses.replace(all_settings.Settings(), **changes))
 
 
 def test_curves_that_a_study_cannot_use(tmp_path):
@@ -205,8 +205,8 @@ def skewed(path, **changes):
         "p": (1.0,),
         "fit": "power",  # compiles in less time
     }
-    setting = training.prepare(configs.Config(**given | changes))._replace(model=Linear())
-    return setting, label_skew.run(setting, storage.Workdir(path), workers=2, cache=path / "cache")
+    task = training.prepare(all_settings.Settings(**given | changes))._replace(model=Linear())
+    return task, label_skew.run(task, storage.Workdir(path), workers=2, cache=path / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -249,16 +249,16 @@ def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
 
 
 def test_a_label_skew_study_that_is_resumed_is_the_same(skew):
-    path, setting, _ = skew
+    path, task, _ = skew
     before = {name: (path / name).read_bytes() for name in ("classes.csv", "label_skew.csv", "curve.csv")}
-    next((path / "pieces" / "iid").glob("*-20.json")).unlink()
-    label_skew.run(setting, storage.Workdir(path), workers=2)
+    next((path / "jobs" / "iid").glob("*-20.json")).unlink()
+    label_skew.run(task, storage.Workdir(path), workers=2)
     assert {name: (path / name).read_bytes() for name in before} == before
 
 
 def test_with_no_skew_all_curves_are_those_of_iid_images_to_noise(tmp_path):
-    setting, _ = skewed(tmp_path, alpha=1e6, epochs=10)
-    held = classes.deal(setting, "dirichlet")
+    task, _ = skewed(tmp_path, alpha=1e6, epochs=10)
+    held = classes.deal(task, "dirichlet")
     shares = np.stack([np.bincount(labels, minlength=10) for labels in held.labels]) / held.labels.shape[1]
     np.testing.assert_allclose(shares, 0.1, atol=0.01)
     table = {(r["agent"], r["samples"]): float(r["mean"]) for r in read(tmp_path / "curves.csv")}

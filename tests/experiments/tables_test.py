@@ -18,7 +18,7 @@ class Settled(base.Protocol):
     mechanism: object
 
 
-def run(beta=0.0, profile=(1.2, 2.0), charged=(1, 2), accuracy=(0.9, 0.7), mechanism=None):
+def trial(beta=0.0, profile=(1.2, 2.0), charged=(1, 2), accuracy=(0.9, 0.7), mechanism=None):
     protocol = Settled("FedBR", mechanism or budget_balanced.Refunds(beta))
     training = {
         "charged": list(charged),
@@ -26,11 +26,11 @@ def run(beta=0.0, profile=(1.2, 2.0), charged=(1, 2), accuracy=(0.9, 0.7), mecha
         "held_out_accuracy": 0.75,
         "seconds": 1.0,
     }
-    return compare.Run(protocol, 0, 0, True, np.asarray(profile), np.asarray([profile]), training)
+    return compare.Trial(protocol, 0, 0, True, np.asarray(profile), np.asarray([profile]), training)
 
 
 def test_utility_is_accuracy_minus_the_cost_of_whole_samples_plus_payment():
-    rows = tables.agent_rows(GAME, run(beta=0.5))
+    rows = tables.agent_rows(GAME, trial(beta=0.5))
     np.testing.assert_allclose([row["cost"] for row in rows], [0.1, 0.4])
     np.testing.assert_allclose([row["payment"] for row in rows], [-0.15, 0.15])  # ½ (c_i - c_j)
     np.testing.assert_allclose([row["utility"] for row in rows], [0.9 - 0.1 - 0.15, 0.7 - 0.4 + 0.15])
@@ -39,7 +39,7 @@ def test_utility_is_accuracy_minus_the_cost_of_whole_samples_plus_payment():
 
 def test_gaps_are_those_of_the_game_under_the_protocols_payments():
     """ã' = 1/(1+S)²: at (0, 5) with β=0.9 marginal costs are .01 and .02, so agent 0 gains by a move."""
-    row = tables.run_row(GAME, run(beta=0.9, profile=(0.0, 5.0), charged=(5, 5)))
+    row = tables.trial_row(GAME, trial(beta=0.9, profile=(0.0, 5.0), charged=(5, 5)))
     x = jnp.linspace(0, 5, 100001)
     gain = jnp.max(1 - 1 / (6 + x) - 0.01 * x) - (1 - 1 / 6)
     assert row["nash_gap"] == pytest.approx(float(gain), abs=1e-9)
@@ -50,7 +50,7 @@ def test_gaps_are_those_of_the_game_under_the_protocols_payments():
 def test_accuracy_that_the_mechanism_would_not_give_is_accounted():
     game = GAME.replace(cost=games.LinearCost(jnp.asarray([0.01, 0.02])), capacity=jnp.full(2, 50.0))
     mechanism = rules.data_maximizing(game)
-    rows = tables.agent_rows(game, run(charged=(9, 4), mechanism=mechanism))
+    rows = tables.agent_rows(game, trial(charged=(9, 4), mechanism=mechanism))
     pooled, given = 1 - 1 / 14, np.asarray(mechanism.received(game, jnp.asarray([9.0, 4.0])))
     assert np.all(given < pooled)
     np.testing.assert_allclose([row["withheld"] for row in rows], pooled - given)

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedgame.experiments import checkpoints, config, storage, training
+from fedgame.experiments import checkpoints, settings, storage, training
 from fedgame.learning import evaluation, federated, models
 
 TINY = {"agents": 3, "capacity": (12,), "rounds": 4, "epochs": 3, "held_out": 50, "learning_rate": 0.1}
@@ -19,14 +19,14 @@ class Linear(nn.Module):
         return nn.Dense(10)(images.reshape(len(images), -1))
 
 
-def a_setting(**changes):
-    return training.prepare(config.Run(**TINY | changes))._replace(model=Linear())
+def a_task(**changes):
+    return training.prepare(settings.TrainSettings(**TINY | changes))._replace(model=Linear())
 
 
-def train(path, setting=None, save_every=1e9, resume=False):
+def train(path, task=None, save_every=1e9, resume=False):
     work = storage.open_workdir(str(path), "this", {}, resume=resume, overwrite=False)
     work.save_every = save_every
-    return training.run(setting or a_setting(), work)
+    return training.run(task or a_task(), work)
 
 
 def rows_of(file):
@@ -47,9 +47,9 @@ def test_the_model_left_behind_has_the_accuracy_reported(trained):
     path, text = trained
     rows = rows_of(path / "rounds.csv")
     assert [int(row["round"]) for row in rows] == [0, 1, 2, 3, 4]
-    setting = a_setting()
+    task = a_task()
     params = checkpoints.load_model(path / "model")
-    found = float(evaluation.accuracy(setting.model, params, setting.server.test))
+    found = float(evaluation.accuracy(task.model, params, task.server.test))
     assert found == float(rows[-1]["accuracy"])
     assert f"{found:.4f} after 4 rounds" in text
     for name in ("holdings", "rounds"):
@@ -62,7 +62,7 @@ def test_the_table_of_holdings_says_what_every_agent_holds(changes, tmp_path, mo
     monkeypatch.setattr(checkpoints, "save_model", lambda *args: None)
     seen, deal = [], training.partitions.partition
     monkeypatch.setattr(training.partitions, "partition", lambda *args: seen.append(deal(*args)) or seen[0])
-    text = train(tmp_path / "run", a_setting(capacity=(12, 20, 7), **changes))
+    text = train(tmp_path / "run", a_task(capacity=(12, 20, 7), **changes))
     rows = rows_of(tmp_path / "run" / "holdings.csv")
     for i, (row, size) in enumerate(zip(rows, (12, 20, 7), strict=True)):
         assert (int(row["agent"]), int(row["holds"]), int(row["contributes"])) == (i, size, size)
@@ -75,29 +75,29 @@ def test_the_table_of_holdings_says_what_every_agent_holds(changes, tmp_path, mo
 
 
 def test_agents_who_contribute_nothing_change_nothing(trained, tmp_path):
-    setting = a_setting(contributions=(12, 0, 5))
-    train(tmp_path / "run", setting)
+    task = a_task(contributions=(12, 0, 5))
+    train(tmp_path / "run", task)
     rows = rows_of(tmp_path / "run" / "holdings.csv")
     assert [int(row["contributes"]) for row in rows] == [12, 0, 5]
     assert [int(row["holds"]) for row in rows] == [12, 12, 12]
     assert model_bytes(tmp_path / "run") != model_bytes(trained[0])
-    other = setting.agents.train._replace(labels=setting.agents.train.labels.copy())
-    deal = training.partitions.partition(other, np.full(3, 12), jax.random.split(setting.key, 3)[0])
+    other = task.agents.train._replace(labels=task.agents.train.labels.copy())
+    deal = training.partitions.partition(other, np.full(3, 12), jax.random.split(task.key, 3)[0])
     unseen = {tuple(image.ravel()) for image in [*deal.images[1], *deal.images[2, 5:]]}
     for k, image in enumerate(other.images):
         if tuple(np.ravel(image)) in unseen:
             other.labels[k] = (other.labels[k] + 1) % 10  # of images that nobody contributes
-    changed = setting._replace(agents=setting.agents._replace(train=other))
+    changed = task._replace(agents=task.agents._replace(train=other))
     train(tmp_path / "changed", changed)
     assert model_bytes(tmp_path / "changed") == model_bytes(tmp_path / "run")
 
 
 def test_if_nobody_contributes_the_initial_model_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(federated, "federated_round", None)
-    setting = a_setting(contributions=(0,))
-    text = train(tmp_path / "run", setting, save_every=0)
+    task = a_task(contributions=(0,))
+    text = train(tmp_path / "run", task, save_every=0)
     assert [row["round"] for row in rows_of(tmp_path / "run" / "rounds.csv")] == ["0"]
-    start = models.initial_parameters(setting.model, jax.random.split(setting.key, 3)[1], (8, 8, 1))
+    start = models.initial_parameters(task.model, jax.random.split(task.key, 3)[1], (8, 8, 1))
     assert model_bytes(tmp_path / "run") == [np.asarray(x).tobytes() for x in jax.tree.leaves(start)]
     assert "after 0 rounds" in text
 
@@ -113,11 +113,11 @@ def test_if_nobody_contributes_the_initial_model_stays(tmp_path, monkeypatch):
 )
 def test_contributions_that_cannot_be(contributions, message):
     with pytest.raises(ValueError, match=message):
-        a_setting(contributions=contributions)
+        a_task(contributions=contributions)
 
 
 def test_evaluations_are_in_the_rounds_asked_for(trained, tmp_path):
-    train(tmp_path / "run", a_setting(evaluate_every=3))
+    train(tmp_path / "run", a_task(evaluate_every=3))
     rows = rows_of(tmp_path / "run" / "rounds.csv")
     assert [int(row["round"]) for row in rows] == [0, 3, 4]
     assert rows == [row for row in rows_of(trained[0] / "rounds.csv") if row["round"] in ("0", "3", "4")]
@@ -125,18 +125,18 @@ def test_evaluations_are_in_the_rounds_asked_for(trained, tmp_path):
 
 
 def test_full_batch_rounds_are_gradient_descent_on_the_union(tmp_path):
-    setting = a_setting(full_batch=True, rounds=2, contributions=(12, 0, 5))
-    train(tmp_path / "run", setting)
-    keys = jax.random.split(setting.key, 3)
-    dealt = training.partitions.partition(setting.agents.train, np.full(3, 12), keys[0])
+    task = a_task(full_batch=True, rounds=2, contributions=(12, 0, 5))
+    train(tmp_path / "run", task)
+    keys = jax.random.split(task.key, 3)
+    dealt = training.partitions.partition(task.agents.train, np.full(3, 12), keys[0])
     mine = np.arange(12) < np.array([[12], [0], [5]])
     images, labels = dealt.images[mine], dealt.labels[mine]
 
     def loss(params):
-        logits = jax.nn.log_softmax(setting.model.apply(params, images))
+        logits = jax.nn.log_softmax(task.model.apply(params, images))
         return -logits[np.arange(17), labels].mean()
 
-    params, gradient = models.initial_parameters(setting.model, keys[1], (8, 8, 1)), jax.jit(jax.grad(loss))
+    params, gradient = models.initial_parameters(task.model, keys[1], (8, 8, 1)), jax.jit(jax.grad(loss))
     for _ in range(2):
         params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient(params))
     for found, expected in zip(
@@ -156,8 +156,8 @@ def test_your_own_images_with_names_of_classes_that_are_names_of_columns(tmp_pat
         labels=np.arange(90) % 4,
         classes=names,
     )
-    setting = a_setting(dataset=str(tmp_path / "mine.npz"), held_out=None, rounds=1)
-    text = train(tmp_path / "run", setting)
+    task = a_task(dataset=str(tmp_path / "mine.npz"), held_out=None, rounds=1)
+    text = train(tmp_path / "run", task)
     rows = rows_of(tmp_path / "run" / "holdings.csv")
     columns = ["agent (class 0)", "cat (class 1)", "holds (class 2)", "cat (class 3)"]
     assert list(rows[0]) == ["agent", "holds", "contributes", *columns]
@@ -175,7 +175,7 @@ def test_interrupted_after_every_round_it_ends_where_it_would_have(trained, tmp_
         work = storage.open_workdir(str(tmp_path / "run"), "this", {}, resume=number > 1, overwrite=False)
         work.stop.set()
         with pytest.raises(checkpoints.Interrupted):
-            training.run(a_setting(), work)
+            training.run(a_task(), work)
         assert not work.has("rounds.csv")
     assert train(tmp_path / "run", resume=True) == trained[1]
     assert rounds == [1, 2, 3, 4]
@@ -197,24 +197,24 @@ def test_divergence_names_round_and_agents_also_when_resumed(tmp_path):
     work = storage.open_workdir(str(tmp_path / "run"), "this", {}, resume=False, overwrite=False)
     work.stop.set()
     with pytest.raises(checkpoints.Interrupted):
-        training.run(a_setting(), work)
-    setting = a_setting(learning_rate=1e37, contributions=(12, 0, 12))
+        training.run(a_task(), work)
+    task = a_task(learning_rate=1e37, contributions=(12, 0, 12))
     for _ in range(2):
         with pytest.raises(FloatingPointError, match=r"diverged in round 2: the loss of agents \[0, 2\] is"):
-            train(tmp_path / "run", setting, save_every=0, resume=True)
+            train(tmp_path / "run", task, save_every=0, resume=True)
     assert [path.name for path in (tmp_path / "run" / "checkpoints" / "training").iterdir()] == ["1"]
 
 
 def test_images_that_have_changed_are_known():
-    setting = a_setting()
-    train_part = setting.agents.train
-    digest = training.digest(setting.agents, setting.server)
-    assert training.digest(a_setting().agents, a_setting().server) == digest
+    task = a_task()
+    train_part = task.agents.train
+    digest = training.digest(task.agents, task.server)
+    assert training.digest(a_task().agents, a_task().server) == digest
     others = [
         train_part._replace(labels=train_part.labels[::-1]),
         train_part._replace(images=np.nextafter(train_part.images, 2)),
         train_part._replace(images=train_part.images.reshape(-1, 4, 16, 1)),
     ]
     for other in others:
-        assert training.digest(setting.agents._replace(train=other), setting.server) != digest
-    assert training.digest(setting.server, setting.agents) != digest
+        assert training.digest(task.agents._replace(train=other), task.server) != digest
+    assert training.digest(task.server, task.agents) != digest

@@ -6,7 +6,7 @@ agents          few agents and many
 label_skew      every agent tests on her own distribution: accuracy curves that differ between agents
 rounding        contributions rounded in every step of the dynamics, and where they get stuck
 misreports      what an agent gains by claiming other costs, and what the others lose
-config          their settings, and which study uses which
+settings        their settings, and which study uses which
 rows            what they share: games on a measured curve, and a row of a table for an outcome
-study           runs those that need no training: pieces, tables, the figure
+study           runs those that need no training: jobs, tables, the figure
 """

@@ -8,19 +8,19 @@ import numpy as np
 from matplotlib import figure as figures
 
 from fedgame.experiments import plots, storage
-from fedgame.experiments.studies import config as configs
 from fedgame.experiments.studies import rows
+from fedgame.experiments.studies import settings as all_settings
 
 SIZE = (11, 4)
 
 
-def pieces(config: configs.Config, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
     """One for each number of agents."""
-    return {f"agents/{n}": (1, functools.partial(_at, config, curve, n)) for n in config.counts}
+    return {f"agents/{n}": (1, functools.partial(_at, settings, curve, n)) for n in settings.counts}
 
 
-def _at(config: configs.Config, curve: rows.Curve, n: int) -> dict[str, Any]:
-    game = rows.game_of(config, curve, np.full(n, config.cost[0]))
+def _at(settings: all_settings.Settings, curve: rows.Curve, n: int) -> dict[str, Any]:
+    game = rows.game_of(settings, curve, np.full(n, settings.cost[0]))
     found = rows.outcomes_of(game, ("no payments", "β*"))
     table = rows.rows_of(
         game, found, curve.longest, (1.0,), leaving=False

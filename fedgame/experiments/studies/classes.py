@@ -7,26 +7,28 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedgame.experiments import pieces, storage, training
+from fedgame.experiments import jobs, storage, training
 from fedgame.learning import curve, evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
 
 KINDS = ("dirichlet", "iid")
 
 
-def sizes_of(config: Any) -> list[int]:
+def sizes_of(settings: Any) -> list[int]:
     """The totals at which to measure, 0 among them."""
-    if config.sizes:
-        return sorted({0, *config.sizes})
-    return curve.grid(sum(config.capacity), config.curve_points, config.agents, config.interval).tolist()
+    if settings.sizes:
+        return sorted({0, *settings.sizes})
+    return curve.grid(
+        sum(settings.capacity), settings.curve_points, settings.agents, settings.interval
+    ).tolist()
 
 
-def deal(setting: training.Setting, kind: str) -> federated.Images:
+def deal(task: training.Task, kind: str) -> federated.Images:
     """What agents hold, the same for all seeds: [n, most, ...], with most enough for the largest total."""
-    config = setting.config
-    most = np.full(config.agents, -(-max(sizes_of(config)) // config.agents))
-    key = jax.random.fold_in(setting.key, KINDS.index(kind))
-    return partitions.partition(setting.server.train, most, key, kind, config.alpha)
+    settings = task.settings
+    most = np.full(settings.agents, -(-max(sizes_of(settings)) // settings.agents))
+    key = jax.random.fold_in(task.key, KINDS.index(kind))
+    return partitions.partition(task.server.train, most, key, kind, settings.alpha)
 
 
 def by_class(images: federated.Images, classes: int) -> federated.Images:
@@ -44,7 +46,7 @@ def by_class(images: federated.Images, classes: int) -> federated.Images:
 
 
 def measure(
-    setting: training.Setting,
+    task: training.Task,
     work: storage.Workdir,
     held: dict[str, federated.Images],
     workers: int,
@@ -53,39 +55,39 @@ def measure(
     """Accuracy of every class at every total, by kind of partition, [seeds, sizes, classes]; `classes.csv`.
 
     Args:
-      setting: from `training.prepare`.
+      task: from `training.prepare`.
       work: where finished runs are kept.
       held: what agents hold, by kind, from `deal`.
       workers: training runs at a time.
       cache: directory of accuracies measured by any run.
     """
-    config = setting.config
-    sizes = sizes_of(config)
-    test = by_class(setting.server.test, len(setting.classes))
-    shared = training.fingerprint(setting, [__name__], setting.server) if cache else {}
-    shared |= {"alpha": config.alpha, "sizes": sizes}
+    settings = task.settings
+    sizes = sizes_of(settings)
+    test = by_class(task.server.test, len(task.classes))
+    shared = training.fingerprint(task, [__name__], task.server) if cache else {}
+    shared |= {"alpha": settings.alpha, "sizes": sizes}
 
     def trained(kind: str, seed: int, size: int, name: str) -> dict[str, list[float]]:
-        key = setting.key_of("curve", seed)
+        key = task.key_of("curve", seed)
         what = shared | {"kind": kind, "size": size, "key": jax.random.key_data(key).tolist()}
-        train = functools.partial(_train, setting, held[kind], test, size, key, work.snapshots(name))
+        train = functools.partial(_train, task, held[kind], test, size, key, work.snapshots(name))
         return {"accuracy": storage.cached(cache, what, train)}
 
     names = {
         (kind, seed, size): f"{kind}/{seed}-{size}"
         for kind in KINDS
-        for seed in range(config.curve_seeds)
+        for seed in range(settings.curve_seeds)
         for size in sizes
     }
-    jobs = {name: (of[2], functools.partial(trained, *of, name)) for of, name in names.items()}
-    done = pieces.run("measuring accuracy by class", jobs, work, workers)
+    todo = {name: (of[2], functools.partial(trained, *of, name)) for of, name in names.items()}
+    done = jobs.run("measuring accuracy by class", todo, work, workers)
     table = [
         {"partition": kind, "seed": seed, "samples": size, "class": k, "accuracy": x}
         for (kind, seed, size), name in names.items()
         for k, x in enumerate(done[name]["accuracy"])
     ]
     work.write_csv("classes.csv", table)
-    shape = config.curve_seeds, len(sizes), len(setting.classes)
+    shape = settings.curve_seeds, len(sizes), len(task.classes)
     return {
         kind: np.reshape([row["accuracy"] for row in table if row["partition"] == kind], shape)
         for kind in KINDS
@@ -93,7 +95,7 @@ def measure(
 
 
 def _train(
-    setting: training.Setting,
+    task: training.Task,
     held: federated.Images,
     test: federated.Images,
     total: int,
@@ -104,20 +106,20 @@ def _train(
 
     Which images these are depends on the key, and those of a smaller total are a subset of a larger one's.
     """
-    config = setting.config
+    settings = task.settings
     order_key, init_key, train_key = jax.random.split(key, 3)
     n, most = held.labels.shape
     order = np.asarray(jax.vmap(lambda k: jax.random.permutation(k, most))(jax.random.split(order_key, n)))
     agent = np.arange(n)[:, None]
     agents = federated.place(
-        federated.Images(held.images[agent, order], held.labels[agent, order]), setting.mesh
+        federated.Images(held.images[agent, order], held.labels[agent, order]), task.mesh
     )
     samples = np.asarray(total // n + (np.arange(n) < total % n), np.int32)
-    params = jax.device_get(models.initial_parameters(setting.model, init_key, held.images.shape[2:]))
-    trainer = trainers.Trainer(setting.model, setting.options, agents, train_key, setting.mesh)
+    params = jax.device_get(models.initial_parameters(task.model, init_key, held.images.shape[2:]))
+    trainer = trainers.Trainer(task.model, task.local_training, agents, train_key, task.mesh)
 
     def step(params: Any, number: int) -> Any:
         return trainer.average(params, samples, number)
 
-    params = trainers.run(step, params, config.rounds if total else 0, snapshots)
-    return np.asarray(evaluation.accuracy(setting.model, federated.local_copy(params), test), float).tolist()
+    params = trainers.run(step, params, settings.rounds if total else 0, snapshots)
+    return np.asarray(evaluation.accuracy(task.model, federated.local_copy(params), test), float).tolist()

@@ -11,33 +11,33 @@ import numpy as np
 from matplotlib import figure as figures
 
 from fedgame.experiments import storage
-from fedgame.experiments.studies import config as configs
 from fedgame.experiments.studies import rows
+from fedgame.experiments.studies import settings as all_settings
 from fedgame.mechanisms import outcomes
 
 SIZE = (11, 7)
 _NAMES = ("no payments", "β*", "1 - 1/n")
 
 
-def pieces(config: configs.Config, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
     """One for each cost with equal costs, and one for each cost and draw of unequal ones."""
-    factors = {"equal": np.ones(config.agents)}
-    for k in range(config.draws):
-        z = np.random.default_rng((config.seed, k)).normal(size=config.agents)
-        factors[f"draw {k}"] = np.exp(config.spread * z - config.spread**2 / 2)
+    factors = {"equal": np.ones(settings.agents)}
+    for k in range(settings.draws):
+        z = np.random.default_rng((settings.seed, k)).normal(size=settings.agents)
+        factors[f"draw {k}"] = np.exp(settings.spread * z - settings.spread**2 / 2)
     return {
-        f"{kind.replace(' ', '/')}/{cost:g}": (1, functools.partial(_at, config, curve, kind, cost, factor))
+        f"{kind.replace(' ', '/')}/{cost:g}": (1, functools.partial(_at, settings, curve, kind, cost, factor))
         for kind, factor in factors.items()
-        for cost in config.costs
+        for cost in settings.costs
     }
 
 
 def _at(
-    config: configs.Config, curve: rows.Curve, kind: str, cost: float, factor: np.ndarray
+    settings: all_settings.Settings, curve: rows.Curve, kind: str, cost: float, factor: np.ndarray
 ) -> dict[str, Any]:
-    game = rows.game_of(config, curve, cost * factor)
+    game = rows.game_of(settings, curve, cost * factor)
     found = []
-    for row in rows.rows_of(game, rows.outcomes_of(game, _NAMES), curve.longest, config.p):
+    for row in rows.rows_of(game, rows.outcomes_of(game, _NAMES), curve.longest, settings.p):
         after = {"stay": None, "total_of_those": None}
         if row["mechanism"] in rows.RULES:
             left = outcomes.participation(game, rows.RULES[row["mechanism"]])

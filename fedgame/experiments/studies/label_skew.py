@@ -19,7 +19,8 @@ from matplotlib import axes
 from matplotlib import figure as figures
 
 from fedgame import mechanisms
-from fedgame.experiments import participants, plots, storage, training
+from fedgame.experiments import plots, storage, training
+from fedgame.experiments import scenario as own_scenario
 from fedgame.experiments.studies import classes, rows
 from fedgame.games import curves
 from fedgame.games import game as games
@@ -36,10 +37,7 @@ def weighted(shares: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
 
 
 def run(
-    setting: training.Setting,
-    work: storage.Workdir,
-    workers: int | None = None,
-    cache: pathlib.Path | None = None,
+    task: training.Task, work: storage.Workdir, workers: int | None = None, cache: pathlib.Path | None = None
 ) -> str:
     """Measures, fits, solves; returns the table as text.
 
@@ -47,27 +45,27 @@ def run(
     `agents.csv` (which launch.equilibrium and launch.mechanism read), `curves.csv`, `contributions.csv`,
     `label_skew.csv`, `label_skew.json` and `label_skew.png`.
     """
-    config = setting.config
-    held = {kind: classes.deal(setting, kind) for kind in classes.KINDS}
-    most = np.full(config.agents, held["iid"].labels.shape[1])
-    shares = partitions.holdings(held["dirichlet"].labels, most, len(setting.classes)) / most[:, None]
-    accuracy = classes.measure(setting, work, held, setting.workers(workers), cache)
-    sizes = np.asarray(classes.sizes_of(config))
+    settings = task.settings
+    held = {kind: classes.deal(task, kind) for kind in classes.KINDS}
+    most = np.full(settings.agents, held["iid"].labels.shape[1])
+    shares = partitions.holdings(held["dirichlet"].labels, most, len(task.classes)) / most[:, None]
+    accuracy = classes.measure(task, work, held, task.workers(workers), cache)
+    sizes = np.asarray(classes.sizes_of(settings))
     own = weighted(shares, accuracy["dirichlet"])  # [seeds, sizes, n]
-    names = [f"agent {i}" for i in range(config.agents)]
+    names = [f"agent {i}" for i in range(settings.agents)]
     measured = {name: own[:, :, i] for i, name in enumerate(names)}
     measured[ALIKE] = np.mean(accuracy["iid"], axis=-1)
-    fitted = {name: curves.fit(config.fit, sizes, one) for name, one in measured.items()}
-    _write_curves(config, work, shares, measured, fitted)
-    payoffs = {OWN: participants.payoff_of({n: fitted[n].payoff for n in names}, names)}
+    fitted = {name: curves.fit(settings.fit, sizes, one) for name, one in measured.items()}
+    _write_curves(settings, work, shares, measured, fitted)
+    payoffs = {OWN: own_scenario.payoff_of({n: fitted[n].payoff for n in names}, names)}
     payoffs[ALIKE] = fitted[ALIKE].payoff
     table, contributions = [], []
     for which, payoff in payoffs.items():
-        cost = np.broadcast_to(config.cost, (config.agents,))
-        game = rows.game_of(config, rows.Curve(payoff, float(sizes[-1])), cost)
+        cost = np.broadcast_to(settings.cost, (settings.agents,))
+        game = rows.game_of(settings, rows.Curve(payoff, float(sizes[-1])), cost)
         # What an agent has alone is not on these curves: her model would be trained on her classes only.
         found = rows.outcomes_of(game)
-        mine = rows.rows_of(game, found, float(sizes[-1]), config.p, leaving=False)
+        mine = rows.rows_of(game, found, float(sizes[-1]), settings.p, leaving=False)
         table += [{"curves": which} | row for row in mine]
         contributions += _agent_rows(game, which, found)
     work.write_csv("contributions.csv", contributions)
@@ -78,14 +76,14 @@ def run(
 
 
 def _write_curves(
-    config: Any,
+    settings: Any,
     work: storage.Workdir,
     shares: np.ndarray,
     measured: dict[str, np.ndarray],
     fitted: dict[str, curves.Fit],
 ) -> None:
-    sizes, names = classes.sizes_of(config), [name for name in measured if name != ALIKE]
-    costs = np.broadcast_to(config.cost, (config.agents,))
+    sizes, names = classes.sizes_of(settings), [name for name in measured if name != ALIKE]
+    costs = np.broadcast_to(settings.cost, (settings.agents,))
     held = [
         {"agent": name} | {f"class {k}": float(x) for k, x in enumerate(q)}
         for name, q in zip(names, shares, strict=True)
@@ -93,12 +91,12 @@ def _write_curves(
     runs = [
         {"samples": size, "seed": seed, "agent": name, "accuracy": float(measured[name][seed, k])}
         for name in names
-        for seed in range(config.curve_seeds)
+        for seed in range(settings.curve_seeds)
         for k, size in enumerate(sizes)
     ]
     agents = [
         {"name": name, "cost": float(cost), "capacity": tau}
-        for name, cost, tau in zip(names, costs, config.capacity, strict=True)
+        for name, cost, tau in zip(names, costs, settings.capacity, strict=True)
     ]
     drawn = {
         name: np.asarray(jax.vmap(fit.payoff.curve)(jnp.asarray(sizes, float)))

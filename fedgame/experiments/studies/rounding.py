@@ -16,8 +16,8 @@ from matplotlib import figure as figures
 
 from fedgame.equilibria import certificates
 from fedgame.experiments import plots, storage
-from fedgame.experiments.studies import config as configs
 from fedgame.experiments.studies import rows
+from fedgame.experiments.studies import settings as all_settings
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, outcomes
 from fedgame.protocols import base, fedbr, literal
@@ -28,13 +28,13 @@ _PRINTED = 10  # Δs of Section 5.2
 _SUMMED = ("equilibrium", "lowest", "highest", "period", "dead", "gap", "continuous", "continuous_gap")
 
 
-def pieces(config: configs.Config, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
     """One for each number of agents."""
-    return {f"agents/{n}": (n, functools.partial(_at, config, curve, n)) for n in config.counts}
+    return {f"agents/{n}": (n, functools.partial(_at, settings, curve, n)) for n in settings.counts}
 
 
-def _at(config: configs.Config, curve: rows.Curve, n: int) -> dict[str, Any]:
-    game = rows.game_of(config, curve, np.full(n, config.cost[0]))
+def _at(settings: all_settings.Settings, curve: rows.Curve, n: int) -> dict[str, Any]:
+    game = rows.game_of(settings, curve, np.full(n, settings.cost[0]))
     found = []
     for name in _NAMES:
         mechanism = rows.RULES[name](game)
@@ -42,21 +42,21 @@ def _at(config: configs.Config, curve: rows.Curve, n: int) -> dict[str, Any]:
         equilibrium = outcomes.outcome(game, mechanism).equilibrium
         shared |= {"equilibrium": float(jnp.sum(equilibrium.profile))}
         shared |= {"nash_gap": float(jnp.max(equilibrium.nash_gap))}
-        found += [shared | row for row in _from_starts(config, curve, game, mechanism)]
+        found += [shared | row for row in _from_starts(settings, curve, game, mechanism)]
     return {"rows": found}
 
 
 def _from_starts(
-    config: configs.Config, curve: rows.Curve, game: games.Game, mechanism: budget_balanced.Refunds
+    settings: all_settings.Settings, curve: rows.Curve, game: games.Game, mechanism: budget_balanced.Refunds
 ) -> list[dict[str, Any]]:
     """A row for every Δs and start."""
-    sizes = np.arange(float(jnp.sum(game.capacity)) + max(config.intervals) + 1)
+    sizes = np.arange(float(jnp.sum(game.capacity)) + max(settings.intervals) + 1)
     accuracy = np.asarray(jax.vmap(curve.payoff.curve)(jnp.asarray(sizes)))
-    continuous = fedbr.FedBR(game, mechanism, steps=config.steps)
-    keys = [jax.random.fold_in(jax.random.key(config.seed), k) for k in range(config.starts)]
+    continuous = fedbr.FedBR(game, mechanism, steps=settings.steps)
+    keys = [jax.random.fold_in(jax.random.key(settings.seed), k) for k in range(settings.starts)]
     smooth, found = [continuous.start(key) for key in keys], []
-    for interval in config.intervals:
-        printed = literal.Literal(game, sizes, accuracy, interval, mechanism, steps=config.steps)
+    for interval in settings.intervals:
+        printed = literal.Literal(game, sizes, accuracy, interval, mechanism, steps=settings.steps)
         for k, key in enumerate(keys):
             plan = printed.start(key)
             row = {"interval": interval, "start": k, "from": float(np.sum(plan.path[0]))}

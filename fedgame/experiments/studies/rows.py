@@ -10,7 +10,7 @@ from matplotlib import axes
 from fedgame import mechanisms
 from fedgame.equilibria import solvers
 from fedgame.experiments import inputs, plots, tables
-from fedgame.experiments.studies import config as configs
+from fedgame.experiments.studies import settings as all_settings
 from fedgame.games import costs, curves
 from fedgame.games import game as games
 from fedgame.mechanisms import outcomes, personal, rules
@@ -32,21 +32,21 @@ class Curve(NamedTuple):
     longest: float  # the largest size that was measured, samples
 
 
-def read_curve(config: configs.Config) -> Curve:
-    """Reads and fits `config.curve`.
+def read_curve(settings: all_settings.Settings) -> Curve:
+    """Reads and fits `settings.curve`.
 
     Raises:
       ValueError: the file is not as `inputs` describes, has several curves, or cannot be fitted.
       FileNotFoundError: there is no such file.
     """
-    measured = inputs.read_curve(config.curve)
+    measured = inputs.read_curve(settings.curve)
     if list(measured) != [""]:
-        raise ValueError(f"{config.curve} has a curve for each agent: a study needs one for all")
+        raise ValueError(f"{settings.curve} has a curve for each agent: a study needs one for all")
     sizes, accuracy, _ = measured[""]
     try:
-        return Curve(curves.fit(config.fit, sizes, accuracy).payoff, float(sizes[-1]))
+        return Curve(curves.fit(settings.fit, sizes, accuracy).payoff, float(sizes[-1]))
     except ValueError as error:
-        raise ValueError(f"{config.curve}: --fit={config.fit}: {error}") from None
+        raise ValueError(f"{settings.curve}: --fit={settings.fit}: {error}") from None
 
 
 def spaced(cost: float, ratio: float, n: int) -> np.ndarray:
@@ -54,12 +54,12 @@ def spaced(cost: float, ratio: float, n: int) -> np.ndarray:
     return cost * ratio ** (np.arange(n) / (n - 1) - 0.5)
 
 
-def game_of(config: configs.Config, curve: Curve, cost: np.ndarray) -> games.Game:
-    """The game of agents with these costs per sample, [n], and `config.capacity` samples each."""
+def game_of(settings: all_settings.Settings, curve: Curve, cost: np.ndarray) -> games.Game:
+    """The game of agents with these costs per sample, [n], and `settings.capacity` samples each."""
     linear = costs.LinearCost(jnp.asarray(cost, float))
     return games.check(
         games.Game(
-            curve.payoff, linear, np.broadcast_to(np.asarray(config.capacity or 100.0, float), (len(cost),))
+            curve.payoff, linear, np.broadcast_to(np.asarray(settings.capacity or 100.0, float), (len(cost),))
         )
     )
 

@@ -7,20 +7,22 @@ from typing import Any
 from matplotlib import figure as figures
 
 from fedgame.experiments import plots, storage
-from fedgame.experiments.studies import config as configs
 from fedgame.experiments.studies import rows
+from fedgame.experiments.studies import settings as all_settings
 
 SIZE = (10, 4.5)
 
 
-def pieces(config: configs.Config, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
     """One for each ratio of the largest cost to the smallest."""
-    return {f"ratio/{ratio:g}": (1, functools.partial(_at, config, curve, ratio)) for ratio in config.ratios}
+    return {
+        f"ratio/{ratio:g}": (1, functools.partial(_at, settings, curve, ratio)) for ratio in settings.ratios
+    }
 
 
-def _at(config: configs.Config, curve: rows.Curve, ratio: float) -> dict[str, Any]:
-    game = rows.game_of(config, curve, rows.spaced(config.cost[0], ratio, config.agents))
-    found = rows.rows_of(game, rows.outcomes_of(game), curve.longest, config.p)
+def _at(settings: all_settings.Settings, curve: rows.Curve, ratio: float) -> dict[str, Any]:
+    game = rows.game_of(settings, curve, rows.spaced(settings.cost[0], ratio, settings.agents))
+    found = rows.rows_of(game, rows.outcomes_of(game), curve.longest, settings.p)
     return {"rows": [{"ratio": ratio} | row for row in found]}
 
 

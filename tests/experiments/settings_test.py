@@ -2,13 +2,13 @@ import dataclasses
 
 import pytest
 
-from fedgame.experiments import checks, config, settings
+from fedgame.experiments import checks, settings
 
 DIGITS = (1200, 597)
 
 
 def settle(available=DIGITS, **changes):
-    return checks.settle(config.Config(**changes), available)
+    return checks.settle(settings.CompareSettings(**changes), available)
 
 
 def test_defaults_suit_the_digits():
@@ -84,15 +84,15 @@ def test_the_minimum_is_a_valid_p_and_zero_cost_a_valid_cost_under_a_given_beta(
 
 
 def test_every_setting_has_help():
-    assert all(field.metadata["help"] for field in dataclasses.fields(config.Config))
+    assert all(field.metadata["help"] for field in dataclasses.fields(settings.CompareSettings))
 
 
 def test_a_payoff_that_defines_fit_is_allowed_and_named(saturation):
-    settings.check(config.Config(fit="Saturation"))
+    settings.check(settings.CompareSettings(fit="Saturation"))
     with pytest.raises(
         ValueError, match="--fit must be one of power, bound, concave, Saturation, got 'spline'"
     ):
-        settings.check(config.Config(fit="spline"))
+        settings.check(settings.CompareSettings(fit="spline"))
     del saturation.fit
     with pytest.raises(ValueError, match="--fit must be one of power, bound, concave, got 'Saturation'"):
-        settings.check(config.Config(fit="Saturation"))
+        settings.check(settings.CompareSettings(fit="Saturation"))

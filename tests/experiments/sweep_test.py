@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from absl import flags
 
-from fedgame.experiments import checkpoints, config, grid, grid_report, storage
-from launch import config_flags
+from fedgame.experiments import checkpoints, settings, storage, sweep, sweep_report
+from launch import settings_flags
 
 FEW = {"agents": 3, "capacity": (12,), "held_out": 50}
 
@@ -14,34 +14,39 @@ FEW = {"agents": 3, "capacity": (12,), "held_out": 50}
 @pytest.fixture(scope="module")
 def parse():
     """As launch.compare reads values: with its flags."""
-    config_flags.define(config.Config)
-    yield lambda name, text: config_flags.parse(config.Config, name, text)
-    for field in config.Config.__dataclass_fields__:
+    settings_flags.define(settings.CompareSettings)
+    yield lambda name, text: settings_flags.parse(settings.CompareSettings, name, text)
+    for field in settings.CompareSettings.__dataclass_fields__:
         delattr(flags.FLAGS, field)
 
 
 def product(parse, *swept, **changes):
-    return grid.product(swept, config.Config(**(FEW | changes)), parse)
+    return sweep.product(swept, settings.CompareSettings(**(FEW | changes)), parse)
 
 
 def test_the_product_is_in_the_order_of_the_flags(parse):
-    cells = product(parse, "cost=0.02, 0.01+0.02+0.03", "protocol=fedbr+fedavg,fedbr_bg", "full_batch=true")
-    assert [cell.name for cell in cells] == [
+    variants = product(
+        parse, "cost=0.02, 0.01+0.02+0.03", "protocol=fedbr+fedavg,fedbr_bg", "full_batch=true"
+    )
+    assert [variant.name for variant in variants] == [
         "cost=0.02,protocol=fedbr+fedavg,full_batch=true",
         "cost=0.02,protocol=fedbr_bg,full_batch=true",
         "cost=0.01+0.02+0.03,protocol=fedbr+fedavg,full_batch=true",
         "cost=0.01+0.02+0.03,protocol=fedbr_bg,full_batch=true",
     ]
     changes = {"cost": (0.01, 0.02, 0.03), "protocol": ("fedbr", "fedavg"), "full_batch": True}
-    assert cells[2].config == config.Config(**FEW, **changes)
-    assert cells[2].values == {"cost": "0.01+0.02+0.03", "protocol": "fedbr+fedavg", "full_batch": "true"}
+    assert variants[2].settings == settings.CompareSettings(**FEW, **changes)
+    assert variants[2].values == {"cost": "0.01+0.02+0.03", "protocol": "fedbr+fedavg", "full_batch": "true"}
 
 
-def test_folders_of_cells_are_their_names_where_a_file_system_takes_them(parse):
-    (cell,) = product(parse, "cost=0.01+0.02+0.03")
-    assert cell.folder == "cells/cost=0.01+0.02+0.03"
-    paths = [grid.Cell({"dataset": text}, cell.config).folder for text in ("a/b.npz", "a_b.npz", "../é" * 90)]
-    assert paths[0] == "cells/dataset=a%2Fb.npz"
+def test_folders_of_variants_are_their_names_where_a_file_system_takes_them(parse):
+    (variant,) = product(parse, "cost=0.01+0.02+0.03")
+    assert variant.folder == "variants/cost=0.01+0.02+0.03"
+    paths = [
+        sweep.Variant({"dataset": text}, variant.settings).folder
+        for text in ("a/b.npz", "a_b.npz", "../é" * 90)
+    ]
+    assert paths[0] == "variants/dataset=a%2Fb.npz"
     assert len(set(paths)) == 3
     assert max(map(len, paths)) < 255
     assert all(path.count("/") == 1 for path in paths)
@@ -63,22 +68,28 @@ def test_folders_of_cells_are_their_names_where_a_file_system_takes_them(parse):
         (["full_batch=true,perhaps"], r"'perhaps' is no value of --full_batch$"),
         (
             ["beta=0.5,1.5"],
-            r"^--sweep, cell beta=1.5: --beta must be a number, at least 0 and at most 1, got",
+            r"^--sweep, variant beta=1.5: --beta must be a number, at least 0 and at most 1, got",
         ),
-        (["protocol=fedbr,fedup"], r"cell protocol=fedup: --protocol must be one of fedavg, .* got 'fedup'$"),
-        (["seed=1,2", "cost=1,1+2"], r"cell seed=1,cost=1\+2: --cost needs one number or one for each of 3"),
-        (["capacity=12,300"], r"cell capacity=300: .*digits has 1200"),
-        (["model=cnn,vgg11"], r"cell model=vgg11: "),  # not for images of 8×8
+        (
+            ["protocol=fedbr,fedup"],
+            r"variant protocol=fedup: --protocol must be one of fedavg, .* got 'fedup'$",
+        ),
+        (
+            ["seed=1,2", "cost=1,1+2"],
+            r"variant seed=1,cost=1\+2: --cost needs one number or one for each of 3",
+        ),
+        (["capacity=12,300"], r"variant capacity=300: .*digits has 1200"),
+        (["model=cnn,vgg11"], r"variant model=vgg11: "),  # not for images of 8×8
     ],
 )
-def test_what_cannot_run_is_one_sentence_that_names_the_cell(swept, message, parse):
+def test_what_cannot_run_is_one_sentence_that_names_the_variant(swept, message, parse):
     with pytest.raises(ValueError, match=message):
         product(parse, *swept)
 
 
 def test_a_data_set_that_is_not_there(parse):
     with pytest.raises(FileNotFoundError, match="mnist is not prepared"):
-        grid.product(["dataset=digits,mnist"], config.Config(**FEW), parse, "/nowhere")
+        sweep.product(["dataset=digits,mnist"], settings.CompareSettings(**FEW), parse, "/nowhere")
 
 
 class Comparisons:
@@ -87,11 +98,11 @@ class Comparisons:
     def __init__(self, **errors):
         self.errors, self.ran = errors, []
 
-    def __call__(self, setting, work):
-        (cost, *_), seed = setting.config.cost, setting.config.seed
+    def __call__(self, task, work):
+        (cost, *_), seed = task.settings.cost, task.settings.seed
         self.ran.append(f"{cost:g}-{seed}")
         if error := self.errors.get(f"at_{seed}"):
-            work.stop.set()  # as `pieces.run` does
+            work.stop.set()  # as `jobs.run` does
             raise error
         names = [{"protocol": protocol, "seed": k} for protocol in ("FedBR", "FedBR-BG") for k in range(2)]
         rows = [
@@ -105,28 +116,32 @@ class Comparisons:
         rows[0] |= {"welfare": None, "undefined": "negative utility of agent 1"}
         work.write_csv("welfare.csv", rows)
         work.write_csv("runs.csv", [name | {"mean_utility": cost, "charged": 12.0} for name in names])
-        return "one cell's tables"
+        return "one variant's tables"
 
 
-def sweep(parse, path, compute, resume=False):
-    cells = product(parse, "cost=0.1,0.2", "seed=1,2")
+def run(parse, path, compute, resume=False):
+    variants = product(parse, "cost=0.1,0.2", "seed=1,2")
     work = storage.open_workdir(str(path), "this", {}, resume, False)
-    return cells, work, grid.run(cells, "this", compute, work)
+    return variants, work, sweep.run(variants, "this", compute, work)
 
 
 def states(work):
-    return {row["cell"]: row["status"] for row in work.read_csv("cells.csv")}
+    return {row["variant"]: row["status"] for row in work.read_csv("variants.csv")}
 
 
-def test_cells_are_runs_of_their_own_and_their_rows_are_collected(parse, tmp_path, capsys):
-    cells, work, report = sweep(parse, tmp_path / "run", Comparisons())
-    assert "cell 3 of 4: cost=0.2,seed=1" in capsys.readouterr().err
+def test_variants_are_runs_of_their_own_and_their_rows_are_collected(parse, tmp_path, capsys):
+    variants, work, report = run(parse, tmp_path / "run", Comparisons())
+    assert "variant 3 of 4: cost=0.2,seed=1" in capsys.readouterr().err
     assert set(states(work).values()) == {"done"}
-    stored = json.loads((work.path / cells[2].folder / "config.json").read_text())
-    assert (stored["program"], stored["config"]["cost"], stored["config"]["seed"]) == ("this", [0.2] * 3, 1)
-    assert stored["config"]["images"]
+    stored = json.loads((work.path / variants[2].folder / "config.json").read_text())
+    assert (stored["program"], stored["settings"]["cost"], stored["settings"]["seed"]) == (
+        "this",
+        [0.2] * 3,
+        1,
+    )
+    assert stored["settings"]["images"]
     rows = work.read_csv("welfare.csv")
-    assert list(rows[0])[:5] == ["cell", "cost", "swept_seed", "protocol", "seed"]
+    assert list(rows[0])[:5] == ["variant", "cost", "swept_seed", "protocol", "seed"]
     assert len(rows) == 4 * 32
     assert len(work.read_csv("runs.csv")) == 4 * 4
     table = [line.split("|") for line in report.splitlines() if line.startswith("|")]
@@ -140,81 +155,81 @@ def test_cells_are_runs_of_their_own_and_their_rows_are_collected(parse, tmp_pat
     assert not work.has("sweep.png")  # over which of the two settings?
 
 
-def test_a_failed_cell_is_reported_and_run_again_alone(parse, tmp_path):
+def test_a_failed_variant_is_reported_and_run_again_alone(parse, tmp_path):
     failing = Comparisons(at_2=FloatingPointError("training diverged\nat step 3"))
-    _, work, report = sweep(parse, tmp_path, failing)
+    _, work, report = run(parse, tmp_path, failing)
     assert failing.ran == ["0.1-1", "0.1-2", "0.2-1", "0.2-2"]
     assert list(states(work).values()) == ["done", "failed", "done", "failed"]
-    assert "2 of 4 cells failed\ncost=0.1,seed=2: training diverged at step 3\ncost=0.2,seed=2:" in report
-    assert [row["cell"] for row in grid_report.failed(work)] == ["cost=0.1,seed=2", "cost=0.2,seed=2"]
-    assert {row["cell"] for row in work.read_csv("runs.csv")} == {"cost=0.1,seed=1", "cost=0.2,seed=1"}
+    assert "2 of 4 variants failed\ncost=0.1,seed=2: training diverged at step 3\ncost=0.2,seed=2:" in report
+    assert [row["variant"] for row in sweep_report.failed(work)] == ["cost=0.1,seed=2", "cost=0.2,seed=2"]
+    assert {row["variant"] for row in work.read_csv("runs.csv")} == {"cost=0.1,seed=1", "cost=0.2,seed=1"}
     again = Comparisons()
-    _, work, report = sweep(parse, tmp_path, again, resume=True)
+    _, work, report = run(parse, tmp_path, again, resume=True)
     assert again.ran == ["0.1-2", "0.2-2"]
     assert set(states(work).values()) == {"done"}
     assert "failed" not in report
-    undisturbed = sweep(parse, tmp_path / "other", Comparisons())[1]
-    for name in grid.COLLECTED:
+    undisturbed = run(parse, tmp_path / "other", Comparisons())[1]
+    for name in sweep.COLLECTED:
         assert (work.path / name).read_bytes() == (undisturbed.path / name).read_bytes()
 
 
 def test_if_all_fail_there_is_no_table(parse, tmp_path):
     errors = {f"at_{seed}": OSError("no space left") for seed in (1, 2)}
-    _, work, report = sweep(parse, tmp_path, Comparisons(**errors))
-    assert report.startswith("4 of 4 cells failed\n")
+    _, work, report = run(parse, tmp_path, Comparisons(**errors))
+    assert report.startswith("4 of 4 variants failed\n")
     assert not work.has("welfare.csv")
 
 
 def test_an_interrupt_is_no_failure_and_a_bug_is_no_result(parse, tmp_path):
     for error in (checkpoints.Interrupted(), TypeError("a bug")):
         with pytest.raises(type(error)):
-            sweep(parse, tmp_path, Comparisons(at_2=error), resume=True)
+            run(parse, tmp_path, Comparisons(at_2=error), resume=True)
         assert list(states(storage.Workdir(tmp_path)).values()) == ["done", "not run", "not run", "not run"]
-    _, work, _ = sweep(parse, tmp_path, done := Comparisons(), resume=True)
+    _, work, _ = run(parse, tmp_path, done := Comparisons(), resume=True)
     assert done.ran == ["0.1-2", "0.2-1", "0.2-2"]
     assert set(states(work).values()) == {"done"}
 
 
-def test_between_cells_an_interrupt_stops_the_sweep(parse, tmp_path):
-    cells = product(parse, "seed=1,2")
+def test_between_variants_an_interrupt_stops_the_sweep(parse, tmp_path):
+    variants = product(parse, "seed=1,2")
     work = storage.open_workdir(str(tmp_path), "this", {}, False, False)
     compute = Comparisons()
 
-    def then_stop(setting, mine):
+    def then_stop(task, mine):
         assert not mine.stop.is_set()
         work.stop.set()
         assert mine.stop.is_set()  # training sees it
-        return compute(setting, mine)
+        return compute(task, mine)
 
     with pytest.raises(checkpoints.Interrupted):
-        grid.run(cells, "this", then_stop, work)
+        sweep.run(variants, "this", then_stop, work)
     assert list(states(work).values()) == ["done", "not run"]
 
 
-def test_a_cell_whose_files_are_gone_is_run_again(parse, tmp_path):
-    cells, work, _ = sweep(parse, tmp_path, Comparisons())
-    (work.path / cells[1].folder / "welfare.csv").unlink()
-    sweep(parse, tmp_path, again := Comparisons(), resume=True)
+def test_a_variant_whose_files_are_gone_is_run_again(parse, tmp_path):
+    variants, work, _ = run(parse, tmp_path, Comparisons())
+    (work.path / variants[1].folder / "welfare.csv").unlink()
+    run(parse, tmp_path, again := Comparisons(), resume=True)
     assert again.ran == ["0.1-2"]
 
 
-def test_a_cell_of_other_images_is_not_mixed_in(parse, tmp_path):
-    cells, work, _ = sweep(parse, tmp_path, Comparisons(at_2=ValueError("no")))
-    file = work.path / cells[1].folder / "config.json"
+def test_a_variant_of_other_images_is_not_mixed_in(parse, tmp_path):
+    variants, work, _ = run(parse, tmp_path, Comparisons(at_2=ValueError("no")))
+    file = work.path / variants[1].folder / "config.json"
     file.write_text(file.read_text().replace('"images": "', '"images": "0'))
-    _, work, report = sweep(parse, tmp_path, Comparisons(), resume=True)
-    assert "1 of 4 cells failed\ncost=0.1,seed=2: --resume: the run in" in report
+    _, work, report = run(parse, tmp_path, Comparisons(), resume=True)
+    assert "1 of 4 variants failed\ncost=0.1,seed=2: --resume: the run in" in report
     assert "has other settings: images=" in report
 
 
 def test_the_figure_shows_welfare_over_one_numeric_setting(parse, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(grid_report.plots, "draw", lambda work, name, function, size: drawn.append(function))
-    cells = product(parse, "seed=2,1,40", "fit=concave,power")
+    monkeypatch.setattr(sweep_report.plots, "draw", lambda work, name, function, size: drawn.append(function))
+    variants = product(parse, "seed=2,1,40", "fit=concave,power")
     work = storage.open_workdir(str(tmp_path), "this", {}, False, False)
-    grid.run(cells, "this", Comparisons(), work)
+    sweep.run(variants, "this", Comparisons(), work)
     (function,) = drawn
-    fig = grid_report.plots.figure.Figure()
+    fig = sweep_report.plots.figure.Figure()
     function(work, fig)
     (ax,) = fig.axes
     assert (ax.get_xlabel(), ax.get_xscale(), ax.get_ylabel()) == (
@@ -229,7 +244,7 @@ def test_the_figure_shows_welfare_over_one_numeric_setting(parse, tmp_path, monk
 
 
 def test_the_files_say_what_the_report_says(parse, tmp_path):
-    _, work, report = sweep(parse, tmp_path, Comparisons())
-    assert grid_report.write(work) == report
-    with (tmp_path / "cells.csv").open() as file:
-        assert next(csv.reader(file)) == ["cell", "cost", "seed", "status", "message", "seconds"]
+    _, work, report = run(parse, tmp_path, Comparisons())
+    assert sweep_report.write(work) == report
+    with (tmp_path / "variants.csv").open() as file:
+        assert next(csv.reader(file)) == ["variant", "cost", "seed", "status", "message", "seconds"]

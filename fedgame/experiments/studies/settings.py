@@ -3,12 +3,11 @@
 import dataclasses
 from typing import Any
 
-from fedgame.experiments import config as configs
-from fedgame.experiments import settings
+from fedgame.experiments import settings as all_settings
 from fedgame.registry import option
 
 _SHARED = ("agents", "capacity", "fit", "curve")
-_TRAINING = tuple(field.name for field in dataclasses.fields(configs.Curve))
+_TRAINING = tuple(field.name for field in dataclasses.fields(all_settings.CurveSettings))
 USED = {  # by study, the settings that determine its results
     "unequal_costs": (*_SHARED, "cost", "ratios", "p"),
     "costs": (*_SHARED, "seed", "costs", "spread", "draws", "p"),
@@ -20,7 +19,7 @@ USED = {  # by study, the settings that determine its results
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(configs.Curve):
+class Settings(all_settings.CurveSettings):
     """Settings of `launch.study`; those of training are for --study=label_skew, the others read --curve."""
 
     study: str = option("what to look at", "unequal_costs", choices=tuple(USED))
@@ -65,20 +64,22 @@ class Config(configs.Curve):
     )
 
 
-def check(config: Config) -> None:
+def check(settings: Settings) -> None:
     """Raises a `ValueError` that names the flag: out of range, or one that the study has no use for."""
-    settings.check(config)
-    for field in dataclasses.fields(config):
+    all_settings.check(settings)
+    for field in dataclasses.fields(settings):
         name = field.name
-        if getattr(config, name) != field.default and name not in ("study", *USED[config.study]):
+        if getattr(settings, name) != field.default and name not in ("study", *USED[settings.study]):
             users = [study for study, used in USED.items() if name in used]
-            raise ValueError(f"--{name} has no use with --study={config.study}, only with {', '.join(users)}")
+            raise ValueError(
+                f"--{name} has no use with --study={settings.study}, only with {', '.join(users)}"
+            )
     for name in ("capacity", "cost"):
-        given = getattr(config, name) or (1,)
-        if config.study != "label_skew" and len(given) > 1:
-            raise ValueError(f"--{name} must be one number for --study={config.study}, got {len(given)}")
+        given = getattr(settings, name) or (1,)
+        if settings.study != "label_skew" and len(given) > 1:
+            raise ValueError(f"--{name} must be one number for --study={settings.study}, got {len(given)}")
 
 
-def used(config: Config) -> dict[str, Any]:
+def used(settings: Settings) -> dict[str, Any]:
     """The settings that determine the results of the study."""
-    return {name: getattr(config, name) for name in ("study", *USED[config.study])}
+    return {name: getattr(settings, name) for name in ("study", *USED[settings.study])}

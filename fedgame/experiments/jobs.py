@@ -1,4 +1,4 @@
-"""Running many independent pieces of work: several at a time, with a progress bar, each stored."""
+"""Running many independent jobs: several at a time, with a progress bar, each stored under its name."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -12,41 +12,41 @@ from fedgame.experiments import checkpoints, storage
 
 
 def run(
-    stage: str, pieces: dict[str, tuple[float, Callable[[], Any]]], work: storage.Workdir, workers: int
+    stage: str, jobs: dict[str, tuple[float, Callable[[], Any]]], work: storage.Workdir, workers: int
 ) -> dict[str, Any]:
-    """Computes, largest first, the pieces that are not stored yet.
+    """Computes, largest first, the jobs that are not stored yet.
 
     Args:
       stage: what the progress bar says.
-      pieces: name -> (size, function without arguments that returns a dict of JSON values).
+      jobs: name -> (size, function without arguments that returns a dict of JSON values).
       work: where they are stored, with the seconds each took.
       workers: threads. XLA does not hold the interpreter lock while it computes.
 
     Returns:
-      The values by name, in the order of `pieces`.
+      The values by name, in the order of `jobs`.
 
     Raises:
-      checkpoints.Interrupted: `work.stop` was set; pieces that had begun have saved their state.
-      FloatingPointError: training diverged; names the piece. The others have saved their state, too.
+      checkpoints.Interrupted: `work.stop` was set; jobs that had begun have saved their state.
+      FloatingPointError: training diverged; names the job. The others have saved their state, too.
     """
     done = {}
     pool = futures.ThreadPoolExecutor(workers)
-    with progress(stage, sum(size + 1 for size, _ in pieces.values())) as bar:
+    with progress(stage, sum(size + 1 for size, _ in jobs.values())) as bar:
         try:
-            order = sorted(pieces, key=lambda name: -pieces[name][0])
-            jobs = {pool.submit(work.piece, name, _timed(pieces[name][1], work)): name for name in order}
-            for job in futures.as_completed(jobs):
+            order = sorted(jobs, key=lambda name: -jobs[name][0])
+            running = {pool.submit(work.job, name, _timed(jobs[name][1], work)): name for name in order}
+            for one in futures.as_completed(running):
                 try:
-                    done[jobs[job]] = job.result()
+                    done[running[one]] = one.result()
                 except FloatingPointError as error:
-                    raise FloatingPointError(f"{jobs[job]}: {error}") from None
-                bar.update(pieces[jobs[job]][0] + 1)
+                    raise FloatingPointError(f"{running[one]}: {error}") from None
+                bar.update(jobs[running[one]][0] + 1)
         except BaseException:  # what has begun saves its state, what has not is dropped
             work.stop.set()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-    return {name: done[name] for name in pieces}
+    return {name: done[name] for name in jobs}
 
 
 def progress(stage: str, total: float, done: float = 0, over: Iterable | None = None) -> tqdm.tqdm:

@@ -1,4 +1,4 @@
-"""What launch scripts share: flags from the fields of a configuration, and how every script starts."""
+"""What launch scripts share: flags from the fields of settings, and how every script starts."""
 
 import dataclasses
 import os
@@ -15,9 +15,9 @@ RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete what an earlier run left in --workdir")
 
 
-def define(config: type) -> None:
-    """A flag for every field, with its default and help; ranges are the configuration's to check."""
-    for field in dataclasses.fields(config):
+def define(settings: type) -> None:
+    """A flag for every field, with its default and help; ranges are checked elsewhere."""
+    for field in dataclasses.fields(settings):
         name, default, about = field.name, field.default, field.metadata["help"]
         kind = field.metadata["kind"]
         if "tuple" in str(field.type):
@@ -52,22 +52,24 @@ def use_processors(number: int | None) -> None:
         jax.config.update("jax_num_cpu_devices", number or os.cpu_count() or 1)
 
 
-def read(config: type) -> Any:
-    """The configuration that the flags describe.
+def read(settings: type) -> Any:
+    """The settings that the flags describe.
 
     Raises:
       ValueError: a list holds something that is not a number.
     """
-    return config(**{f.name: _converted(f, flags.FLAGS[f.name].value) for f in dataclasses.fields(config)})
+    return settings(
+        **{f.name: _converted(f, flags.FLAGS[f.name].value) for f in dataclasses.fields(settings)}
+    )
 
 
-def parse(config: type, name: str, text: str) -> Any:
+def parse(settings: type, name: str, text: str) -> Any:
     """The value that the field `name` would have with --NAME=TEXT.
 
     Raises:
       ValueError: the flag has no such value.
     """
-    (field,) = (field for field in dataclasses.fields(config) if field.name == name)
+    (field,) = (field for field in dataclasses.fields(settings) if field.name == name)
     return _converted(field, flags.FLAGS[name].parser.parse(text))
 
 

@@ -10,7 +10,7 @@ from fedgame import equilibria, games
 from fedgame.experiments import equilibrium, storage
 from fedgame.games import curves
 
-NUMBERS = equilibrium.Config(
+NUMBERS = equilibrium.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
     capacity=(100.0,),
 )  # fmt: skip
@@ -27,24 +27,24 @@ def files(tmp_path):
     values = np.asarray(jax.vmap(TRUTH.curve)(SIZES)) + rng.normal(0, 0.01, (3, len(SIZES)))
     rows = [f"{s},{a}\n" for row in values for s, a in zip(SIZES, row.clip(0, 1), strict=True)]
     curve.write_text("samples,accuracy\n" + "".join(rows))
-    return equilibrium.Config(agents=str(agents), curve=str(curve))
+    return equilibrium.Settings(agents=str(agents), curve=str(curve))
 
 
-def solved(config):
-    game = equilibrium.read(config).game
+def solved(settings):
+    game = equilibrium.read(settings).game
     return jax.jit(equilibria.solve)(game).profile
 
 
 def test_numbers_on_the_command_line_make_the_game_of_the_readme():
-    problem = equilibrium.read(NUMBERS)
+    scenario = equilibrium.read(NUMBERS)
     direct = games.Game(
         games.PowerLaw(0.97, 6.0, 0.8, 12.0),
         games.LinearCost(jnp.array([0.004, 0.005, 0.012])),
         jnp.full(3, 100.0),
     )
     s = jnp.array([3.0, 20.0, 0.5])
-    np.testing.assert_allclose(games.utilities(problem.game, s), games.utilities(direct, s), rtol=1e-14)
-    assert problem.names == ["1", "2", "3"]
+    np.testing.assert_allclose(games.utilities(scenario.game, s), games.utilities(direct, s), rtol=1e-14)
+    assert scenario.names == ["1", "2", "3"]
 
 
 def test_without_a_capacity_agents_have_what_the_best_accuracy_can_pay_for():
@@ -53,10 +53,10 @@ def test_without_a_capacity_agents_have_what_the_best_accuracy_can_pay_for():
 
 
 def test_the_bound_has_a_family_and_held_samples_count():
-    config = equilibrium.Config(
+    settings = equilibrium.Settings(
         family="bound", best=(0.95,), difficulty=(1.0,), cost=(1e-3,), capacity=(5000.0,), held=30.0
     )
-    assert float(solved(config).sum()) + 30 == pytest.approx(238.113, abs=1e-3)  # S as without them
+    assert float(solved(settings).sum()) + 30 == pytest.approx(238.113, abs=1e-3)  # S as without them
 
 
 @pytest.mark.parametrize(
@@ -92,17 +92,17 @@ def test_numbers_that_would_be_ignored_are_refused(files):
 
 
 def test_the_interval_is_that_of_the_printed_total(files):
-    config = dataclasses.replace(files, bootstrap=20, held=30.0)
-    problem = equilibrium.read(config)
-    _, summary, _ = equilibrium.bootstrap(config, problem)
-    total = float(solved(config).sum()) + 30
+    settings = dataclasses.replace(files, bootstrap=20, held=30.0)
+    scenario = equilibrium.read(settings)
+    _, summary, _ = equilibrium.bootstrap(settings, scenario)
+    total = float(solved(settings).sum()) + 30
     assert summary["total_low"] < total < summary["total_high"]
 
 
 def test_an_equilibrium_beyond_the_measurements_is_called_an_extrapolation(files, tmp_path):
     for held, beyond in ((0.0, False), (400.0, True)):
-        config = dataclasses.replace(files, held=held)
-        text = equilibrium.run(config, equilibrium.read(config), storage.Workdir(tmp_path / str(held)))
+        settings = dataclasses.replace(files, held=held)
+        text = equilibrium.run(settings, equilibrium.read(settings), storage.Workdir(tmp_path / str(held)))
         assert ("BEYOND THE MEASUREMENTS, which end at 320 samples" in text) == beyond
 
 
@@ -117,15 +117,15 @@ def test_a_curve_that_cannot_be_fitted_says_whose(files, tmp_path):
 
 @pytest.mark.parametrize("fit", curves.fits())
 def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
-    config = dataclasses.replace(files, fit=fit, conditions=fit == "power")
-    problem = equilibrium.read(config)
+    settings = dataclasses.replace(files, fit=fit, conditions=fit == "power")
+    scenario = equilibrium.read(settings)
     work = storage.Workdir(tmp_path / "run")
-    text = equilibrium.run(config, problem, work)
+    text = equilibrium.run(settings, scenario, work)
     rows = work.read_csv("agents.csv")
-    found = jax.jit(equilibria.solve)(problem.game)
+    found = jax.jit(equilibria.solve)(scenario.game)
     np.testing.assert_allclose([float(r["contribution"]) for r in rows], found.profile, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(
-        [float(r["utility"]) for r in rows], games.utilities(problem.game, found.profile), rtol=1e-9
+        [float(r["utility"]) for r in rows], games.utilities(scenario.game, found.profile), rtol=1e-9
     )
     assert [r["name"] for r in rows] == ["a", "b", "c"]
     assert rows[2]["rather_leaves"] == "True"  # a fixed cost of 2, for an accuracy below 1
@@ -136,22 +136,22 @@ def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
     assert summary["converged"]
     assert [f["fit"] for f in summary["fits"] if f["used"]] == [fit]
     assert (tmp_path / "run" / "equilibrium.png").read_bytes().startswith(b"\x89PNG")
-    again = equilibrium.read(equilibrium.Config(scenario=str(tmp_path / "run" / "scenario.json")))
-    jax.tree.map(np.testing.assert_array_equal, again.game, problem.game)
-    assert again.names == problem.names
+    again = equilibrium.read(equilibrium.Settings(scenario=str(tmp_path / "run" / "scenario.json")))
+    jax.tree.map(np.testing.assert_array_equal, again.game, scenario.game)
+    assert again.names == scenario.names
 
 
 def test_intervals_come_from_resampled_games(files, tmp_path):
-    config = dataclasses.replace(files, bootstrap=60, confidence=0.9, seed=3)
-    problem = equilibrium.read(config)
-    rows, summary, (x, low, high) = equilibrium.bootstrap(config, problem)
+    settings = dataclasses.replace(files, bootstrap=60, confidence=0.9, seed=3)
+    scenario = equilibrium.read(settings)
+    rows, summary, (x, low, high) = equilibrium.bootstrap(settings, scenario)
     assert summary["certified"] == summary["resamples"] == 60
-    (measured,) = problem.measured.values()
+    (measured,) = scenario.origin.measured.values()
     payoff = curves.bootstrap("power", measured.sizes, measured.accuracy, samples=60, seed=3)
     profiles = np.stack(
         [
             jax.jit(equilibria.solve)(
-                problem.game.replace(payoff=jax.tree.map(lambda p, k=k: p[k], payoff))
+                scenario.game.replace(payoff=jax.tree.map(lambda p, k=k: p[k], payoff))
             ).profile
             for k in range(60)
         ]
@@ -164,7 +164,7 @@ def test_intervals_come_from_resampled_games(files, tmp_path):
     assert rows[2]["rather_leaves_in"] == 1.0
     true = np.asarray(jax.vmap(TRUTH.curve)(jnp.asarray(x)))
     assert np.mean((low - 0.02 <= true) & (true <= high + 0.02)) > 0.95
-    equilibrium.run(config, problem, work := storage.Workdir(tmp_path / "run"))
+    equilibrium.run(settings, scenario, work := storage.Workdir(tmp_path / "run"))
     assert float(work.read_csv("agents.csv")[0]["contribution_low"]) == pytest.approx(
         rows[0]["contribution_low"]
     )
@@ -179,13 +179,13 @@ def test_every_agent_can_have_a_curve_of_her_own(files, tmp_path):
     ]
     own.write_text("samples,accuracy,agent,standard_error\n" + "".join(rows))
     for fit in ("power", "concave"):
-        config = dataclasses.replace(files, curve=str(own), fit=fit, bootstrap=5)
-        problem = equilibrium.read(config)
-        at_end = games.payoff_values(problem.game, jnp.array([50.0, 80.0, 9.0]))
+        settings = dataclasses.replace(files, curve=str(own), fit=fit, bootstrap=5)
+        scenario = equilibrium.read(settings)
+        at_end = games.payoff_values(scenario.game, jnp.array([50.0, 80.0, 9.0]))
         expected = [float(games.PowerLaw(best, 6.0, 0.8, 12.0).curve(139.0)) for best in (0.9, 0.95, 0.85)]
         # The power law is found again; a concave curve has 80 and 160 samples to go by, not 139.
         np.testing.assert_allclose(at_end, expected, atol={"power": 1e-5, "concave": 3e-3}[fit])
-        text = equilibrium.run(config, problem, storage.Workdir(tmp_path / fit))
+        text = equilibrium.run(settings, scenario, storage.Workdir(tmp_path / fit))
         assert "curve of a: " in text
         assert "5 certified of 5" in text
 
@@ -196,19 +196,19 @@ def test_a_payoff_that_defines_fit_is_a_choice(files, tmp_path, saturation):
     curve.write_text(
         "samples,accuracy\n" + "".join(f"{s},{a}\n" for s, a in zip(SIZES, values, strict=True)) * 2
     )
-    config = dataclasses.replace(files, curve=str(curve), fit="Saturation", bootstrap=3)
-    problem = equilibrium.read(config)
-    assert type(problem.game.payoff) is saturation
-    assert float(problem.game.payoff.half) == pytest.approx(40.0, rel=1e-6)
-    assert list(problem.fits[""]) == ["power", "bound", "concave", "Saturation"]
-    text = equilibrium.run(config, problem, storage.Workdir(tmp_path / "run"))
+    settings = dataclasses.replace(files, curve=str(curve), fit="Saturation", bootstrap=3)
+    scenario = equilibrium.read(settings)
+    assert type(scenario.game.payoff) is saturation
+    assert float(scenario.game.payoff.half) == pytest.approx(40.0, rel=1e-6)
+    assert list(scenario.origin.fits[""]) == ["power", "bound", "concave", "Saturation"]
+    text = equilibrium.run(settings, scenario, storage.Workdir(tmp_path / "run"))
     assert "Saturation fit, root mean square error 0.0000, largest 0.0000  <- used" in text
     assert "3 certified of 3" in text
     assert not (tmp_path / "run" / "scenario.json").exists()  # JSON knows families of fedgame's alone
     with pytest.raises(
         ValueError, match="--fit must be one of power, bound, concave, Saturation, got 'spline'"
     ):
-        equilibrium.read(dataclasses.replace(config, fit="spline"))
+        equilibrium.read(dataclasses.replace(settings, fit="spline"))
 
 
 def test_agents_can_each_have_a_curve_of_a_strangers_family(files, tmp_path, saturation):

@@ -1,4 +1,4 @@
-"""Your own federation: from two CSV files, or numbers on the command line, to a game.
+"""Your own scenario: from two CSV files, or numbers on the command line, to a game.
 
 `inputs` documents the columns of the files.
 """
@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame.experiments import inputs, pieces, settings
+from fedgame.experiments import inputs, jobs
+from fedgame.experiments import settings as all_settings
 from fedgame.games import costs, curves, payoffs, scenarios
 from fedgame.games import game as games
 from fedgame.registry import option
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class ScenarioSettings:
     """Where the game comes from. Tuples of numbers have one entry, or one per agent."""
 
     agents: str | None = option(
@@ -62,16 +63,14 @@ _BY_NUMBERS = ("exponent", "fixed", "capacity", "value", "quality")
 _OF_FAMILIES = ("best", "scale", "power", "shift", "difficulty")
 
 
-class Problem(NamedTuple):
-    """A game, and where it comes from."""
+class Origin(NamedTuple):
+    """What the payoff of a scenario was fitted to, and how."""
 
-    names: list[str]
-    game: games.Game  # checked
     measured: dict[str, inputs.Measurements]  # by agent, "" if shared; empty if no curve was measured
     fits: dict[str, dict[str, curves.Fit]]  # by agent and name of the fit, the one used and others
 
 
-def read(config: Config) -> Problem:
+def read(settings: ScenarioSettings) -> scenarios.Scenario:
     """Reads the files, fits the curve and makes the game.
 
     Raises:
@@ -79,37 +78,37 @@ def read(config: Config) -> Problem:
         fitted.
       FileNotFoundError: a file is missing.
     """
-    settings.check(config)
-    _exactly_one(config, "agents", "cost", "scenario")
-    _exactly_one(config, "curve", "family", "scenario")
-    _no_use(config, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit")
-    _no_use(config, "agents", *_BY_NUMBERS)
-    _no_use(config, "curve", *_OF_FAMILIES)
-    _no_use(config, "family", "fit")
-    if config.scenario:
-        scenario = scenarios.load(config.scenario)
-        return Problem(scenario.names, scenario.game, {}, {})
-    agents = inputs.read_agents(config.agents) if config.agents else _agents_by_numbers(config)
+    all_settings.check(settings)
+    _exactly_one(settings, "agents", "cost", "scenario")
+    _exactly_one(settings, "curve", "family", "scenario")
+    _no_use(settings, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit")
+    _no_use(settings, "agents", *_BY_NUMBERS)
+    _no_use(settings, "curve", *_OF_FAMILIES)
+    _no_use(settings, "family", "fit")
+    if settings.scenario:
+        return scenarios.load(settings.scenario)._replace(origin=Origin({}, {}))
+    agents = inputs.read_agents(settings.agents) if settings.agents else _agents_by_numbers(settings)
     measured, fits = {}, {}
-    if config.curve:
-        measured = inputs.read_curve(config.curve, agents.names)
-        fits = _fits(config, measured)
-        payoff = payoff_of({key: fit[config.fit].payoff for key, fit in fits.items()}, agents.names)
+    if settings.curve:
+        measured = inputs.read_curve(settings.curve, agents.names)
+        fits = _fits(settings, measured)
+        payoff = payoff_of({key: fit[settings.fit].payoff for key, fit in fits.items()}, agents.names)
     else:
-        payoff = _payoff_by_numbers(config)
+        payoff = _payoff_by_numbers(settings)
     linear = np.all(agents.exponent == 1.0)  # Section 4 is about linear costs
     cost = (
         costs.LinearCost(agents.cost, agents.fixed)
         if linear
         else costs.PowerCost(agents.cost, agents.exponent, agents.fixed)
     )
-    numbers = {"value": agents.value, "quality": agents.quality, "held": config.held}
+    numbers = {"value": agents.value, "quality": agents.quality, "held": settings.held}
     capacity = agents.capacity
     if np.any(np.isnan(capacity)):  # Section 2: more than this only brings negative utility
         capacity = games.capacity_from_bound(
             cost, jnp.asarray(agents.value) * jnp.max(jnp.asarray(payoff.best))
         )
-    return Problem(agents.names, games.check(games.Game(payoff, cost, capacity, **numbers)), measured, fits)
+    game = games.check(games.Game(payoff, cost, capacity, **numbers))
+    return scenarios.Scenario(game, agents.names, Origin(measured, fits))
 
 
 def payoff_of(fitted: dict[str, Any], names: list[str]) -> Any:
@@ -128,42 +127,44 @@ def payoff_of(fitted: dict[str, Any], names: list[str]) -> Any:
         raise ValueError(f"--fit={fit} needs the same number of sizes in every agent's curve") from None
 
 
-def _no_use(config: Config, instead: str, *flags: str) -> None:
+def _no_use(settings: ScenarioSettings, instead: str, *flags: str) -> None:
     """Refuses numbers that would be ignored, because another flag says where they come from."""
-    defaults = Config()
-    given = [name for name in flags if getattr(config, name) != getattr(defaults, name)]
-    if getattr(config, instead) and given:
+    defaults = ScenarioSettings()
+    given = [name for name in flags if getattr(settings, name) != getattr(defaults, name)]
+    if getattr(settings, instead) and given:
         raise ValueError(f"--{given[0]} has no use with --{instead}")
 
 
-def _exactly_one(config: Config, *flags: str) -> None:
-    given = [name for name in flags if getattr(config, name)]
+def _exactly_one(settings: ScenarioSettings, *flags: str) -> None:
+    given = [name for name in flags if getattr(settings, name)]
     if len(given) != 1:
         got = " and ".join(f"--{name}" for name in given) or "none"
         raise ValueError(f"give one of {', '.join(f'--{name}' for name in flags)}; got {got}")
 
 
-def _fits(config: Config, measured: dict[str, inputs.Measurements]) -> dict[str, dict[str, curves.Fit]]:
+def _fits(
+    settings: ScenarioSettings, measured: dict[str, inputs.Measurements]
+) -> dict[str, dict[str, curves.Fit]]:
     """The fit that was asked for, and of a shared curve the others too where they are possible."""
     found = {}
-    with pieces.progress("fitting the curve", len(measured)) as bar:
+    with jobs.progress("fitting the curve", len(measured)) as bar:
         for key, one in measured.items():
             try:
                 if len(measured) == 1:
-                    found[key] = curves.fit_all(one.sizes, one.accuracy, config.fit)
+                    found[key] = curves.fit_all(one.sizes, one.accuracy, settings.fit)
                 else:
-                    found[key] = {config.fit: curves.fit(config.fit, one.sizes, one.accuracy)}
+                    found[key] = {settings.fit: curves.fit(settings.fit, one.sizes, one.accuracy)}
             except ValueError as error:
                 whose = f", agent {key}" if key else ""
-                raise ValueError(f"{config.curve}{whose}: --fit={config.fit}: {error}") from None
+                raise ValueError(f"{settings.curve}{whose}: --fit={settings.fit}: {error}") from None
             bar.update()
     return found
 
 
-def _agents_by_numbers(config: Config) -> inputs.Agents:
+def _agents_by_numbers(settings: ScenarioSettings) -> inputs.Agents:
     columns = ("cost", "fixed", "exponent", "capacity", "value", "quality")
     lists = {
-        name: getattr(config, name) for name in (*columns, "best", "scale", "power", "shift", "difficulty")
+        name: getattr(settings, name) for name in (*columns, "best", "scale", "power", "shift", "difficulty")
     }
     n = max(len(x) for x in lists.values() if x)
     wrong = [name for name, x in lists.items() if x and len(x) not in (1, n)]
@@ -171,7 +172,7 @@ def _agents_by_numbers(config: Config) -> inputs.Agents:
         raise ValueError(
             f"--{wrong[0]} needs one number or one for each of {n} agents, got {len(lists[wrong[0]])}"
         )
-    if config.capacity is None and not (config.family and all(config.cost)):
+    if settings.capacity is None and not (settings.family and all(settings.cost)):
         raise ValueError(
             "--cost needs --capacity, unless --family says how much accuracy can pay for, at a cost above 0"
         )
@@ -179,9 +180,9 @@ def _agents_by_numbers(config: Config) -> inputs.Agents:
     return inputs.Agents(names=[str(i + 1) for i in range(n)], **arrays)
 
 
-def _payoff_by_numbers(config: Config) -> Any:
-    wanted = {"power": ("best", "scale", "power", "shift"), "bound": ("best", "difficulty")}[config.family]
-    if missing := [name for name in wanted if getattr(config, name) is None]:
-        raise ValueError(f"--family={config.family} needs --{' --'.join(missing)}")
-    numbers = [jnp.asarray(x[0] if len(x) == 1 else x) for x in (getattr(config, name) for name in wanted)]
-    return {"power": payoffs.PowerLaw, "bound": payoffs.GeneralizationBound}[config.family](*numbers)
+def _payoff_by_numbers(settings: ScenarioSettings) -> Any:
+    wanted = {"power": ("best", "scale", "power", "shift"), "bound": ("best", "difficulty")}[settings.family]
+    if missing := [name for name in wanted if getattr(settings, name) is None]:
+        raise ValueError(f"--family={settings.family} needs --{' --'.join(missing)}")
+    numbers = [jnp.asarray(x[0] if len(x) == 1 else x) for x in (getattr(settings, name) for name in wanted)]
+    return {"power": payoffs.PowerLaw, "bound": payoffs.GeneralizationBound}[settings.family](*numbers)

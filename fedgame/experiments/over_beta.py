@@ -1,0 +1,124 @@
+"""What other rates would do: equilibria and welfare of M_β over β, and of the mechanisms that have names."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame import mechanisms
+from fedgame.experiments import jobs
+from fedgame.games import game as games
+from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
+
+_STACKED = 8  # agents whose contributions the figure tells apart
+_AT_ONCE = 8  # rates β that are solved in one call
+
+
+def welfare_rows(
+    game: games.Game,
+    found: outcomes.Participation,
+    before: outcomes.Outcome,
+    best: personal.FirstBest,
+    powers: Sequence[float],
+) -> list[dict[str, Any]]:
+    """Normalised p-means with everybody taking part, by mechanism, and of those who stay.
+
+    None where a p-mean is undefined because somebody's utility is negative.
+
+    Args:
+      game: n agents.
+      found: what comes of the chosen mechanism.
+      before: the outcome without payments.
+      best: the first best.
+      powers: p of the means.
+    """
+    there = {"no payments": before}
+    several = {"β*": rules.beta_star, "1 - 1/n": rules.falkinger}
+    if rules.linear_rates(game) is None:
+        del several["β*"]
+    for name, rule in several.items():
+        there[name] = outcomes.known_or_new(game, rule(game), [found.everybody, *there.values()])
+    there["chosen"] = found.everybody
+    if found.left and found.outcome is not None:
+        there["chosen, those who stay"] = found.outcome
+    rows = [
+        {"mechanism": name if one.equilibrium.converged else f"{name}, NO certified equilibrium"}
+        | {
+            f"p={p:g}": None if np.isnan(x := float(mechanisms.p_mean(one.utilities, p))) else x
+            for p in powers
+        }
+        for name, one in there.items()
+    ]
+    most = {"mechanism": "bound for everybody"} | {f"p={p:g}": best.welfare / game.n for p in powers}
+    return [*rows, most]
+
+
+def rows_by_beta(
+    game: games.Game, names: Sequence[str], outside: np.ndarray, powers: Sequence[float], count: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Equilibria under M_β with everybody taking part, for rates β evenly spread in log(1 - β)."""
+    betas = 1.0 - np.geomspace(1.0, 1.0 / (4 * game.n), count)
+    solved = jax.jit(jax.vmap(_solved, in_axes=(None, None, 0)))
+    several = []
+    with jobs.progress("equilibria over β", len(betas)) as bar:
+        for some in np.array_split(betas, max(len(betas) // _AT_ONCE, 1)):
+            several.append([np.asarray(x) for x in solved(game, jnp.asarray(outside), jnp.asarray(some))])
+            bar.update(len(some))
+    profile, u, leave, gap, total, certified = (np.concatenate(x) for x in zip(*several, strict=True))
+    rows = [
+        {"beta": float(beta), "total": float(total[k]), "contributors": int(np.sum(profile[k] > 0))}
+        | {"rather_leave": int(np.sum(leave[k])) if certified[k] else None, "nash_gap": float(gap[k])}
+        | {"certified": bool(certified[k])}
+        | {
+            f"p={p:g}": float(mechanisms.p_mean(jnp.asarray(u[k]), p)) if certified[k] else None
+            for p in powers
+        }
+        for k, beta in enumerate(betas)
+    ]
+    rows = [{name: None if x != x else x for name, x in row.items()} for row in rows]
+    most = np.sort(np.argsort(-profile.max(axis=0), kind="stable")[:_STACKED])
+    others = profile.sum(axis=1) - profile[:, most].sum(axis=1)
+    contributions = [
+        {"beta": float(beta)}
+        | {names[i]: float(profile[k, i]) for i in most}
+        | ({"others": float(max(others[k], 0.0))} if game.n > _STACKED else {})
+        for k, beta in enumerate(betas)
+    ]
+    return rows, contributions
+
+
+def _solved(game: games.Game, outside: jax.Array, beta: jax.Array) -> tuple[jax.Array, ...]:
+    found = outcomes.outcome(game, budget_balanced.Refunds(beta), general=False)
+    leave = outside - found.utilities > outcomes.negligible(game, found, outside)
+    s = found.equilibrium.profile
+    total = games.statistic(game, s) if game.payoff.of_total else jnp.sum(s)
+    return s, found.utilities, leave, jnp.max(found.equilibrium.nash_gap), total, found.equilibrium.converged
+
+
+def marks(
+    game: games.Game, power: float, chosen: float | None, designed: outcomes.Outcome | None = None
+) -> list[dict[str, Any]]:
+    """Rates worth a line in the figure.
+
+    Args:
+      game: n agents.
+      power: the p whose mean is to be the largest.
+      chosen: the rate that was asked for, if one was.
+      designed: what the β with the largest p-mean leads to, if it is known.
+    """
+    found = {"1 - 1/n": budget_balanced.falkinger_beta(game.n)}
+    if designed is None:
+        design = jax.jit(mechanisms.design_beta, static_argnums=1)(game, power)
+        rate, known = design.rates, np.isfinite(design.welfare)
+    else:
+        rate = designed.mechanism.rates
+        known = designed.equilibrium.converged & jnp.isfinite(mechanisms.p_mean(designed.utilities, power))
+    if known:
+        found[f"largest welfare, p={power:g}"] = float(rate)
+    if (linear := rules.linear_rates(game)) is not None:
+        found["β*"] = float(budget_balanced.beta_star(linear))
+    if chosen is not None:
+        found["chosen"] = chosen
+    return [{"name": name, "beta": beta} for name, beta in found.items()]
