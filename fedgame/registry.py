@@ -321,9 +321,15 @@ def _required(field: dataclasses.Field) -> bool:
 
 
 def split(text: str) -> tuple[str, ...]:
-    """The parts of a list of specs, which are separated by commas outside of brackets."""
-    tree = _parsed(f"({text},)", text)
-    return tuple(ast.unparse(part) for part in tree.elts)
+    """The parts of a list, which are separated by commas outside of brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return tuple(part.strip() for part in parts)
 
 
 def read(kind: str, text: str, defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Any:

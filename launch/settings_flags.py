@@ -1,8 +1,11 @@
 """What launch scripts share: flags from the fields of settings, and how every script starts."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import re
+import sys
 from typing import Any
 
 import jax
@@ -13,14 +16,24 @@ from fedgame import registry
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame"
 RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete what an earlier run left in --workdir")
+USE = flags.DEFINE_multi_string(
+    "use", [], "FILE.py: a file of yours that registers payoffs, costs, rules, protocols or studies"
+)
 
 
 def define(settings: type) -> None:
-    """A flag for every field, with its default and help; ranges are checked elsewhere."""
+    """A flag for every field, with its default and help; ranges are checked elsewhere.
+
+    Files given to --use are imported first, so that help shows what they add.
+    """
+    _use()
     for field in dataclasses.fields(settings):
         name, default, about = field.name, field.default, field.metadata["help"]
         kind = field.metadata["kind"]
-        if "tuple" in str(field.type):
+        if of := field.metadata["of"]:
+            text = ", ".join(default) if isinstance(default, tuple) else default
+            flags.DEFINE_string(name, text, f"{about}\n{registry.summary(of)}")
+        elif "tuple" in str(field.type):
             text = None if default is None else [str(x) for x in default]
             flags.DEFINE_list(name, text, f"{about} (numbers separated by commas)")
         elif choices := registry.choices(field):
@@ -33,6 +46,20 @@ def define(settings: type) -> None:
             flags.DEFINE_integer(name, default, about)
         else:
             flags.DEFINE_float(name, default, about)
+
+
+def _use() -> None:
+    """Imports the files of --use, before other flags are known."""
+    words = sys.argv[1:]
+    with contextlib.suppress(flags.Error):  # of flag files, which absl tells of later
+        words = flags.FLAGS.read_flags_from_files(words)
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    given = [re.fullmatch(r"--?use(=(.*))?", word, re.DOTALL) and (word, after) for word, after in pairs]
+    for word, after in filter(None, given):
+        try:
+            registry.use(word.partition("=")[2] if "=" in word else after)
+        except (ValueError, FileNotFoundError) as error:
+            sys.exit(f"error: {error}")
 
 
 def define_cache() -> flags.FlagHolder:
@@ -74,14 +101,22 @@ def parse(settings: type, name: str, text: str) -> Any:
 
 
 def _converted(field: dataclasses.Field, value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
+    """The value of a setting from that of its flag."""
+    if field.metadata["of"] and value is not None and "tuple" in str(field.type):
+        parts = list(registry.split(value))
+        if field.metadata["kind"] is str:
+            return tuple(parts)
+        return value if value.strip()[:1].isalpha() else _numbers(field, parts)
+    return _numbers(field, value) if isinstance(value, list) else value
+
+
+def _numbers(field: dataclasses.Field, parts: list[str]) -> tuple[Any, ...]:
     try:
-        return tuple(field.metadata["kind"](x) for x in value)
+        return tuple(field.metadata["kind"](x) for x in parts)
     except ValueError:
         kind = "whole numbers" if field.metadata["kind"] is int else "numbers"
         raise ValueError(
-            f"--{field.name} must be {kind} separated by commas, got {','.join(value)}"
+            f"--{field.name} must be {kind} separated by commas, got {','.join(parts)}"
         ) from None
 
 

@@ -4,10 +4,16 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 
+from fedgame import registry
+from fedgame.experiments import contenders
 from fedgame.experiments import settings as all_settings
+from fedgame.games import costs
+from fedgame.games import game as games
 from fedgame.learning import local, models
-from fedgame.mechanisms import base as mechanisms
+from fedgame.mechanisms import rules
+from fedgame.protocols import fedbr
 
 
 def check(settings: all_settings.TrainingSettings) -> None:
@@ -22,7 +28,7 @@ def check(settings: all_settings.TrainingSettings) -> None:
         )
     for name in ("capacity", "cost", "contributions"):
         given = getattr(settings, name, None)
-        if given is not None and len(given) not in (1, settings.agents):
+        if isinstance(given, tuple) and len(given) not in (1, settings.agents):
             raise ValueError(
                 f"--{name} needs one number or one for each of {settings.agents} agents, got {len(given)}"
             )
@@ -63,30 +69,43 @@ def settle(settings: all_settings.TrainingSettings, available: tuple[int, int]) 
     if isinstance(settings, all_settings.TrainSettings):
         return _settle_run(settings, available)
     if isinstance(settings, all_settings.CompareSettings):
-        cost = _each(settings.cost or tuple(0.5 / tau for tau in capacity), n)
-        _check_protocols(settings, min(cost))
-        settings = dataclasses.replace(settings, cost=cost)
+        cost = settings.cost or tuple(0.5 / tau for tau in capacity)
+        settings = dataclasses.replace(settings, cost=cost if isinstance(cost, str) else _each(cost, n))
+        _check_protocols(settings)
     return _settle_curve(settings, available)
 
 
-def _check_protocols(settings: all_settings.CompareSettings, cheapest: float) -> None:
-    if len(set(settings.protocol)) < len(settings.protocol):
-        raise ValueError(f"--protocol names one twice: {','.join(settings.protocol)}")
-    if settings.price is not None and "fedbr_price" not in settings.protocol:
-        raise ValueError("--price is that of fedbr_price, which --protocol does not name")
-    for name in (name for name in all_settings.NO_REFUNDS if name in settings.protocol):
-        if settings.mode == "literal":
-            raise ValueError(f"--mode=literal is printed for refunds of costs only, not for {name}")
-        if settings.agents > mechanisms.MOST:
-            raise ValueError(f"--agents: {name} is solved for up to {mechanisms.MOST}, got {settings.agents}")
-    if cheapest > 0:
-        return
-    if "fedbr_data_maximizing" in settings.protocol:
-        raise ValueError("--cost: accuracy as the reward (fedbr_data_maximizing) needs every cost above 0")
-    if settings.beta is None and "fedbr_bg" in settings.protocol:
-        raise ValueError("--cost: β* of Definition 2 needs every cost above 0; or give --beta")
-    if settings.mode == "literal" and any(name.startswith("fedbr") for name in settings.protocol):
-        raise ValueError("--cost: --mode=literal divides by costs and needs every one above 0")
+def _check_protocols(settings: all_settings.CompareSettings) -> None:
+    """Refuses at once what costs and the number of agents do not allow, whatever the curve will be."""
+    named = contenders.chosen(settings)
+    announced = {protocol.rule.name for protocol in named.values()}
+    if settings.price is not None and "price" not in announced:
+        raise ValueError("--price is that of fedbr(price), which --protocol does not name")
+    if settings.beta is not None and "beta" not in announced:
+        raise ValueError("--beta is that of fedbr_bg, which --protocol does not name")
+    game = games.Game(None, cost_of(settings), np.asarray(settings.capacity, float))
+    for title, protocol in named.items():
+        try:
+            protocol.rule.requires(game)
+        except ValueError as error:
+            raise ValueError(f"--protocol, {title}: {error}") from None
+        dynamics = isinstance(protocol, fedbr.FedBR)
+        if settings.mode == "literal" and dynamics and rules.linear_rates(game) is None:
+            raise ValueError("--cost: --mode=literal divides by costs: they must be linear and above 0")
+
+
+def cost_of(settings: all_settings.CompareSettings) -> costs.Cost:
+    """The cost of settled settings.
+
+    Raises:
+      ValueError: a text names no cost.
+    """
+    if not isinstance(settings.cost, str):
+        return costs.LinearCost(np.asarray(settings.cost))
+    try:
+        return registry.read("cost", settings.cost)
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"--cost: {error}") from None
 
 
 def images(settings: Any) -> tuple[tuple[int, int], tuple[int, int]]:

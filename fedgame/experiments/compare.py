@@ -17,20 +17,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame.experiments import accuracy as accuracies
-from fedgame.experiments import compare_plots, contenders, jobs, storage, table1, tables, training
+from fedgame.experiments import checks, compare_plots, contenders, jobs, storage, table1, tables, training
+from fedgame.experiments.contenders import Contender
 from fedgame.experiments.training import Task
-from fedgame.games import costs, curves
+from fedgame.games import curves
 from fedgame.games import game as games
 from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
-from fedgame.mechanisms import budget_balanced, outcomes, rules
+from fedgame.mechanisms import outcomes
+from fedgame.mechanisms.base import Mechanism
 from fedgame.protocols import base
 
 
 class Trial(NamedTuple):
     """One protocol at one seed, after one step of its game."""
 
-    protocol: base.Protocol
+    title: str  # of the protocol
+    mechanism: Mechanism  # under which costs are settled
     seed: int
     step: int  # of the game; 0 where contributions are not the outcome of dynamics
     last: bool  # whether it is the last step
@@ -40,21 +43,20 @@ class Trial(NamedTuple):
     ending: str = ""  # how the path ends, where there is something to tell
 
 
-def fit_game(
-    task: Task, sizes: np.ndarray, accuracy: np.ndarray
-) -> tuple[games.Game, float | None, curves.Fit]:
-    """The game on the fitted ã, and β of FedBR-BG: β* unless given, None where costs have none."""
+def fit_game(task: Task, sizes: np.ndarray, accuracy: np.ndarray) -> tuple[games.Game, curves.Fit]:
+    """The game on the fitted ã."""
     fit = curves.fit(task.settings.fit, sizes, accuracy)
-    rates, capacity = jnp.asarray(task.settings.cost), jnp.asarray(task.settings.capacity)
-    game = games.check(games.Game(fit.payoff, costs.LinearCost(rates), capacity))
-    beta = task.settings.beta
-    if beta is None and rules.linear_rates(game) is not None:
-        beta = float(budget_balanced.beta_star(rates))
-    return game, beta, fit
+    capacity = jnp.asarray(task.settings.capacity)
+    return games.check(games.Game(fit.payoff, checks.cost_of(task.settings), capacity)), fit
 
 
 def describe_game(
-    task: Task, work: storage.Workdir, fit: curves.Fit, protocols: list[base.Protocol], accuracy: np.ndarray
+    task: Task,
+    work: storage.Workdir,
+    game: games.Game,
+    fit: curves.Fit,
+    protocols: list[Contender],
+    accuracy: np.ndarray,
 ) -> dict[str, Any]:
     """How well ã fits, and certified equilibria; writes `game.json` and `fitted_curve.csv`."""
     spread = float(np.mean(np.std(accuracy, axis=0, ddof=1))) if len(accuracy) > 1 else None
@@ -63,7 +65,7 @@ def describe_game(
         "rmse": fit.rmse,
         "largest_residual": fit.largest,
         "deviation_between_seeds": spread,
-        "equilibria": _equilibria(protocols),
+        "equilibria": _equilibria(game, protocols),
         "parameters": fit.parameters,
     }
     work.write_json("game.json", summary)
@@ -74,18 +76,19 @@ def describe_game(
     return summary
 
 
-def _equilibria(protocols: list[base.Protocol]) -> dict[str, dict[str, Any] | None]:
-    """By name, the certified equilibrium that each protocol aims at; None if it aims at none."""
-    found, solved = {}, []  # protocols may aim at the same
-    for protocol in protocols:
-        if protocol.played is None:
-            found[protocol.name] = None
+def _equilibria(game: games.Game, protocols: list[Contender]) -> dict[str, dict[str, Any] | None]:
+    """By title, the certified equilibrium that each protocol aims at; None if it aims at none."""
+    found: dict[str, dict[str, Any] | None] = {}
+    solved: list[outcomes.Outcome] = []  # protocols may aim at the same
+    for title, protocol, announced in protocols:
+        if not protocol.aims:
+            found[title] = None
             continue
-        game, mechanism = protocol.played
-        outcome = outcomes.known_or_new(game, mechanism, [one for of, one in solved if of is game])
-        solved.append((game, outcome))
+        mechanism = announced.mechanism
+        outcome = outcomes.known_or_new(game, mechanism, solved, announced.equilibrium)
+        solved.append(outcome)
         there = outcome.equilibrium
-        found[protocol.name] = {
+        found[title] = {
             "announced": {k: np.asarray(x).tolist() for k, x in mechanism.announced(game.n).items()},
             "told": tables.told(mechanism, game.n),
             "total": float(jnp.sum(there.profile)),
@@ -137,24 +140,28 @@ def play_and_train(
     task: Task,
     work: storage.Workdir,
     workers: int,
-    protocols: list[base.Protocol],
+    game: games.Game,
+    protocols: list[Contender],
     cache: pathlib.Path | None = None,
 ) -> list[Trial]:
     """Plays the game from a random start for every seed, then trains on what agents contribute."""
     settings, todo, planned = task.settings, {}, []
     shared = _shared(task) if cache else {}
     with jobs.progress("best-response dynamics", len(protocols) * settings.seeds) as bar:
-        for protocol in protocols:
+        for contender in protocols:
+            protocol = contender.protocol
             rule = base.identity(protocol)
             mine = uuid.uuid4().hex if rule is None else rule  # nobody else's, in this run and the next
             for seed in range(settings.seeds):
                 key = task.key_of("run", seed)
-                plan = protocol.start(jax.random.split(key, 5)[4])
+                plan = protocol.start(game, contender.announced, jax.random.split(key, 5)[4])
                 for step in evaluated(plan.path, settings.evaluate_every):
                     at = plan._replace(profile=plan.path[step], path=plan.path[step][None])
                     what = {"samples": base.draw(at.profile).tolist(), "rule": mine}
-                    if rule != {}:  # it may go on from the profile as it was meant
-                        what["profile"] = at.profile.tolist()
+                    if (
+                        rule != {}
+                    ):  # it may go on from the profile as it was meant, and from what it remembers
+                        what |= {"profile": at.profile.tolist(), "memory": _digest(at.memory)}
                     name = f"runs/{seed}-{_short(what, protocol)}"
                     if name not in todo:
                         compute = functools.partial(train, task, protocol, at, seed, work.snapshots(name))
@@ -162,25 +169,35 @@ def play_and_train(
                         folder = None if rule is None else cache
                         cached = functools.partial(storage.cached, folder, what, compute)
                         todo[name] = (sum(what["samples"]), cached)
-                    planned.append((protocol, seed, step, plan, rule == {}, name))
+                    planned.append((contender, seed, step, plan, rule == {}, name))
                 bar.update()
     done = jobs.run("training", todo, work, workers)
     return [_trial(*about, done[name]) for *about, name in planned]
 
 
 def _trial(
-    protocol: base.Protocol, seed: int, step: int, plan: base.Plan, fixed: bool, result: dict[str, Any]
+    contender: Contender, seed: int, step: int, plan: base.Plan, fixed: bool, result: dict[str, Any]
 ) -> Trial:
     """A fixed plan may share its training with another one of the same whole samples, but is itself."""
     profile = plan.path[step] if fixed else np.asarray(result["profile"])
     last = step == len(plan.path) - 1
-    return Trial(protocol, seed, step, last, profile, plan.path, result, protocol.ending(plan))
+    mechanism, ending = contender.announced.mechanism, contender.protocol.ending(plan)
+    return Trial(contender.title, mechanism, seed, step, last, profile, plan.path, result, ending)
 
 
 def _shared(task: Task) -> dict[str, Any]:
     """All that determines a training run beside its samples, its rule and its seed."""
     found = training.fingerprint(task, [base.__name__], task.agents, task.server)
     return found | {"capacity": task.settings.capacity, "test_images": task.settings.test_images}
+
+
+def _digest(memory: Any) -> str:
+    """Equal for equal arrays in equal places only."""
+    leaves, structure = jax.tree.flatten(memory)
+    found = hashlib.sha256(str(structure).encode())
+    for leaf in map(np.asarray, leaves):
+        found.update(str((leaf.shape, leaf.dtype)).encode() + leaf.tobytes())
+    return found.hexdigest()
 
 
 def _short(what: dict[str, Any], protocol: base.Protocol) -> str:
@@ -203,10 +220,10 @@ def compare(
     """
     settings, workers = task.settings, task.workers(workers)
     sizes, accuracy = accuracies.measure(task, work, workers, cache)
-    game, beta, fit = fit_game(task, sizes, accuracy)
-    protocols = contenders.make(settings, game, beta, sizes, accuracy)
-    summary = describe_game(task, work, fit, protocols, accuracy)
-    trials = play_and_train(task, work, workers, protocols, cache)
+    game, fit = fit_game(task, sizes, accuracy)
+    protocols = contenders.make(settings, game, sizes, accuracy)
+    summary = describe_game(task, work, game, fit, protocols, accuracy)
+    trials = play_and_train(task, work, workers, game, protocols, cache)
     with jobs.progress("tables and figures", 2) as bar:
         report = table1.write(work, game, trials, settings)
         bar.update()

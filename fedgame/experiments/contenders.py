@@ -1,66 +1,78 @@
-"""The protocols that `launch.compare` knows by name, made for the game on the measured curve."""
+"""The protocols that a comparison names, and what each of them is played under."""
 
-import functools
-from collections.abc import Callable
+import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
+from fedgame import registry
 from fedgame.experiments import settings as all_settings
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, personal, rules
-from fedgame.mechanisms import prices as pigou
-from fedgame.protocols import afl, base, fedavg, fedbr, first_best, literal, mwfed, qffl
+from fedgame.mechanisms import rules
+from fedgame.mechanisms.base import Announcement
+from fedgame.protocols import base, fedbr, literal
 
 _INTERVAL = 10  # Δs of Section 5.2
 
 
+class Contender(NamedTuple):
+    """One protocol of a comparison."""
+
+    title: str  # in tables and figures
+    protocol: base.Protocol
+    announced: Announcement  # of its rule, for the game on the measured curve
+
+
+def chosen(settings: all_settings.CompareSettings) -> dict[str, base.Protocol]:
+    """The protocols that the settings name, by title; other flags are used where a text gives no option.
+
+    Raises:
+      ValueError: a text names no protocol, or two of them are the same.
+    """
+    flags = {
+        "mwfed": {"target": settings.mwfed_target, "factor": settings.mwfed_factor},
+        "afl": {"rate": settings.afl_rate},
+        "qffl": {"q": settings.qffl_q},
+        "fedbr": {"steps": settings.steps, "step_size": settings.step_size},
+        "price": {} if settings.price is None else {"price": settings.price},
+    }
+    found: dict[str, base.Protocol] = {}
+    for text in settings.protocol:
+        try:
+            title, protocol = registry.read("protocol", text).title, registry.read("protocol", text, flags)
+        except (ValueError, FileNotFoundError) as error:
+            raise type(error)(f"--protocol: {error}") from None
+        if title in found:
+            raise ValueError(f"--protocol names one twice: {title}")
+        if settings.beta is not None and registry.text_of(protocol.rule) == "beta_star":
+            protocol = dataclasses.replace(protocol, rule=rules.beta.having(beta=settings.beta))
+        found[title] = protocol
+    return found
+
+
 def make(
-    settings: all_settings.CompareSettings,
-    game: games.Game,
-    beta: float | None,
-    sizes: np.ndarray,
-    accuracy: np.ndarray,
-) -> list[base.Protocol]:
-    """The protocols that the settings ask for.
+    settings: all_settings.CompareSettings, game: games.Game, sizes: np.ndarray, accuracy: np.ndarray
+) -> list[Contender]:
+    """The protocols that the settings name, and what is announced for each; once for those of equal rules.
 
     Args:
       settings: settled.
       game: on the fitted curve.
-      beta: β of FedBR-BG; None if costs have no β*.
       sizes: [k] totals at which ã was measured.
       accuracy: [seeds, k]; the literal mode sees its means alone.
+
+    Raises:
+      ValueError: as the rules do.
     """
-    capacity = np.asarray(settings.capacity)
-
-    def play(name: str, rule: rules.Rule) -> base.Protocol:
-        mechanism, dynamics = rule(game), (settings.steps, settings.step_size)
-        if settings.mode == "continuous":
-            return fedbr.FedBR(game, mechanism, name, *dynamics)
-        interval = settings.interval or _INTERVAL
-        measured = sizes, np.mean(accuracy, axis=0), interval
-        return literal.Literal(game, *measured, mechanism, name, *dynamics)
-
-    @functools.cache  # found once for all protocols that need it
-    def best() -> personal.FirstBest:
-        return personal.first_best(game)
-
-    @functools.cache  # one object, so that its equilibrium is solved for once
-    def personal_rates() -> budget_balanced.Refunds:
-        return personal.refunds(game, best())
-
-    makers: dict[str, Callable[[], base.Protocol]] = {
-        "fedavg": lambda: fedavg.FedAvg(capacity),
-        "mwfed": lambda: mwfed.MWFed(capacity, settings.mwfed_target, settings.mwfed_factor),
-        "fedbr": lambda: play("FedBR", rules.none),
-        "fedbr_bg": lambda: play("FedBR-BG", lambda game: budget_balanced.Refunds(beta)),
-        "fedbr_falkinger": lambda: play("FedBR, β = 1 - 1/n", rules.falkinger),
-        "fedbr_personal": lambda: play("FedBR, personal rates", lambda game: personal_rates()),
-        "fedbr_price": lambda: play("FedBR, one price", lambda game: rules.price(game, settings.price)),
-        "fedbr_prices": lambda: play("FedBR, Pigou's prices", lambda game: pigou.pigou(game, best=best())),
-        "fedbr_shapley": lambda: play("FedBR, Shapley payments", rules.shapley),
-        "fedbr_data_maximizing": lambda: play("FedBR, accuracy as the reward", rules.data_maximizing),
-        "first_best": lambda: first_best.FirstBest(game, np.asarray(best().profile), personal_rates()),
-        "afl": lambda: afl.AFL(capacity, settings.afl_rate),
-        "qffl": lambda: qffl.QFFL(capacity, settings.qffl_q, settings.learning_rate),
-    }
-    return [makers[name]() for name in settings.protocol]
+    announced: dict[str, Announcement] = {}
+    found = []
+    for title, protocol in chosen(settings).items():
+        if settings.mode == "literal" and isinstance(protocol, fedbr.FedBR):
+            measured = sizes, np.mean(accuracy, axis=0), float(settings.interval or _INTERVAL)
+            protocol = literal.Literal(*measured, protocol.rule, protocol.steps, protocol.step_size)
+        rule = registry.text_of(protocol.rule)
+        if rule not in announced:
+            best = next((one.best for one in announced.values() if one.best is not None), None)
+            announced[rule] = protocol.rule.announced(game, best)
+        found.append(Contender(title, protocol, announced[rule]))
+    return found

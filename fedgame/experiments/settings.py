@@ -107,35 +107,15 @@ class TrainSettings(TrainingSettings):
     evaluate_every: int = option("rounds between evaluations; the last round always is one", 1, low=1)
 
 
-PROTOCOLS = (
-    "fedavg",
-    "mwfed",
-    "fedbr",
-    "fedbr_bg",
-    "fedbr_falkinger",
-    "fedbr_personal",
-    "fedbr_price",
-    "fedbr_prices",
-    "fedbr_shapley",
-    "fedbr_data_maximizing",
-    "first_best",
-    "afl",
-    "qffl",
-)
-
-NO_REFUNDS = ("fedbr_price", "fedbr_prices", "fedbr_shapley", "fedbr_data_maximizing")
-
-
 @dataclasses.dataclass(frozen=True)
 class CompareSettings(CurveSettings):
     """Settings of `launch.compare`."""
 
     protocol: tuple[str, ...] = option(
-        "protocols to compare: the paper's four; FedBR under β = 1 - 1/n or personal rates, one --price per "
-        "sample, Pigou's prices, Shapley payments, or accuracy as the reward; the first best; AFL and q-FFL, "
-        "which share all data",
+        "protocols to compare, separated by commas, for example "
+        "'fedavg, mwfed(target=0.8), fedbr(falkinger), fedbr(price(price=0.004), steps=50)'",
         ("fedavg", "mwfed", "fedbr", "fedbr_bg"),
-        choices=PROTOCOLS,
+        of="protocol",
         kind=str,
     )
     mode: str = option(
@@ -145,17 +125,18 @@ class CompareSettings(CurveSettings):
         choices=("continuous", "literal"),
     )
     test_images: int = option("test images of each agent's own", 10, low=1)
-    cost: tuple[float, ...] | None = option(
-        "c, cost per sample, one number or one per agent; so that τ·c = 0.5 if not given",
+    cost: tuple[float, ...] | str | None = option(
+        "c, cost per sample, one number or one per agent, or another cost; so that τ·c = 0.5 if not given",
         None,
         low=0,
         kind=float,
+        of="cost",
     )
     beta: float | None = option(
         "β of FedBR-BG; β* of Definition 2 if not given", None, low=0, high=1, kind=float
     )
     price: float | None = option(
-        "fedbr_price: what a sample brings; not given: what has the largest sum of utilities",
+        "rule price: what a sample brings; not given: what has the largest sum of utilities",
         None,
         low=0,
         kind=float,

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from fedgame import registry
 from fedgame.experiments import checkpoints, checks, storage, sweep_report, training
 from fedgame.experiments import settings as all_settings
 from fedgame.learning import data
@@ -95,7 +96,7 @@ def _axis(
         raise ValueError(f"--sweep={text}: there is no setting {name!r}")
     listed = "tuple" in str(fields[name].type)
     values: dict[str, Any] = {}
-    for one in map(str.strip, given.split(",")):
+    for one in registry.split(given):
         if not all(one.split("+") if listed else [one]):
             raise ValueError(f"--sweep={text}: a value is missing")
         try:

@@ -61,7 +61,7 @@ def write(
 def _contributions(final: Sequence[Any]) -> list[dict[str, Any]]:
     """What agents meant to contribute, over the steps of the game."""
     return [
-        {"protocol": trial.protocol.name, "seed": trial.seed, "step": t, "agent": i, "contribution": s}
+        {"protocol": trial.title, "seed": trial.seed, "step": t, "agent": i, "contribution": s}
         for trial in final
         for t, row in enumerate(trial.path.tolist())
         for i, s in enumerate(row)
@@ -71,7 +71,7 @@ def _contributions(final: Sequence[Any]) -> list[dict[str, Any]]:
 def _drawn(final: Sequence[Any]) -> list[dict[str, Any]]:
     """What agents trained on, over rounds, where rounds differ."""
     return [
-        {"protocol": trial.protocol.name, "seed": trial.seed, "round": t + 1, "agent": i, "samples": s}
+        {"protocol": trial.title, "seed": trial.seed, "round": t + 1, "agent": i, "samples": s}
         for trial in final
         if len(trial.training["drawn"]) > 1
         for t, row in enumerate(trial.training["drawn"])
@@ -83,7 +83,7 @@ def _seconds(trials: Sequence[Any]) -> list[dict[str, Any]]:
     """Seconds of training, once for steps that lead to the same contributions and so share a run."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for trial in trials:
-        row = {"protocol": trial.protocol.name, "seed": trial.seed, "step": trial.step}
+        row = {"protocol": trial.title, "seed": trial.seed, "step": trial.step}
         same = row["protocol"], trial.seed, *trial.training["charged"]
         found.setdefault(same, row | {"seconds": trial.training["seconds"]})
     return list(found.values())

@@ -18,7 +18,7 @@ def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
     `utility` is by the accuracy on her own test images, `held_out_utility` by that on the server's.
     `withheld` is by how much accuracy her model would be worse if the mechanism gave her what it says.
     """
-    charged, mechanism = jnp.asarray(trial.training["charged"]), trial.protocol.mechanism
+    charged, mechanism = jnp.asarray(trial.training["charged"]), trial.mechanism
     cost, payment, withheld = _settled(game, mechanism, charged)
     accuracy, held_out = jnp.asarray(trial.training["accuracy"]), trial.training["held_out_accuracy"]
     columns = {
@@ -33,7 +33,7 @@ def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
         "held_out_utility": held_out - withheld - cost + payment,
     }
     numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
-    named = {"protocol": trial.protocol.name, "seed": trial.seed}
+    named = {"protocol": trial.title, "seed": trial.seed}
     return [
         named | {"agent": i} | {name: column[i] for name, column in numbers.items()} for i in range(game.n)
     ]
@@ -52,10 +52,10 @@ def _largest_gap(game: games.Game, mechanism: Mechanism, s: jax.Array) -> jax.Ar
 
 def trial_row(game: games.Game, trial: Any) -> dict[str, Any]:
     """One row for a `compare.Trial`; Nash gaps on the fitted game, before and after rounding."""
-    agents, mechanism = agent_rows(game, trial), trial.protocol.mechanism
+    agents, mechanism = agent_rows(game, trial), trial.mechanism
     profile, charged = jnp.asarray(trial.profile), jnp.asarray(trial.training["charged"])
     return {
-        "protocol": trial.protocol.name,
+        "protocol": trial.title,
         "seed": trial.seed,
         "step": trial.step,
         "announced": told(mechanism, game.n),

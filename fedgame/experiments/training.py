@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fedgame import registry
 from fedgame.experiments import checkpoints, checks, jobs, plots, storage, tables
 from fedgame.experiments import settings as all_settings
 from fedgame.learning import data, evaluation, federated, layers, local, models, partitions
@@ -93,6 +94,7 @@ def fingerprint(task: Task, rules: Iterable[str], *images: data.Data) -> dict[st
     return {
         "images": digest(*images),
         "code": code.hexdigest(),
+        "use": registry.used(),
         "model": repr(task.model),
         "training": task.local_training._asdict(),
         "agents": task.settings.agents,

@@ -103,18 +103,23 @@ def _equilibrium(game: games.Game, mechanism: base.Mechanism) -> equilibria.Equi
     return equilibria.solve(played) if known is None else _certified(played, known)
 
 
-def of_announcement(game: games.Game, announced: rules.Announcement) -> Outcome:
+def of_announcement(game: games.Game, announced: base.Announcement) -> Outcome:
     """The `outcome` of what a rule announces, without finding again what the rule has found."""
     found = outcome(game, announced.mechanism, solved=announced.equilibrium)
     return found._replace(best=announced.best)
 
 
-def known_or_new(game: games.Game, mechanism: base.Mechanism, known: Sequence[Outcome]) -> Outcome:
+def known_or_new(
+    game: games.Game,
+    mechanism: base.Mechanism,
+    known: Sequence[Outcome],
+    solved: equilibria.Equilibrium | None = None,
+) -> Outcome:
     """The one of the `known` outcomes, all of this game, that has this mechanism; else its `outcome`."""
     for one in known:
         if _equal(one.mechanism, mechanism):
             return one
-    return outcome(game, mechanism)
+    return outcome(game, mechanism, solved=solved)
 
 
 def _equal(one: base.Mechanism, other: base.Mechanism) -> bool:
@@ -127,7 +132,7 @@ def participation(
     rule: rules.Rule,
     outside: Any = None,
     progress: Callable = lambda: None,
-    announced: rules.Announcement | None = None,
+    announced: base.Announcement | None = None,
 ) -> Participation:
     """Agents leave, one at a time, the one first who is worst off compared with what she has outside.
 
