@@ -115,11 +115,17 @@ def check_number(name: str, number: Any, field: dataclasses.Field | None) -> Non
         return
     if not np.all(finite):
         raise ValueError(f"{name} must be finite, got {number}")
-    ends = [f"greater than {above}"] if above > -math.inf else []
-    ends += [f"at least {low}"] if low > -math.inf else []
-    ends += [f"at most {high}"] if high < math.inf else []
-    ends += [f"less than {below}"] if below < math.inf else []
-    raise ValueError(f"{name} must be a number, {' and '.join(ends)}, got {number}")
+    raise ValueError(f"{name} must be {allowed(field)}, got {number}")
+
+
+def allowed(field: dataclasses.Field) -> str:
+    """The numbers that a field made by `option` allows, in words."""
+    limits = field.metadata
+    ends = [f"greater than {limits['above']}"] if limits["above"] > -math.inf else []
+    ends += [f"at least {limits['low']}"] if limits["low"] > -math.inf else []
+    ends += [f"at most {limits['high']}"] if limits["high"] < math.inf else []
+    ends += [f"less than {limits['below']}"] if limits["below"] < math.inf else []
+    return "a number" + (f", {' and '.join(ends)}" if ends else "")
 
 
 def numbers(family: Any) -> list[dataclasses.Field]:
@@ -401,14 +407,34 @@ def _parsed(text: str, shown: str) -> ast.expr:
         ) from None
 
 
+def left_open(kind: str, text: str) -> tuple[str, dict[str, dataclasses.Field]]:
+    """The name in a text, and by name the options that the text does not give; errors as `read`."""
+    name, entry, given = _named(kind, _parsed(text, text))
+    return name, {option: field for option, field in options(entry).items() if option not in given}
+
+
 def _made(kind: str, node: ast.expr, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The entry that a piece of syntax names, with its options."""
+    """What a piece of syntax names, with its options."""
+    name, entry, given = _named(kind, node)
+    known = options(entry)
+    values = dict(defaults.get(name, {})) | {
+        key: _value(name, known[key], part, defaults) for key, part in given.items()
+    }
+    missing = [x for x, field in known.items() if _required(field) and x not in values]
+    if missing:
+        raise ValueError(f"{name} needs `{missing[0]}`: {known[missing[0]].metadata['help']}")
+    return entry.having(**values) if isinstance(entry, Function) else entry(**values)
+
+
+def _named(kind: str, node: ast.expr) -> tuple[str, Any, dict[str, ast.expr]]:
+    """The name and the entry in a piece of syntax, aliases resolved, and what it gives of the options."""
     found, call = KINDS[kind], node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name) or any(x.arg is None for x in call.keywords):
         raise ValueError(f"a {found.word} is written as a name, or name(option=…), got {ast.unparse(node)!r}")
     name = call.func.id
     if name in found.aliases:
         longer = _parsed(found.aliases[name], name)
+        longer = longer if isinstance(longer, ast.Call) else ast.Call(longer, [], [])
         call = ast.Call(longer.func, longer.args + call.args, longer.keywords + call.keywords)
         name = longer.func.id
     if name not in found.entries:
@@ -416,15 +442,7 @@ def _made(kind: str, node: ast.expr, defaults: Mapping[str, Mapping[str, Any]]) 
             f"there is no {found.word} {name!r}{near(name, [*found.entries, *found.aliases])} "
             f"(there are {', '.join(found.entries)}; others need --use=FILE.py)"
         )
-    entry = found.entries[name]
-    known = options(entry)
-    values = dict(defaults.get(name, {})) | {
-        key: _value(name, known[key], part, defaults) for key, part in _bound(name, known, call).items()
-    }
-    missing = [x for x, field in known.items() if _required(field) and x not in values]
-    if missing:
-        raise ValueError(f"{name} needs `{missing[0]}`: {known[missing[0]].metadata['help']}")
-    return entry.having(**values) if isinstance(entry, Function) else entry(**values)
+    return name, found.entries[name], _bound(name, options(found.entries[name]), call)
 
 
 def _bound(name: str, known: dict[str, dataclasses.Field], call: ast.Call) -> dict[str, ast.expr]:

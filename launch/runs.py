@@ -1,12 +1,12 @@
 """How launch.equilibrium and launch.mechanism run: your own numbers in, a report and files out."""
 
-import dataclasses
 import hashlib
 import pathlib
 import sys
 import time
 from types import ModuleType
 
+from fedgame.experiments import settings as all_settings
 from fedgame.experiments import storage
 from launch import settings_flags
 
@@ -24,13 +24,15 @@ def main(argv: list[str], program: str, experiment: ModuleType, workdir: str) ->
     try:
         settings_flags.start(argv)
         settings = settings_flags.read(experiment.Settings)
+        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
+        storage.check_workdir(workdir, program, *again)
         prepared = experiment.read(settings)
         read = [pathlib.Path(x) for x in (settings.agents, settings.curve, settings.scenario) if x]
         if inside := [x for x in read if pathlib.Path(workdir).resolve() in x.resolve().parents]:
             raise ValueError(f"{inside[0]} lies in --workdir={workdir}: write the results elsewhere")
         digests = {str(x): hashlib.sha256(x.read_bytes()).hexdigest() for x in read}
-        described = dataclasses.asdict(settings) | {"sha256": digests}
-        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
+        described = all_settings.described(settings)
+        described["sha256"] |= digests
         work = storage.open_workdir(workdir, program, described, *again)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

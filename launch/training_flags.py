@@ -1,7 +1,6 @@
 """What the scripts that train share: their flags, devices and processes, and how they stop."""
 
 import contextlib
-import dataclasses
 import functools
 import os
 import pathlib
@@ -98,7 +97,7 @@ def _single(
     """What to run in the directory of one run, and the settings that determine its results."""
     task = training.prepare(given, DATA_DIR.value)
     images = training.digest(task.agents, task.server)
-    return functools.partial(run, task), dataclasses.asdict(task.settings) | {"images": images}
+    return functools.partial(run, task), all_settings.described(task.settings) | {"images": images}
 
 
 def _sweep(
@@ -111,7 +110,7 @@ def _sweep(
     parse = functools.partial(settings_flags.parse, type(given))
     variants = sweep.product(swept, given, parse, DATA_DIR.value)
     compute = functools.partial(sweep.run, variants, program, run, data_dir=DATA_DIR.value)
-    return compute, dataclasses.asdict(given) | {"sweep": swept}
+    return compute, all_settings.described(given) | {"sweep": swept}
 
 
 def _join() -> None:

@@ -85,10 +85,8 @@ def _check_protocols(settings: all_settings.CompareSettings) -> None:
         raise ValueError("--beta is that of fedbr_bg, which --protocol does not name")
     game = games.Game(None, cost_of(settings), np.asarray(settings.capacity, float))
     for title, protocol in named.items():
-        try:
+        with all_settings.of_flag(f"protocol, {title}"):
             protocol.rule.requires(game)
-        except ValueError as error:
-            raise ValueError(f"--protocol, {title}: {error}") from None
         dynamics = isinstance(protocol, fedbr.FedBR)
         if settings.mode == "literal" and dynamics and rules.linear_rates(game) is None:
             raise ValueError("--cost: --mode=literal divides by costs: they must be linear and above 0")
@@ -102,10 +100,8 @@ def cost_of(settings: all_settings.CompareSettings) -> costs.Cost:
     """
     if not isinstance(settings.cost, str):
         return costs.LinearCost(np.asarray(settings.cost))
-    try:
+    with all_settings.of_flag("cost"):
         return registry.read("cost", settings.cost)
-    except (ValueError, FileNotFoundError) as error:
-        raise type(error)(f"--cost: {error}") from None
 
 
 def images(settings: Any) -> tuple[tuple[int, int], tuple[int, int]]:

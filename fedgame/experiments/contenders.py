@@ -38,10 +38,8 @@ def chosen(settings: all_settings.CompareSettings) -> dict[str, base.Protocol]:
     }
     found: dict[str, base.Protocol] = {}
     for text in settings.protocol:
-        try:
+        with all_settings.of_flag("protocol"):
             title, protocol = registry.read("protocol", text).title, registry.read("protocol", text, flags)
-        except (ValueError, FileNotFoundError) as error:
-            raise type(error)(f"--protocol: {error}") from None
         if title in found:
             raise ValueError(f"--protocol names one twice: {title}")
         if settings.beta is not None and registry.text_of(protocol.rule) == "beta_star":

@@ -10,6 +10,10 @@ Participants, one row each:
     value      optional, what accuracy 1 is worth to her, at least 0; 1 if empty
     quality    optional, standard samples that one of hers counts as, above 0; 1 if empty
 
+With another cost, or a payoff that is named, their parameters are columns too, instead of `cost`, `fixed` and
+`exponent`: with --cost=power the columns `rate`, `exponent` and `fixed`. Where a cost and a payoff have a
+parameter of the same name, the columns are called `cost.NAME` and `payoff.NAME`.
+
 Curve, one row per measurement:
 
     samples         total, at least 0 (or `size`, as launch.compare writes it)
@@ -22,26 +26,31 @@ blank lines and lines that begin with # are skipped.
 """
 
 import csv
+import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedgame import registry
+
 _SHOWN = 10  # bad rows in one message
+
+
+Columns = Mapping[str, dataclasses.Field]  # parameters that `registry.option` made, by column
 
 
 class Agents(NamedTuple):
     """Participants; arrays are [n] float64."""
 
     names: list[str]
-    cost: np.ndarray
-    fixed: np.ndarray
-    exponent: np.ndarray
     capacity: np.ndarray
     value: np.ndarray
     quality: np.ndarray
+    numbers: dict[str, np.ndarray]  # of costs and payoffs, by column
 
 
 class Measurements(NamedTuple):
@@ -63,12 +72,14 @@ class _Number(NamedTuple):
 
 
 _AGENTS = {
-    "cost": _Number("a number, at least 0"),
-    "fixed": _Number("a number, at least 0", default=0.0),
-    "exponent": _Number("a number, at least 1", low=1.0, default=1.0),
     "capacity": _Number("a number, at least 0"),
     "value": _Number("a number, at least 0", default=1.0),
     "quality": _Number("a number above 0", open_low=True, default=1.0),
+}
+COST = {
+    "cost": _Number("a number, at least 0"),
+    "fixed": _Number("a number, at least 0", default=0.0),
+    "exponent": _Number("a number, at least 1", low=1.0, default=1.0),
 }
 _CURVE = {
     "samples": _Number("a number, at least 0"),
@@ -77,14 +88,23 @@ _CURVE = {
 }
 
 
-def read_agents(path: str) -> Agents:
+def read_agents(path: str, cost: Columns | None = None, payoff: Columns = MappingProxyType({})) -> Agents:
     """Reads participants.
+
+    Args:
+      path: the file.
+      cost: the parameters of costs; None: `COST`, those of linear and power costs.
+      payoff: the parameters of payoffs.
 
     Raises:
       ValueError: the file, a column or a cell is not as described; names every bad line, up to ten.
       FileNotFoundError: there is no such file.
     """
-    rows, problems = _rows(path, required=("name", "cost", "capacity"), optional=tuple(_AGENTS))
+    own = COST if cost is None else {name: _of_option(field) for name, field in cost.items()}
+    more = {**own, **{name: _of_option(field) for name, field in payoff.items()}}
+    columns = {**_AGENTS, **more}
+    required = tuple(name for name, column in columns.items() if column.default is None)
+    rows, problems = _rows(path, required=("name", *required), optional=tuple(columns))
     seen, table = {}, []
     for line, row in rows:
         name = row["name"]
@@ -93,10 +113,20 @@ def read_agents(path: str) -> Agents:
         elif name in seen:
             problems.append((line, f"`name` {name!r} is that of line {seen[name]} already"))
         seen.setdefault(name, line)
-        table.append(_numbers(row, _AGENTS, line, problems))
+        table.append(_numbers(row, columns, line, problems))
     _complain(path, problems)
-    columns = {name: np.asarray([numbers[name] for numbers in table]) for name in _AGENTS}
-    return Agents([row["name"] for _, row in rows], **columns)
+    found = {name: np.asarray([numbers[name] for numbers in table]) for name in columns}
+    there = rows[0][1]
+    numbers = {name: found[name] for name in more if name in there or name in COST}
+    return Agents([row["name"] for _, row in rows], *(found[name] for name in _AGENTS), numbers)
+
+
+def _of_option(field: dataclasses.Field) -> _Number:
+    """The column of a parameter that `registry.option` made."""
+    limits = field.metadata
+    default = None if field.default is dataclasses.MISSING else float(field.default)
+    low, open_low = max(limits["low"], limits["above"]), limits["above"] > -math.inf
+    return _Number(registry.allowed(field), low, limits["high"], open_low, default)
 
 
 def read_curve(path: str, names: Sequence[str] | None = None) -> dict[str, Measurements]:

@@ -7,31 +7,16 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame import equilibria, mechanisms
+from fedgame import equilibria, mechanisms, registry
 from fedgame.experiments import jobs, over_beta, plots, reports, storage
 from fedgame.experiments import scenario as own_scenario
+from fedgame.experiments import settings as all_settings
 from fedgame.games import game as games
 from fedgame.games import scenarios
-from fedgame.mechanisms import (
-    base,
-    baselines,
-    budget_balanced,
-    outcomes,
-    personal,
-    price,
-    prices,
-    rules,
-    shapley,
-)
+from fedgame.mechanisms import base, budget_balanced, outcomes, personal, prices, rules
 from fedgame.registry import option
 
 _AUDITED = 200  # most agents of an audit: its optimum is that of a general solver
-_GENERAL = {  # mechanisms that are solved in their general form only
-    "price": price.Price,
-    "prices": prices.Prices,
-    "shapley": shapley.Shapley,
-    "data_maximizing": baselines.Schedule,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +24,7 @@ class Settings(own_scenario.ScenarioSettings):
     """Settings of `launch.mechanism`."""
 
     mechanism: str = option(
-        "who gets which share of her costs back: nobody, β* of the paper, 1 - 1/n, --beta, personal rates, "
-        "or the β with the largest welfare; or --price per sample for all, Pigou's price for each, Shapley "
-        "payments, or accuracy as the reward",
-        "personal",
-        choices=(
-            *("none", "beta_star", "falkinger", "beta", "personal", "designed"),
-            *("price", "prices", "shapley", "data_maximizing"),
-        ),
+        "who is paid what, for example 'price(price=0.004)'", "personal", of="rule", kind=str
     )
     beta: float | None = option("--mechanism=beta: the rate", None, low=0, high=1, kind=float)
     price: float | None = option(
@@ -74,69 +52,41 @@ class Settings(own_scenario.ScenarioSettings):
 
 
 class Prepared(NamedTuple):
-    """A scenario, and what was found of it while it was read."""
+    """A scenario, and what is announced for it."""
 
     scenario: scenarios.Scenario
     outside: np.ndarray  # [n] what every agent has if she leaves
-    announced: rules.Announcement | None  # what agents are told, where reading had to find it
+    rule: base.Rule
+    announced: base.Announcement  # with everybody there
 
 
 def read(settings: Settings) -> Prepared:
-    """The game that the settings describe.
+    """The game that the settings describe, and what agents are told.
 
     Raises:
-      ValueError: as `scenario.read`; fewer than two agents; a mechanism that the game does not allow, or
-        not for so many agents.
+      ValueError: as `scenario.read`; fewer than two agents; a rule that the game does not allow, or not for
+        so many agents.
     """
-    scenario, announced = own_scenario.read(settings), None
-    game = scenario.game
-    if game.n < 2:
+    scenario, rule = own_scenario.read(settings), rule_of(settings)
+    if scenario.game.n < 2:
         raise ValueError("payments between agents need at least two of them")
-    if (settings.beta is not None) != (settings.mechanism == "beta"):
-        raise ValueError("--beta and --mechanism=beta need each other")
-    if settings.price is not None and settings.mechanism != "price":
-        raise ValueError("--price needs --mechanism=price")
-    if settings.rational and settings.mechanism != "personal":
-        raise ValueError("--rational needs --mechanism=personal")
-    if settings.mechanism in _GENERAL:
-        base.check_size(_GENERAL[settings.mechanism], game.n)
-    if settings.mechanism in ("beta_star", "data_maximizing"):
-        announced = rules.announced(rule_of(settings), game)  # raises if there is none
-    outside = outside_of(settings, game)
-    if settings.rational:
-        announced = _rational(game, outside)
-    return Prepared(scenario, outside, announced)
+    outside = personal.outside(scenario.game, settings.outside)
+    with all_settings.of_flag("mechanism"):
+        return Prepared(scenario, outside, rule, rule.announced(scenario.game))
 
 
-def _rational(game: games.Game, outside: np.ndarray) -> rules.Announcement:
-    best = mechanisms.first_best(game)
-    return rules.Announcement(personal.refunds(game, best, outside), best)
-
-
-def rule_of(settings: Settings) -> rules.Rule:
-    """The rule that `--mechanism` names."""
-
-    @rules.Searching
-    def rational(game: games.Game) -> rules.Announcement:
-        return _rational(game, outside_of(settings, game))
-
-    return {
-        "none": rules.none,
-        "beta_star": rules.beta_star,
-        "falkinger": rules.falkinger,
-        "beta": lambda game: budget_balanced.Refunds(settings.beta if game.n > 1 else 0.0),
-        "personal": rational if settings.rational else rules.personal,
-        "designed": rules.designed(settings.p[0]),
-        "price": rules.price if settings.price is None else lambda game: rules.price(game, settings.price),
-        "prices": rules.prices,
-        "shapley": rules.shapley,
-        "data_maximizing": rules.data_maximizing,
-    }[settings.mechanism]
-
-
-def outside_of(settings: Settings, game: games.Game) -> np.ndarray:
-    """[n] what every agent has if she leaves."""
-    return np.asarray(mechanisms.alone(game)) if settings.outside == "alone" else np.zeros(game.n)
+def rule_of(settings: Settings) -> base.Rule:
+    """The rule that `--mechanism` names; other flags are used where its text gives no option."""
+    flags = {"beta": {"beta": settings.beta}, "price": {"price": settings.price}}
+    flags |= {"designed": {"p": settings.p[0]}}
+    flags |= {"personal": {"outside": settings.outside if settings.rational else None}}
+    given = {name: {k: x for k, x in one.items() if x is not None} for name, one in flags.items()}
+    with all_settings.of_flag("mechanism"):
+        rule = registry.read("rule", settings.mechanism, given)
+    for flag, owner in (("beta", "beta"), ("price", "price"), ("rational", "personal")):
+        if getattr(settings, flag) not in (None, False) and rule.name != owner:
+            raise ValueError(f"--{flag} needs --mechanism={owner}")
+    return rule
 
 
 def run(settings: Settings, prepared: Prepared, work: storage.Workdir) -> str:
@@ -155,12 +105,15 @@ def run(settings: Settings, prepared: Prepared, work: storage.Workdir) -> str:
     rates, contributions = over_beta.rows_by_beta(
         game, prepared.scenario.names, prepared.outside, settings.p, settings.over_beta
     )
-    designed = everybody if settings.mechanism == "designed" else None
+    designed_for_first = registry.text_of(rules.designed.having(p=settings.p[0]))
+    designed = everybody if registry.text_of(prepared.rule) == designed_for_first else None
     summary = _summary(settings, prepared, found, best) | {"audit": _verdicts(settings, game, found, best)}
     work.write_csv("agents.csv", rows)
     work.write_json("agents.json", rows)
     work.write_csv("welfare.csv", welfare)
-    work.write_csv("marks.csv", over_beta.marks(game, settings.p[0], settings.beta, designed))
+    work.write_csv(
+        "marks.csv", over_beta.marks(game, settings.p[0], prepared.rule.values.get("beta"), designed)
+    )
     work.write_csv("over_beta.csv", rates)
     work.write_csv("over_beta_contributions.csv", contributions)
     work.write_json("summary.json", summary)
@@ -173,12 +126,11 @@ def run(settings: Settings, prepared: Prepared, work: storage.Workdir) -> str:
 
 def _found(settings: Settings, prepared: Prepared) -> outcomes.Participation:
     """What comes of the mechanism: after all have left who would rather, or with everybody there."""
-    game, rule, outside = prepared.scenario.game, rule_of(settings), prepared.outside
+    game, outside = prepared.scenario.game, prepared.outside
     if settings.leave:
         with jobs.progress("agents who leave", game.n) as bar:
-            return outcomes.participation(game, rule, outside, bar.update, prepared.announced)
-    known = prepared.announced
-    there = outcomes.of_announcement(game, rules.announced(rule, game) if known is None else known)
+            return outcomes.participation(game, prepared.rule, outside, bar.update, prepared.announced)
+    there = outcomes.of_announcement(game, prepared.announced)
     certified = bool(there.equilibrium.converged)
     return outcomes.Participation(np.arange(game.n), [], [], there, outside, there, certified)
 

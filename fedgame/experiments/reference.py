@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import math
 import pathlib
 from types import ModuleType
 from typing import Any
@@ -57,12 +56,7 @@ def _allowed(field: dataclasses.Field) -> str:
         return ", ".join(names)
     if limits["kind"] in (bool, str) or not limits["pytree_node"]:
         return {bool: "True, False", str: "text"}.get(limits["kind"], "a function")
-    low, high = limits["low"], limits["high"]
-    ends = [f"≥ {low:g}"] if low > -math.inf else []
-    ends += [f"> {limits['above']:g}"] if limits["above"] > -math.inf else []
-    ends += [f"≤ {high:g}"] if high < math.inf else []
-    ends += [f"< {limits['below']:g}"] if limits["below"] < math.inf else []
-    return ", ".join(ends) or "numbers"
+    return registry.allowed(field)
 
 
 def _exported(name: str, thing: Any) -> str:

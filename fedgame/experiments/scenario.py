@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.experiments import inputs, jobs
 from fedgame.experiments import settings as all_settings
 from fedgame.games import costs, curves, payoffs, scenarios
@@ -22,7 +23,9 @@ class ScenarioSettings:
     """Where the game comes from. Tuples of numbers have one entry, or one per agent."""
 
     agents: str | None = option(
-        "CSV file: name, cost, capacity; optional fixed, exponent, value, quality", None
+        "CSV file: name, cost, capacity; optional fixed, exponent, value, quality; with --cost=NAME or "
+        "--payoff=NAME their parameters",
+        None,
     )
     curve: str | None = option("CSV file: samples, accuracy; optional standard_error, agent", None)
     scenario: str | None = option("JSON file that an earlier run wrote, instead of all other numbers", None)
@@ -35,6 +38,13 @@ class ScenarioSettings:
     family: str | None = option(
         "a payoff by numbers instead of --curve, Eq. (3) or Eq. (2)", None, choices=("power", "bound")
     )
+    payoff: str | None = option(
+        "a payoff by its text instead of --curve, for example "
+        "'power(best=0.97, scale=6, exponent=0.8, shift=12)'",
+        None,
+        of="payoff",
+        kind=str,
+    )
     best: tuple[float, ...] | None = option("--family: accuracy with endless data", None, low=0, kind=float)
     scale: tuple[float, ...] | None = option(
         "--family=power: α of best - α (shift + S)^-exponent", None, low=0, kind=float
@@ -42,8 +52,13 @@ class ScenarioSettings:
     power: tuple[float, ...] | None = option("--family=power: the exponent", None, above=0, kind=float)
     shift: tuple[float, ...] = option("--family=power: the shift", (0.0,), low=0, kind=float)
     difficulty: tuple[float, ...] | None = option("--family=bound: k of Eq. (2)", None, above=0, kind=float)
-    cost: tuple[float, ...] | None = option(
-        "instead of --agents: cost per sample (rate c of c s^exponent + fixed)", None, low=0, kind=float
+    cost: tuple[float, ...] | str | None = option(
+        "instead of --agents: cost per sample (rate c of c s^exponent + fixed); or a cost by its text, also "
+        "with --agents",
+        None,
+        low=0,
+        kind=float,
+        of="cost",
     )
     exponent: tuple[float, ...] = option("with --cost: exponent of the cost", (1.0,), low=1, kind=float)
     fixed: tuple[float, ...] = option("with --cost: fixed cost while enrolled", (0.0,), low=0, kind=float)
@@ -79,28 +94,18 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
       FileNotFoundError: a file is missing.
     """
     all_settings.check(settings)
-    _exactly_one(settings, "agents", "cost", "scenario")
-    _exactly_one(settings, "curve", "family", "scenario")
-    _no_use(settings, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit")
-    _no_use(settings, "agents", *_BY_NUMBERS)
-    _no_use(settings, "curve", *_OF_FAMILIES)
-    _no_use(settings, "family", "fit")
+    _check_sources(settings)
     if settings.scenario:
         return scenarios.load(settings.scenario)._replace(origin=Origin({}, {}))
-    agents = inputs.read_agents(settings.agents) if settings.agents else _agents_by_numbers(settings)
+    agents = _agents(settings)
     measured, fits = {}, {}
     if settings.curve:
         measured = inputs.read_curve(settings.curve, agents.names)
         fits = _fits(settings, measured)
         payoff = payoff_of({key: fit[settings.fit].payoff for key, fit in fits.items()}, agents.names)
     else:
-        payoff = _payoff_by_numbers(settings)
-    linear = np.all(agents.exponent == 1.0)  # Section 4 is about linear costs
-    cost = (
-        costs.LinearCost(agents.cost, agents.fixed)
-        if linear
-        else costs.PowerCost(agents.cost, agents.exponent, agents.fixed)
-    )
+        payoff = _named(settings, "payoff", agents) if settings.payoff else _payoff_by_numbers(settings)
+    cost = _named(settings, "cost", agents) if isinstance(settings.cost, str) else _cost_of(agents)
     numbers = {"value": agents.value, "quality": agents.quality, "held": settings.held}
     capacity = agents.capacity
     if np.any(np.isnan(capacity)):  # Section 2: more than this only brings negative utility
@@ -109,6 +114,70 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
         )
     game = games.check(games.Game(payoff, cost, capacity, **numbers))
     return scenarios.Scenario(game, agents.names, Origin(measured, fits))
+
+
+def _check_sources(settings: ScenarioSettings) -> None:
+    """Refuses settings that say twice, or not at all, where agents and payoff come from."""
+    families = settings.agents and isinstance(settings.cost, str)  # of the agents in the file
+    _exactly_one(settings, *(("agents", "scenario") if families else ("agents", "cost", "scenario")))
+    _exactly_one(settings, "curve", "family", "payoff", "scenario")
+    _no_use(settings, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit")
+    _no_use(settings, "agents", *_BY_NUMBERS)
+    _no_use(settings, "curve", *_OF_FAMILIES)
+    _no_use(settings, "family", "fit")
+    _no_use(settings, "payoff", "fit", *_OF_FAMILIES)
+    if isinstance(settings.cost, str):
+        _no_use(settings, "cost", "exponent", "fixed")
+
+
+def _agents(settings: ScenarioSettings) -> inputs.Agents:
+    """The participants, from a file or from numbers."""
+    if not settings.agents:
+        return _agents_by_numbers(settings)
+    cost, payoff = _columns(settings)
+    return inputs.read_agents(settings.agents, cost if isinstance(settings.cost, str) else None, payoff)
+
+
+def _columns(settings: ScenarioSettings) -> tuple[dict[str, dataclasses.Field], dict[str, dataclasses.Field]]:
+    """By column, the parameters of the named cost, and of the named payoff, that their texts leave open."""
+    found = {}
+    for kind in ("cost", "payoff"):
+        with all_settings.of_flag(kind):
+            text = getattr(settings, kind)
+            left = registry.left_open(kind, text)[1] if isinstance(text, str) else {}
+        found[kind] = {
+            name: field
+            for name, field in left.items()
+            if field.metadata["rank"] == 0 and field.metadata["pytree_node"]
+        }
+    own = found["cost"] if isinstance(settings.cost, str) else inputs.COST
+    both = own.keys() & found["payoff"].keys()
+    cost, payoff = (
+        {f"{kind}.{name}" if name in both else name: field for name, field in found[kind].items()}
+        for kind in ("cost", "payoff")
+    )
+    return cost, payoff
+
+
+def _named(settings: ScenarioSettings, kind: str, agents: inputs.Agents) -> Any:
+    """The cost or the payoff that the settings name, with parameters from columns of --agents."""
+    cost, payoff = _columns(settings)
+    text, columns = getattr(settings, kind), cost if kind == "cost" else payoff
+    given = {
+        column.removeprefix(f"{kind}."): agents.numbers[column]
+        for column in columns
+        if column in agents.numbers
+    }
+    with all_settings.of_flag(kind):
+        return registry.read(kind, text, {registry.left_open(kind, text)[0]: given})
+
+
+def _cost_of(agents: inputs.Agents) -> costs.Cost:
+    """c s^exponent + fixed; linear if all exponents are 1, for Section 4 is about linear costs."""
+    cost, fixed, exponent = (agents.numbers[name] for name in ("cost", "fixed", "exponent"))
+    if np.all(exponent == 1.0):
+        return costs.LinearCost(cost, fixed)
+    return costs.PowerCost(cost, exponent, fixed)
 
 
 def payoff_of(fitted: dict[str, Any], names: list[str]) -> Any:
@@ -123,7 +192,7 @@ def payoff_of(fitted: dict[str, Any], names: list[str]) -> Any:
     try:
         return jax.tree.map(lambda *x: jnp.stack(x), *(fitted[name] for name in names))
     except ValueError:
-        fit = fitted[names[0]].fit_name
+        fit = registry.name_of(type(fitted[names[0]]))
         raise ValueError(f"--fit={fit} needs the same number of sizes in every agent's curve") from None
 
 
@@ -162,22 +231,38 @@ def _fits(
 
 
 def _agents_by_numbers(settings: ScenarioSettings) -> inputs.Agents:
-    columns = ("cost", "fixed", "exponent", "capacity", "value", "quality")
-    lists = {
-        name: getattr(settings, name) for name in (*columns, "best", "scale", "power", "shift", "difficulty")
-    }
-    n = max(len(x) for x in lists.values() if x)
-    wrong = [name for name, x in lists.items() if x and len(x) not in (1, n)]
-    if wrong:
+    own = () if isinstance(settings.cost, str) else ("cost", "fixed", "exponent")
+    columns = (*own, "capacity", "value", "quality")
+    lengths = {name: len(x) for name in (*columns, *_OF_FAMILIES) if (x := getattr(settings, name))}
+    lengths |= _lengths(settings, "cost") | _lengths(settings, "payoff")
+    n = max(lengths.values())
+    if wrong := [name for name, length in lengths.items() if length not in (1, n)]:
         raise ValueError(
-            f"--{wrong[0]} needs one number or one for each of {n} agents, got {len(lists[wrong[0]])}"
+            f"--{wrong[0]} needs one number or one for each of {n} agents, got {lengths[wrong[0]]}"
         )
-    if settings.capacity is None and not (settings.family and all(settings.cost)):
+    if settings.capacity is None and not (settings.family and own and all(settings.cost)):
         raise ValueError(
             "--cost needs --capacity, unless --family says how much accuracy can pay for, at a cost above 0"
         )
-    arrays = {name: np.broadcast_to(np.asarray(lists[name] or (np.nan,), float), (n,)) for name in columns}
-    return inputs.Agents(names=[str(i + 1) for i in range(n)], **arrays)
+    arrays = {
+        name: np.broadcast_to(np.asarray(getattr(settings, name) or (np.nan,), float), (n,))
+        for name in columns
+    }
+    main = [arrays[name] for name in ("capacity", "value", "quality")]
+    return inputs.Agents([str(i + 1) for i in range(n)], *main, {name: arrays[name] for name in own})
+
+
+def _lengths(settings: ScenarioSettings, kind: str) -> dict[str, int]:
+    """How many agents the numbers of the named cost or payoff are for."""
+    if not isinstance(getattr(settings, kind), str):
+        return {}
+    with all_settings.of_flag(kind):
+        family = registry.read(kind, getattr(settings, kind))
+    return {
+        f"{kind}: {field.name}": len(value)
+        for field in registry.numbers(family)
+        if registry.is_per_agent(value := getattr(family, field.name), field)
+    }
 
 
 def _payoff_by_numbers(settings: ScenarioSettings) -> Any:

@@ -5,7 +5,11 @@
 `CompareSettings`, to that, the game and the protocols of `launch.compare`.
 """
 
+import contextlib
 import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from fedgame import registry
@@ -161,6 +165,28 @@ class CompareSettings(CurveSettings):
         "p of the p-means in Table 1", (0.2, 0.4, 0.6, 0.8, 1.0), high=1, kind=float, infinite=True
     )
     seeds: int = option("runs of every protocol", 5, low=1)
+
+
+@contextlib.contextmanager
+def of_flag(name: str) -> Iterator[None]:
+    """Says of errors which flag they are about."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"--{name}: {error}") from None
+
+
+def described(settings: Any) -> dict[str, Any]:
+    """The settings as JSON values, and the SHA-256 of every file of numbers that their texts name."""
+    named: list[str] = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        texts = value if isinstance(value, tuple) else (value,)
+        if field.metadata["of"]:
+            named += [file for text in texts if isinstance(text, str) for file in registry.files(text)]
+    files = [pathlib.Path(file) for file in named if pathlib.Path(file).is_file()]
+    digests = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return dataclasses.asdict(settings) | {"sha256": digests}
 
 
 def check(settings: Any) -> None:

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fedgame import __version__
+from fedgame import __version__, registry
 from fedgame.experiments import checkpoints
 from fedgame.learning import trainer
 
@@ -102,7 +102,7 @@ def open_workdir(path: str, program: str, settings: dict[str, Any], resume: bool
     Args:
       path: the directory; may be missing or empty.
       program: whose run it is; the runs of others are left alone, whatever the flags.
-      settings: JSON values that determine the results.
+      settings: JSON values that determine the results, beside the files given to --use.
       resume: go on with the run that is there, if it has the same settings.
       overwrite: delete the run that is there.
 
@@ -110,27 +110,49 @@ def open_workdir(path: str, program: str, settings: dict[str, Any], resume: bool
       ValueError: there is something in the way, or the run there is an earlier version's; the message says
         what and which flag helps.
     """
-    if resume and overwrite:
-        raise ValueError("--resume and --overwrite exclude each other")
+    check_workdir(path, program, resume, overwrite)
     root = pathlib.Path(path)
-    settings = json.loads(to_json(settings))
-    if root.exists() and not root.is_dir():
-        raise ValueError(f"--workdir={path} is a file, not a directory")
-    if root.is_dir() and any(not re.fullmatch(_UNBORN, file.name) for file in root.iterdir()):
-        stored = _stored(root, program)
-        if overwrite:
-            _empty(root)
-        elif not resume:
-            raise ValueError(
-                f"--workdir={path} holds a run already: go on with it by --resume, "
-                "delete it by --overwrite, or name another directory"
-            )
-        else:
-            _check_same(path, stored, settings)
+    settings = json.loads(to_json(settings | {"use": registry.used()}))
+    if _holds_something(root):
+        if resume:
+            _check_same(path, _stored(root, program), settings)
             return Workdir(root)
+        _empty(root)
     versions = {"fedgame": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}
     write(root / "config.json", to_json({"program": program, "settings": settings, "versions": versions}))
     return Workdir(root)
+
+
+def check_workdir(path: str, program: str, resume: bool, overwrite: bool) -> None:
+    """Raises the `ValueError` of `open_workdir` if there is something in the way, before anything is computed.
+
+    That is, whatever the settings are; and it says which files a run that is to be resumed needs by --use.
+    """
+    if resume and overwrite:
+        raise ValueError("--resume and --overwrite exclude each other")
+    root = pathlib.Path(path)
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"--workdir={path} is a file, not a directory")
+    if not _holds_something(root):
+        return
+    stored = _stored(root, program)
+    if not resume and not overwrite:
+        raise ValueError(
+            f"--workdir={path} holds a run already: go on with it by --resume, "
+            "delete it by --overwrite, or name another directory"
+        )
+    if resume and stored is not None and stored.get("use", {}) != (now := registry.used()):
+        theirs, ours = (
+            " ".join(f"--use={x} ({y[:8]})" for x, y in of.items()) for of in (stored["use"], now)
+        )
+        raise ValueError(
+            f"--resume: the run in --workdir={path} was begun with {theirs or 'no --use'}, not with "
+            f"{ours or 'none'}; in brackets is how the text of each begins in SHA-256"
+        )
+
+
+def _holds_something(root: pathlib.Path) -> bool:
+    return root.is_dir() and any(not re.fullmatch(_UNBORN, file.name) for file in root.iterdir())
 
 
 def _check_same(path: str, stored: dict[str, Any] | None, settings: dict[str, Any]) -> None:

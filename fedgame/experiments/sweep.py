@@ -194,7 +194,7 @@ def _attempt(
     try:
         task = training.prepare(variant.settings, data_dir)
         images = training.digest(task.agents, task.server)
-        described = dataclasses.asdict(task.settings) | {"images": images}
+        described = all_settings.described(task.settings) | {"images": images}
         path = str(work.path / variant.folder)
         mine = storage.open_workdir(path, program, described, resume=True, overwrite=False)
         mine.save_every, mine.stop = work.save_every, _Stop(work.stop)
