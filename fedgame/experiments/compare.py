@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame.experiments import accuracy as accuracies
-from fedgame.experiments import compare_plots, contenders, jobs, storage, table1, tables, training
+from fedgame.experiments import compare_plots, contenders, curve, jobs, storage, table1, tables, training
 from fedgame.experiments.training import Task
 from fedgame.games import costs, curves
 from fedgame.games import game as games
@@ -202,7 +201,7 @@ def compare(
       cache: directory of measured accuracies and trained runs that other comparisons may share.
     """
     settings, workers = task.settings, task.workers(workers)
-    sizes, accuracy = accuracies.measure(task, work, workers, cache)
+    sizes, accuracy = curve.measure(task, work, workers, cache)
     game, beta, fit = fit_game(task, sizes, accuracy)
     protocols = contenders.make(settings, game, beta, sizes, accuracy)
     summary = describe_game(task, work, fit, protocols, accuracy)
