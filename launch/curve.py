@@ -12,7 +12,7 @@ import functools
 
 from absl import app, flags
 
-from fedgame.experiments import accuracy, settings
+from fedgame.experiments import curve, settings
 from launch import settings_flags, training_flags
 
 WORKERS = flags.DEFINE_integer("workers", None, "training runs at a time; one per processor", 1)
@@ -23,7 +23,7 @@ for module in (settings_flags, training_flags):
 
 
 def main(argv: list[str]) -> None:
-    run = functools.partial(accuracy.run, workers=WORKERS.value, cache=settings_flags.folder(CACHE.value))
+    run = functools.partial(curve.run, workers=WORKERS.value, cache=settings_flags.folder(CACHE.value))
     training_flags.main(argv, "launch.curve", settings.CurveSettings, "results/curve_{}", run)
 
 

@@ -16,7 +16,7 @@ import tempfile
 import numpy as np
 from absl import app, flags
 
-from fedgame.experiments import accuracy, settings, storage, training
+from fedgame.experiments import curve, settings, storage, training
 from launch import settings_flags
 
 WORKDIR = flags.DEFINE_string("workdir", "examples", "directory of agents.csv and curve.csv")
@@ -52,15 +52,15 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     with tempfile.TemporaryDirectory() as temporary:
         work = storage.Workdir(pathlib.Path(temporary))
-        accuracy.measure(task, work, workers=2)
-        curve = (work.path / "curve.csv").read_text(encoding="utf-8")
+        curve.measure(task, work, workers=2)
+        measured = (work.path / "curve.csv").read_text(encoding="utf-8")
     text = io.StringIO()
     rows = agents(SEED.value)
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     storage.write(folder / "agents.csv", text.getvalue())
-    storage.write(folder / "curve.csv", curve)
+    storage.write(folder / "curve.csv", measured)
     print(f"wrote {folder / 'agents.csv'} and {folder / 'curve.csv'}")
 
 

@@ -40,13 +40,13 @@ def main(argv: list[str]) -> None:
         for name in ("data_dir", "workers", "cache", "save_every"):
             if flags.FLAGS[name].present:
                 raise ValueError(f"--{name} has no use with --study={settings.study}, only with label_skew")
-        curve, workdir = study.read(settings), training_flags.WORKDIR.value or f"results/{settings.study}"
+        measured, workdir = study.read(settings), training_flags.WORKDIR.value or f"results/{settings.study}"
         if pathlib.Path(workdir).resolve() in pathlib.Path(settings.curve).resolve().parents:
             raise ValueError(f"{settings.curve} lies in --workdir={workdir}: write the results elsewhere")
         again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
         described = all_settings.used(settings) | {"sha256": study.digest(settings)}
         work = storage.open_workdir(workdir, "launch.study", described, *again)
-        print("\n" + study.run(settings, curve, work) + "\n")
+        print("\n" + study.run(settings, measured, work) + "\n")
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 settings, checks        settings of everything that trains, with their limits
 training                one federated run by itself
-accuracy                the curve ã, measured and fitted
+curve                   the curve ã, measured and fitted
 compare                 Section 5 from end to end: contenders, table1, paper, compare_plots
 sweep, sweep_report     comparisons over a product of settings
 studies                 what happens as one thing changes

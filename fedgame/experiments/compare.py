@@ -16,8 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame.experiments import accuracy as accuracies
-from fedgame.experiments import checks, compare_plots, contenders, jobs, storage, table1, tables, training
+from fedgame.experiments import (
+    checks,
+    compare_plots,
+    contenders,
+    curve,
+    jobs,
+    storage,
+    table1,
+    tables,
+    training,
+)
 from fedgame.experiments.contenders import Contender
 from fedgame.experiments.training import Task
 from fedgame.games import curves
@@ -219,7 +228,7 @@ def compare(
       cache: directory of measured accuracies and trained runs that other comparisons may share.
     """
     settings, workers = task.settings, task.workers(workers)
-    sizes, accuracy = accuracies.measure(task, work, workers, cache)
+    sizes, accuracy = curve.measure(task, work, workers, cache)
     game, fit = fit_game(task, sizes, accuracy)
     protocols = contenders.make(settings, game, sizes, accuracy)
     summary = describe_game(task, work, game, fit, protocols, accuracy)

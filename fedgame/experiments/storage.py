@@ -124,9 +124,9 @@ def open_workdir(path: str, program: str, settings: dict[str, Any], resume: bool
 
 
 def check_workdir(path: str, program: str, resume: bool, overwrite: bool) -> None:
-    """Raises the `ValueError` of `open_workdir` if there is something in the way, before anything is computed.
+    """Raises the `ValueError` of `open_workdir` if something is in the way whatever the settings are.
 
-    That is, whatever the settings are; and it says which files a run that is to be resumed needs by --use.
+    So it is told before anything is computed; also which files a run that is to be resumed needs by --use.
     """
     if resume and overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
@@ -141,10 +141,9 @@ def check_workdir(path: str, program: str, resume: bool, overwrite: bool) -> Non
             f"--workdir={path} holds a run already: go on with it by --resume, "
             "delete it by --overwrite, or name another directory"
         )
-    if resume and stored is not None and stored.get("use", {}) != (now := registry.used()):
-        theirs, ours = (
-            " ".join(f"--use={x} ({y[:8]})" for x, y in of.items()) for of in (stored["use"], now)
-        )
+    before, now = (stored or {}).get("use", {}), registry.used()
+    if resume and before != now:
+        theirs, ours = (" ".join(f"--use={x} ({y[:8]})" for x, y in of.items()) for of in (before, now))
         raise ValueError(
             f"--resume: the run in --workdir={path} was begun with {theirs or 'no --use'}, not with "
             f"{ours or 'none'}; in brackets is how the text of each begins in SHA-256"

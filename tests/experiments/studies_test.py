@@ -87,9 +87,9 @@ def test_resumed_or_not_the_tables_are_the_same(unequal, curve):
 
 def test_data_beyond_the_measurements_are_flagged(curve):
     settings = dataclasses.replace(CONFIG, curve=curve, cost=(1e-4,), capacity=(400,), fit="power")
-    fitted = study.read(settings)
-    game = rows.game_of(settings, fitted, np.full(3, 1e-4))
-    none, best = rows.rows_of(game, rows.outcomes_of(game, ("no payments",)), fitted.longest, (1.0,))
+    measured = study.read(settings)
+    game = rows.game_of(settings, measured.fit.payoff, np.full(3, 1e-4))
+    none, best = rows.rows_of(game, rows.outcomes_of(game, ("no payments",)), measured.longest, (1.0,))
     assert none["total"] == pytest.approx(np.sqrt(8 / 1e-4) - 10, rel=1e-3)
     assert none["extrapolated"]
     assert best["extrapolated"]

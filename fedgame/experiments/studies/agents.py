@@ -14,16 +14,16 @@ from fedgame.experiments.studies import settings as all_settings
 SIZE = (11, 4)
 
 
-def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, measured: rows.Measured) -> dict[str, tuple[float, Callable]]:
     """One for each number of agents."""
-    return {f"agents/{n}": (1, functools.partial(_at, settings, curve, n)) for n in settings.counts}
+    return {f"agents/{n}": (1, functools.partial(_at, settings, measured, n)) for n in settings.counts}
 
 
-def _at(settings: all_settings.Settings, curve: rows.Curve, n: int) -> dict[str, Any]:
-    game = rows.game_of(settings, curve, np.full(n, settings.cost[0]))
+def _at(settings: all_settings.Settings, measured: rows.Measured, n: int) -> dict[str, Any]:
+    game = rows.game_of(settings, measured.fit.payoff, np.full(n, settings.cost[0]))
     found = rows.outcomes_of(game, ("no payments", "β*"))
     table = rows.rows_of(
-        game, found, curve.longest, (1.0,), leaving=False
+        game, found, measured.longest, (1.0,), leaving=False
     )  # all are equal: any p is the mean
     return {"rows": [{"agents": n} | row for row in table]}
 

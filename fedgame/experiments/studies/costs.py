@@ -19,25 +19,28 @@ SIZE = (11, 7)
 _NAMES = ("no payments", "β*", "1 - 1/n")
 
 
-def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, measured: rows.Measured) -> dict[str, tuple[float, Callable]]:
     """One for each cost with equal costs, and one for each cost and draw of unequal ones."""
     factors = {"equal": np.ones(settings.agents)}
     for k in range(settings.draws):
         z = np.random.default_rng((settings.seed, k)).normal(size=settings.agents)
         factors[f"draw {k}"] = np.exp(settings.spread * z - settings.spread**2 / 2)
     return {
-        f"{kind.replace(' ', '/')}/{cost:g}": (1, functools.partial(_at, settings, curve, kind, cost, factor))
+        f"{kind.replace(' ', '/')}/{cost:g}": (
+            1,
+            functools.partial(_at, settings, measured, kind, cost, factor),
+        )
         for kind, factor in factors.items()
         for cost in settings.costs
     }
 
 
 def _at(
-    settings: all_settings.Settings, curve: rows.Curve, kind: str, cost: float, factor: np.ndarray
+    settings: all_settings.Settings, measured: rows.Measured, kind: str, cost: float, factor: np.ndarray
 ) -> dict[str, Any]:
-    game = rows.game_of(settings, curve, cost * factor)
+    game = rows.game_of(settings, measured.fit.payoff, cost * factor)
     found = []
-    for row in rows.rows_of(game, rows.outcomes_of(game, _NAMES), curve.longest, settings.p):
+    for row in rows.rows_of(game, rows.outcomes_of(game, _NAMES), measured.longest, settings.p):
         after = {"stay": None, "total_of_those": None}
         if row["mechanism"] in rows.RULES:
             left = outcomes.participation(game, rows.RULES[row["mechanism"]])

@@ -62,7 +62,7 @@ def run(
     table, contributions = [], []
     for which, payoff in payoffs.items():
         cost = np.broadcast_to(settings.cost, (settings.agents,))
-        game = rows.game_of(settings, rows.Curve(payoff, float(sizes[-1])), cost)
+        game = rows.game_of(settings, payoff, cost)
         # What an agent has alone is not on these curves: her model would be trained on her classes only.
         found = rows.outcomes_of(game)
         mine = rows.rows_of(game, found, float(sizes[-1]), settings.p, leaving=False)

@@ -19,11 +19,11 @@ _ROUNDING = 1e-12  # gains below this share of the honest utility are none
 _NAMES = ("β*", "1 - 1/n", "personal")
 
 
-def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, measured: rows.Measured) -> dict[str, tuple[float, Callable]]:
     """One for each ratio of costs, mechanism, and one of the cheapest, the middle and the dearest agent."""
     n = settings.agents
     return {
-        f"{ratio:g}/{k}/{agent}": (1, functools.partial(_at, settings, curve, ratio, name, agent))
+        f"{ratio:g}/{k}/{agent}": (1, functools.partial(_at, settings, measured, ratio, name, agent))
         for ratio in settings.ratios
         for k, name in enumerate(_NAMES)
         for agent in (sorted({0, n // 2, n - 1}) if ratio > 1 or name == "personal" else (0,))
@@ -31,10 +31,10 @@ def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[
 
 
 def _at(
-    settings: all_settings.Settings, curve: rows.Curve, ratio: float, name: str, agent: int
+    settings: all_settings.Settings, measured: rows.Measured, ratio: float, name: str, agent: int
 ) -> dict[str, Any]:
     cost = rows.spaced(settings.cost[0], ratio, settings.agents)
-    game, most = rows.game_of(settings, curve, cost), settings.largest_factor
+    game, most = rows.game_of(settings, measured.fit.payoff, cost), settings.largest_factor
     found = misreports.manipulation(game, rows.RULES[name], agent, 1.0 / most, most, points=33)
     shared = {"ratio": ratio, "mechanism": name, "agent": agent, "cost": float(cost[agent])}
     columns = {"factor": found.factors, "gain": found.gains, "contribution": found.contributions}

@@ -28,13 +28,13 @@ _PRINTED = 10  # Δs of Section 5.2
 _SUMMED = ("equilibrium", "lowest", "highest", "period", "dead", "gap", "continuous", "continuous_gap")
 
 
-def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, measured: rows.Measured) -> dict[str, tuple[float, Callable]]:
     """One for each number of agents."""
-    return {f"agents/{n}": (n, functools.partial(_at, settings, curve, n)) for n in settings.counts}
+    return {f"agents/{n}": (n, functools.partial(_at, settings, measured, n)) for n in settings.counts}
 
 
-def _at(settings: all_settings.Settings, curve: rows.Curve, n: int) -> dict[str, Any]:
-    game = rows.game_of(settings, curve, np.full(n, settings.cost[0]))
+def _at(settings: all_settings.Settings, measured: rows.Measured, n: int) -> dict[str, Any]:
+    game = rows.game_of(settings, measured.fit.payoff, np.full(n, settings.cost[0]))
     found = []
     for name in _NAMES:
         mechanism = rows.RULES[name](game)
@@ -42,16 +42,19 @@ def _at(settings: all_settings.Settings, curve: rows.Curve, n: int) -> dict[str,
         equilibrium = outcomes.outcome(game, mechanism).equilibrium
         shared |= {"equilibrium": float(jnp.sum(equilibrium.profile))}
         shared |= {"nash_gap": float(jnp.max(equilibrium.nash_gap))}
-        found += [shared | row for row in _from_starts(settings, curve, game, mechanism)]
+        found += [shared | row for row in _from_starts(settings, measured, game, mechanism)]
     return {"rows": found}
 
 
 def _from_starts(
-    settings: all_settings.Settings, curve: rows.Curve, game: games.Game, mechanism: budget_balanced.Refunds
+    settings: all_settings.Settings,
+    measured: rows.Measured,
+    game: games.Game,
+    mechanism: budget_balanced.Refunds,
 ) -> list[dict[str, Any]]:
     """A row for every Δs and start."""
     sizes = np.arange(float(jnp.sum(game.capacity)) + max(settings.intervals) + 1)
-    accuracy = np.asarray(jax.vmap(curve.payoff.curve)(jnp.asarray(sizes)))
+    accuracy = np.asarray(jax.vmap(measured.fit.payoff.curve)(jnp.asarray(sizes)))
     continuous = fedbr.FedBR(game, mechanism, steps=settings.steps)
     keys = [jax.random.fold_in(jax.random.key(settings.seed), k) for k in range(settings.starts)]
     smooth, found = [continuous.start(key) for key in keys], []
@@ -60,7 +63,7 @@ def _from_starts(
         for k, key in enumerate(keys):
             plan = printed.start(key)
             row = {"interval": interval, "start": k, "from": float(np.sum(plan.path[0]))}
-            row |= _ending(plan, game, mechanism, curve.longest)
+            row |= _ending(plan, game, mechanism, measured.longest)
             row |= {"continuous": float(np.sum(smooth[k].profile))}
             found.append(row | {"continuous_gap": _gap(game, mechanism.rates, smooth[k].profile)})
     return found

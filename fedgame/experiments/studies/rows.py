@@ -25,14 +25,19 @@ BOUND = "first best"
 COLORS = {"no payments": "C7", "β*": "C1", "1 - 1/n": "C0", "personal": "C2", BOUND: "black"}
 
 
-class Curve(NamedTuple):
-    """A measured curve, fitted."""
+class Measured(NamedTuple):
+    """A curve as it was measured, and fitted."""
 
-    payoff: Any  # of one agent, or of all
-    longest: float  # the largest size that was measured, samples
+    fit: curves.Fit
+    measurements: inputs.Measurements
+
+    @property
+    def longest(self) -> float:
+        """The largest total that was measured."""
+        return float(self.measurements.sizes[-1])
 
 
-def read_curve(settings: all_settings.Settings) -> Curve:
+def read_curve(settings: all_settings.Settings) -> Measured:
     """Reads and fits `settings.curve`.
 
     Raises:
@@ -42,9 +47,9 @@ def read_curve(settings: all_settings.Settings) -> Curve:
     measured = inputs.read_curve(settings.curve)
     if list(measured) != [""]:
         raise ValueError(f"{settings.curve} has a curve for each agent: a study needs one for all")
-    sizes, accuracy, _ = measured[""]
+    (one,) = measured.values()
     try:
-        return Curve(curves.fit(settings.fit, sizes, accuracy).payoff, float(sizes[-1]))
+        return Measured(curves.fit(settings.fit, one.sizes, one.accuracy), one)
     except ValueError as error:
         raise ValueError(f"{settings.curve}: --fit={settings.fit}: {error}") from None
 
@@ -54,12 +59,12 @@ def spaced(cost: float, ratio: float, n: int) -> np.ndarray:
     return cost * ratio ** (np.arange(n) / (n - 1) - 0.5)
 
 
-def game_of(settings: all_settings.Settings, curve: Curve, cost: np.ndarray) -> games.Game:
+def game_of(settings: all_settings.Settings, payoff: Any, cost: np.ndarray) -> games.Game:
     """The game of agents with these costs per sample, [n], and `settings.capacity` samples each."""
     linear = costs.LinearCost(jnp.asarray(cost, float))
     return games.check(
         games.Game(
-            curve.payoff, linear, np.broadcast_to(np.asarray(settings.capacity or 100.0, float), (len(cost),))
+            payoff, linear, np.broadcast_to(np.asarray(settings.capacity or 100.0, float), (len(cost),))
         )
     )
 
@@ -79,7 +84,7 @@ def outcome_row(
       game: without payments.
       name: of the mechanism.
       found: what comes of it.
-      longest: the largest size at which the curve was measured.
+      longest: the largest total at which the curve was measured.
       powers: of normalised p-means; None where a negative utility leaves one undefined.
       best: of the game.
       alone: [n] what agents have by training alone, or None where that is not known.

@@ -17,7 +17,7 @@ STUDIES = {
 }
 
 
-def read(settings: all_settings.Settings) -> rows.Curve:
+def read(settings: all_settings.Settings) -> rows.Measured:
     """The curve of the study.
 
     Raises:
@@ -33,10 +33,10 @@ def digest(settings: all_settings.Settings) -> str:
     return hashlib.sha256(pathlib.Path(settings.curve).read_bytes()).hexdigest()
 
 
-def run(settings: all_settings.Settings, curve: rows.Curve, work: storage.Workdir) -> str:
+def run(settings: all_settings.Settings, measured: rows.Measured, work: storage.Workdir) -> str:
     """Solves, writes `STUDY.csv`, `STUDY.json` and `STUDY.png`, and returns the table as text."""
     study = STUDIES[settings.study]
-    found = jobs.run(settings.study.replace("_", " "), study.jobs(settings, curve), work, workers=1)
+    found = jobs.run(settings.study.replace("_", " "), study.jobs(settings, measured), work, workers=1)
     table: list[dict[str, Any]] = [row for done in found.values() for row in done["rows"]]
     work.write_csv(f"{settings.study}.csv", table)
     work.write_json(f"{settings.study}.json", table)

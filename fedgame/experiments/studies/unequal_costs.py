@@ -13,16 +13,17 @@ from fedgame.experiments.studies import settings as all_settings
 SIZE = (10, 4.5)
 
 
-def jobs(settings: all_settings.Settings, curve: rows.Curve) -> dict[str, tuple[float, Callable]]:
+def jobs(settings: all_settings.Settings, measured: rows.Measured) -> dict[str, tuple[float, Callable]]:
     """One for each ratio of the largest cost to the smallest."""
     return {
-        f"ratio/{ratio:g}": (1, functools.partial(_at, settings, curve, ratio)) for ratio in settings.ratios
+        f"ratio/{ratio:g}": (1, functools.partial(_at, settings, measured, ratio))
+        for ratio in settings.ratios
     }
 
 
-def _at(settings: all_settings.Settings, curve: rows.Curve, ratio: float) -> dict[str, Any]:
-    game = rows.game_of(settings, curve, rows.spaced(settings.cost[0], ratio, settings.agents))
-    found = rows.rows_of(game, rows.outcomes_of(game), curve.longest, settings.p)
+def _at(settings: all_settings.Settings, measured: rows.Measured, ratio: float) -> dict[str, Any]:
+    game = rows.game_of(settings, measured.fit.payoff, rows.spaced(settings.cost[0], ratio, settings.agents))
+    found = rows.rows_of(game, rows.outcomes_of(game), measured.longest, settings.p)
     return {"rows": [{"ratio": ratio} | row for row in found]}
 
 

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from fedgame.experiments import accuracy, checkpoints, inputs, settings, storage, training
-from fedgame.learning import curve, federated, local
+from fedgame.experiments import checkpoints, curve, inputs, settings, storage, training
+from fedgame.learning import curve as learning_curve
+from fedgame.learning import federated, local
 from fedgame.protocols import base, mwfed
 
 
@@ -29,7 +30,7 @@ def a_task(**changes):
     return training.prepare(settings.CurveSettings(**given | changes))._replace(model=Linear())
 
 
-def measure(task, path, cache=None, function=accuracy.run, workers=2):
+def measure(task, path, cache=None, function=curve.run, workers=2):
     work = storage.open_workdir(str(path), "this", {}, resume=path.exists(), overwrite=False)
     return function(task, work, workers, cache)
 
@@ -97,15 +98,15 @@ def test_the_curve_is_what_the_other_programs_read(measured):
 
 def test_another_directory_with_the_same_cache_measures_nothing(measured, tmp_path, monkeypatch):
     folder, text = measured
-    monkeypatch.setattr(curve, "measure", refuse)
+    monkeypatch.setattr(learning_curve, "measure", refuse)
     assert measure(a_task(), tmp_path / "run", folder / "cache") == text
     for name in ("curve.csv", "band.csv", "fits.json"):
         assert (tmp_path / "run" / name).read_bytes() == (folder / "run" / name).read_bytes()
 
 
 def test_half_a_curve_is_half_cached(measured, tmp_path, monkeypatch):
-    measuring, do = [], curve.measure
-    monkeypatch.setattr(curve, "measure", lambda *args: measuring.append(args[4]) or do(*args))
+    measuring, do = [], learning_curve.measure
+    monkeypatch.setattr(learning_curve, "measure", lambda *args: measuring.append(args[4]) or do(*args))
     shutil.copytree(measured[0] / "cache", tmp_path / "cache")
     measure(a_task(sizes=(4, 9, 15, 36)), tmp_path / "run", tmp_path / "cache")
     assert measuring == [15] * 3
@@ -179,7 +180,7 @@ def test_interrupted_in_the_middle_of_a_run_it_goes_on_from_there(measured, tmp_
 
     monkeypatch.setattr(federated, "federated_round", train)
     with pytest.raises(checkpoints.Interrupted):
-        accuracy.run(a_task(), work, workers=1)
+        curve.run(a_task(), work, workers=1)
     assert trained == [(36, 1), (36, 2)]
     measure(a_task(), tmp_path / "run", workers=1)
     assert trained[2:5] == [(36, 3), (36, 1), (36, 2)]  # the next is another seed's
@@ -197,14 +198,14 @@ def test_interrupted_in_the_middle_of_a_run_it_goes_on_from_there(measured, tmp_
     ],
 )
 def test_the_grid_is_the_one_asked_for(changes, sizes, tmp_path, monkeypatch):
-    monkeypatch.setattr(curve, "measure", lambda *args: 1 - 1 / (args[4] + 2))
-    found, table = measure(a_task(curve_seeds=1, **changes), tmp_path / "run", function=accuracy.measure)
+    monkeypatch.setattr(learning_curve, "measure", lambda *args: 1 - 1 / (args[4] + 2))
+    found, table = measure(a_task(curve_seeds=1, **changes), tmp_path / "run", function=curve.measure)
     assert found.tolist() == sizes
     np.testing.assert_allclose(table, [1 - 1 / (np.asarray(sizes) + 2)])
 
 
 def test_one_seed_has_no_band(tmp_path, monkeypatch):
-    monkeypatch.setattr(curve, "measure", lambda *args: 1 - 1 / (args[4] + 2))
+    monkeypatch.setattr(learning_curve, "measure", lambda *args: 1 - 1 / (args[4] + 2))
     measure(a_task(curve_seeds=1), tmp_path / "run")
     assert {row["deviation"] for row in rows_of(tmp_path / "run" / "band.csv")} == {""}
     assert (tmp_path / "run" / "curve.png").exists()

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedgame.experiments import jobs, plots, storage, tables, training
 from fedgame.games import curves
-from fedgame.learning import curve
+from fedgame.learning import curve as learning_curve
 
 
 def measure(
@@ -27,14 +27,14 @@ def measure(
     """
     settings = task.settings
     total = max(settings.sizes or (sum(settings.capacity),))
-    sizes = curve.grid(total, settings.curve_points, settings.agents, settings.interval).tolist()
+    sizes = learning_curve.grid(total, settings.curve_points, settings.agents, settings.interval).tolist()
     sizes = sorted({0, *settings.sizes}) if settings.sizes else sizes
     shared = training.fingerprint(task, [], task.server) if cache else {}
 
     def accuracy(size: int, seed: int, name: str) -> dict[str, float]:
         key = task.key_of("curve", seed)
         train = functools.partial(
-            curve.measure,
+            learning_curve.measure,
             task.model,
             task.local_training,
             task.server.train,
