@@ -474,6 +474,8 @@ def _value(name: str, field: dataclasses.Field, node: ast.expr, defaults: Mappin
             words = f"one of {', '.join(allowed)}" if allowed else "text"
             raise ValueError(f"{what} must be {words}, got {value!r}{near(str(value), allowed)}")
         return value
+    if isinstance(field.default, tuple):
+        return _several(field, value, what)
     if isinstance(value, str):
         value = _numbers_in(value, what)
     elif isinstance(value, bool) or value is None:
@@ -482,6 +484,17 @@ def _value(name: str, field: dataclasses.Field, node: ast.expr, defaults: Mappin
     if about["kind"] is int and not isinstance(value, int):
         raise ValueError(f"{what} must be a whole number, got {value!r}")
     return value
+
+
+def _several(field: dataclasses.Field, value: Any, what: str) -> tuple[Any, ...]:
+    """The value of an option that is any number of numbers."""
+    numbers, kind = np.atleast_1d(value), field.metadata["kind"]
+    if numbers.dtype.kind not in "iuf" or numbers.ndim != 1 or not len(numbers):
+        raise ValueError(f"{what} must be a list of numbers, got {value!r}")
+    check_number(what, numbers, field)
+    if kind is int and np.any(numbers != np.rint(numbers)):
+        raise ValueError(f"{what} must be whole numbers, got {value}")
+    return tuple(kind(x) for x in numbers)
 
 
 def _literal(node: ast.expr, what: str) -> Any:

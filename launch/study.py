@@ -14,6 +14,7 @@ import time
 
 from absl import app, flags
 
+from fedgame import registry
 from fedgame.experiments import storage
 from fedgame.experiments.studies import label_skew, study
 from fedgame.experiments.studies import settings as all_settings
@@ -32,7 +33,8 @@ def main(argv: list[str]) -> None:
         settings_flags.start(argv)
         settings = settings_flags.read(all_settings.Settings)
         all_settings.check(settings)
-        if settings.study == "label_skew":
+        chosen = all_settings.study_of(settings)
+        if chosen.trains:
             cache = settings_flags.folder(CACHE.value)
             run = functools.partial(label_skew.run, workers=WORKERS.value, cache=cache)
             training_flags.main(argv, "launch.study", all_settings.Settings, "results/label_skew_{}", run)
@@ -40,13 +42,17 @@ def main(argv: list[str]) -> None:
         for name in ("data_dir", "workers", "cache", "save_every"):
             if flags.FLAGS[name].present:
                 raise ValueError(f"--{name} has no use with --study={settings.study}, only with label_skew")
-        measured, workdir = study.read(settings), training_flags.WORKDIR.value or f"results/{settings.study}"
+        name = registry.name_of(type(chosen))
+        workdir = training_flags.WORKDIR.value or f"results/{name}"
+        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
+        storage.check_workdir(workdir, "launch.study", *again)
+        ground = study.read(settings)
         if pathlib.Path(workdir).resolve() in pathlib.Path(settings.curve).resolve().parents:
             raise ValueError(f"{settings.curve} lies in --workdir={workdir}: write the results elsewhere")
-        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
-        described = all_settings.used(settings) | {"sha256": study.digest(settings)}
+        described = all_settings.used(settings)
+        described["sha256"] |= {settings.curve: study.digest(settings)}
         work = storage.open_workdir(workdir, "launch.study", described, *again)
-        print("\n" + study.run(settings, measured, work) + "\n")
+        print("\n" + study.run(settings, ground, work) + "\n")
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -189,6 +189,11 @@ def described(settings: Any) -> dict[str, Any]:
     return dataclasses.asdict(settings) | {"sha256": digests}
 
 
+def names(settings: type) -> tuple[str, ...]:
+    """The settings of a class of them."""
+    return tuple(field.name for field in dataclasses.fields(settings))
+
+
 def check(settings: Any) -> None:
     """Raises a `ValueError` that names the flag, its value and what is allowed."""
     for field in dataclasses.fields(settings):

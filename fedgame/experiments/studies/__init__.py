@@ -6,7 +6,23 @@ agents          few agents and many
 label_skew      every agent tests on her own distribution: accuracy curves that differ between agents
 rounding        contributions rounded in every step of the dynamics, and where they get stuck
 misreports      what an agent gains by claiming other costs, and what the others lose
-settings        their settings, and which study uses which
-rows            what they share: games on a measured curve, and a row of a table for an outcome
+base            the contract of a study, and what studies begin with
+settings        their settings as flags
+rows            what they share: a row of a table for an outcome, colours, titles
 study           runs those that need no training: jobs, tables, the figure
 """
+
+from fedgame.experiments.studies import agents, costs, label_skew, misreports, rounding, unequal_costs
+from fedgame.experiments.studies.base import STUDIES, Ground, Study
+
+__all__ = [
+    "STUDIES",
+    "Ground",
+    "Study",
+    "agents",
+    "costs",
+    "label_skew",
+    "misreports",
+    "rounding",
+    "unequal_costs",
+]

@@ -5,49 +5,95 @@ Unequal costs are lognormal around c: c exp(σ z - σ²/2) with mean c, the same
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib import figure as figures
 
-from fedgame.experiments import storage
-from fedgame.experiments.studies import rows
-from fedgame.experiments.studies import settings as all_settings
+from fedgame import registry
+from fedgame.experiments.studies import base, rows
 from fedgame.mechanisms import outcomes
+from fedgame.registry import option, register
 
-SIZE = (11, 7)
-_NAMES = ("no payments", "β*", "1 - 1/n")
-
-
-def jobs(settings: all_settings.Settings, measured: rows.Measured) -> dict[str, tuple[float, Callable]]:
-    """One for each cost with equal costs, and one for each cost and draw of unequal ones."""
-    factors = {"equal": np.ones(settings.agents)}
-    for k in range(settings.draws):
-        z = np.random.default_rng((settings.seed, k)).normal(size=settings.agents)
-        factors[f"draw {k}"] = np.exp(settings.spread * z - settings.spread**2 / 2)
-    return {
-        f"{kind.replace(' ', '/')}/{cost:g}": (
-            1,
-            functools.partial(_at, settings, measured, kind, cost, factor),
-        )
-        for kind, factor in factors.items()
-        for cost in settings.costs
-    }
+_NAMES = ("none", "beta_star", "falkinger")
 
 
-def _at(
-    settings: all_settings.Settings, measured: rows.Measured, kind: str, cost: float, factor: np.ndarray
-) -> dict[str, Any]:
-    game = rows.game_of(settings, measured.fit.payoff, cost * factor)
-    found = []
-    for row in rows.rows_of(game, rows.outcomes_of(game, _NAMES), measured.longest, settings.p):
-        after = {"stay": None, "total_of_those": None}
-        if row["mechanism"] in rows.RULES:
-            left = outcomes.participation(game, rows.RULES[row["mechanism"]])
-            there = 0.0 if left.outcome is None else float(np.sum(left.outcome.equilibrium.profile))
-            after = {"stay": len(left.stay), "total_of_those": there}
-        found.append({"costs": kind, "cost": cost} | row | after)
-    return {"rows": found}
+@register("costs")
+class Costs(base.Study):
+    """Costs from small to large, equal and spread: who contributes, who would rather leave, welfare, data."""
+
+    over: ClassVar[str] = "cost"
+    size: ClassVar[tuple[float, float]] = (11, 7)
+    uses: ClassVar[tuple[str, ...]] = ("agents", "capacity", "seed", "p")
+
+    costs: tuple[float, ...] = option(
+        "costs per sample to go through",
+        (0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05),
+        above=0,
+        kind=float,
+    )
+    spread: float = option("standard deviation of the logarithm of unequal costs", 1.0, above=0)
+    draws: int = option("draws of unequal costs", 20, low=1)
+
+    def jobs(self, ground: base.Ground) -> dict[str, Callable]:
+        """One for each cost with equal costs, and one for each cost and draw of unequal ones."""
+        factors = {"equal": np.ones(ground.agents)}
+        for k in range(self.draws):
+            z = np.random.default_rng((ground.seed, k)).normal(size=ground.agents)
+            factors[f"draw {k}"] = np.exp(self.spread * z - self.spread**2 / 2)
+        return {
+            f"{kind.replace(' ', '/')}/{cost:g}": functools.partial(self.at, ground, kind, cost, factor)
+            for kind, factor in factors.items()
+            for cost in self.costs
+        }
+
+    def at(self, ground: base.Ground, kind: str, cost: float, factor: np.ndarray) -> list[dict[str, Any]]:
+        game, found = ground.game(cost * factor), []
+        for row in ground.rows(game, _NAMES):
+            after = {"stay": None, "total_of_those": None}
+            if row["mechanism"] != rows.FIRST_BEST:
+                left = outcomes.participation(game, registry.read("rule", row["mechanism"]))
+                there = 0.0 if left.outcome is None else float(np.sum(left.outcome.equilibrium.profile))
+                after = {"stay": len(left.stay), "total_of_those": there}
+            found.append({"costs": kind, "cost": cost} | row | after)
+        return found
+
+    def text(self, table: Sequence[dict[str, Any]]) -> str:
+        """A row for each c, averages over draws of unequal costs, as Markdown."""
+        first = next(iter(rows.powers_of(table)))
+        pivot: dict[tuple, dict[str, Any]] = {}
+        for row in averages(table):
+            line, title = pivot.setdefault((row["costs"], row["cost"]), {}), rows.title(row["mechanism"])
+            line |= {"costs": row["costs"], "c": row["cost"]}
+            if row["mechanism"] != rows.FIRST_BEST:
+                gap = max(line.get("nash_gap", 0.0), row["nash_gap"])
+                leave = max(line.get("would leave", 0.0), row["rather_alone"], row["rather_nothing"])
+                line |= {f"S, {title}": row["total"], f"contribute, {title}": row["contributors"]}
+                line |= {"nash_gap": gap, "would leave": leave}
+            line |= {f"utility, {title}": row[first]}
+        found = list(pivot.values())
+        header = {name: name for name in found[0] if name != "nash_gap"} | {"nash_gap": "largest Nash gap"}
+        return rows.table(header, found)
+
+    def figure(self, table: list[dict[str, str]], fig: figures.Figure) -> None:
+        """Data, utility, who contributes, who would rather leave, over c; equal costs above unequal ones."""
+        averaged = averages(table)
+        shown = {"total": "total data S, samples"} | dict(list(rows.powers_of(averaged).items())[:1])
+        shown |= {"contributors": "agents who contribute"}
+        axes = fig.subplots(2, len(shown), sharex=True, sharey="col")
+        for across, kind in zip(axes, ("equal", "lognormal"), strict=True):
+            mine = [row for row in averaged if row["costs"] == kind]
+            for ax, (column, label) in zip(across, shown.items(), strict=True):
+                for name in dict.fromkeys(row["mechanism"] for row in mine):
+                    rows.line(ax, "cost", column, name, [row for row in mine if row["mechanism"] == name])
+                ax.set(xscale="log", title=label if kind == "equal" else "")
+            across[0].set_ylabel(f"{kind} costs")
+        for ax in axes[-1]:
+            ax.set_xlabel("mean cost per sample c")
+        axes[0][0].set_yscale("symlog", linthresh=10)
+        axes[0][0].set_ylim(0, None)
+        entries = axes[0][0].get_legend_handles_labels()
+        fig.legend(*entries, loc="outside lower center", ncols=4, frameon=False)
 
 
 def averages(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -60,7 +106,7 @@ def averages(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for (kind, cost, name), mine in groups.items():
         averaged: dict[str, Any] = {"costs": kind, "cost": cost, "mechanism": name}
         for column in mine[0]:
-            if column not in averaged and column not in ("nash_gap", "certified"):
+            if column not in averaged and column not in ("nash_gap", "certified", "proved"):
                 numbers = [_number(row[column]) for row in mine if row[column] not in (None, "")]
                 averaged[column] = float(np.mean(numbers)) if len(numbers) == len(mine) else None
         gaps = [_number(row["nash_gap"]) for row in mine if row["nash_gap"] not in (None, "")]
@@ -71,41 +117,3 @@ def averages(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _number(value: Any) -> float:
     return {"True": 1.0, "False": 0.0}[value] if value in ("True", "False") else float(value)
-
-
-def text(table: Sequence[dict[str, Any]]) -> str:
-    """A row for each c, averages over draws of unequal costs, as Markdown."""
-    first = next(iter(rows.powers_of(table)))
-    pivot: dict[tuple, dict[str, Any]] = {}
-    for row in averages(table):
-        line, name = pivot.setdefault((row["costs"], row["cost"]), {}), row["mechanism"]
-        line |= {"costs": row["costs"], "c": row["cost"]}
-        if name in rows.RULES:
-            gap = max(line.get("nash_gap", 0.0), row["nash_gap"])
-            leave = max(line.get("would leave", 0.0), row["rather_alone"], row["rather_nothing"])
-            line |= {f"Σ samples, {name}": row["total"], f"contribute, {name}": row["contributors"]}
-            line |= {"nash_gap": gap, "would leave": leave}
-        line |= {f"utility, {name}": row[first]}
-    found = list(pivot.values())
-    header = {name: name for name in found[0] if name != "nash_gap"} | {"nash_gap": "largest Nash gap"}
-    return rows.table(header, found)
-
-
-def figure(work: storage.Workdir, fig: figures.Figure) -> None:
-    """Data, utility, who contributes and who would rather leave over c; equal costs above unequal ones."""
-    table = averages(work.read_csv("costs.csv"))
-    shown = {"total": "total data S, samples"} | dict(list(rows.powers_of(table).items())[:1])
-    shown |= {"contributors": "agents who contribute"}
-    axes = fig.subplots(2, len(shown), sharex=True, sharey="col")
-    for across, kind in zip(axes, ("equal", "lognormal"), strict=True):
-        mine = [row for row in table if row["costs"] == kind]
-        for ax, (column, label) in zip(across, shown.items(), strict=True):
-            for name in dict.fromkeys(row["mechanism"] for row in mine):
-                rows.line(ax, "cost", column, name, [row for row in mine if row["mechanism"] == name])
-            ax.set(xscale="log", title=label if kind == "equal" else "")
-        across[0].set_ylabel(f"{kind} costs")
-    for ax in axes[-1]:
-        ax.set_xlabel("mean cost per sample c")
-    axes[0][0].set_yscale("symlog", linthresh=10)
-    axes[0][0].set_ylim(0, None)
-    fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)

@@ -8,9 +8,10 @@ dealt i.i.d. is the curve of a server that knows nothing of skew.
 That a_i depends on S alone is an assumption: where agents contribute unequally, so do their classes.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +22,31 @@ from matplotlib import figure as figures
 from fedgame import mechanisms
 from fedgame.experiments import plots, storage, training
 from fedgame.experiments import scenario as own_scenario
-from fedgame.experiments.studies import classes, rows
-from fedgame.games import curves
+from fedgame.experiments import settings as all_settings
+from fedgame.experiments.studies import base, classes, rows
+from fedgame.experiments.studies import settings as own_settings
+from fedgame.games import costs, curves
 from fedgame.games import game as games
 from fedgame.learning import partitions
 from fedgame.mechanisms import outcomes
+from fedgame.registry import option, register
 
-SIZE = (11, 4.2)
 OWN, ALIKE = "own", "i.i.d."
 
 
 def weighted(shares: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     """a_i = Σ_k q_ik acc_k, [..., n], from shares [n, classes] and accuracies [..., classes]."""
     return np.minimum(np.asarray(accuracy) @ np.asarray(shares).T, 1.0)  # 1 may round to more
+
+
+@register("label_skew")
+class LabelSkew(base.Study):
+    """Every agent tests on her own distribution: accuracy curves that differ between agents."""
+
+    trains: ClassVar[bool] = True
+    uses: ClassVar[tuple[str, ...]] = (*all_settings.names(all_settings.CurveSettings), "cost", "p")
+
+    alpha: float = option("of the Dirichlet partition; the smaller, the more skewed", 0.3, above=0)
 
 
 def run(
@@ -45,6 +58,8 @@ def run(
     `agents.csv` (which launch.equilibrium and launch.mechanism read), `curves.csv`, `contributions.csv`,
     `label_skew.csv`, `label_skew.json` and `label_skew.png`.
     """
+    alpha = own_settings.study_of(task.settings).alpha
+    task = task._replace(settings=dataclasses.replace(task.settings, alpha=alpha))
     settings = task.settings
     held = {kind: classes.deal(task, kind) for kind in classes.KINDS}
     most = np.full(settings.agents, held["iid"].labels.shape[1])
@@ -61,17 +76,17 @@ def run(
     payoffs[ALIKE] = fitted[ALIKE].payoff
     table, contributions = [], []
     for which, payoff in payoffs.items():
-        cost = np.broadcast_to(settings.cost, (settings.agents,))
-        game = rows.game_of(settings, payoff, cost)
+        cost = costs.LinearCost(np.broadcast_to(settings.cost, (settings.agents,)))
+        game = games.check(games.Game(payoff, cost, np.asarray(settings.capacity, float)))
         # What an agent has alone is not on these curves: her model would be trained on her classes only.
         found = rows.outcomes_of(game)
-        mine = rows.rows_of(game, found, float(sizes[-1]), settings.p, leaving=False)
+        mine = rows.rows_of(game, found, float(sizes[-1]), settings.p, alone=False)
         table += [{"curves": which} | row for row in mine]
         contributions += _agent_rows(game, which, found)
     work.write_csv("contributions.csv", contributions)
     work.write_csv("label_skew.csv", table)
     work.write_json("label_skew.json", table)
-    plots.draw(work, "label_skew", figure, SIZE)
+    plots.draw(work, "label_skew", figure, (11, 4.2))
     return text(table)
 
 
@@ -125,14 +140,14 @@ def _agent_rows(game: games.Game, which: str, solved: dict[str, outcomes.Outcome
     best = np.asarray(mechanisms.first_best(game).profile)
     more = {"utility": None, "payment": None}
     return found + [
-        {"curves": which, "mechanism": rows.BOUND, "agent": i, "contribution": float(s)} | more
+        {"curves": which, "mechanism": rows.FIRST_BEST, "agent": i, "contribution": float(s)} | more
         for i, s in enumerate(best)
     ]
 
 
 def text(table: Sequence[dict[str, Any]]) -> str:
     """The table as Markdown."""
-    header = {"curves": "curves", "mechanism": "mechanism", "beta": "β (mean β_i)", "total": "Σ samples"}
+    header = {"curves": "curves", "mechanism": "mechanism", "beta": "β (mean β_i)", "total": "S, samples"}
     header |= {"contributors": "contributors", "accuracy": "accuracy, mean"} | rows.powers_of(table)
     header |= {"share_of_first_best": "share of first best", "nash_gap": "Nash gap"}
     return rows.table(header | {"extrapolated": "S not measured"}, table)
@@ -163,6 +178,6 @@ def _bars(ax: axes.Axes, table: list[dict[str, str]], column: str) -> None:
     for k, (name, hers) in enumerate(groups.items()):
         agent, height = plots.columns(hers, "agent", column)
         place = agent + 0.85 * ((k + 0.5) / len(groups) - 0.5)
-        ax.bar(place, height, 0.85 / len(groups), color=rows.COLORS[name], label=name)
+        ax.bar(place, height, 0.85 / len(groups), color=rows.color(name), label=rows.title(name))
     ax.set_xlabel("agent")
     ax.xaxis.get_major_locator().set_params(integer=True)

@@ -5,80 +5,92 @@ Every agent misreports alone, the others being honest; the server applies its ru
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from matplotlib import figure as figures
 
-from fedgame.experiments import plots, storage
-from fedgame.experiments.studies import rows
-from fedgame.experiments.studies import settings as all_settings
+from fedgame import registry
+from fedgame.experiments import plots
+from fedgame.experiments.studies import base, rows
 from fedgame.mechanisms import misreports
+from fedgame.registry import option, register
 
-SIZE = (11, 4)
 _ROUNDING = 1e-12  # gains below this share of the honest utility are none
-_NAMES = ("β*", "1 - 1/n", "personal")
+_NAMES = ("beta_star", "falkinger", "personal")
 
 
-def jobs(settings: all_settings.Settings, measured: rows.Measured) -> dict[str, tuple[float, Callable]]:
-    """One for each ratio of costs, mechanism, and one of the cheapest, the middle and the dearest agent."""
-    n = settings.agents
-    return {
-        f"{ratio:g}/{k}/{agent}": (1, functools.partial(_at, settings, measured, ratio, name, agent))
-        for ratio in settings.ratios
-        for k, name in enumerate(_NAMES)
-        for agent in (sorted({0, n // 2, n - 1}) if ratio > 1 or name == "personal" else (0,))
-    }
+@register("misreports")
+class Misreports(base.Study):
+    """What an agent gains by claiming other costs (Remark 2), and what the others lose."""
 
+    over: ClassVar[str] = "factor"
+    size: ClassVar[tuple[float, float]] = (11, 4)
+    uses: ClassVar[tuple[str, ...]] = ("agents", "capacity", "cost")
 
-def _at(
-    settings: all_settings.Settings, measured: rows.Measured, ratio: float, name: str, agent: int
-) -> dict[str, Any]:
-    cost = rows.spaced(settings.cost[0], ratio, settings.agents)
-    game, most = rows.game_of(settings, measured.fit.payoff, cost), settings.largest_factor
-    found = misreports.manipulation(game, rows.RULES[name], agent, 1.0 / most, most, points=33)
-    shared = {"ratio": ratio, "mechanism": name, "agent": agent, "cost": float(cost[agent])}
-    columns = {"factor": found.factors, "gain": found.gains, "contribution": found.contributions}
-    best = {"honest": found.honest, "best": found.best, "best_gain": found.gain}
-    best |= {"others": found.others, "nash_gap": found.nash_gap, "certified": found.certified}
-    table = [
-        shared | {key: float(x[k]) for key, x in columns.items()} | best for k in range(len(found.factors))
-    ]
-    return {"rows": table}
-
-
-def text(table: Sequence[dict[str, Any]]) -> str:
-    """The best report of everybody, as Markdown."""
-    first = {(row["ratio"], row["mechanism"], row["agent"]): row for row in reversed(table)}
-    header = {"ratio": "max/min cost", "mechanism": "mechanism", "agent": "agent", "cost": "her cost c_i"}
-    header |= {"honest": "utility, honest", "best": "best claim / c_i", "best_gain": "she gains"}
-    header |= {"others": "all others together", "nash_gap": "Nash gap"}
-    shown = [
-        {
-            key: 0.0 if key in ("best_gain", "others") and abs(x) < _ROUNDING * abs(row["honest"]) else x
-            for key, x in row.items()
-        }
-        for row in reversed(first.values())
-    ]
-    return rows.table(header, shown)
-
-
-def figure(work: storage.Workdir, fig: figures.Figure) -> None:
-    """The gain over the claimed cost, a picture for each ratio of costs."""
-    by_ratio = plots.by(work.read_csv("misreports.csv"), "ratio")
-    axes = fig.subplots(1, len(by_ratio), squeeze=False, sharey=True)[0]
-    for ax, (ratio, table) in zip(axes, by_ratio.items(), strict=True):
-        agents = list(dict.fromkeys(row["agent"] for row in table))
-        for name, mine in plots.by(table, "mechanism").items():
-            for agent, hers in plots.by(mine, "agent").items():
-                style = ("-", "--", ":")[agents.index(agent)]
-                whose = f", agent of cost {float(hers[0]['cost']):.3g}" if len(agents) > 1 else ""
-                x, gain = plots.columns(hers, "factor", "gain")
-                ax.plot(x, gain, style, color=rows.COLORS[name], label=name + whose)
-        ax.axhline(0, color="0.8", linewidth=1, zorder=0)
-        ax.set(xscale="log", xlabel="claimed cost / true cost", title=f"max/min cost = {float(ratio):g}")
-        ax.xaxis.set_major_formatter("{x:g}")
-    axes[0].set_yscale("symlog", linthresh=0.1)
-    axes[0].set_ylabel("what she gains, in accuracy")
-    fig.legend(
-        *axes[-1].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize="small"
+    ratios: tuple[float, ...] = option(
+        "largest cost divided by the smallest, costs being spaced geometrically",
+        (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
+        low=1,
+        kind=float,
     )
+    largest_factor: float = option(
+        "an agent may claim up to so many times her cost, or as small a part of it", 10.0, above=1
+    )
+
+    def jobs(self, ground: base.Ground) -> dict[str, Callable]:
+        """One for each ratio of costs, rule, and one of the cheapest, the middle and the dearest agent."""
+        n = ground.agents
+        return {
+            f"{ratio:g}/{k}/{agent}": functools.partial(self.at, ground, ratio, name, agent)
+            for ratio in self.ratios
+            for k, name in enumerate(_NAMES)
+            for agent in (sorted({0, n // 2, n - 1}) if ratio > 1 or name == "personal" else (0,))
+        }
+
+    def at(self, ground: base.Ground, ratio: float, name: str, agent: int) -> list[dict[str, Any]]:
+        cost = rows.spaced(ground.cost, ratio, ground.agents)
+        game, most, rule = ground.game(cost), self.largest_factor, registry.read("rule", name)
+        found = misreports.manipulation(game, rule, agent, 1.0 / most, most, points=33)
+        shared = {"ratio": ratio, "mechanism": name, "agent": agent, "cost": float(cost[agent])}
+        columns = {"factor": found.factors, "gain": found.gains, "contribution": found.contributions}
+        best = {"honest": found.honest, "best": found.best, "best_gain": found.gain}
+        best |= {"others": found.others, "nash_gap": found.nash_gap, "certified": found.certified}
+        return [
+            shared | {key: float(x[k]) for key, x in columns.items()} | best
+            for k in range(len(found.factors))
+        ]
+
+    def text(self, table: Sequence[dict[str, Any]]) -> str:
+        """The best report of everybody, as Markdown."""
+        first = {(row["ratio"], row["mechanism"], row["agent"]): row for row in reversed(table)}
+        header = {"ratio": "max/min cost", "mechanism": "mechanism", "agent": "agent", "cost": "her cost c_i"}
+        header |= {"honest": "utility, honest", "best": "best claim / c_i", "best_gain": "she gains"}
+        header |= {"others": "all others together", "nash_gap": "Nash gap"}
+        shown = [
+            {
+                key: 0.0 if key in ("best_gain", "others") and abs(x) < _ROUNDING * abs(row["honest"]) else x
+                for key, x in row.items()
+            }
+            for row in reversed(first.values())
+        ]
+        return rows.table(header, shown)
+
+    def figure(self, table: list[dict[str, str]], fig: figures.Figure) -> None:
+        """The gain over the claimed cost, a picture for each ratio of costs."""
+        by_ratio = plots.by(table, "ratio")
+        axes = fig.subplots(1, len(by_ratio), squeeze=False, sharey=True)[0]
+        for ax, (ratio, one) in zip(axes, by_ratio.items(), strict=True):
+            agents = list(dict.fromkeys(row["agent"] for row in one))
+            for name, mine in plots.by(one, "mechanism").items():
+                for agent, hers in plots.by(mine, "agent").items():
+                    style = ("-", "--", ":")[agents.index(agent)]
+                    whose = f", agent of cost {float(hers[0]['cost']):.3g}" if len(agents) > 1 else ""
+                    x, gain = plots.columns(hers, "factor", "gain")
+                    ax.plot(x, gain, style, color=rows.color(name), label=rows.title(name) + whose)
+            ax.axhline(0, color="0.8", linewidth=1, zorder=0)
+            ax.set(xscale="log", xlabel="claimed cost / true cost", title=f"max/min cost = {float(ratio):g}")
+            ax.xaxis.set_major_formatter("{x:g}")
+        axes[0].set_yscale("symlog", linthresh=0.1)
+        axes[0].set_ylabel("what she gains, in accuracy")
+        entries = axes[-1].get_legend_handles_labels()
+        fig.legend(*entries, loc="outside right center", frameon=False, fontsize="small")

@@ -6,7 +6,7 @@ sample, so that rounding, the step δ = Δs/c and the forward difference are all
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,63 +14,98 @@ import numpy as np
 from matplotlib import axes
 from matplotlib import figure as figures
 
+from fedgame import registry
 from fedgame.equilibria import certificates
-from fedgame.experiments import plots, storage
-from fedgame.experiments.studies import rows
-from fedgame.experiments.studies import settings as all_settings
+from fedgame.experiments import plots
+from fedgame.experiments.studies import base, rows
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, outcomes
-from fedgame.protocols import base, fedbr, literal
+from fedgame.mechanisms.base import Announcement
+from fedgame.protocols import Plan, fedbr, literal
+from fedgame.registry import option, register
 
-SIZE = (11, 4.2)
-_NAMES = ("no payments", "β*")
+_NAMES = ("none", "beta_star")
 _PRINTED = 10  # Δs of Section 5.2
 _SUMMED = ("equilibrium", "lowest", "highest", "period", "dead", "gap", "continuous", "continuous_gap")
 
 
-def jobs(settings: all_settings.Settings, measured: rows.Measured) -> dict[str, tuple[float, Callable]]:
-    """One for each number of agents."""
-    return {f"agents/{n}": (n, functools.partial(_at, settings, measured, n)) for n in settings.counts}
+@register("rounding")
+class Rounding(base.Study):
+    """Contributions rounded in every step of the dynamics, as printed, and where they get stuck."""
 
+    over: ClassVar[str] = "from"
+    size: ClassVar[tuple[float, float]] = (11, 4.2)
+    uses: ClassVar[tuple[str, ...]] = ("capacity", "cost", "seed")
 
-def _at(settings: all_settings.Settings, measured: rows.Measured, n: int) -> dict[str, Any]:
-    game = rows.game_of(settings, measured.fit.payoff, np.full(n, settings.cost[0]))
-    found = []
-    for name in _NAMES:
-        mechanism = rows.RULES[name](game)
-        shared = {"agents": n, "mechanism": name, "beta": float(mechanism.rates)}
-        equilibrium = outcomes.outcome(game, mechanism).equilibrium
-        shared |= {"equilibrium": float(jnp.sum(equilibrium.profile))}
-        shared |= {"nash_gap": float(jnp.max(equilibrium.nash_gap))}
-        found += [shared | row for row in _from_starts(settings, measured, game, mechanism)]
-    return {"rows": found}
+    counts: tuple[int, ...] = option(
+        "numbers of agents to go through; every Δs is printed for the first alone",
+        (2, 3, 5, 10, 20, 50, 100, 200, 500, 1000),
+        low=2,
+        kind=int,
+    )
+    intervals: tuple[int, ...] = option("Δs, samples", (2, 5, 10, 20), low=1, kind=int)
+    starts: int = option("random starts", 20, low=1)
+    steps: int = option("H, steps of the dynamics", 100, low=1)
 
+    def jobs(self, ground: base.Ground) -> dict[str, Callable]:
+        """One for each number of agents."""
+        return {f"agents/{n}": functools.partial(self.at, ground, n) for n in self.counts}
 
-def _from_starts(
-    settings: all_settings.Settings,
-    measured: rows.Measured,
-    game: games.Game,
-    mechanism: budget_balanced.Refunds,
-) -> list[dict[str, Any]]:
-    """A row for every Δs and start."""
-    sizes = np.arange(float(jnp.sum(game.capacity)) + max(settings.intervals) + 1)
-    accuracy = np.asarray(jax.vmap(measured.fit.payoff.curve)(jnp.asarray(sizes)))
-    continuous = fedbr.FedBR(game, mechanism, steps=settings.steps)
-    keys = [jax.random.fold_in(jax.random.key(settings.seed), k) for k in range(settings.starts)]
-    smooth, found = [continuous.start(key) for key in keys], []
-    for interval in settings.intervals:
-        printed = literal.Literal(game, sizes, accuracy, interval, mechanism, steps=settings.steps)
-        for k, key in enumerate(keys):
-            plan = printed.start(key)
-            row = {"interval": interval, "start": k, "from": float(np.sum(plan.path[0]))}
-            row |= _ending(plan, game, mechanism, measured.longest)
-            row |= {"continuous": float(np.sum(smooth[k].profile))}
-            found.append(row | {"continuous_gap": _gap(game, mechanism.rates, smooth[k].profile)})
-    return found
+    def at(self, ground: base.Ground, n: int) -> list[dict[str, Any]]:
+        game, found = ground.game(np.full(n, ground.cost)), []
+        for name in _NAMES:
+            announced = registry.read("rule", name).announced(game)
+            shared = {"agents": n, "mechanism": name, "beta": float(announced.mechanism.rates)}
+            equilibrium = outcomes.of_announcement(game, announced).equilibrium
+            shared |= {"equilibrium": float(jnp.sum(equilibrium.profile))}
+            shared |= {"nash_gap": float(jnp.max(equilibrium.nash_gap))}
+            found += [shared | row for row in self.from_starts(ground, game, announced)]
+        return found
+
+    def from_starts(
+        self, ground: base.Ground, game: games.Game, announced: Announcement
+    ) -> list[dict[str, Any]]:
+        """A row for every Δs and start."""
+        sizes = np.arange(float(jnp.sum(game.capacity)) + max(self.intervals) + 1)
+        accuracy = np.asarray(jax.vmap(ground.measured.fit.payoff.curve)(jnp.asarray(sizes)))
+        continuous, mechanism = fedbr.FedBR(steps=self.steps), announced.mechanism
+        keys = [jax.random.fold_in(jax.random.key(ground.seed), k) for k in range(self.starts)]
+        smooth, found = [continuous.start(game, announced, key) for key in keys], []
+        for interval in self.intervals:
+            printed = literal.Literal(sizes, accuracy, interval, steps=self.steps)
+            for k, key in enumerate(keys):
+                plan = printed.start(game, announced, key)
+                row = {"interval": interval, "start": k, "from": float(np.sum(plan.path[0]))}
+                row |= _ending(plan, game, mechanism, ground.measured.longest)
+                row |= {"continuous": float(np.sum(smooth[k].profile))}
+                found.append(row | {"continuous_gap": _gap(game, mechanism.rates, smooth[k].profile)})
+        return found
+
+    def text(self, table: Sequence[dict[str, Any]]) -> str:
+        """Every Δs for the first number of agents, and one Δs for the others, as Markdown."""
+        first, shown = table[0]["agents"], _shown(table)
+        header = {"agents": "n", "mechanism": "mechanism", "interval": "Δs", "equilibrium": "S, equilibrium"}
+        header |= {"lowest": "rounded ends: lowest S", "highest": "highest S", "stops": "starts that stop"}
+        header |= {"stuck": "in the dead zone", "cycles": "starts that cycle", "gap": "Nash gap, median"}
+        header |= {"continuous": "continuous: S off by", "continuous_gap": "largest Nash gap"}
+        kept = [row for row in summaries(table) if row["agents"] == first or row["interval"] == shown]
+        formatted = [{**row, "continuous": f"{row['continuous']:.1e}"} for row in kept]
+        for row in formatted:
+            row |= {name: f"{row[name]:.1e}" for name in ("gap", "continuous_gap")}
+        return rows.table(header, formatted)
+
+    def figure(self, table: list[dict[str, str]], fig: figures.Figure) -> None:
+        """Ends over starts, without payments and with; swings over the number of agents."""
+        *ends, right = fig.subplots(1, 3)
+        for ax, name in zip(ends, _NAMES, strict=True):
+            _ends(ax, table, name)
+        _swings(right, table)
+        entries = ends[0].get_legend_handles_labels()
+        fig.legend(*entries, loc="outside lower center", ncols=6, frameon=False)
 
 
 def _ending(
-    plan: base.Plan, game: games.Game, mechanism: budget_balanced.Refunds, longest: float
+    plan: Plan, game: games.Game, mechanism: budget_balanced.Refunds, longest: float
 ) -> dict[str, Any]:
     """Where a path of the printed update ends: in a profile, or in a cycle (`period` 0: in neither yet)."""
     ending = plan.memory
@@ -116,20 +151,6 @@ def summaries(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def text(table: Sequence[dict[str, Any]]) -> str:
-    """Every Δs for the first number of agents, and one Δs for the others, as Markdown."""
-    first, shown = table[0]["agents"], _shown(table)
-    header = {"agents": "n", "mechanism": "mechanism", "interval": "Δs", "equilibrium": "S, equilibrium"}
-    header |= {"lowest": "rounded ends: lowest S", "highest": "highest S", "stops": "starts that stop"}
-    header |= {"stuck": "in the dead zone", "cycles": "starts that cycle", "gap": "Nash gap, median"}
-    header |= {"continuous": "continuous: S off by", "continuous_gap": "largest Nash gap"}
-    kept = [row for row in summaries(table) if row["agents"] == first or row["interval"] == shown]
-    formatted = [{**row, "continuous": f"{row['continuous']:.1e}"} for row in kept]
-    for row in formatted:
-        row |= {name: f"{row[name]:.1e}" for name in ("gap", "continuous_gap")}
-    return rows.table(header, formatted)
-
-
 def _shown(table: Sequence[dict[str, Any]]) -> Any:
     """The paper's Δs, if it is there."""
     intervals = [row["interval"] for row in table]
@@ -152,7 +173,7 @@ def _ends(ax: axes.Axes, table: list[dict[str, str]], name: str) -> None:
         float(mine[0]["equilibrium"]), color="black", linewidth=0.8, linestyle=":", label="equilibrium"
     )
     ax.set(xlabel="S at the start, samples", ylim=(0, None))
-    ax.set_title(f"{name}, n = {table[0]['agents']}: S at the end")
+    ax.set_title(f"{rows.title(name)}, n = {table[0]['agents']}: S at the end")
 
 
 def _swings(ax: axes.Axes, table: list[dict[str, str]]) -> None:
@@ -166,10 +187,10 @@ def _swings(ax: axes.Axes, table: list[dict[str, str]]) -> None:
             [np.median(np.divide(*plots.columns(one, end, "equilibrium"))) for _, one in groups]
             for end in ("lowest", "highest")
         )
-        color = rows.COLORS[name]
+        color, label = rows.color(name), rows.title(name)
         ax.fill_between(n, low, high, color=color, alpha=0.3, linewidth=0)
-        ax.plot(n, low, color=color, marker="v", ms=4, label=f"{name}: lowest S")
-        ax.plot(n, high, color=color, marker="^", ms=4, label=f"{name}: highest S")
+        ax.plot(n, low, color=color, marker="v", ms=4, label=f"{label}: lowest S")
+        ax.plot(n, high, color=color, marker="^", ms=4, label=f"{label}: highest S")
     ax.axhline(1.0, color="black", linewidth=0.8, linestyle=":")
     ax.set(xscale="log", xlabel="number of agents n", title=f"rounded, Δs = {shown}: S / equilibrium's S")
     ax.set_xticks(n, [str(x) for x in n])
@@ -177,13 +198,3 @@ def _swings(ax: axes.Axes, table: list[dict[str, str]]) -> None:
     ax.set_yscale("symlog", linthresh=1.0)
     ax.set_ylim(0, None)
     ax.legend(frameon=False, fontsize="small", loc="upper left")
-
-
-def figure(work: storage.Workdir, fig: figures.Figure) -> None:
-    """Ends over starts, without payments and with; swings over the number of agents."""
-    table = work.read_csv("rounding.csv")
-    *ends, right = fig.subplots(1, 3)
-    for ax, name in zip(ends, _NAMES, strict=True):
-        _ends(ax, table, name)
-    _swings(right, table)
-    fig.legend(*ends[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)

@@ -7,22 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib import axes
 
-from fedgame import mechanisms
+from fedgame import mechanisms, registry
 from fedgame.equilibria import solvers
 from fedgame.experiments import inputs, plots, tables
-from fedgame.experiments.studies import settings as all_settings
-from fedgame.games import costs, curves
+from fedgame.games import curves
 from fedgame.games import game as games
-from fedgame.mechanisms import outcomes, personal, rules
+from fedgame.mechanisms import outcomes, personal
 
-RULES = {
-    "no payments": rules.none,
-    "β*": rules.beta_star,
-    "1 - 1/n": rules.falkinger,
-    "personal": rules.personal,
+RULES = ("none", "beta_star", "falkinger", "personal")
+FIRST_BEST = "first_best"
+HEADER = {  # what columns are called that do not say it themselves
+    "beta": "β (mean β_i)",
+    "total": "S, samples",
+    "accuracy": "accuracy, mean",
+    "nash_gap": "Nash gap",
+    "extrapolated": "S not measured",
 }
-BOUND = "first best"
-COLORS = {"no payments": "C7", "β*": "C1", "1 - 1/n": "C0", "personal": "C2", BOUND: "black"}
+UNTOLD = ("only_total", "rather_nothing", "rather_alone", "certified", "proved")  # in the file alone
+_COLORS = {"none": "C7", "beta_star": "C1", "falkinger": "C0", "personal": "C2", FIRST_BEST: "black"}
 
 
 class Measured(NamedTuple):
@@ -37,21 +39,21 @@ class Measured(NamedTuple):
         return float(self.measurements.sizes[-1])
 
 
-def read_curve(settings: all_settings.Settings) -> Measured:
-    """Reads and fits `settings.curve`.
+def read_curve(file: str, fit: str) -> Measured:
+    """Reads and fits the curve in a file.
 
     Raises:
       ValueError: the file is not as `inputs` describes, has several curves, or cannot be fitted.
       FileNotFoundError: there is no such file.
     """
-    measured = inputs.read_curve(settings.curve)
+    measured = inputs.read_curve(file)
     if list(measured) != [""]:
-        raise ValueError(f"{settings.curve} has a curve for each agent: a study needs one for all")
+        raise ValueError(f"{file} has a curve for each agent: a study needs one for all")
     (one,) = measured.values()
     try:
-        return Measured(curves.fit(settings.fit, one.sizes, one.accuracy), one)
+        return Measured(curves.fit(fit, one.sizes, one.accuracy), one)
     except ValueError as error:
-        raise ValueError(f"{settings.curve}: --fit={settings.fit}: {error}") from None
+        raise ValueError(f"{file}: --fit={fit}: {error}") from None
 
 
 def spaced(cost: float, ratio: float, n: int) -> np.ndarray:
@@ -59,14 +61,14 @@ def spaced(cost: float, ratio: float, n: int) -> np.ndarray:
     return cost * ratio ** (np.arange(n) / (n - 1) - 0.5)
 
 
-def game_of(settings: all_settings.Settings, payoff: Any, cost: np.ndarray) -> games.Game:
-    """The game of agents with these costs per sample, [n], and `settings.capacity` samples each."""
-    linear = costs.LinearCost(jnp.asarray(cost, float))
-    return games.check(
-        games.Game(
-            payoff, linear, np.broadcast_to(np.asarray(settings.capacity or 100.0, float), (len(cost),))
-        )
-    )
+def title(name: str) -> str:
+    """What the column `mechanism` holds, as tables and figures call it."""
+    return "first best" if name == FIRST_BEST else registry.title(registry.read("rule", name))
+
+
+def color(name: str) -> str:
+    """The colour of a mechanism in all figures; one of its own for others than those of `RULES`."""
+    return _COLORS.get(name, f"C{3 + sum(name.encode()) % 4}")
 
 
 def outcome_row(
@@ -91,14 +93,15 @@ def outcome_row(
     """
     s, u = np.asarray(found.equilibrium.profile), np.asarray(found.utilities)
     total = float(games.statistic(game, found.equilibrium.profile))
+    rate = found.mechanism.announced(game.n).get("rate")
     left = {} if alone is None else {"rather_alone": _worse(game, found, alone)}
     return {
         "mechanism": name,
-        "beta": float(np.mean(found.mechanism.rates)),
+        "beta": None if rate is None else float(np.mean(rate)),
         "total": total,
         "contributors": int(np.sum(s > 1e-9 * np.asarray(game.capacity))),
         "only_total": bool(found.equilibrium.status == solvers.TOTAL_ONLY),
-        "accuracy": float(jnp.mean(found.utilities + found.spent - found.payments)),
+        "accuracy": float(jnp.mean(found.received)),
         **_means(found.utilities, powers),
         "share_of_first_best": float(np.sum(u)) / best.welfare,
         "rather_nothing": _worse(game, found, np.zeros(game.n)),
@@ -106,6 +109,7 @@ def outcome_row(
         "nash_gap": float(np.max(found.equilibrium.nash_gap)),
         "certified": bool(found.equilibrium.converged),
         "extrapolated": total > longest,
+        "proved": None,
     }
 
 
@@ -116,19 +120,18 @@ def bound_row(
 
     `proved` is whether it is known that no profile has a larger sum of utilities.
     """
-    total, spent = float(games.statistic(game, best.profile)), games.incurred_costs(game, best.profile)
+    total = float(games.statistic(game, best.profile))
     means = {name: best.welfare / game.n for name in row if name.startswith("p=")}
-    known = {"mechanism": BOUND, "total": total, "share_of_first_best": 1.0, "extrapolated": total > longest}
-    known |= {"contributors": int(np.sum(np.asarray(best.profile) > 0))}
-    known |= {"accuracy": (best.welfare + float(jnp.sum(spent))) / game.n}
-    if not best.proved:
-        known["mechanism"] = f"{BOUND}, not proved"
+    known = {"mechanism": FIRST_BEST, "total": total, "share_of_first_best": 1.0}
+    known |= {"contributors": int(np.sum(np.asarray(best.profile) > 0)), "extrapolated": total > longest}
+    known |= {"accuracy": float(jnp.mean(games.payoff_values(game, best.profile))), "proved": best.proved}
     return {name: None for name in row} | means | known
 
 
-def outcomes_of(game: games.Game, names: Sequence[str] = tuple(RULES)) -> dict[str, outcomes.Outcome]:
-    """What comes of mechanisms, by name, when everybody takes part."""
-    return {name: outcomes.outcome(game, RULES[name](game)) for name in names}
+def outcomes_of(game: games.Game, names: Sequence[str] = RULES) -> dict[str, outcomes.Outcome]:
+    """What comes of rules, by their texts, when everybody takes part."""
+    announced = {name: registry.read("rule", name).announced(game) for name in names}
+    return {name: outcomes.of_announcement(game, one) for name, one in announced.items()}
 
 
 def rows_of(
@@ -136,11 +139,11 @@ def rows_of(
     found: dict[str, outcomes.Outcome],
     longest: float,
     powers: Sequence[float],
-    leaving: bool = True,
+    alone: bool = True,
 ) -> list[dict[str, Any]]:
-    """A row for every mechanism, and the bound; `leaving`: also how many have more by training alone."""
-    best, alone = mechanisms.first_best(game), mechanisms.alone(game) if leaving else None
-    table = [outcome_row(game, name, one, longest, powers, best, alone) for name, one in found.items()]
+    """A row for every mechanism, and the first best; `alone`: also how many have more by training alone."""
+    best, outside = mechanisms.first_best(game), mechanisms.alone(game) if alone else None
+    table = [outcome_row(game, name, one, longest, powers, best, outside) for name, one in found.items()]
     return [*table, bound_row(game, table[0], longest, best)]
 
 
@@ -154,23 +157,26 @@ def powers_of(table: Sequence[dict[str, Any]]) -> dict[str, str]:
 def line(ax: axes.Axes, x: str, y: str, name: str, table: list[dict[str, Any]]) -> None:
     """A column over another, for one mechanism, in its colour; cells that are empty are left out."""
     known = [row for row in table if row[y] not in (None, "")]
-    style = {"personal": "--", BOUND: ":", f"{BOUND}, not proved": ":"}.get(name, "-")
-    wide = {"linewidth": 5, "alpha": 0.35} if name == "1 - 1/n" else {}  # others often lie upon it
+    style = {"personal": "--", FIRST_BEST: ":"}.get(name, "-")
+    wide = {"linewidth": 5, "alpha": 0.35} if name == "falkinger" else {}  # others often lie upon it
     if known:
-        color = COLORS.get(name, "black")
-        ax.plot(*plots.columns(known, x, y), style, marker="o", ms=4, color=color, label=name, **wide)
+        about = {"color": color(name), "label": title(name)}
+        ax.plot(*plots.columns(known, x, y), style, marker="o", ms=4, **about, **wide)
 
 
 def table(header: dict[str, str], rows: Sequence[dict[str, Any]]) -> str:
     """Markdown of some columns: name of the column -> how it is called, numbers with four or five digits."""
-    body = [[cell(name, row[name]) for name in header] for row in rows]
+    body = [[cell(name, row) for name in header] for row in rows]
     return tables.markdown(list(header.values()), body)
 
 
-def cell(name: str, value: Any) -> str:
-    """A value as people read it."""
+def cell(name: str, row: dict[str, Any]) -> str:
+    """What a row has in a column, as people read it."""
+    value = row[name]
     if value is None:
         return ""
+    if name == "mechanism":
+        return title(value) + (", not proved" if row.get("proved") is False else "")
     if isinstance(value, bool):
         return "yes" if value else "no"
     if name == "nash_gap":
