@@ -20,8 +20,8 @@ def curve(work: storage.Workdir, fig: figure.Figure) -> None:
     """The measured accuracies, the fitted ã, and where the protocols end up on it."""
     measured, fitted = work.read_csv("curve.csv"), work.read_csv("fitted_curve.csv")
     ax = fig.subplots()
-    ax.plot(*plots.columns(measured, "size", "accuracy"), ".", color="0.5", label="measured, one run each")
-    ax.plot(*plots.columns(fitted, "size", "accuracy"), color="black", label="fitted ã")
+    ax.plot(*plots.columns(measured, "samples", "accuracy"), ".", color="0.5", label="measured, one run each")
+    ax.plot(*plots.columns(fitted, "samples", "accuracy"), color="black", label="fitted ã")
     runs = work.read_csv("runs.csv")
     low = min(float(row["accuracy"]) for row in measured)
     color = colors(work)
@@ -57,7 +57,7 @@ def _moving(work: storage.Workdir) -> dict[str, tuple[Any, ...]]:
     """By protocol, what to draw: label, columns and rows of those who move, or of all if nobody does."""
     steps = plots.by(_first(work.read_csv("contributions.csv")), "protocol")
     rounds = plots.by(_first(work.read_csv("drawn.csv")) if work.has("drawn.csv") else [], "protocol")
-    of_rounds = {name: ("round", "round", "samples", mine) for name, mine in rounds.items()}
+    of_rounds = {name: ("round", "round", "drawn", mine) for name, mine in rounds.items()}
     of_steps = {name: ("step of the game", "step", "contribution", mine) for name, mine in steps.items()}
     moved = {name: of_steps[name] for name, mine in steps.items() if any(row["step"] != "0" for row in mine)}
     shown = of_rounds | moved or of_steps

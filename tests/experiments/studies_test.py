@@ -29,9 +29,9 @@ def run(curve, path, **changes):
     settings = dataclasses.replace(CONFIG, curve=curve, **changes)
     work = storage.Workdir(path)
     text = study.run(settings, study.read(settings), work)
-    table = list(csv.DictReader((path / f"{settings.study}.csv").read_text().splitlines()))
-    assert (path / f"{settings.study}.png").read_bytes().startswith(b"\x89PNG")
-    assert len(json.loads((path / f"{settings.study}.json").read_text())) == len(table)
+    table = list(csv.DictReader((path / f"study_{settings.study}.csv").read_text().splitlines()))
+    assert (path / f"study_{settings.study}.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((path / f"study_{settings.study}.json").read_text())) == len(table)
     return text, table, work
 
 
@@ -79,10 +79,10 @@ def test_nothing_exceeds_the_first_best_and_all_is_certified(unequal):
 
 def test_resumed_or_not_the_tables_are_the_same(unequal, curve):
     _, _, work = unequal
-    before = (work.path / "unequal_costs.csv").read_bytes()
+    before = (work.path / "study_unequal_costs.csv").read_bytes()
     (work.path / "jobs" / "ratio" / "9.json").unlink()
     run(curve, work.path, study="unequal_costs", ratios=(1.0, 9.0), fit="power", capacity=(150,))
-    assert (work.path / "unequal_costs.csv").read_bytes() == before
+    assert (work.path / "study_unequal_costs.csv").read_bytes() == before
 
 
 def test_data_beyond_the_measurements_are_flagged(curve):
@@ -222,7 +222,7 @@ def read(file):
 def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
     path, _, text = skew
     measured = [r for r in read(path / "classes.csv") if r["partition"] == "dirichlet"]
-    held = read(path / "holdings.csv")
+    held = read(path / "shares.csv")
     shares = np.array([[float(row[f"class {k}"]) for k in range(10)] for row in held])
     np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-12)
     assert shares.max() > 0.3  # skewed
@@ -237,20 +237,22 @@ def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
                 for seed in range(2)
             ]  # fmt: skip
             np.testing.assert_allclose(one.accuracy[:, k], by_seed, atol=1e-12)
-    table = read(path / "label_skew.csv")
+    table = read(path / "study_label_skew.csv")
     assert np.max(numbers(table, "nash_gap")) < 1e-9
     for which in ("own", "i.i.d."):
         mine = [row for row in table if row["curves"] == which]
         assert np.max(numbers(mine, "p=1")) <= float(mine[-1]["p=1"]) * (1 + 1e-12)
         assert float(mine[3]["p=1"]) == pytest.approx(float(mine[-1]["p=1"]), rel=1e-9)  # personal rates
-    paid = [float(r["payment"]) for r in read(path / "contributions.csv") if r["mechanism"] == "β*"]
+    paid = [float(r["payment"]) for r in read(path / "by_agent.csv") if r["mechanism"] == "β*"]
     assert sum(paid) == pytest.approx(0, abs=1e-12)
     assert "Nash gap" in text
 
 
 def test_a_label_skew_study_that_is_resumed_is_the_same(skew):
     path, task, _ = skew
-    before = {name: (path / name).read_bytes() for name in ("classes.csv", "label_skew.csv", "curve.csv")}
+    before = {
+        name: (path / name).read_bytes() for name in ("classes.csv", "study_label_skew.csv", "curve.csv")
+    }
     next((path / "jobs" / "iid").glob("*-20.json")).unlink()
     label_skew.run(task, storage.Workdir(path), workers=2)
     assert {name: (path / name).read_bytes() for name in before} == before
@@ -261,7 +263,7 @@ def test_with_no_skew_all_curves_are_those_of_iid_images_to_noise(tmp_path):
     held = classes.deal(task, "dirichlet")
     shares = np.stack([np.bincount(labels, minlength=10) for labels in held.labels]) / held.labels.shape[1]
     np.testing.assert_allclose(shares, 0.1, atol=0.01)
-    table = {(r["agent"], r["samples"]): float(r["mean"]) for r in read(tmp_path / "curves.csv")}
+    table = {(r["agent"], r["samples"]): float(r["accuracy"]) for r in read(tmp_path / "curves.csv")}
     for agent in ("agent 0", "agent 1"):
         for size in ("20", "120"):
             assert table[agent, size] == pytest.approx(table["i.i.d.", size], abs=0.12)

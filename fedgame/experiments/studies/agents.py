@@ -38,7 +38,7 @@ def text(table: Sequence[dict[str, Any]]) -> str:
 
 def figure(work: storage.Workdir, fig: figures.Figure) -> None:
     """Total data, utility and the share of the first best over the number of agents."""
-    table = work.read_csv("agents.csv")
+    table = work.read_csv("study_agents.csv")
     shown = {"total": "total data S, samples"} | dict(list(rows.powers_of(table).items())[:1])
     shown |= {"share_of_first_best": "share of the first best"}
     axes = fig.subplots(1, len(shown))

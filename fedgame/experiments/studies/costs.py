@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from matplotlib import figure as figures
 
-from fedgame.experiments import storage
+from fedgame.experiments import storage, tables
 from fedgame.experiments.studies import rows
 from fedgame.experiments.studies import settings as all_settings
+from fedgame.games import game as games
 from fedgame.mechanisms import outcomes
 
 SIZE = (11, 7)
@@ -44,7 +45,10 @@ def _at(
         after = {"stay": None, "total_of_those": None}
         if row["mechanism"] in rows.RULES:
             left = outcomes.participation(game, rows.RULES[row["mechanism"]])
-            there = 0.0 if left.outcome is None else float(np.sum(left.outcome.equilibrium.profile))
+            there = 0.0
+            if left.outcome is not None:
+                rest = games.subset(game, left.stay)
+                there = float(tables.total(rest, left.outcome.equilibrium.profile))
             after = {"stay": len(left.stay), "total_of_those": there}
         found.append({"costs": kind, "cost": cost} | row | after)
     return {"rows": found}
@@ -93,7 +97,7 @@ def text(table: Sequence[dict[str, Any]]) -> str:
 
 def figure(work: storage.Workdir, fig: figures.Figure) -> None:
     """Data, utility, who contributes and who would rather leave over c; equal costs above unequal ones."""
-    table = averages(work.read_csv("costs.csv"))
+    table = averages(work.read_csv("study_costs.csv"))
     shown = {"total": "total data S, samples"} | dict(list(rows.powers_of(table).items())[:1])
     shown |= {"contributors": "agents who contribute"}
     axes = fig.subplots(2, len(shown), sharex=True, sharey="col")

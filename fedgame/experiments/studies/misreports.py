@@ -64,7 +64,7 @@ def text(table: Sequence[dict[str, Any]]) -> str:
 
 def figure(work: storage.Workdir, fig: figures.Figure) -> None:
     """The gain over the claimed cost, a picture for each ratio of costs."""
-    by_ratio = plots.by(work.read_csv("misreports.csv"), "ratio")
+    by_ratio = plots.by(work.read_csv("study_misreports.csv"), "ratio")
     axes = fig.subplots(1, len(by_ratio), squeeze=False, sharey=True)[0]
     for ax, (ratio, table) in zip(axes, by_ratio.items(), strict=True):
         agents = list(dict.fromkeys(row["agent"] for row in table))

@@ -181,7 +181,7 @@ def _swings(ax: axes.Axes, table: list[dict[str, str]]) -> None:
 
 def figure(work: storage.Workdir, fig: figures.Figure) -> None:
     """Ends over starts, without payments and with; swings over the number of agents."""
-    table = work.read_csv("rounding.csv")
+    table = work.read_csv("study_rounding.csv")
     *ends, right = fig.subplots(1, 3)
     for ax, name in zip(ends, _NAMES, strict=True):
         _ends(ax, table, name)

@@ -34,11 +34,11 @@ def digest(settings: all_settings.Settings) -> str:
 
 
 def run(settings: all_settings.Settings, measured: rows.Measured, work: storage.Workdir) -> str:
-    """Solves, writes `STUDY.csv`, `STUDY.json` and `STUDY.png`, and returns the table as text."""
+    """Solves, writes `study_NAME.csv`, `.json` and `.png`, and returns the table as text."""
     study = STUDIES[settings.study]
     found = jobs.run(settings.study.replace("_", " "), study.jobs(settings, measured), work, workers=1)
     table: list[dict[str, Any]] = [row for done in found.values() for row in done["rows"]]
-    work.write_csv(f"{settings.study}.csv", table)
-    work.write_json(f"{settings.study}.json", table)
-    plots.draw(work, settings.study, study.figure, study.SIZE)
+    work.write_csv(f"study_{settings.study}.csv", table)
+    work.write_json(f"study_{settings.study}.json", table)
+    plots.draw(work, f"study_{settings.study}", study.figure, study.SIZE)
     return study.text(table)

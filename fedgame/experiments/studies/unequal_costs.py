@@ -36,7 +36,7 @@ def text(table: Sequence[dict[str, Any]]) -> str:
 
 def figure(work: storage.Workdir, fig: figures.Figure) -> None:
     """Welfare by the first and the last p, and total data, over the ratio of costs."""
-    table = work.read_csv("unequal_costs.csv")
+    table = work.read_csv("study_unequal_costs.csv")
     powers = list(rows.powers_of(table).items())
     shown = dict([powers[0], powers[-1]]) | {"total": "total data S, samples"}
     axes = fig.subplots(1, len(shown))
