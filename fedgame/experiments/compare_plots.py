@@ -41,14 +41,14 @@ def contributions(work: storage.Workdir, fig: figure.Figure) -> None:
     """Each agent's contribution over the steps of the game, or over rounds where they change, first seed."""
     panels, color = _moving(work), colors(work)
     wide = min(len(panels), 3)
-    grid = fig.subplots(-(-len(panels) // wide), wide, sharey=True, squeeze=False)
-    for ax in grid.flat[len(panels) :]:
+    axes = fig.subplots(-(-len(panels) // wide), wide, sharey=True, squeeze=False)
+    for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    for ax, (name, (label, *columns, mine)) in zip(grid.flat, panels.items(), strict=False):
+    for ax, (name, (label, *columns, mine)) in zip(axes.flat, panels.items(), strict=False):
         for agent in plots.by(mine, "agent").values():
             ax.plot(*plots.columns(agent, *columns), color=color[name], linewidth=1)
         ax.set(title=name, xlabel=label)
-    for ax in grid[:, 0]:
+    for ax in axes[:, 0]:
         ax.set_ylabel("contribution s_i, samples")
     fig.suptitle("What each agent contributes (seed 0)")
 

@@ -13,7 +13,7 @@ from fedgame.experiments.studies import settings as all_settings
 from fedgame.learning import federated
 
 SIZES = np.array([0.0, 10, 20, 50, 100, 200])
-CONFIG = all_settings.Settings(agents=3, capacity=(40,))
+SETTINGS = all_settings.Settings(agents=3, capacity=(40,))
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def curve(tmp_path_factory):
 
 
 def run(curve, path, **changes):
-    settings = dataclasses.replace(CONFIG, curve=curve, **changes)
+    settings = dataclasses.replace(SETTINGS, curve=curve, **changes)
     work = storage.Workdir(path)
     text = study.run(settings, study.read(settings), work)
     table = list(csv.DictReader((path / f"study_{settings.study}.csv").read_text().splitlines()))
@@ -86,7 +86,7 @@ def test_resumed_or_not_the_tables_are_the_same(unequal, curve):
 
 
 def test_data_beyond_the_measurements_are_flagged(curve):
-    settings = dataclasses.replace(CONFIG, curve=curve, cost=(1e-4,), capacity=(400,), fit="power")
+    settings = dataclasses.replace(SETTINGS, curve=curve, cost=(1e-4,), capacity=(400,), fit="power")
     measured = study.read(settings)
     game = rows.game_of(settings, measured.fit.payoff, np.full(3, 1e-4))
     none, best = rows.rows_of(game, rows.outcomes_of(game, ("no payments",)), measured.longest, (1.0,))
@@ -113,7 +113,7 @@ def test_costs_that_are_too_high_end_contributions(curve, tmp_path):
 
 
 def test_more_agents_share_more_only_with_payments(curve):
-    settings = dataclasses.replace(CONFIG, study="agents", curve=curve, counts=(2, 3), agents=10)
+    settings = dataclasses.replace(SETTINGS, study="agents", curve=curve, counts=(2, 3), agents=10)
     found = agents.jobs(settings, study.read(settings))
     table = [row for _, compute in found.values() for row in compute()["rows"]]
     none = [row["total"] for row in table if row["mechanism"] == "no payments"]
@@ -145,7 +145,7 @@ def test_rounding_has_a_dead_zone(curve, tmp_path):
 
 
 def test_who_claims_more_gains_what_others_lose(curve):
-    settings = dataclasses.replace(CONFIG, study="misreports", curve=curve, ratios=(1.0,))
+    settings = dataclasses.replace(SETTINGS, study="misreports", curve=curve, ratios=(1.0,))
     found = misreports.jobs(dataclasses.replace(settings, agents=2), study.read(settings))
     table = found["1/1/0"][1]()["rows"]
     assert {row["mechanism"] for row in table} == {"1 - 1/n"}
@@ -180,10 +180,10 @@ def test_curves_that_a_study_cannot_use(tmp_path):
     file = tmp_path / "curve.csv"
     file.write_text("samples,accuracy,agent\n0,0.1,a\n1,0.2,a\n")
     with pytest.raises(ValueError, match="a curve for each agent"):
-        study.read(dataclasses.replace(CONFIG, curve=str(file)))
+        study.read(dataclasses.replace(SETTINGS, curve=str(file)))
     file.write_text("samples,accuracy\n1,0.1\n2,0.2\n")
     with pytest.raises(ValueError, match=r"curve.csv: --fit=concave: the first size must be 0"):
-        study.read(dataclasses.replace(CONFIG, curve=str(file)))
+        study.read(dataclasses.replace(SETTINGS, curve=str(file)))
 
 
 class Linear(nn.Module):
