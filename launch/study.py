@@ -4,7 +4,8 @@
   python -m launch.study --flagfile=launch/presets/label_skew.flags --data_dir=DIR
 
 The others are costs, agents, rounding and misreports; they read --curve, a measured accuracy curve.
-label_skew trains. STUDY.csv, STUDY.json and STUDY.png are left under --workdir; docs/studies.md shows them.
+label_skew trains. study_NAME.csv, study_NAME.json and study_NAME.png are left under --workdir;
+docs/studies.md shows them.
 """
 
 import functools

@@ -131,7 +131,7 @@ def _join() -> None:
 
 def _open(workdir: str, program: str, settings: dict[str, Any]) -> storage.Workdir:
     """The first process opens the directory, the others wait for it; if that fails, it fails for all."""
-    work, problem = storage.Workdir(pathlib.Path(workdir)), ""
+    work, failure = storage.Workdir(pathlib.Path(workdir)), ""
     if jax.process_count() > 1:
         text = storage.to_json(settings).encode()
         theirs = multihost_utils.process_allgather(np.asarray(zlib.crc32(text)))
@@ -142,12 +142,12 @@ def _open(workdir: str, program: str, settings: dict[str, Any]) -> storage.Workd
         try:
             work = storage.open_workdir(workdir, program, settings, *again)
         except (ValueError, OSError) as error:
-            problem = str(error)
-    failed = bool(problem)
+            failure = str(error)
+    failed = bool(failure)
     if jax.process_count() > 1:
         failed = bool(multihost_utils.broadcast_one_to_all(np.asarray(failed)))
     if failed:
-        raise ValueError(problem or f"the first process could not open --workdir={workdir}")
+        raise ValueError(failure or f"the first process could not open --workdir={workdir}")
     work.save_every = SAVE_EVERY.value
     return work
 

@@ -24,13 +24,13 @@ def test_a_preset_makes_a_table_and_a_figure_and_what_is_wrong_leaves_nothing(tm
     assert stored["program"] == "launch.study"
     assert stored["settings"]["ratios"] == [1.0, 4.0]
     assert "rounds" not in stored["settings"]
-    table = list(csv.DictReader((workdir / "unequal_costs.csv").read_text().splitlines()))
+    table = list(csv.DictReader((workdir / "study_unequal_costs.csv").read_text().splitlines()))
     assert {row["mechanism"] for row in table} == {"no payments", "β*", "1 - 1/n", "personal", "first best"}
-    before = (workdir / "unequal_costs.png").read_bytes()
+    before = (workdir / "study_unequal_costs.png").read_bytes()
     again = study("--study=unequal_costs", "--data_dir=there", f"--workdir={workdir}", "--resume")
     assert again.returncode == 1
     assert "--data_dir has no use with --study=unequal_costs" in again.stderr
-    assert (workdir / "unequal_costs.png").read_bytes() == before
+    assert (workdir / "study_unequal_costs.png").read_bytes() == before
 
 
 def test_every_preset_says_its_command_and_names_a_study():

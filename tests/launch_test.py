@@ -20,7 +20,6 @@ TINY = [
     "--curve_points=4", "--curve_seeds=2", "--seeds=2", "--held_out=50", "--workers=2", "--cache=",
 ]  # fmt: skip
 RESULTS = [
-    "agents",
     "contributions",
     "curve",
     "differences",
@@ -28,6 +27,7 @@ RESULTS = [
     "runs",
     "steps",
     "table1",
+    "utilities",
     "welfare",
 ]
 
@@ -114,7 +114,7 @@ def test_your_own_numbers_give_a_table_files_and_a_figure(tmp_path):
         assert words in done.stdout
     assert "resampling the curve" in done.stderr
     assert "<- used" in done.stdout
-    rows = list(csv.DictReader((run / "agents.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((run / "outcome.csv").read_text().splitlines()))
     assert len(rows) == 12
     for row in rows:
         assert float(row["nash_gap"]) < 1e-12
@@ -122,17 +122,17 @@ def test_your_own_numbers_give_a_table_files_and_a_figure(tmp_path):
             0 <= float(row["contribution_low"]) <= float(row["contribution_high"]) <= float(row["capacity"])
         )
     names = {f.name for f in run.iterdir()}
-    assert {"agents.json", "equilibria.csv", "equilibrium.png", "fitted_curve.csv", "scenario.json"} < names
+    assert {"outcome.json", "equilibria.csv", "equilibrium.png", "fitted_curve.csv", "scenario.json"} < names
     assert not [name for name in names if name.endswith(".partial")]
-    before = (run / "agents.csv").read_bytes()
+    before = (run / "outcome.csv").read_bytes()
     in_the_way = equilibrium(*EXAMPLE, f"--workdir={run}")
     assert in_the_way.returncode == 1
     assert "--overwrite" in in_the_way.stderr
-    assert (run / "agents.csv").read_bytes() == before
+    assert (run / "outcome.csv").read_bytes() == before
     again = equilibrium(f"--scenario={run / 'scenario.json'}", f"--workdir={tmp_path / 'again'}")
     assert again.returncode == 0, again.stderr
     contributions = [
-        [row["contribution"] for row in csv.DictReader((folder / "agents.csv").read_text().splitlines())]
+        [row["contribution"] for row in csv.DictReader((folder / "outcome.csv").read_text().splitlines())]
         for folder in (run, tmp_path / "again")
     ]
     assert contributions[0] == contributions[1]
@@ -151,7 +151,7 @@ def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
         assert words in done.stdout
     for stage in ("agents who leave", "equilibria over β"):
         assert stage in done.stderr
-    rows = list(csv.DictReader((run / "agents.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((run / "outcome.csv").read_text().splitlines()))
     assert sum(decimal.Decimal(row["payment"]) for row in rows) == 0
     for row in rows:
         assert float(row["nash_gap"]) < 1e-12
@@ -163,11 +163,11 @@ def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
     assert "error: `paid` must be finite and below 2^52 units of 1e-30" in tiny.stderr
     assert "Traceback" not in tiny.stderr
     assert [f.name for f in (tmp_path / "tiny").iterdir()] == ["config.json"]
-    before = (run / "agents.csv").read_bytes()
+    before = (run / "outcome.csv").read_bytes()
     in_the_way = mechanism(*EXAMPLE, f"--workdir={run}")
     assert in_the_way.returncode == 1
     assert "--overwrite" in in_the_way.stderr
-    assert (run / "agents.csv").read_bytes() == before
+    assert (run / "outcome.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize(

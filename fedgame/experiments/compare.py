@@ -80,8 +80,7 @@ def describe_game(
     work.write_json("game.json", summary)
     totals = np.linspace(0, max(task.settings.sizes or (sum(task.settings.capacity),)), 401)
     fitted = jax.vmap(fit.payoff.curve)(totals)
-    rows = [{"size": s, "accuracy": a} for s, a in zip(totals.tolist(), fitted.tolist(), strict=True)]
-    work.write_csv("fitted_curve.csv", rows)
+    work.write_csv("fitted_curve.csv", tables.curve_rows("", totals, fitted))
     return summary
 
 
@@ -100,7 +99,8 @@ def _equilibria(game: games.Game, protocols: list[Contender]) -> dict[str, dict[
         found[title] = {
             "announced": {k: np.asarray(x).tolist() for k, x in mechanism.announced(game.n).items()},
             "told": tables.told(mechanism, game.n),
-            "total": float(jnp.sum(there.profile)),
+            "contributed": float(jnp.sum(there.profile)),
+            "total": float(tables.total(game, there.profile)),
             "unique": bool(there.unique),
             "nash_gap": float(jnp.max(there.nash_gap)),
             "converged": bool(there.converged),
@@ -166,10 +166,8 @@ def play_and_train(
                 plan = protocol.start(game, contender.announced, jax.random.split(key, 5)[4])
                 for step in evaluated(plan.path, settings.evaluate_every):
                     at = plan._replace(profile=plan.path[step], path=plan.path[step][None])
-                    what = {"samples": base.draw(at.profile).tolist(), "rule": mine}
-                    if (
-                        rule != {}
-                    ):  # it may go on from the profile as it was meant, and from what it remembers
+                    what = {"drawn": base.draw(at.profile).tolist(), "rule": mine}
+                    if rule != {}:  # it may go on from the profile as it was meant, and what it remembers
                         what |= {"profile": at.profile.tolist(), "memory": _digest(at.memory)}
                     name = f"runs/{seed}-{_short(what, protocol)}"
                     if name not in todo:
@@ -177,7 +175,7 @@ def play_and_train(
                         what |= shared | {"key": jax.random.key_data(key).tolist()}
                         folder = None if rule is None else cache
                         cached = functools.partial(storage.cached, folder, what, compute)
-                        todo[name] = (sum(what["samples"]), cached)
+                        todo[name] = (sum(what["drawn"]), cached)
                     planned.append((contender, seed, step, plan, rule == {}, name))
                 bar.update()
     done = jobs.run("training", todo, work, workers)
@@ -213,7 +211,7 @@ def _short(what: dict[str, Any], protocol: base.Protocol) -> str:
     """A name for a training run that is the same for the same contributions and rule of training."""
     digest = hashlib.sha256(storage.to_json(what).encode()).hexdigest()[:8]
     rule = type(protocol).__name__ if what["rule"] else "average"
-    return f"{rule}-{sum(what['samples'])}-{digest}"
+    return f"{rule}-{sum(what['drawn'])}-{digest}"
 
 
 def compare(

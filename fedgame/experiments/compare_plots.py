@@ -20,8 +20,8 @@ def curve(work: storage.Workdir, fig: figure.Figure) -> None:
     """The measured accuracies, the fitted ã, and where the protocols end up on it."""
     measured, fitted = work.read_csv("curve.csv"), work.read_csv("fitted_curve.csv")
     ax = fig.subplots()
-    ax.plot(*plots.columns(measured, "size", "accuracy"), ".", color="0.5", label="measured, one run each")
-    ax.plot(*plots.columns(fitted, "size", "accuracy"), color="black", label="fitted ã")
+    ax.plot(*plots.columns(measured, "samples", "accuracy"), ".", color="0.5", label="measured, one run each")
+    ax.plot(*plots.columns(fitted, "samples", "accuracy"), color="black", label="fitted ã")
     runs = work.read_csv("runs.csv")
     low = min(float(row["accuracy"]) for row in measured)
     color = colors(work)
@@ -41,14 +41,14 @@ def contributions(work: storage.Workdir, fig: figure.Figure) -> None:
     """Each agent's contribution over the steps of the game, or over rounds where they change, first seed."""
     panels, color = _moving(work), colors(work)
     wide = min(len(panels), 3)
-    grid = fig.subplots(-(-len(panels) // wide), wide, sharey=True, squeeze=False)
-    for ax in grid.flat[len(panels) :]:
+    axes = fig.subplots(-(-len(panels) // wide), wide, sharey=True, squeeze=False)
+    for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    for ax, (name, (label, *columns, mine)) in zip(grid.flat, panels.items(), strict=False):
+    for ax, (name, (label, *columns, mine)) in zip(axes.flat, panels.items(), strict=False):
         for agent in plots.by(mine, "agent").values():
             ax.plot(*plots.columns(agent, *columns), color=color[name], linewidth=1)
         ax.set(title=name, xlabel=label)
-    for ax in grid[:, 0]:
+    for ax in axes[:, 0]:
         ax.set_ylabel("contribution s_i, samples")
     fig.suptitle("What each agent contributes (seed 0)")
 
@@ -57,7 +57,7 @@ def _moving(work: storage.Workdir) -> dict[str, tuple[Any, ...]]:
     """By protocol, what to draw: label, columns and rows of those who move, or of all if nobody does."""
     steps = plots.by(_first(work.read_csv("contributions.csv")), "protocol")
     rounds = plots.by(_first(work.read_csv("drawn.csv")) if work.has("drawn.csv") else [], "protocol")
-    of_rounds = {name: ("round", "round", "samples", mine) for name, mine in rounds.items()}
+    of_rounds = {name: ("round", "round", "drawn", mine) for name, mine in rounds.items()}
     of_steps = {name: ("step of the game", "step", "contribution", mine) for name, mine in steps.items()}
     moved = {name: of_steps[name] for name, mine in steps.items() if any(row["step"] != "0" for row in mine)}
     shown = of_rounds | moved or of_steps

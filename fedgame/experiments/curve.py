@@ -55,7 +55,7 @@ def measure(
     }
     done = jobs.run("measuring the accuracy curve", todo, work, workers)
     rows = [
-        {"size": size, "seed": seed, "accuracy": done[name]["accuracy"]}
+        {"samples": size, "seed": seed, "accuracy": done[name]["accuracy"]}
         for (seed, size), name in names.items()
     ]
     work.write_csv("curve.csv", rows)
@@ -82,14 +82,16 @@ def run(
     ]
     work.write_json("fits.json", summary)
     drawn = {name: np.asarray(jax.vmap(fit.payoff.curve)(totals)) for name, fit in fits.items()}
-    rows = [{"size": x} | {k: float(v[i]) for k, v in drawn.items()} for i, x in enumerate(totals.tolist())]
+    rows = [
+        {"samples": x} | {k: float(v[i]) for k, v in drawn.items()} for i, x in enumerate(totals.tolist())
+    ]
     work.write_csv("fitted_curves.csv", rows)
     several = len(accuracy) > 1
     deviation = np.std(accuracy, axis=0, ddof=1) if several else [None] * len(sizes)
     band = [
         {
-            "size": int(size),
-            "mean": float(np.mean(column)),
+            "samples": int(size),
+            "accuracy": float(np.mean(column)),
             "deviation": None if sd is None else float(sd),
             "low": float(np.min(column)),
             "high": float(np.max(column)),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, registry
-from fedgame.experiments import jobs, plots, reports, storage
+from fedgame.experiments import jobs, plots, reports, storage, tables
 from fedgame.experiments import scenario as own_scenario
 from fedgame.games import curves, scenarios
 from fedgame.games import game as games
@@ -36,9 +36,9 @@ def read(settings: Settings) -> scenarios.Scenario:
 def run(settings: Settings, scenario: scenarios.Scenario, work: storage.Workdir) -> str:
     """Solves, resamples if asked, writes every table and the figure; returns the text to print.
 
-    Writes `agents.csv`, `agents.json`, `equilibria.csv` (every equilibrium total, where they can be
-    listed), `fitted_curve.csv`, `measurements.csv`, `summary.json`, `equilibrium.png`, and `scenario.json`
-    (to be read by --scenario) if JSON can hold the game.
+    Writes `outcome.csv`, `outcome.json`, `equilibria.csv` (every equilibrium total, where they can be
+    listed), `fitted_curve.csv`, `measurements.csv`, `equilibrium.json`, `equilibrium.png`, and
+    `scenario.json` (to be read by --scenario) if JSON can hold the game.
     """
     game = scenario.game
     found = equilibria.solve(game)
@@ -48,8 +48,8 @@ def run(settings: Settings, scenario: scenarios.Scenario, work: storage.Workdir)
     if settings.bootstrap:
         intervals, summary["bootstrap"], band = bootstrap(settings, scenario)
         rows = [row | more for row, more in zip(rows, intervals, strict=True)]
-    work.write_csv("agents.csv", rows)
-    work.write_json("agents.json", rows)
+    work.write_csv("outcome.csv", rows)
+    work.write_json("outcome.json", rows)
     if game.payoff.of_total:
         several = game.concave and not found.unique
         others = equilibria.solve_all(game) if several else [found]
@@ -60,7 +60,7 @@ def run(settings: Settings, scenario: scenarios.Scenario, work: storage.Workdir)
         work.write_csv("measurements.csv", _measured_rows(scenario))
     if settings.conditions:
         summary["conditions"] = str(equilibria.check_conditions(game))
-    work.write_json("summary.json", summary)
+    work.write_json("equilibrium.json", summary)
     if scenarios.holds(game):
         scenarios.save(work.path / "scenario.json", game, scenario.names)
     plots.draw(work, "equilibrium", plots.equilibrium, (10, 4))
@@ -172,7 +172,7 @@ def _summary(
         "steps": int(found.steps),
         "residual": float(found.residual),
         "nash_gap": float(jnp.max(found.nash_gap)),
-        "total": float(games.statistic(game, s)) if game.payoff.of_total else float(jnp.sum(s)),
+        "total": float(tables.total(game, s)),
         "contributed": float(jnp.sum(s)),
         "largest_measured": max(
             (float(one.sizes[-1]) for one in scenario.origin.measured.values()), default=None
@@ -212,11 +212,7 @@ def _curve_rows(
     rows = []
     for i, key in enumerate(keys):
         values = np.asarray(jax.vmap(games.agent_of(game, i).payoff.curve)(jnp.asarray(x)))
-        ends = band[1:] if band else ([None] * len(x), [None] * len(x))
-        rows += [
-            {"agent": key, "samples": float(s), "accuracy": float(a), "low": low, "high": high}
-            for s, a, low, high in zip(x, values, *ends, strict=True)
-        ]
+        rows += tables.curve_rows(key, x, values, band and band[1:])
     return rows
 
 

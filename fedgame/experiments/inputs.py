@@ -16,7 +16,7 @@ parameter of the same name, the columns are called `cost.NAME` and `payoff.NAME`
 
 Curve, one row per measurement:
 
-    samples         total, at least 0 (or `size`, as launch.compare writes it)
+    samples         total, at least 0 (or `size`, as fedgame 0.1 wrote it)
     accuracy        in [0, 1]; several rows with the same samples are repeated measurements
     standard_error  optional, at least 0, of the accuracy; not together with repeated measurements
     agent           optional, name of the participant whose curve it is; without it all share one

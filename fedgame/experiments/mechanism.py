@@ -92,9 +92,9 @@ def rule_of(settings: Settings) -> base.Rule:
 def run(settings: Settings, prepared: Prepared, work: storage.Workdir) -> str:
     """Solves, lets agents leave, solves over β, writes every table and the figure; returns the text to print.
 
-    Writes `agents.csv`, `agents.json`, `welfare.csv`, `over_beta.csv`, `over_beta_contributions.csv`,
-    `marks.csv`, `mechanism.json`, `summary.json`, `mechanism.png`, and `scenario.json` (to be read by
-    --scenario) if JSON can hold the game.
+    Writes `outcome.csv`, `outcome.json`, `p_means.csv`, `over_beta.csv`, `over_beta_contributions.csv`,
+    `marks.csv`, `announced.json` (what each who stays is told), `mechanism.json`, `mechanism.png`, and
+    `scenario.json` (to be read by --scenario) if JSON can hold the game.
     """
     game, found = prepared.scenario.game, _found(settings, prepared)
     everybody = found.everybody
@@ -108,16 +108,15 @@ def run(settings: Settings, prepared: Prepared, work: storage.Workdir) -> str:
     designed_for_first = registry.text_of(rules.designed.having(p=settings.p[0]))
     designed = everybody if registry.text_of(prepared.rule) == designed_for_first else None
     summary = _summary(settings, prepared, found, best) | {"audit": _verdicts(settings, game, found, best)}
-    work.write_csv("agents.csv", rows)
-    work.write_json("agents.json", rows)
-    work.write_csv("welfare.csv", welfare)
-    work.write_csv(
-        "marks.csv", over_beta.marks(game, settings.p[0], prepared.rule.values.get("beta"), designed)
-    )
+    chosen = prepared.rule.values.get("beta")
+    work.write_csv("outcome.csv", rows)
+    work.write_json("outcome.json", rows)
+    work.write_csv("p_means.csv", welfare)
+    work.write_csv("marks.csv", over_beta.marks(game, settings.p[0], chosen, designed))
     work.write_csv("over_beta.csv", rates)
     work.write_csv("over_beta_contributions.csv", contributions)
-    work.write_json("summary.json", summary)
-    work.write_json("mechanism.json", _announced(prepared, found))
+    work.write_json("mechanism.json", summary)
+    work.write_json("announced.json", _announced(prepared, found))
     if scenarios.holds(game):
         scenarios.save(work.path / "scenario.json", game, prepared.scenario.names)
     plots.draw(work, "mechanism", plots.mechanism, (11, 4.5))
@@ -146,13 +145,11 @@ def agent_rows(
     game, final, outside = prepared.scenario.game, found.outcome, prepared.outside
     announced = {} if final is None else final.mechanism.announced(len(found.stay))
     rows = [
-        {"name": name, "stays": False, "contribution": 0.0, "capacity": float(game.capacity[i])}
-        | {"payoff": None, "cost": 0.0}
+        {"name": name, "contribution": 0.0, "capacity": float(game.capacity[i]), "payoff": None, "cost": 0.0}
+        | {"utility": float(outside[i]), "nash_gap": None, "stays": False}
         | dict.fromkeys(announced)
-        | {"exact_payment": 0.0, "payment": "0"}
-        | {"utility": float(outside[i]), "outside": float(outside[i])}
+        | {"exact_payment": 0.0, "payment": "0", "outside": float(outside[i])}
         | {"without_payments": float(before.utilities[i]) if before.equilibrium.converged else None}
-        | {"nash_gap": None}
         for i, name in enumerate(prepared.scenario.names)
     ]
     if final is None:

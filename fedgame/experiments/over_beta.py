@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import mechanisms
-from fedgame.experiments import jobs
+from fedgame.experiments import jobs, tables
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
 
@@ -93,8 +93,8 @@ def _solved(game: games.Game, outside: jax.Array, beta: jax.Array) -> tuple[jax.
     found = outcomes.outcome(game, budget_balanced.Refunds(beta), general=False)
     leave = outside - found.utilities > outcomes.negligible(game, found, outside)
     s = found.equilibrium.profile
-    total = games.statistic(game, s) if game.payoff.of_total else jnp.sum(s)
-    return s, found.utilities, leave, jnp.max(found.equilibrium.nash_gap), total, found.equilibrium.converged
+    certified = found.equilibrium.converged
+    return s, found.utilities, leave, jnp.max(found.equilibrium.nash_gap), tables.total(game, s), certified
 
 
 def marks(

@@ -29,17 +29,17 @@ def draw(
 def measured_curve(work: storage.Workdir, fig: figure.Figure) -> None:
     """What every training run reached, the mean with its seed-to-seed band, and the fits."""
     ax = fig.subplots()
-    ax.plot(*columns(work.read_csv("curve.csv"), "size", "accuracy"), ".", color="0.6", label="one run")
+    ax.plot(*columns(work.read_csv("curve.csv"), "samples", "accuracy"), ".", color="0.6", label="one run")
     band = work.read_csv("band.csv")
-    x, mean = columns(band, "size", "mean")
+    x, mean = columns(band, "samples", "accuracy")
     ax.plot(x, mean, "o", color="black", markersize=4, label="mean")
     if all(row["deviation"] for row in band):
         (sd,) = columns(band, "deviation")
         label = "± one deviation between seeds"
         ax.fill_between(x, mean - sd, mean + sd, color="0.5", alpha=0.25, linewidth=0, label=label)
     fits = work.read_csv("fitted_curves.csv")
-    for name in (name for name in fits[0] if name != "size"):
-        ax.plot(*columns(fits, "size", name), linewidth=1, label=f"{name} fit")
+    for name in (name for name in fits[0] if name != "samples"):
+        ax.plot(*columns(fits, "samples", name), linewidth=1, label=f"{name} fit")
     ax.set(xlabel="samples S = ‖s‖₁", ylabel="accuracy on held-out images", ylim=(0, 1))
     ax.set_title("The server's accuracy curve ã")
     ax.legend(frameon=False, loc="lower right")
@@ -73,7 +73,7 @@ def rounds(work: storage.Workdir, fig: figure.Figure) -> None:
 
 def equilibrium(work: storage.Workdir, fig: figure.Figure) -> None:
     """The curve with its measurements and where the equilibrium is on it; what every agent contributes."""
-    agents = work.read_csv("agents.csv")
+    agents = work.read_csv("outcome.csv")
     left, right = fig.subplots(1, 2) if work.has("fitted_curve.csv") else (None, fig.subplots())
     if left is not None:
         _curve_with_equilibria(work, left)
@@ -133,7 +133,7 @@ def mechanism(work: storage.Workdir, fig: figure.Figure) -> None:
             known = [row for row in swept if row[name]]
             if known:
                 right.plot(*columns(known, "beta", name), label=name.replace("=", " = "))
-    (bound,) = (row for row in work.read_csv("welfare.csv") if row["mechanism"] == "bound for everybody")
+    (bound,) = (row for row in work.read_csv("p_means.csv") if row["mechanism"] == "bound for everybody")
     first = next(name for name in bound if name.startswith("p="))
     right.axhline(float(bound[first]), color="black", linestyle=":", linewidth=1, label="largest Σ u / n")
     right.set(ylabel="p-mean of utilities", title="Welfare of everybody under M_β")

@@ -38,7 +38,7 @@ def equilibrium_text(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) ->
     shown = sorted(most[:_SHOWN])
     blocks.append(tables.markdown(header, [_agent_cells(rows[i]) for i in shown]))
     if len(rows) > len(shown):
-        blocks[-1] += f"\n… and {len(rows) - len(shown)} agents who contribute less; all are in agents.csv"
+        blocks[-1] += f"\n… and {len(rows) - len(shown)} agents who contribute less; all are in outcome.csv"
     idle = [row["name"] for row in rows if row["shares"] == "nothing"]
     leaving = [row["name"] for row in rows if row["rather_leaves"]]
     where = "" if summary["converged"] else "at this profile, which is NO certified equilibrium, "
@@ -95,7 +95,7 @@ def mechanism_text(
         body = [_payment_cells(row, list(summary["columns"])) for row in staying if row in most]
         blocks.append(tables.markdown(header, body))
         if len(staying) > len(most):
-            blocks[-1] += f"\n… and {len(staying) - len(most)} agents with smaller payments, in agents.csv"
+            blocks[-1] += f"\n… and {len(staying) - len(most)} agents with smaller payments, in outcome.csv"
         total = sum(decimal.Decimal(row["payment"]) for row in rows)
         blocks[-1] += f"\npayments in units of {summary['unit']:g}; their sum: {total}"
     powers = [name for name in welfare[0] if name != "mechanism"]

@@ -38,7 +38,7 @@ def write(
     about = ("charged", "sum_of_payments", "nash_gap", "held_out_accuracy")
     tidy = [row | {x: known[row["protocol"], row["seed"]][x] for x in about} for row in per_seed]
     over_seeds, differences = table_rows(per_seed), difference_rows(per_seed)
-    named = {"agents": agents, "steps": steps, "runs": per_trial, "welfare": tidy, "table1": over_seeds}
+    named = {"utilities": agents, "steps": steps, "runs": per_trial, "welfare": tidy, "table1": over_seeds}
     seconds, drawn = _seconds(trials), _drawn(final)
     named |= {"contributions": _contributions(final), "seconds": seconds}
     named |= {"differences": differences} if differences else {}
@@ -71,7 +71,7 @@ def _contributions(final: Sequence[Any]) -> list[dict[str, Any]]:
 def _drawn(final: Sequence[Any]) -> list[dict[str, Any]]:
     """What agents trained on, over rounds, where rounds differ."""
     return [
-        {"protocol": trial.title, "seed": trial.seed, "round": t + 1, "agent": i, "samples": s}
+        {"protocol": trial.title, "seed": trial.seed, "round": t + 1, "agent": i, "drawn": s}
         for trial in final
         if len(trial.training["drawn"]) > 1
         for t, row in enumerate(trial.training["drawn"])

@@ -99,7 +99,7 @@ def game_text(summary: dict[str, Any]) -> str:
         said = f"{e['told']}, " if e["told"] else ""
         kind = "equilibrium" if e["converged"] else "NO equilibrium found, profile"
         lines.append(
-            f"{name}: {said}{kind} with Σ s = {e['total']:.2f}, Nash gap {e['nash_gap']:.1e}"
+            f"{name}: {said}{kind} with Σ s = {e['contributed']:.2f}, Nash gap {e['nash_gap']:.1e}"
             + ("" if e["unique"] else ", only Σ s is determined")
         )
     return "\n".join(lines)
@@ -160,8 +160,8 @@ def band_text(rows: Sequence[dict[str, Any]]) -> str:
     """The measured accuracies of every size over seeds, as Markdown."""
     body = [
         [
-            str(row["size"]),
-            f"{row['mean']:.4f}",
+            str(row["samples"]),
+            f"{row['accuracy']:.4f}",
             "" if row["deviation"] is None else f"{row['deviation']:.4f}",
             f"{row['low']:.4f}",
             f"{row['high']:.4f}",
@@ -178,6 +178,22 @@ def fits_text(fits: Sequence[dict[str, Any]]) -> str:
         + ("  <- used" if fit["used"] else "")
         for fit in fits
     )
+
+
+def curve_rows(
+    agent: str, totals: Any, accuracy: Any, band: tuple[Any, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Rows of `fitted_curve.csv`: `agent` is "" where all share it, `band` its lower and upper ends."""
+    low, high = ([None] * len(totals),) * 2 if band is None else band
+    return [
+        {"agent": agent, "samples": float(s), "accuracy": float(a), "low": low, "high": high}
+        for s, a, low, high in zip(totals, accuracy, low, high, strict=True)
+    ]
+
+
+def total(game: games.Game, s: jax.Array) -> jax.Array:
+    """S = S₀ + Σ w_i s_i, whatever the payoff."""
+    return game.held + jnp.sum(game.quality * s)
 
 
 def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:

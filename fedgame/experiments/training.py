@@ -158,12 +158,12 @@ def _train(
     task: Task, work: storage.Workdir, agents: federated.Images, params: Any, key: jax.Array
 ) -> _State:
     settings, test = task.settings, task.server.test
-    samples = np.asarray(settings.contributions, np.int32)
+    drawn = np.asarray(settings.contributions, np.int32)
     trainer = trainers.Trainer(task.model, task.local_training, agents, key, task.mesh)
     accuracy = functools.partial(evaluation.accuracy, task.model)
 
     def step(state: _State, number: int) -> _State:
-        params = trainer.average(state.params, samples, number)
+        params = trainer.average(state.params, drawn, number)
         if number % settings.evaluate_every and number < settings.rounds:
             return state._replace(params=params)
         now = float(accuracy(federated.local_copy(params), test))
@@ -172,5 +172,5 @@ def _train(
     start = _State(params, np.asarray([float(accuracy(params, test))]), np.zeros(1, int))
     snapshots = work.snapshots("training", last=settings.rounds)
     over = functools.partial(jobs.progress_over, "training")
-    state = trainers.run(step, start, settings.rounds if samples.any() else 0, snapshots, over)
+    state = trainers.run(step, start, settings.rounds if drawn.any() else 0, snapshots, over)
     return state._replace(params=federated.local_copy(state.params))

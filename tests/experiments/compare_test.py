@@ -92,7 +92,7 @@ def test_no_training_happens_twice_and_a_comparison_at_other_costs_shares_them(t
 def test_utilities_by_held_out_images_are_those_of_the_servers(tmp_path):
     work, _ = run(tmp_path / "run", protocol=("fedavg", "fedbr_bg"), seeds=1)
     (row, _) = rows_of(work, "runs.csv")
-    agents = [r for r in rows_of(work, "agents.csv") if r["protocol"] == "FedAvg"]
+    agents = [r for r in rows_of(work, "utilities.csv") if r["protocol"] == "FedAvg"]
     expected = [float(row["held_out_accuracy"]) - float(r["cost"]) for r in agents]
     np.testing.assert_allclose([float(r["held_out_utility"]) for r in agents], expected, rtol=1e-12)
     tidy = [
@@ -131,9 +131,9 @@ def test_fedbr_under_payments_that_are_no_refunds(tmp_path):
         assert one["converged"]
         (row,) = [row for row in rows_of(work, "runs.csv") if row["protocol"] == name]
         assert float(row["nash_gap"]) < 1e-6
-        assert float(row["contributed"]) == pytest.approx(one["total"], rel=1e-2)
+        assert float(row["contributed"]) == pytest.approx(one["contributed"], rel=1e-2)
         assert abs(float(row["sum_of_payments"])) < 1e-12
-    agents = rows_of(work, "agents.csv")
+    agents = rows_of(work, "utilities.csv")
     paid = {row["protocol"] for row in agents if float(row["payment"]) != 0}
     assert paid == {"FedBR, one price", "FedBR, Pigou's prices", "FedBR, Shapley payments"}
     assert {row["protocol"] for row in agents if float(row["withheld"])} <= {"FedBR, accuracy as the reward"}
@@ -150,7 +150,7 @@ def test_contributions_that_change_from_round_to_round_are_no_steps_of_a_game(tm
     assert [int(row["round"]) for row in drawn] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert {row["step"] for row in steps if row["protocol"] == "MWFed"} == {"0"}
     (charged,) = [float(row["charged"]) for row in rows_of(work, "runs.csv") if row["protocol"] == "MWFed"]
-    assert charged == pytest.approx(sum(int(row["samples"]) for row in drawn) / 3)
+    assert charged == pytest.approx(sum(int(row["drawn"]) for row in drawn) / 3)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -54,12 +54,12 @@ def test_the_band_is_that_of_the_runs(measured):
     folder, text = measured
     runs = rows_of(folder / "run" / "curve.csv")
     table = np.reshape([float(row["accuracy"]) for row in runs], (3, len(SIZES)))
-    assert [int(row["size"]) for row in runs] == SIZES * 3
+    assert [int(row["samples"]) for row in runs] == SIZES * 3
     assert [int(row["seed"]) for row in runs] == [k for k in range(3) for _ in SIZES]
     band = rows_of(folder / "run" / "band.csv")
     expected = {
-        "size": SIZES,
-        "mean": np.mean(table, axis=0),
+        "samples": SIZES,
+        "accuracy": np.mean(table, axis=0),
         "deviation": np.std(table, axis=0, ddof=1),
         "low": np.min(table, axis=0),
         "high": np.max(table, axis=0),
@@ -79,10 +79,10 @@ def test_fits_come_with_residuals_and_a_figure(measured):
     drawn = rows_of(folder / "run" / "fitted_curves.csv")
     runs = rows_of(folder / "run" / "curve.csv")
     assert [fit["fit"] for fit in fits if fit["used"]] == ["concave"]
-    x = [float(row["size"]) for row in drawn]
+    x = [float(row["samples"]) for row in drawn]
     for fit in fits:
         y = [float(row[fit["fit"]]) for row in drawn]
-        at_runs = np.interp([float(row["size"]) for row in runs], x, y)
+        at_runs = np.interp([float(row["samples"]) for row in runs], x, y)
         residuals = at_runs - [float(row["accuracy"]) for row in runs]
         means = np.mean(np.reshape(residuals, (3, -1)), axis=0)  # a fit is judged by the mean of the seeds
         assert fit["rmse"] <= fit["largest_residual"]

@@ -37,14 +37,14 @@ def expensive(tmp_path_factory):
 
 def test_who_leaves_and_what_the_others_then_have(expensive):
     text, work = expensive
-    rows = work.read_csv("agents.csv")
+    rows = work.read_csv("outcome.csv")
     assert [row["stays"] for row in rows] == ["True", "True", "False"]
     two = games.Game(GAME.payoff, games.LinearCost(jnp.array([0.004, 0.005])), jnp.full(2, 100.0))
     there = outcomes.outcome(two, rules.none(two))
     np.testing.assert_allclose([float(row["utility"]) for row in rows[:2]], there.utilities, rtol=1e-12)
     assert float(rows[2]["utility"]) == float(rows[2]["outside"])
     assert "3 (worse off by" in text
-    summary = json.loads((work.path / "summary.json").read_text())
+    summary = json.loads((work.path / "mechanism.json").read_text())
     assert [one["name"] for one in summary["left"]] == ["3"]
     assert summary["nash_gap"] < 1e-12
 
@@ -54,7 +54,7 @@ def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
     beta = 0.3 if which == "beta" else None
     settings = dataclasses.replace(NUMBERS, mechanism=which, beta=beta, unit=0.003, leave=False)
     text, work = run(settings, tmp_path)
-    rows = work.read_csv("agents.csv")
+    rows = work.read_csv("outcome.csv")
     paid = [decimal.Decimal(row["payment"]) for row in rows]
     assert sum(paid) == 0
     assert all(x % decimal.Decimal("0.003") == 0 for x in paid)
@@ -70,10 +70,10 @@ def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
     else:
         assert ("every p-mean with p ≤ 1 is at its bound" in text) == (which in ("personal", "prices"))
         assert ("β_i" in text, " price " in text) == (which == "personal", which in ("price", "prices"))
-    told = json.loads((work.path / "mechanism.json").read_text())
+    told = json.loads((work.path / "announced.json").read_text())
     assert [one["name"] for one in told] == ["1", "2", "3"]
-    assert json.loads((work.path / "summary.json").read_text())["certified_from_payments"]
-    for name in ("agents.json", "mechanism.json", "scenario.json", "mechanism.png"):
+    assert json.loads((work.path / "mechanism.json").read_text())["certified_from_payments"]
+    for name in ("outcome.json", "announced.json", "scenario.json", "mechanism.png"):
         assert work.has(name)
 
 
@@ -90,7 +90,7 @@ def test_rows_over_beta_and_welfare_are_those_of_the_library(expensive):
         assert float(row["p=0"]) == pytest.approx(float(mechanisms.p_mean(there.utilities, 0)), rel=1e-9)
         assert float(row["p=-inf"]) == pytest.approx(float(jnp.min(there.utilities)), rel=1e-9)
         assert int(row["rather_leave"]) == np.sum(there.utilities < mechanisms.alone(game))
-    welfare = {row["mechanism"]: row for row in work.read_csv("welfare.csv")}
+    welfare = {row["mechanism"]: row for row in work.read_csv("p_means.csv")}
     assert set(welfare) == {
         "no payments", "β*", "1 - 1/n", "chosen", "chosen, those who stay", "bound for everybody"
     }  # fmt: skip
@@ -106,7 +106,7 @@ def test_rows_over_beta_and_welfare_are_those_of_the_library(expensive):
 def test_rational_transfers_leave_nobody_worse_off(tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism="personal", rational=True, value=(5.0, 1.0, 1.0))
     _, work = run(settings, tmp_path)
-    rows = work.read_csv("agents.csv")
+    rows = work.read_csv("outcome.csv")
     assert all(row["stays"] == "True" for row in rows)
     for row in rows:
         assert float(row["utility"]) >= float(row["outside"]) - 1e-12
@@ -117,8 +117,8 @@ def test_a_federation_that_falls_apart_says_so(tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism="none", fixed=(5.0,))
     text, work = run(settings, tmp_path)
     assert "the federation falls apart" in text
-    assert json.loads((work.path / "mechanism.json").read_text()) == []
-    assert {row["stays"] for row in work.read_csv("agents.csv")} == {"False"}
+    assert json.loads((work.path / "announced.json").read_text()) == []
+    assert {row["stays"] for row in work.read_csv("outcome.csv")} == {"False"}
 
 
 @pytest.mark.parametrize(
@@ -152,14 +152,14 @@ def test_prices_say_between_whom_other_splits_are_equilibria_too(tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism="prices", cost=(0.004, 0.004, 0.012), leave=False)
     text, work = run(settings, tmp_path)
     assert "s* is an equilibrium; agents 1, 2 are indifferent how they split what they contribute" in text
-    assert json.loads((work.path / "summary.json").read_text())["splits"] == ["1", "2"]
+    assert json.loads((work.path / "mechanism.json").read_text())["splits"] == ["1", "2"]
 
 
 def test_names_in_splits_are_those_of_agents_who_stay(tmp_path):
     """The first agent leaves, so the numbers of those who stay are no longer their places."""
     numbers = {"cost": (0.012, 0.004, 0.004), "value": (5.0, 1.0, 1.0)}  # equal utilities would be below hers
     _, work = run(dataclasses.replace(NUMBERS, mechanism="prices", **numbers), tmp_path)
-    summary = json.loads((work.path / "summary.json").read_text())
+    summary = json.loads((work.path / "mechanism.json").read_text())
     assert [one["name"] for one in summary["left"]] == ["1"]
     assert summary["splits"] == ["2", "3"]
 
@@ -171,8 +171,8 @@ def test_accuracy_as_the_reward_says_what_is_withheld(most, tmp_path):
         NUMBERS, mechanism="data_maximizing", leave=False, capacity=(100, 100, most)
     )
     text, work = run(settings, tmp_path)
-    u = sum(float(row["utility"]) for row in work.read_csv("agents.csv"))
-    s = jnp.array([float(row["contribution"]) for row in work.read_csv("agents.csv")])
+    u = sum(float(row["utility"]) for row in work.read_csv("outcome.csv"))
+    s = jnp.array([float(row["contribution"]) for row in work.read_csv("outcome.csv")])
     game = GAME.replace(capacity=jnp.array([100.0, 100.0, most]))
     best = mechanisms.first_best(game).welfare
     withheld = float(jnp.sum(games.utilities(game, s))) - u

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fedgame import equilibria, games
-from fedgame.experiments import equilibrium, storage
-from fedgame.games import curves
+from fedgame.experiments import equilibrium, mechanism, storage
+from fedgame.games import curves, scenarios
 
 NUMBERS = equilibrium.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
@@ -99,6 +99,24 @@ def test_the_interval_is_that_of_the_printed_total(files):
     assert summary["total_low"] < total < summary["total_high"]
 
 
+def test_the_total_is_of_standard_samples_whatever_the_payoff(tmp_path):
+    """Marginal costs 0.02 s_i reach 0.1 w_i at s = (5, 2.5), so S = 1·5 + 0.5·2.5; with Σ s it was 7.5."""
+    payoff = games.LinearPayoff(jnp.array([[0.1, 0.3], [0.2, 0.1]]))
+    cost = games.PowerCost(jnp.array([0.01, 0.01]), jnp.array([2.0, 2.0]))
+    game = games.check(games.Game(payoff, cost, jnp.array([9.0, 9.0]), quality=jnp.array([1.0, 0.5])))
+    scenarios.save(tmp_path / "scenario.json", game)
+    settings = equilibrium.Settings(scenario=str(tmp_path / "scenario.json"))
+    work = storage.Workdir(tmp_path / "run")
+    text = equilibrium.run(settings, equilibrium.read(settings), work)
+    summary = json.loads((work.path / "equilibrium.json").read_text())
+    assert (summary["contributed"], summary["total"]) == pytest.approx((7.5, 6.25), rel=1e-9)
+    assert "S = 6.25 samples" in text
+    settings = mechanism.Settings(scenario=settings.scenario, mechanism="none", leave=False, over_beta=2)
+    work = storage.Workdir(tmp_path / "mechanism")
+    mechanism.run(settings, mechanism.read(settings), work)
+    assert float(work.read_csv("over_beta.csv")[0]["total"]) == pytest.approx(6.25, rel=1e-9)
+
+
 def test_an_equilibrium_beyond_the_measurements_is_called_an_extrapolation(files, tmp_path):
     for held, beyond in ((0.0, False), (400.0, True)):
         settings = dataclasses.replace(files, held=held)
@@ -121,7 +139,7 @@ def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
     scenario = equilibrium.read(settings)
     work = storage.Workdir(tmp_path / "run")
     text = equilibrium.run(settings, scenario, work)
-    rows = work.read_csv("agents.csv")
+    rows = work.read_csv("outcome.csv")
     found = jax.jit(equilibria.solve)(scenario.game)
     np.testing.assert_allclose([float(r["contribution"]) for r in rows], found.profile, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(
@@ -132,7 +150,7 @@ def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
     assert "would rather leave (utility below 0): c" in text
     assert f"{fit} fit, root mean square error" in text
     assert ("λ" in text) == (fit == "power")
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "run" / "equilibrium.json").read_text())
     assert summary["converged"]
     assert [f["fit"] for f in summary["fits"] if f["used"]] == [fit]
     assert (tmp_path / "run" / "equilibrium.png").read_bytes().startswith(b"\x89PNG")
@@ -165,7 +183,7 @@ def test_intervals_come_from_resampled_games(files, tmp_path):
     true = np.asarray(jax.vmap(TRUTH.curve)(jnp.asarray(x)))
     assert np.mean((low - 0.02 <= true) & (true <= high + 0.02)) > 0.95
     equilibrium.run(settings, scenario, work := storage.Workdir(tmp_path / "run"))
-    assert float(work.read_csv("agents.csv")[0]["contribution_low"]) == pytest.approx(
+    assert float(work.read_csv("outcome.csv")[0]["contribution_low"]) == pytest.approx(
         rows[0]["contribution_low"]
     )
 

@@ -9,10 +9,10 @@ import pytest
 import fedgame
 from fedgame.experiments import checkpoints, jobs, storage
 
-CONFIG = {"agents": 10, "p": (0.2, 1.0)}
+SETTINGS = {"agents": 10, "p": (0.2, 1.0)}
 
 
-def open_workdir(path, settings=CONFIG, resume=False, overwrite=False):
+def open_workdir(path, settings=SETTINGS, resume=False, overwrite=False):
     return storage.open_workdir(str(path), "this", settings, resume, overwrite)
 
 
@@ -30,7 +30,7 @@ def test_a_run_in_the_way_is_kept_unless_a_flag_says_otherwise(tmp_path):
     with pytest.raises(ValueError, match="exclude each other"):
         open_workdir(tmp_path, resume=True, overwrite=True)
     with pytest.raises(ValueError, match=r"other settings: agents=3 \(there: 10\)$"):
-        open_workdir(tmp_path, {**CONFIG, "agents": 3}, resume=True)
+        open_workdir(tmp_path, {**SETTINGS, "agents": 3}, resume=True)
     assert open_workdir(tmp_path, resume=True).path == tmp_path
     assert (tmp_path / "result.json").exists()
     open_workdir(tmp_path, overwrite=True)
@@ -50,7 +50,7 @@ def test_somebody_elses_directory_is_never_touched(tmp_path, config_text):
 
 def test_a_run_that_an_earlier_version_began_is_that_versions_to_finish(tmp_path):
     """0.1 wrote its settings under `config`, its jobs below `pieces/`, and no version of its own."""
-    earlier = {"program": "this", "config": CONFIG, "versions": {"jax": "0.10.2"}}
+    earlier = {"program": "this", "config": SETTINGS, "versions": {"jax": "0.10.2"}}
     (tmp_path / "pieces").mkdir()
     (tmp_path / "config.json").write_text(json.dumps(earlier))
     with pytest.raises(

@@ -13,7 +13,7 @@ from fedgame.experiments.studies import settings as all_settings
 from fedgame.learning import federated
 
 SIZES = np.array([0.0, 10, 20, 50, 100, 200])
-CONFIG = all_settings.Settings(agents=3, capacity=(40,))
+SETTINGS = all_settings.Settings(agents=3, capacity=(40,))
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,12 @@ def curve(tmp_path_factory):
 
 
 def run(curve, path, **changes):
-    settings = dataclasses.replace(CONFIG, curve=curve, **changes)
+    settings = dataclasses.replace(SETTINGS, curve=curve, **changes)
     work = storage.Workdir(path)
     text = study.run(settings, study.read(settings), work)
-    table = list(csv.DictReader((path / f"{settings.study}.csv").read_text().splitlines()))
-    assert (path / f"{settings.study}.png").read_bytes().startswith(b"\x89PNG")
-    assert len(json.loads((path / f"{settings.study}.json").read_text())) == len(table)
+    table = list(csv.DictReader((path / f"study_{settings.study}.csv").read_text().splitlines()))
+    assert (path / f"study_{settings.study}.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((path / f"study_{settings.study}.json").read_text())) == len(table)
     return text, table, work
 
 
@@ -79,14 +79,14 @@ def test_nothing_exceeds_the_first_best_and_all_is_certified(unequal):
 
 def test_resumed_or_not_the_tables_are_the_same(unequal, curve):
     _, _, work = unequal
-    before = (work.path / "unequal_costs.csv").read_bytes()
+    before = (work.path / "study_unequal_costs.csv").read_bytes()
     (work.path / "jobs" / "ratio" / "9.json").unlink()
     run(curve, work.path, study="unequal_costs", ratios=(1.0, 9.0), fit="power", capacity=(150,))
-    assert (work.path / "unequal_costs.csv").read_bytes() == before
+    assert (work.path / "study_unequal_costs.csv").read_bytes() == before
 
 
 def test_data_beyond_the_measurements_are_flagged(curve):
-    settings = dataclasses.replace(CONFIG, curve=curve, cost=(1e-4,), capacity=(400,), fit="power")
+    settings = dataclasses.replace(SETTINGS, curve=curve, cost=(1e-4,), capacity=(400,), fit="power")
     measured = study.read(settings)
     game = rows.game_of(settings, measured.fit.payoff, np.full(3, 1e-4))
     none, best = rows.rows_of(game, rows.outcomes_of(game, ("no payments",)), measured.longest, (1.0,))
@@ -113,7 +113,7 @@ def test_costs_that_are_too_high_end_contributions(curve, tmp_path):
 
 
 def test_more_agents_share_more_only_with_payments(curve):
-    settings = dataclasses.replace(CONFIG, study="agents", curve=curve, counts=(2, 3), agents=10)
+    settings = dataclasses.replace(SETTINGS, study="agents", curve=curve, counts=(2, 3), agents=10)
     found = agents.jobs(settings, study.read(settings))
     table = [row for _, compute in found.values() for row in compute()["rows"]]
     none = [row["total"] for row in table if row["mechanism"] == "no payments"]
@@ -145,7 +145,7 @@ def test_rounding_has_a_dead_zone(curve, tmp_path):
 
 
 def test_who_claims_more_gains_what_others_lose(curve):
-    settings = dataclasses.replace(CONFIG, study="misreports", curve=curve, ratios=(1.0,))
+    settings = dataclasses.replace(SETTINGS, study="misreports", curve=curve, ratios=(1.0,))
     found = misreports.jobs(dataclasses.replace(settings, agents=2), study.read(settings))
     table = found["1/1/0"][1]()["rows"]
     assert {row["mechanism"] for row in table} == {"1 - 1/n"}
@@ -180,10 +180,10 @@ def test_curves_that_a_study_cannot_use(tmp_path):
     file = tmp_path / "curve.csv"
     file.write_text("samples,accuracy,agent\n0,0.1,a\n1,0.2,a\n")
     with pytest.raises(ValueError, match="a curve for each agent"):
-        study.read(dataclasses.replace(CONFIG, curve=str(file)))
+        study.read(dataclasses.replace(SETTINGS, curve=str(file)))
     file.write_text("samples,accuracy\n1,0.1\n2,0.2\n")
     with pytest.raises(ValueError, match=r"curve.csv: --fit=concave: the first size must be 0"):
-        study.read(dataclasses.replace(CONFIG, curve=str(file)))
+        study.read(dataclasses.replace(SETTINGS, curve=str(file)))
 
 
 class Linear(nn.Module):
@@ -222,7 +222,7 @@ def read(file):
 def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
     path, _, text = skew
     measured = [r for r in read(path / "classes.csv") if r["partition"] == "dirichlet"]
-    held = read(path / "holdings.csv")
+    held = read(path / "shares.csv")
     shares = np.array([[float(row[f"class {k}"]) for k in range(10)] for row in held])
     np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-12)
     assert shares.max() > 0.3  # skewed
@@ -237,20 +237,22 @@ def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
                 for seed in range(2)
             ]  # fmt: skip
             np.testing.assert_allclose(one.accuracy[:, k], by_seed, atol=1e-12)
-    table = read(path / "label_skew.csv")
+    table = read(path / "study_label_skew.csv")
     assert np.max(numbers(table, "nash_gap")) < 1e-9
     for which in ("own", "i.i.d."):
         mine = [row for row in table if row["curves"] == which]
         assert np.max(numbers(mine, "p=1")) <= float(mine[-1]["p=1"]) * (1 + 1e-12)
         assert float(mine[3]["p=1"]) == pytest.approx(float(mine[-1]["p=1"]), rel=1e-9)  # personal rates
-    paid = [float(r["payment"]) for r in read(path / "contributions.csv") if r["mechanism"] == "β*"]
+    paid = [float(r["payment"]) for r in read(path / "by_agent.csv") if r["mechanism"] == "β*"]
     assert sum(paid) == pytest.approx(0, abs=1e-12)
     assert "Nash gap" in text
 
 
 def test_a_label_skew_study_that_is_resumed_is_the_same(skew):
     path, task, _ = skew
-    before = {name: (path / name).read_bytes() for name in ("classes.csv", "label_skew.csv", "curve.csv")}
+    before = {
+        name: (path / name).read_bytes() for name in ("classes.csv", "study_label_skew.csv", "curve.csv")
+    }
     next((path / "jobs" / "iid").glob("*-20.json")).unlink()
     label_skew.run(task, storage.Workdir(path), workers=2)
     assert {name: (path / name).read_bytes() for name in before} == before
@@ -261,7 +263,7 @@ def test_with_no_skew_all_curves_are_those_of_iid_images_to_noise(tmp_path):
     held = classes.deal(task, "dirichlet")
     shares = np.stack([np.bincount(labels, minlength=10) for labels in held.labels]) / held.labels.shape[1]
     np.testing.assert_allclose(shares, 0.1, atol=0.01)
-    table = {(r["agent"], r["samples"]): float(r["mean"]) for r in read(tmp_path / "curves.csv")}
+    table = {(r["agent"], r["samples"]): float(r["accuracy"]) for r in read(tmp_path / "curves.csv")}
     for agent in ("agent 0", "agent 1"):
         for size in ("20", "120"):
             assert table[agent, size] == pytest.approx(table["i.i.d.", size], abs=0.12)

@@ -114,12 +114,12 @@ def _train(
     agents = federated.place(
         federated.Images(held.images[agent, order], held.labels[agent, order]), task.mesh
     )
-    samples = np.asarray(total // n + (np.arange(n) < total % n), np.int32)
+    drawn = np.asarray(total // n + (np.arange(n) < total % n), np.int32)
     params = jax.device_get(models.initial_parameters(task.model, init_key, held.images.shape[2:]))
     trainer = trainers.Trainer(task.model, task.local_training, agents, train_key, task.mesh)
 
     def step(params: Any, number: int) -> Any:
-        return trainer.average(params, samples, number)
+        return trainer.average(params, drawn, number)
 
     params = trainers.run(step, params, settings.rounds if total else 0, snapshots)
     return np.asarray(evaluation.accuracy(task.model, federated.local_copy(params), test), float).tolist()

@@ -11,7 +11,9 @@ import numpy as np
 from matplotlib import figure as figures
 
 from fedgame import registry
+from fedgame.experiments import tables
 from fedgame.experiments.studies import base, rows
+from fedgame.games import game as games
 from fedgame.mechanisms import outcomes
 from fedgame.registry import option, register
 
@@ -53,7 +55,10 @@ class Costs(base.Study):
             after = {"stay": None, "total_of_those": None}
             if row["mechanism"] != rows.FIRST_BEST:
                 left = outcomes.participation(game, registry.read("rule", row["mechanism"]))
-                there = 0.0 if left.outcome is None else float(np.sum(left.outcome.equilibrium.profile))
+                there = 0.0
+                if left.outcome is not None:
+                    rest = games.subset(game, left.stay)
+                    there = float(tables.total(rest, left.outcome.equilibrium.profile))
                 after = {"stay": len(left.stay), "total_of_those": there}
             found.append({"costs": kind, "cost": cost} | row | after)
         return found

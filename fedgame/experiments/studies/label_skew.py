@@ -54,9 +54,9 @@ def run(
 ) -> str:
     """Measures, fits, solves; returns the table as text.
 
-    Writes `classes.csv` (accuracy by class of every training run), `holdings.csv`, `curve.csv` and
-    `agents.csv` (which launch.equilibrium and launch.mechanism read), `curves.csv`, `contributions.csv`,
-    `label_skew.csv`, `label_skew.json` and `label_skew.png`.
+    Writes `classes.csv` (accuracy by class of every training run), `shares.csv` (of classes in what an agent
+    holds), `curve.csv` and `agents.csv` (which launch.equilibrium and launch.mechanism read), `curves.csv`,
+    `by_agent.csv`, `study_label_skew.csv`, `study_label_skew.json` and `study_label_skew.png`.
     """
     alpha = own_settings.study_of(task.settings).alpha
     task = task._replace(settings=dataclasses.replace(task.settings, alpha=alpha))
@@ -83,10 +83,10 @@ def run(
         mine = rows.rows_of(game, found, float(sizes[-1]), settings.p, alone=False)
         table += [{"curves": which} | row for row in mine]
         contributions += _agent_rows(game, which, found)
-    work.write_csv("contributions.csv", contributions)
-    work.write_csv("label_skew.csv", table)
-    work.write_json("label_skew.json", table)
-    plots.draw(work, "label_skew", figure, (11, 4.2))
+    work.write_csv("by_agent.csv", contributions)
+    work.write_csv("study_label_skew.csv", table)
+    work.write_json("study_label_skew.json", table)
+    plots.draw(work, "study_label_skew", figure, (11, 4.2))
     return text(table)
 
 
@@ -118,12 +118,12 @@ def _write_curves(
         for name, fit in fitted.items()
     }
     both = [
-        {"agent": name, "samples": size, "mean": float(np.mean(one[:, k])), "rmse": fitted[name].rmse}
+        {"agent": name, "samples": size, "accuracy": float(np.mean(one[:, k])), "rmse": fitted[name].rmse}
         | {"fitted": float(drawn[name][k])}
         for name, one in measured.items()
         for k, size in enumerate(sizes)
     ]
-    for name, table in {"holdings": held, "curve": runs, "agents": agents, "curves": both}.items():
+    for name, table in {"shares": held, "curve": runs, "agents": agents, "curves": both}.items():
         work.write_csv(f"{name}.csv", table)
 
 
@@ -158,13 +158,13 @@ def figure(work: storage.Workdir, fig: figures.Figure) -> None:
     left, middle, right = fig.subplots(1, 3)
     for name, one in plots.by(work.read_csv("curves.csv"), "agent").items():
         style = {"color": "black", "linewidth": 2} if name == ALIKE else {"linewidth": 1}
-        x, mean = plots.columns(one, "samples", "mean")
+        x, mean = plots.columns(one, "samples", "accuracy")
         left.plot(x, mean, marker=".", label="all alike, i.i.d." if name == ALIKE else name, **style)
     left.set(xlabel="total data S, samples", title="accuracy on her own classes", ylim=(0, 1))
     left.set_xscale("symlog", linthresh=10)
     left.set_xlim(0, None)
     left.legend(frameon=False, loc="lower right", fontsize="x-small", ncols=2)
-    mine = [row for row in work.read_csv("contributions.csv") if row["curves"] == OWN]
+    mine = [row for row in work.read_csv("by_agent.csv") if row["curves"] == OWN]
     _bars(middle, mine, "contribution")
     _bars(right, [row for row in mine if row["utility"]], "utility")
     middle.set_title("contribution s_i, samples")

@@ -33,9 +33,9 @@ def digest(settings: all_settings.Settings) -> str:
 
 
 def run(settings: all_settings.Settings, ground: base.Ground, work: storage.Workdir) -> str:
-    """Solves, writes `STUDY.csv`, `STUDY.json` and `STUDY.png`, and returns the table as text."""
+    """Solves, writes `study_NAME.csv`, `.json` and `.png`, and returns the table as text."""
     study = all_settings.study_of(settings)
-    name = registry.name_of(type(study))
+    name = f"study_{registry.name_of(type(study))}"
     computed = {key: (1, functools.partial(_rows, one)) for key, one in study.jobs(ground).items()}
     found = jobs.run(study.label, computed, work, workers=1)
     table: list[dict[str, Any]] = [row for done in found.values() for row in done["rows"]]
