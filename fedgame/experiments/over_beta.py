@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame import mechanisms
+from fedgame import mechanisms, registry
 from fedgame.experiments import jobs, tables
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
@@ -34,25 +34,23 @@ def welfare_rows(
       best: the first best.
       powers: p of the means.
     """
-    there = {"no payments": before}
-    several = {"β*": rules.beta_star, "1 - 1/n": rules.falkinger}
-    if rules.linear_rates(game) is None:
-        del several["β*"]
-    for name, rule in several.items():
-        there[name] = outcomes.known_or_new(game, rule(game), [found.everybody, *there.values()])
+    there = {rules.none.name: before}
+    linear = rules.linear_rates(game) is not None
+    for rule in (rules.beta_star, rules.falkinger) if linear else (rules.falkinger,):
+        there[rule.name] = outcomes.known_or_new(game, rule(game), [found.everybody, *there.values()])
     there["chosen"] = found.everybody
     if found.left and found.outcome is not None:
-        there["chosen, those who stay"] = found.outcome
+        there["chosen_who_stay"] = found.outcome
     rows = [
-        {"mechanism": name if one.equilibrium.converged else f"{name}, NO certified equilibrium"}
+        {"mechanism": name, "certified": bool(one.equilibrium.converged)}
         | {
             f"p={p:g}": None if np.isnan(x := float(mechanisms.p_mean(one.utilities, p))) else x
             for p in powers
         }
         for name, one in there.items()
     ]
-    most = {"mechanism": "bound for everybody"} | {f"p={p:g}": best.welfare / game.n for p in powers}
-    return [*rows, most]
+    most = {"mechanism": tables.FIRST_BEST, "certified": None}  # a bound, also for all p-means with p ≤ 1
+    return [*rows, most | {f"p={p:g}": best.welfare / game.n for p in powers}]
 
 
 def rows_by_beta(
@@ -108,7 +106,7 @@ def marks(
       chosen: the rate that was asked for, if one was.
       designed: what the β with the largest p-mean leads to, if it is known.
     """
-    found = {"1 - 1/n": budget_balanced.falkinger_beta(game.n)}
+    found = {rules.falkinger.name: budget_balanced.falkinger_beta(game.n)}
     if designed is None:
         design = jax.jit(mechanisms.design_beta, static_argnums=1)(game, power)
         rate, known = design.rates, np.isfinite(design.welfare)
@@ -116,9 +114,9 @@ def marks(
         rate = designed.mechanism.rates
         known = designed.equilibrium.converged & jnp.isfinite(mechanisms.p_mean(designed.utilities, power))
     if known:
-        found[f"largest welfare, p={power:g}"] = float(rate)
+        found[registry.text_of(rules.designed.having(p=power))] = float(rate)
     if (linear := rules.linear_rates(game)) is not None:
-        found["β*"] = float(budget_balanced.beta_star(linear))
+        found[rules.beta_star.name] = float(budget_balanced.beta_star(linear))
     if chosen is not None:
         found["chosen"] = chosen
     return [{"name": name, "beta": beta} for name, beta in found.items()]

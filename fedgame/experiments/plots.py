@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib import axes, figure, lines, patches
 
-from fedgame.experiments import storage
+from fedgame.experiments import storage, tables
 
 _SHARES = {"part": "C0", "all she has": "C2", "nothing": "C7"}
 
@@ -133,13 +133,13 @@ def mechanism(work: storage.Workdir, fig: figure.Figure) -> None:
             known = [row for row in swept if row[name]]
             if known:
                 right.plot(*columns(known, "beta", name), label=name.replace("=", " = "))
-    (bound,) = (row for row in work.read_csv("p_means.csv") if row["mechanism"] == "bound for everybody")
+    (bound,) = (row for row in work.read_csv("p_means.csv") if row["mechanism"] == tables.FIRST_BEST)
     first = next(name for name in bound if name.startswith("p="))
     right.axhline(float(bound[first]), color="black", linestyle=":", linewidth=1, label="largest Σ u / n")
     right.set(ylabel="p-mean of utilities", title="Welfare of everybody under M_β")
     marked: dict[str, list[str]] = {}
     for mark in work.read_csv("marks.csv"):
-        marked.setdefault(f"{float(mark['beta']):.4g}", []).append(mark["name"])
+        marked.setdefault(f"{float(mark['beta']):.4g}", []).append(tables.title(mark["name"]))
     for k, (where, names) in enumerate(marked.items()):
         for ax in (left, right):
             ax.axvline(float(where), color=f"C{k + 5}", linestyle="--", linewidth=1)

@@ -98,11 +98,12 @@ def mechanism_text(
             blocks[-1] += f"\n… and {len(staying) - len(most)} agents with smaller payments, in outcome.csv"
         total = sum(decimal.Decimal(row["payment"]) for row in rows)
         blocks[-1] += f"\npayments in units of {summary['unit']:g}; their sum: {total}"
-    powers = [name for name in welfare[0] if name != "mechanism"]
-    body = [
-        [row["mechanism"], *("undefined" if row[p] is None else f"{row[p]:.5g}" for p in powers)]
-        for row in welfare
-    ]
+    powers = [name for name in welfare[0] if name.startswith("p=")]
+    body = []
+    for row in welfare:
+        doubt = ", NO certified equilibrium" if row["certified"] is False else ""
+        means = ["undefined" if row[p] is None else f"{row[p]:.5g}" for p in powers]
+        body.append([tables.title(row["mechanism"]) + doubt, *means])
     table = tables.markdown(["welfare (1/n Σ u^p)^(1/p)", *powers], body)
     return "\n\n".join([*blocks, table, *summary["audit"]])
 

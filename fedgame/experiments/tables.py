@@ -7,9 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.equilibria import certificates
 from fedgame.games import game as games
 from fedgame.mechanisms.base import Mechanism
+
+FIRST_BEST = "first_best"
+TITLES = {  # of what is no rule
+    "chosen": "chosen",
+    "chosen_who_stay": "chosen, those who stay",
+    FIRST_BEST: "first best",
+}
 
 
 def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
@@ -71,6 +79,11 @@ def trial_row(game: games.Game, trial: Any) -> dict[str, Any]:
         "nash_gap_charged": float(_largest_gap(game, mechanism, charged)),
         "ends": trial.ending,
     }
+
+
+def title(name: str) -> str:
+    """What the column `mechanism` holds, the text of a rule or one of `TITLES`, as people read it."""
+    return TITLES.get(name) or registry.title(registry.read("rule", name))
 
 
 def told(mechanism: Mechanism, n: int) -> str:

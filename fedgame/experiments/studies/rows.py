@@ -15,7 +15,7 @@ from fedgame.games import game as games
 from fedgame.mechanisms import outcomes, personal
 
 RULES = ("none", "beta_star", "falkinger", "personal")
-FIRST_BEST = "first_best"
+FIRST_BEST, title = tables.FIRST_BEST, tables.title
 HEADER = {  # what columns are called that do not say it themselves
     "beta": "β (mean β_i)",
     "total": "S, samples",
@@ -59,11 +59,6 @@ def read_curve(file: str, fit: str) -> Measured:
 def spaced(cost: float, ratio: float, n: int) -> np.ndarray:
     """[n] costs with this geometric mean and this largest over the smallest, evenly spaced in logarithms."""
     return cost * ratio ** (np.arange(n) / (n - 1) - 0.5)
-
-
-def title(name: str) -> str:
-    """What the column `mechanism` holds, as tables and figures call it."""
-    return "first best" if name == FIRST_BEST else registry.title(registry.read("rule", name))
 
 
 def color(name: str) -> str:
