@@ -588,7 +588,11 @@ def file_of(entry: Any) -> str | None:
 
 def _line(error: BaseException, file: pathlib.Path) -> str:
     """Where in the file it went wrong, if that can be told."""
-    if isinstance(error, SyntaxError) and error.filename == str(file):
+
+    def here(name: str | None) -> bool:
+        return name is not None and pathlib.Path(name).resolve() == file.resolve()
+
+    if isinstance(error, SyntaxError) and here(error.filename):
         return f", line {error.lineno}"
-    lines = [x.lineno for x in traceback.extract_tb(error.__traceback__) if x.filename == str(file)]
+    lines = [x.lineno for x in traceback.extract_tb(error.__traceback__) if here(x.filename)]
     return f", line {lines[-1]}" if lines else ""

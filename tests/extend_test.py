@@ -1,0 +1,92 @@
+"""The pages that extend: their code is taken out, and every command beside it runs, in an empty directory."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs" / "extend").glob("*.md"))
+TINY = (
+    "--agents=3 --rounds=1 --epochs=1 --channels=2,3 --units=4 --curve_points=4 --curve_seeds=1 --held_out=50"
+)
+MORE = {  # so that commands take seconds; what they compute is the page's
+    "launch.curve": f"{TINY} --capacity=12 --workers=1 --cache=",
+    "launch.compare": f"{TINY} --capacity=12 --seeds=1 --steps=5 --test_images=5 --workers=1",
+    "launch.mechanism": "--over_beta=3",
+}
+HELP = {"payoff": "equilibrium", "cost": "equilibrium", "mechanism": "mechanism", "protocol": "compare"}
+
+
+class Page:
+    """A page, its file in a directory of its own, and the commands in it."""
+
+    def __init__(self, file, folder):
+        text = file.read_text(encoding="utf-8")
+        (self.code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        (self.file,) = re.findall(r"Save it as `(\w+\.py)`", text)
+        self.commands = [
+            x for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for x in block.splitlines()
+        ]
+        (self.name,) = re.findall(r'@fg\.register\("(\w+)"', self.code)
+        self.folder = folder
+        (folder / self.file).write_text(self.code, encoding="utf-8")
+
+    def run(self, command):
+        words = shlex.split(command)
+        assert words[:2] == ["python", "-m"]
+        words = [sys.executable, *words[1:], *shlex.split(MORE.get(words[2], ""))]
+        environment = {**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache")}
+        return subprocess.run(
+            words, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=600
+        )
+
+
+def test_there_is_a_page_for_everything_that_has_a_name():
+    assert [page.stem for page in PAGES] == ["cost", "mechanism", "payoff", "protocol", "study"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda file: file.stem)
+def test_a_page_does_what_it_says(page, tmp_path):
+    """Its code is short; its commands solve, certify, write, read again, compare and check."""
+    told = Page(page, tmp_path)
+    assert len(told.code.splitlines()) <= 30
+    ran = {command: told.run(command) for command in told.commands}
+    assert {command: done.stderr[-500:] for command, done in ran.items() if done.returncode} == {}
+    for command, done in ran.items():
+        program = command.split()[2]
+        if program in ("launch.equilibrium", "launch.mechanism"):
+            assert re.search(r"^(certified equilibrium|equilibrium, certified)", done.stdout, re.MULTILINE), (
+                command
+            )
+        if program == "launch.check":
+            assert f"{told.name}(" in done.stdout
+        if "--use" in command:
+            assert told.file in command
+    written = {file.relative_to(tmp_path).as_posix(): file for file in (tmp_path / "results").rglob("*.json")}
+    configs = [
+        json.loads(file.read_text()) for name, file in written.items() if name.endswith("/config.json")
+    ]
+    assert any(list(one["settings"]["use"]) == [told.file] for one in configs)
+    programs = {command.split()[2].removeprefix("launch.") for command in told.commands}
+    assert programs & {"compare", "study"}
+    if "scenario" in " ".join(told.commands):
+        assert len(list(results.rglob("scenario.json"))) >= 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda file: file.stem)
+def test_its_name_is_in_the_help_and_a_mistake_is_one_sentence(page, tmp_path):
+    told = Page(page, tmp_path)
+    program = f"launch.{HELP.get(page.stem, 'study')}"
+    shown = told.run(f"python -m {program} --use={told.file} --helpshort")
+    assert f"{told.name}(" in shown.stdout
+    (tmp_path / told.file).write_text(told.code + "\nraise KeyError('broken')\n")
+    failed = told.run(f"python -m {program} --use={told.file}")
+    assert failed.returncode == 1
+    line = len(told.code.splitlines()) + 2
+    assert failed.stderr.strip() == f"error: --use={told.file}, line {line}: KeyError: 'broken'"
