@@ -15,6 +15,7 @@ import math
 import pathlib
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -92,7 +93,7 @@ def family(cls: type) -> type:
 
 def choices(field: dataclasses.Field) -> tuple[str, ...]:
     """The names that a field made by `option` allows now; none if it allows any value."""
-    allowed = field.metadata["choices"]
+    allowed = field.metadata.get("choices", ())
     return tuple(allowed() if callable(allowed) else allowed)
 
 
@@ -297,8 +298,7 @@ def signature_options(function: Callable) -> dict[str, dataclasses.Field]:
 
 def split(text: str) -> tuple[str, ...]:
     """The parts of a list of specs, which are separated by commas outside of brackets."""
-    tree = _parsed(f"({text},)", text)
-    return tuple(ast.unparse(part) for part in tree.elts)
+    return tuple(ast.unparse(part) for part in _parts(text))
 
 
 def read(kind: str, text: str, defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Any:
@@ -319,7 +319,7 @@ def read(kind: str, text: str, defaults: Mapping[str, Mapping[str, Any]] = Mappi
       ValueError: says what is wrong, what is allowed, and what is near.
       FileNotFoundError: there is no such file of numbers.
     """
-    return _made(kind, _parsed(text, text), defaults)
+    return _made(kind, _parsed(text), defaults)
 
 
 def text_of(thing: Any) -> str:
@@ -351,8 +351,8 @@ def _entry(thing: Any) -> Any:
 
 def files(text: str) -> list[str]:
     """The files of numbers that a spec names, or a list of specs."""
-    strings = (x.value for x in ast.walk(_parsed(f"({text},)", text)) if isinstance(x, ast.Constant))
-    return [x for x in strings if isinstance(x, str)]
+    constants = (x for part in _parts(text) for x in ast.walk(part) if isinstance(x, ast.Constant))
+    return [x.value for x in constants if isinstance(x.value, str)]
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -361,23 +361,27 @@ def near(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def _parsed(text: str, shown: str) -> ast.expr:
+def _parsed(text: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"{shown!r} cannot be read ({error.args[0]}): write a name, or name(option=…)"
-        ) from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        said = error.args[0] if error.args else "too long"
+        raise ValueError(f"{text!r} cannot be read ({said}): write a name, or name(option=…)") from None
+
+
+def _parts(text: str) -> list[ast.expr]:
+    tree = _parsed(text)
+    return tree.elts if isinstance(tree, ast.Tuple) else [tree]
 
 
 def _made(kind: str, node: ast.expr, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
     """The entry that a piece of syntax names, with its options."""
-    found, call = KINDS[kind], node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    found, call = KINDS[kind], _called(node)
     if not isinstance(call.func, ast.Name) or any(x.arg is None for x in call.keywords):
         raise ValueError(f"a {found.word} is written as a name, or name(option=…), got {ast.unparse(node)!r}")
     name = call.func.id
     if name in found.aliases:
-        longer = _parsed(found.aliases[name], name)
+        longer = _called(_parsed(found.aliases[name]))
         call = ast.Call(longer.func, longer.args + call.args, longer.keywords + call.keywords)
         name = longer.func.id
     if name not in found.entries:
@@ -390,10 +394,14 @@ def _made(kind: str, node: ast.expr, defaults: Mapping[str, Mapping[str, Any]]) 
     values = dict(defaults.get(name, {})) | {
         key: _value(name, known[key], part, defaults) for key, part in _bound(name, known, call).items()
     }
-    missing = [x for x, field in known.items() if field.default is dataclasses.MISSING and x not in values]
-    if missing:
-        raise ValueError(f"{name} needs `{missing[0]}`: {known[missing[0]].metadata['help']}")
+    for key, field in known.items():
+        if key not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{name} needs `{key}`: {field.metadata.get('help', 'it has no default')}")
     return entry.having(**values) if isinstance(entry, Function) else entry(**values)
+
+
+def _called(node: ast.expr) -> ast.Call:
+    return node if isinstance(node, ast.Call) else ast.Call(node, [], [])
 
 
 def _bound(name: str, known: dict[str, dataclasses.Field], call: ast.Call) -> dict[str, ast.expr]:
@@ -413,15 +421,15 @@ def _bound(name: str, known: dict[str, dataclasses.Field], call: ast.Call) -> di
 
 def _value(name: str, field: dataclasses.Field, node: ast.expr, defaults: Mapping[str, Any]) -> Any:
     """The value of an option, checked."""
-    about, what = field.metadata, f"{name}: `{field.name}`"
-    if about["of"]:
-        return _made(about["of"], node, defaults)
-    value = _literal(node, what)
+    what, of, kind = f"{name}: `{field.name}`", field.metadata.get("of"), field.metadata.get("kind")
+    if of:
+        return _made(of, node, defaults)
+    value, kind = _literal(node, what), kind or type(field.default)
     if value is None and field.default is None:
         return None
-    if about["kind"] in (bool, str):
-        allowed = ("True", "False") if about["kind"] is bool else choices(field)
-        if not isinstance(value, about["kind"]) or (allowed and str(value) not in allowed):
+    if kind in (bool, str):
+        allowed = ("True", "False") if kind is bool else choices(field)
+        if not isinstance(value, kind) or (allowed and str(value) not in allowed):
             words = f"one of {', '.join(allowed)}" if allowed else "text"
             raise ValueError(f"{what} must be {words}, got {value!r}{near(str(value), allowed)}")
         return value
@@ -429,26 +437,43 @@ def _value(name: str, field: dataclasses.Field, node: ast.expr, defaults: Mappin
         value = _numbers_in(value, what)
     elif isinstance(value, bool) or value is None:
         raise ValueError(f"{what} must be a number, got {value!r}")
+    elif isinstance(value, int) and (kind is not int or abs(value) >= 2**63):
+        value = float(str(value))  # one that is beyond all floats becomes infinite
     check_number(what, value, field)
-    if about["kind"] is int and not isinstance(value, int):
+    if kind is int and not isinstance(value, int):
         raise ValueError(f"{what} must be a whole number, got {value!r}")
     return value
 
 
 def _literal(node: ast.expr, what: str) -> Any:
-    """A number, text, True, False or None; or the numbers of a list as an array."""
-    if isinstance(node, ast.Name) and node.id in ("inf", "nan"):
-        return float(node.id)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_literal(node.operand, what)
-    if isinstance(node, ast.Constant) and isinstance(node.value, str | bool | int | float | None):
-        return node.value
-    if isinstance(node, ast.List | ast.Tuple):
-        try:
-            return np.asarray([_literal(x, what) for x in node.elts], float)
-        except (TypeError, ValueError):
-            pass
-    raise ValueError(f"{what} must be a number, text or a list of numbers, got {ast.unparse(node)}")
+    """A number, text, True, False or None; or the numbers of a list, or of lists in it, as an array."""
+    try:
+        return _constant(node)
+    except (TypeError, ValueError, OverflowError):
+        quotes = ", and text stands in quotes" if isinstance(node, ast.Name) else ""
+        wanted = f"{what} must be a number, text or a list of numbers, got {ast.unparse(node)}{quotes}"
+        raise ValueError(wanted) from None
+
+
+def _constant(node: ast.expr) -> Any:
+    match node:
+        case ast.Name(id="inf" | "nan"):
+            return float(node.id)
+        case ast.Constant(value=str() | int() | float() | None):
+            return node.value
+        case ast.UnaryOp(op=ast.USub()):
+            return -_number(node.operand)
+        case ast.List() | ast.Tuple() if node.elts:
+            return np.asarray([_number(x) for x in node.elts], float)
+    raise TypeError
+
+
+def _number(node: ast.expr) -> Any:
+    """Also those of a list."""
+    value = _constant(node)
+    if isinstance(value, str | bool | None):
+        raise TypeError
+    return value
 
 
 def _numbers_in(path: str, what: str) -> np.ndarray:
@@ -458,14 +483,24 @@ def _numbers_in(path: str, what: str) -> np.ndarray:
         raise FileNotFoundError(f"{what}: there is no file {path}")
     try:
         if file.suffix == ".npy":
-            return np.asarray(np.load(file, allow_pickle=False), float)
-        return np.loadtxt(file, delimiter=",", ndmin=1, encoding="utf-8")
-    except (ValueError, OSError) as error:
+            found = np.asarray(np.load(file, allow_pickle=False), float)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of an empty file
+                found = np.loadtxt(file, delimiter=",", ndmin=1, encoding="utf-8")
+        if not found.size:
+            raise ValueError("it is empty")
+        return found
+    except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{what}: {path} must hold numbers only, separated by commas: {error}") from None
 
 
 def _same(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and np.array_equal(a, b))
+    """Whether two values are the same to whoever writes them."""
+    if name_of(_entry(a)) and name_of(_entry(b)):
+        return text_of(a) == text_of(b)
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
+    return a is b or ((numbers or type(a) is type(b)) and np.array_equal(a, b))
 
 
 def _written(value: Any) -> str:
