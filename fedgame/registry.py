@@ -17,6 +17,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from keyword import iskeyword
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -251,24 +252,31 @@ def register(
     """
 
     def decorate(thing: Any) -> Any:
-        found = KINDS[thing.kind if isinstance(thing, type) else "rule"]
+        kind = getattr(thing, "kind", None) if isinstance(thing, type) else "rule"
+        if kind not in KINDS:
+            raise ValueError(f"{thing.__qualname__} must derive from what it is: Payoff, Cost, Mechanism, …")
+        found = KINDS[kind]
         for one in (name, *aliases):
-            other = found.entries.get(one, found.aliases.get(one))
-            if not one.isidentifier():
+            other = found.entries.get(_stands_for(one, found))
+            if not one.isidentifier() or iskeyword(one):
                 raise ValueError(f"a name consists of letters, digits and _, got {one!r}")
             if other is not None and _origin(other) != _origin(thing):
                 raise ValueError(f"there is a {found.word} {one!r} already, in {'.'.join(_origin(other))}")
         found.entries[name], made = found.make(name, label or name.replace("_", " "), thing)
+        found.aliases.pop(name, None)
         found.aliases.update(aliases)
         return made
 
     return decorate
 
 
-def _origin(entry: Any) -> tuple[str, ...]:
+def _stands_for(name: str, kind: Kind) -> str:
+    """The name of an entry that an alias stands for; other names stand for themselves."""
+    return ast.unparse(_called(_parsed(kind.aliases[name])).func) if name in kind.aliases else name
+
+
+def _origin(entry: Any) -> tuple[str, str]:
     """Module and name in it: what a notebook's cell defines again replaces what it defined before."""
-    if isinstance(entry, str):
-        return ("an alias", entry)
     defined = entry.function if isinstance(entry, Function) else entry
     return defined.__module__, defined.__qualname__
 
