@@ -202,12 +202,15 @@ class Function:
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def having(self, **options: Any) -> Any:
-        """The same function with these options."""
+        """The same function with these options; a `ValueError` if it has no such option."""
+        for name in options:
+            _check_known(self.name, name, self.options)
         return dataclasses.replace(self, given={**self.given, **options})
 
     @property
     def values(self) -> dict[str, Any]:
-        """All options: as given, else their defaults."""
+        """All options: as given, else their defaults; a `ValueError` if one has neither."""
+        _check_complete(self.name, self.options, self.given)
         return {name: self.given.get(name, field.default) for name, field in self.options.items()}
 
 
@@ -402,10 +405,23 @@ def _made(kind: str, node: ast.expr, defaults: Mapping[str, Mapping[str, Any]]) 
     values = dict(defaults.get(name, {})) | {
         key: _value(name, known[key], part, defaults) for key, part in _bound(name, known, call).items()
     }
+    _check_complete(name, known, values)
+    return entry.having(**values) if isinstance(entry, Function) else entry(**values)
+
+
+def _has(known: Iterable[str]) -> str:
+    return f"it has {', '.join(known)}" if known else "it has no options"
+
+
+def _check_known(name: str, key: str, known: Iterable[str]) -> None:
+    if key not in known:
+        raise ValueError(f"{name} has no option {key!r}{near(key, known)} ({_has(known)})")
+
+
+def _check_complete(name: str, known: Mapping[str, dataclasses.Field], values: Iterable[str]) -> None:
     for key, field in known.items():
         if key not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{name} needs `{key}`: {field.metadata.get('help', 'it has no default')}")
-    return entry.having(**values) if isinstance(entry, Function) else entry(**values)
 
 
 def _called(node: ast.expr) -> ast.Call:
@@ -414,13 +430,11 @@ def _called(node: ast.expr) -> ast.Call:
 
 def _bound(name: str, known: dict[str, dataclasses.Field], call: ast.Call) -> dict[str, ast.expr]:
     """The arguments of a call by option."""
-    has = f"it has {', '.join(known)}" if known else "it has no options"
     if len(call.args) > len(known):
-        raise ValueError(f"{name} has no {len(call.args)} options: {has}")
+        raise ValueError(f"{name} has no {len(call.args)} options: {_has(known)}")
     bound = dict(zip(known, call.args, strict=False))
     for keyword in call.keywords:
-        if keyword.arg not in known:
-            raise ValueError(f"{name} has no option {keyword.arg!r}{near(keyword.arg, known)} ({has})")
+        _check_known(name, keyword.arg, known)
         if keyword.arg in bound:
             raise ValueError(f"{name}: `{keyword.arg}` is given twice")
         bound[keyword.arg] = keyword.value
