@@ -537,6 +537,9 @@ def _written(value: Any) -> str:
 def use(path: str) -> None:
     """Imports a file that registers more; once, as long as its text stays the same. `used` lists them.
 
+    Names that an earlier text of the file registered are gone, and a file that cannot be imported leaves
+    everything as it was.
+
     Raises:
       ValueError: it cannot be imported; one sentence with file and line.
       FileNotFoundError: there is no such file.
@@ -544,27 +547,46 @@ def use(path: str) -> None:
     file = pathlib.Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"--use={path}: there is no such file")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if file.suffix != ".py":
+        raise ValueError(f"--use={path}: the name of a Python file ends in .py")
+    for other in [x for x in _USED if pathlib.Path(x).stem == file.stem]:
+        if pathlib.Path(other).resolve() != file.resolve():
+            raise ValueError(f"--use={path}: --use={other} has the same name, and names must differ")
+        path = other  # one file, however it is written
+    source = file.read_bytes()
+    digest = hashlib.sha256(source).hexdigest()
     if _USED.get(path) == digest:
         return
-    module_name = f"used_{file.stem}"
-    if same := [x for x in _USED if pathlib.Path(x).stem == file.stem and x != path]:
-        raise ValueError(f"--use={path}: --use={same[0]} has the same name, and names must differ")
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None:
-        raise ValueError(f"--use={path}: the name of a Python file ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    before = sys.modules.get(module_name)
-    sys.modules[module_name] = module  # `Protocol.identity` looks for the text of modules there
+    name = f"used_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    module, before = importlib.util.module_from_spec(spec), sys.modules.get(name)
+    known = [(x, dict(x)) for kind in KINDS.values() for x in (kind.entries, kind.aliases)]
+    _forget(name)
+    sys.modules[name] = module  # `Protocol.identity` looks for the text of modules there
     try:
-        spec.loader.exec_module(module)
+        # Not by its loader, which may take the bytecode of a text of the same length and second for this one.
+        exec(compile(source, spec.origin, "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
-        if before is None:
-            del sys.modules[module_name]
-        else:
-            sys.modules[module_name] = before
-        raise ValueError(f"--use={path}{_line(error, file)}: {type(error).__name__}: {error}") from error
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+        for names, those_before in known:
+            names.clear()
+            names.update(those_before)
+        said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+        where = _line(error, spec.origin)
+        raise ValueError(f"--use={path}{where}: {type(error).__name__}: {said}") from error
     _USED[path] = digest
+
+
+def _forget(module: str) -> None:
+    """Takes away the names that a module has registered."""
+    for kind in KINDS.values():
+        gone = {name for name, entry in kind.entries.items() if _origin(entry)[0] == module}
+        for alias in [x for x in kind.aliases if _stands_for(x, kind) in gone]:
+            del kind.aliases[alias]
+        for name in gone:
+            del kind.entries[name]
 
 
 _USED: dict[str, str] = {}
@@ -581,9 +603,9 @@ def file_of(entry: Any) -> str | None:
     return modules.get(_origin(entry)[0])
 
 
-def _line(error: BaseException, file: pathlib.Path) -> str:
+def _line(error: BaseException, file: str) -> str:
     """Where in the file it went wrong, if that can be told."""
-    if isinstance(error, SyntaxError) and error.filename == str(file):
+    if isinstance(error, SyntaxError) and error.filename == file:
         return f", line {error.lineno}"
-    lines = [x.lineno for x in traceback.extract_tb(error.__traceback__) if x.filename == str(file)]
+    lines = [x.lineno for x in traceback.extract_tb(error.__traceback__) if x.filename == file]
     return f", line {lines[-1]}" if lines else ""
