@@ -443,10 +443,13 @@ def _bound(name: str, known: dict[str, dataclasses.Field], call: ast.Call) -> di
 
 def _value(name: str, field: dataclasses.Field, node: ast.expr, defaults: Mapping[str, Any]) -> Any:
     """The value of an option, checked."""
-    what, of, kind = f"{name}: `{field.name}`", field.metadata.get("of"), field.metadata.get("kind")
-    if of:
-        return _made(of, node, defaults)
-    value, kind = _literal(node, what), kind or type(field.default)
+    what, of = f"{name}: `{field.name}`", field.metadata.get("of")
+    return _made(of, node, defaults) if of else checked(what, _literal(node, what), field)
+
+
+def checked(what: str, value: Any, field: dataclasses.Field) -> Any:
+    """The value of an option as it was written, a number in the type it has, or a `ValueError`."""
+    kind = field.metadata.get("kind") or type(field.default)
     if value is None and field.default is None:
         return None
     if kind in (bool, str):
