@@ -15,7 +15,9 @@ import math
 import pathlib
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from keyword import iskeyword
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -92,7 +94,7 @@ def family(cls: type) -> type:
 
 def choices(field: dataclasses.Field) -> tuple[str, ...]:
     """The names that a field made by `option` allows now; none if it allows any value."""
-    allowed = field.metadata["choices"]
+    allowed = field.metadata.get("choices", ())
     return tuple(allowed() if callable(allowed) else allowed)
 
 
@@ -209,12 +211,15 @@ class Function:
         return text_of(self)
 
     def having(self, **options: Any) -> Any:
-        """The same function with these options."""
+        """The same function with these options; a `ValueError` if it has no such option."""
+        for name in options:
+            _check_known(self.name, name, self.options)
         return dataclasses.replace(self, given={**self.given, **options})
 
     @property
     def values(self) -> dict[str, Any]:
-        """All options: as given, else their defaults."""
+        """All options: as given, else their defaults; a `ValueError` if one has neither."""
+        _check_complete(self.name, self.options, self.given)
         return {name: self.given.get(name, field.default) for name, field in self.options.items()}
 
 
@@ -260,24 +265,31 @@ def register(
     """
 
     def decorate(thing: Any) -> Any:
-        found = KINDS[thing.kind if isinstance(thing, type) else "rule"]
+        kind = getattr(thing, "kind", None) if isinstance(thing, type) else "rule"
+        if kind not in KINDS:
+            raise ValueError(f"{thing.__qualname__} must derive from what it is: Payoff, Cost, Mechanism, …")
+        found = KINDS[kind]
         for one in (name, *aliases):
-            other = found.entries.get(one, found.aliases.get(one))
-            if not one.isidentifier():
+            other = found.entries.get(_stands_for(one, found))
+            if not one.isidentifier() or iskeyword(one):
                 raise ValueError(f"a name consists of letters, digits and _, got {one!r}")
             if other is not None and _origin(other) != _origin(thing):
                 raise ValueError(f"there is a {found.word} {one!r} already, in {'.'.join(_origin(other))}")
         found.entries[name], made = found.make(name, label or name.replace("_", " "), thing, **more)
+        found.aliases.pop(name, None)
         found.aliases.update(aliases)
         return made
 
     return decorate
 
 
-def _origin(entry: Any) -> tuple[str, ...]:
+def _stands_for(name: str, kind: Kind) -> str:
+    """The name of an entry that an alias stands for; other names stand for themselves."""
+    return ast.unparse(_called(_parsed(kind.aliases[name])).func) if name in kind.aliases else name
+
+
+def _origin(entry: Any) -> tuple[str, str]:
     """Module and name in it: what a notebook's cell defines again replaces what it defined before."""
-    if isinstance(entry, str):
-        return ("an alias", entry)
     return definition(entry).__module__, definition(entry).__qualname__
 
 
@@ -323,7 +335,7 @@ def summary(kind: str) -> str:
 
 
 def _required(field: dataclasses.Field) -> bool:
-    return field.default is dataclasses.MISSING
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def split(text: str) -> tuple[str, ...]:
@@ -356,7 +368,7 @@ def read(kind: str, text: str, defaults: Mapping[str, Mapping[str, Any]] = Mappi
       ValueError: says what is wrong, what is allowed, and what is near.
       FileNotFoundError: there is no such file of numbers.
     """
-    return _made(kind, _parsed(text, text), defaults)
+    return _made(kind, _parsed(text), defaults)
 
 
 def text_of(thing: Any) -> str:
@@ -388,8 +400,8 @@ def _entry(thing: Any) -> Any:
 
 def files(text: str) -> list[str]:
     """The files of numbers that a spec names, or a list of specs."""
-    strings = (x.value for x in ast.walk(_parsed(f"({text},)", text)) if isinstance(x, ast.Constant))
-    return [x for x in strings if isinstance(x, str)]
+    constants = (x for part in _parts(text) for x in ast.walk(part) if isinstance(x, ast.Constant))
+    return [x.value for x in constants if isinstance(x.value, str)]
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -398,18 +410,22 @@ def near(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def _parsed(text: str, shown: str) -> ast.expr:
+def _parsed(text: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"{shown!r} cannot be read ({error.args[0]}): write a name, or name(option=…)"
-        ) from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        said = error.args[0] if error.args else "too long"
+        raise ValueError(f"{text!r} cannot be read ({said}): write a name, or name(option=…)") from None
+
+
+def _parts(text: str) -> list[ast.expr]:
+    tree = _parsed(text)
+    return tree.elts if isinstance(tree, ast.Tuple) else [tree]
 
 
 def left_open(kind: str, text: str) -> tuple[str, dict[str, dataclasses.Field]]:
     """The name in a text, and by name the options that the text does not give; errors as `read`."""
-    name, entry, given = _named(kind, _parsed(text, text))
+    name, entry, given = _named(kind, _parsed(text))
     return name, {option: field for option, field in options(entry).items() if option not in given}
 
 
@@ -420,21 +436,18 @@ def _made(kind: str, node: ast.expr, defaults: Mapping[str, Mapping[str, Any]]) 
     values = dict(defaults.get(name, {})) | {
         key: _value(name, known[key], part, defaults) for key, part in given.items()
     }
-    missing = [x for x, field in known.items() if _required(field) and x not in values]
-    if missing:
-        raise ValueError(f"{name} needs `{missing[0]}`: {known[missing[0]].metadata['help']}")
+    _check_complete(name, known, values)
     return entry.having(**values) if isinstance(entry, Function) else entry(**values)
 
 
 def _named(kind: str, node: ast.expr) -> tuple[str, Any, dict[str, ast.expr]]:
     """The name and the entry in a piece of syntax, aliases resolved, and what it gives of the options."""
-    found, call = KINDS[kind], node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    found, call = KINDS[kind], _called(node)
     if not isinstance(call.func, ast.Name) or any(x.arg is None for x in call.keywords):
         raise ValueError(f"a {found.word} is written as a name, or name(option=…), got {ast.unparse(node)!r}")
     name = call.func.id
     if name in found.aliases:
-        longer = _parsed(found.aliases[name], name)
-        longer = longer if isinstance(longer, ast.Call) else ast.Call(longer, [], [])
+        longer = _called(_parsed(found.aliases[name]))
         call = ast.Call(longer.func, longer.args + call.args, longer.keywords + call.keywords)
         name = longer.func.id
     if name not in found.entries:
@@ -445,15 +458,32 @@ def _named(kind: str, node: ast.expr) -> tuple[str, Any, dict[str, ast.expr]]:
     return name, found.entries[name], _bound(name, options(found.entries[name]), call)
 
 
+def _has(known: Iterable[str]) -> str:
+    return f"it has {', '.join(known)}" if known else "it has no options"
+
+
+def _check_known(name: str, key: str, known: Iterable[str]) -> None:
+    if key not in known:
+        raise ValueError(f"{name} has no option {key!r}{near(key, known)} ({_has(known)})")
+
+
+def _check_complete(name: str, known: Mapping[str, dataclasses.Field], values: Iterable[str]) -> None:
+    for key, field in known.items():
+        if key not in values and _required(field):
+            raise ValueError(f"{name} needs `{key}`: {field.metadata.get('help', 'it has no default')}")
+
+
+def _called(node: ast.expr) -> ast.Call:
+    return node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+
+
 def _bound(name: str, known: dict[str, dataclasses.Field], call: ast.Call) -> dict[str, ast.expr]:
     """The arguments of a call by option."""
-    has = f"it has {', '.join(known)}" if known else "it has no options"
     if len(call.args) > len(known):
-        raise ValueError(f"{name} has no {len(call.args)} options: {has}")
+        raise ValueError(f"{name} has no {len(call.args)} options: {_has(known)}")
     bound = dict(zip(known, call.args, strict=False))
     for keyword in call.keywords:
-        if keyword.arg not in known:
-            raise ValueError(f"{name} has no option {keyword.arg!r}{near(keyword.arg, known)} ({has})")
+        _check_known(name, keyword.arg, known)
         if keyword.arg in bound:
             raise ValueError(f"{name}: `{keyword.arg}` is given twice")
         bound[keyword.arg] = keyword.value
@@ -462,15 +492,18 @@ def _bound(name: str, known: dict[str, dataclasses.Field], call: ast.Call) -> di
 
 def _value(name: str, field: dataclasses.Field, node: ast.expr, defaults: Mapping[str, Any]) -> Any:
     """The value of an option, checked."""
-    about, what = field.metadata, f"{name}: `{field.name}`"
-    if about["of"]:
-        return _made(about["of"], node, defaults)
-    value = _literal(node, what)
+    what, of = f"{name}: `{field.name}`", field.metadata.get("of")
+    return _made(of, node, defaults) if of else checked(what, _literal(node, what), field)
+
+
+def checked(what: str, value: Any, field: dataclasses.Field) -> Any:
+    """The value of an option as it was written, a number in the type it has, or a `ValueError`."""
+    kind = field.metadata.get("kind") or type(field.default)
     if value is None and field.default is None:
         return None
-    if about["kind"] in (bool, str):
-        allowed = ("True", "False") if about["kind"] is bool else choices(field)
-        if not isinstance(value, about["kind"]) or (allowed and str(value) not in allowed):
+    if kind in (bool, str):
+        allowed = ("True", "False") if kind is bool else choices(field)
+        if not isinstance(value, kind) or (allowed and str(value) not in allowed):
             words = f"one of {', '.join(allowed)}" if allowed else "text"
             raise ValueError(f"{what} must be {words}, got {value!r}{near(str(value), allowed)}")
         return value
@@ -480,8 +513,10 @@ def _value(name: str, field: dataclasses.Field, node: ast.expr, defaults: Mappin
         value = _numbers_in(value, what)
     elif isinstance(value, bool) or value is None:
         raise ValueError(f"{what} must be a number, got {value!r}")
+    elif isinstance(value, int) and (kind is not int or abs(value) >= 2**63):
+        value = float(str(value))  # one that is beyond all floats becomes infinite
     check_number(what, value, field)
-    if about["kind"] is int and not isinstance(value, int):
+    if kind is int and not isinstance(value, int):
         raise ValueError(f"{what} must be a whole number, got {value!r}")
     return value
 
@@ -498,19 +533,34 @@ def _several(field: dataclasses.Field, value: Any, what: str) -> tuple[Any, ...]
 
 
 def _literal(node: ast.expr, what: str) -> Any:
-    """A number, text, True, False or None; or the numbers of a list as an array."""
-    if isinstance(node, ast.Name) and node.id in ("inf", "nan"):
-        return float(node.id)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_literal(node.operand, what)
-    if isinstance(node, ast.Constant) and isinstance(node.value, str | bool | int | float | None):
-        return node.value
-    if isinstance(node, ast.List | ast.Tuple):
-        try:
-            return np.asarray([_literal(x, what) for x in node.elts], float)
-        except (TypeError, ValueError):
-            pass
-    raise ValueError(f"{what} must be a number, text or a list of numbers, got {ast.unparse(node)}")
+    """A number, text, True, False or None; or the numbers of a list, or of lists in it, as an array."""
+    try:
+        return _constant(node)
+    except (TypeError, ValueError, OverflowError):
+        quotes = ", and text stands in quotes" if isinstance(node, ast.Name) else ""
+        wanted = f"{what} must be a number, text or a list of numbers, got {ast.unparse(node)}{quotes}"
+        raise ValueError(wanted) from None
+
+
+def _constant(node: ast.expr) -> Any:
+    match node:
+        case ast.Name(id="inf" | "nan"):
+            return float(node.id)
+        case ast.Constant(value=str() | int() | float() | None):
+            return node.value
+        case ast.UnaryOp(op=ast.USub()):
+            return -_number(node.operand)
+        case ast.List() | ast.Tuple() if node.elts:
+            return np.asarray([_number(x) for x in node.elts], float)
+    raise TypeError
+
+
+def _number(node: ast.expr) -> Any:
+    """Also those of a list."""
+    value = _constant(node)
+    if isinstance(value, str | bool | None):
+        raise TypeError
+    return value
 
 
 def _numbers_in(path: str, what: str) -> np.ndarray:
@@ -520,14 +570,24 @@ def _numbers_in(path: str, what: str) -> np.ndarray:
         raise FileNotFoundError(f"{what}: there is no file {path}")
     try:
         if file.suffix == ".npy":
-            return np.asarray(np.load(file, allow_pickle=False), float)
-        return np.loadtxt(file, delimiter=",", ndmin=1, encoding="utf-8")
-    except (ValueError, OSError) as error:
+            found = np.asarray(np.load(file, allow_pickle=False), float)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of an empty file
+                found = np.loadtxt(file, delimiter=",", ndmin=1, encoding="utf-8")
+        if not found.size:
+            raise ValueError("it is empty")
+        return found
+    except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{what}: {path} must hold numbers only, separated by commas: {error}") from None
 
 
 def _same(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and np.array_equal(a, b))
+    """Whether two values are the same to whoever writes them."""
+    if name_of(_entry(a)) and name_of(_entry(b)):
+        return text_of(a) == text_of(b)
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
+    return a is b or ((numbers or type(a) is type(b)) and np.array_equal(a, b))
 
 
 def _written(value: Any) -> str:
@@ -542,6 +602,9 @@ def _written(value: Any) -> str:
 def use(path: str) -> None:
     """Imports a file that registers more; once, as long as its text stays the same. `used` lists them.
 
+    Names that an earlier text of the file registered are gone, and a file that cannot be imported leaves
+    everything as it was.
+
     Raises:
       ValueError: it cannot be imported; one sentence with file and line.
       FileNotFoundError: there is no such file.
@@ -549,27 +612,46 @@ def use(path: str) -> None:
     file = pathlib.Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"--use={path}: there is no such file")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if file.suffix != ".py":
+        raise ValueError(f"--use={path}: the name of a Python file ends in .py")
+    for other in [x for x in _USED if pathlib.Path(x).stem == file.stem]:
+        if pathlib.Path(other).resolve() != file.resolve():
+            raise ValueError(f"--use={path}: --use={other} has the same name, and names must differ")
+        path = other  # one file, however it is written
+    source = file.read_bytes()
+    digest = hashlib.sha256(source).hexdigest()
     if _USED.get(path) == digest:
         return
-    module_name = f"used_{file.stem}"
-    if same := [x for x in _USED if pathlib.Path(x).stem == file.stem and x != path]:
-        raise ValueError(f"--use={path}: --use={same[0]} has the same name, and names must differ")
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None:
-        raise ValueError(f"--use={path}: the name of a Python file ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    before = sys.modules.get(module_name)
-    sys.modules[module_name] = module  # `Protocol.identity` looks for the text of modules there
+    name = f"used_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    module, before = importlib.util.module_from_spec(spec), sys.modules.get(name)
+    known = [(x, dict(x)) for kind in KINDS.values() for x in (kind.entries, kind.aliases)]
+    _forget(name)
+    sys.modules[name] = module  # `Protocol.identity` looks for the text of modules there
     try:
-        spec.loader.exec_module(module)
+        # Not by its loader, which may take the bytecode of a text of the same length and second for this one.
+        exec(compile(source, spec.origin, "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
-        if before is None:
-            del sys.modules[module_name]
-        else:
-            sys.modules[module_name] = before
-        raise ValueError(f"--use={path}{_line(error, file)}: {type(error).__name__}: {error}") from error
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+        for names, those_before in known:
+            names.clear()
+            names.update(those_before)
+        said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+        where = _line(error, spec.origin)
+        raise ValueError(f"--use={path}{where}: {type(error).__name__}: {said}") from error
     _USED[path] = digest
+
+
+def _forget(module: str) -> None:
+    """Takes away the names that a module has registered."""
+    for kind in KINDS.values():
+        gone = {name for name, entry in kind.entries.items() if _origin(entry)[0] == module}
+        for alias in [x for x in kind.aliases if _stands_for(x, kind) in gone]:
+            del kind.aliases[alias]
+        for name in gone:
+            del kind.entries[name]
 
 
 _USED: dict[str, str] = {}
@@ -586,13 +668,9 @@ def file_of(entry: Any) -> str | None:
     return modules.get(_origin(entry)[0])
 
 
-def _line(error: BaseException, file: pathlib.Path) -> str:
+def _line(error: BaseException, file: str) -> str:
     """Where in the file it went wrong, if that can be told."""
-
-    def here(name: str | None) -> bool:
-        return name is not None and pathlib.Path(name).resolve() == file.resolve()
-
-    if isinstance(error, SyntaxError) and here(error.filename):
+    if isinstance(error, SyntaxError) and error.filename == file:
         return f", line {error.lineno}"
-    lines = [x.lineno for x in traceback.extract_tb(error.__traceback__) if here(x.filename)]
+    lines = [x.lineno for x in traceback.extract_tb(error.__traceback__) if x.filename == file]
     return f", line {lines[-1]}" if lines else ""

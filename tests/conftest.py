@@ -8,6 +8,7 @@ import gc
 import importlib.metadata
 import os
 import pathlib
+import sys
 
 # Before jax is imported. Another version may not know the second flag, and would end there.
 os.environ.setdefault(
@@ -27,7 +28,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from fedgame import registry
+from fedgame import protocols, registry  # noqa: F401  all that has a name is there before a test begins
 from fedgame.games import payoffs
 
 jax.config.update("jax_enable_x64", True)
@@ -55,26 +56,25 @@ def few_programs():
         jax.clear_caches()
 
 
-def families_with_fit(family=payoffs.OfTotal):
-    below = [x for cls in family.__subclasses__() for x in (cls, *families_with_fit(cls))]
-    return [x for x in below if "fit" in vars(x)]
-
-
 @pytest.fixture(autouse=True)
-def no_choice_of_fit_is_left_behind():
-    """What a test defines is no choice of --fit for the next one, though JAX keeps the class for good."""
-    before = families_with_fit()
+def no_name_is_left_behind():
+    """What a test registers, or imports by `registry.use`, is not there for the next one."""
+    kept = {id(x): x for kind in registry.KINDS.values() for x in (kind.entries, kind.aliases)}
+    kept = [(x, dict(x)) for x in (*kept.values(), registry._USED)]
+    modules = set(sys.modules)
     yield
-    for family in families_with_fit():
-        if family not in before:
-            del family.fit
+    for names, before in kept:
+        names.clear()
+        names.update(before)
+    for name in [x for x in sys.modules if x.startswith("used_") and x not in modules]:
+        del sys.modules[name]
 
 
 @pytest.fixture
 def saturation():
     """A stranger's payoff that defines `fit`: low + (best - low) S / (S + half)."""
 
-    @registry.family
+    @registry.register("saturation")
     class Saturation(payoffs.OfTotal):
         low: object = registry.option("without data, accuracy", low=0)
         best: object = registry.option("of endless data, accuracy", low=0)

@@ -1,6 +1,7 @@
 """Everything there is keeps its contract, and what breaks one is told."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,30 +12,23 @@ from fedgame import equilibria, games, mechanisms, registry, testing
 from fedgame.equilibria import solvers
 from fedgame.games import costs, curves, payoffs
 from fedgame.mechanisms import base, outcomes, rules
-from fedgame.protocols import afl, fedavg, fedbr, first_best, literal, mwfed, qffl
 from fedgame.protocols import base as protocols
+from fedgame.protocols import fedbr, literal
 from fedgame.registry import option
 
 Q = np.random.default_rng(0).dirichlet(np.ones(3), 3) * 0.9
 CAPACITY = [20.0, 50.0, 10.0]
-PAYOFFS = [
-    games.PowerLaw([1.0, 0.9, 0.8], 1.0, 0.5, [0.0, 1.0, 2.0]),
-    games.PowerLaw(1.0, 1.0, 0.5, 1.0, clip=False),
-    games.GeneralizationBound(1.0, [0.1, 0.2, 0.3]),
+CURVE = games.PowerLaw(1.0, 1.0, 0.5, 1.0, clip=False)
+PAYOFFS = [  # without those in `SPECS`
+    CURVE,
     curves.fit("concave", [0, 10, 30, 100], [0.1, 0.4, 0.65, 0.85]).payoff,
-    games.LinearPayoff([[1.0, 0.2, 0.0], [0.3, 1.0, 0.1], [0.0, 0.4, 1.0]]),
     games.RandomDiscovery(Q),
     games.RandomCoverage(Q),
     games.TotalPayoff(jnp.log1p),
     games.Separable(lambda i, own: jnp.log1p(own) * (1 + i), lambda s: 0.1 * (jnp.sum(s) - s)),
     games.CustomPayoff(lambda s: jnp.log1p(jnp.sum(s) + s)),
 ]
-COSTS = [
-    games.LinearCost([0.01, 0.02, 0.03], 0.5),
-    games.PowerCost(0.01, [1.0, 1.5, 3.0]),
-    games.OrderedCost(np.sort(np.random.default_rng(0).uniform(0.1, 1, (3, 50)))),
-]
-GAME = games.Game(PAYOFFS[1], COSTS[1], CAPACITY, [1.0, 0.5, 2.0])
+GAME = games.Game(CURVE, games.PowerCost(0.01, [1.0, 1.5, 3.0]), CAPACITY, [1.0, 0.5, 2.0])
 
 
 @pytest.mark.parametrize("payoff", PAYOFFS, ids=lambda x: type(x).__name__)
@@ -42,15 +36,8 @@ def test_payoffs_keep_their_contract(payoff):
     testing.check_payoff(payoff, CAPACITY)
 
 
-@pytest.mark.parametrize("cost", COSTS, ids=lambda x: type(x).__name__)
-def test_costs_keep_their_contract(cost):
-    testing.check_cost(cost, CAPACITY)
-
-
 @pytest.mark.parametrize(
-    "rule",
-    [rules.none, rules.falkinger, rules.personal, rules.prices, rules.shapley],
-    ids=lambda x: x.__name__,
+    "rule", [rules.none, rules.falkinger, rules.personal, rules.prices, rules.shapley], ids=lambda x: x.name
 )
 def test_mechanisms_keep_their_contract(rule):
     testing.check_mechanism(rule, GAME)
@@ -99,7 +86,7 @@ def test_a_strangers_payoff_gets_what_its_promises_are_worth():
 
 def test_a_strangers_cost_needs_only_its_value():
     testing.check_cost(Rising([0.1, 0.2, 0.3]), [3.0, 4.0, 5.0])
-    game = games.check(games.Game(PAYOFFS[1], Rising([0.1, 0.2, 0.3]), [3.0, 4.0, 5.0]))
+    game = games.check(games.Game(CURVE, Rising([0.1, 0.2, 0.3]), [3.0, 4.0, 5.0]))
     found = equilibria.solve(game)
     assert found.converged
     s, total = np.asarray(found.profile), float(found.profile.sum())
@@ -151,7 +138,7 @@ def test_a_strangers_fit_recovers_itself(saturation):
             "does not recover the payoff of agent 0, it is off by",
         ),  # ignores data
         (lambda x: x.replace(best=0.97 * x.best), "does not recover what it found for agent 0"),  # is too low
-        (lambda x: PAYOFFS[1], "gives a PowerLaw"),
+        (lambda x: CURVE, "gives a PowerLaw"),
     ],
 )
 def test_a_fit_that_does_not_recover_its_family_is_told(saturation, wrong, message):
@@ -189,7 +176,7 @@ class Listed(costs.Cost):
 def test_what_is_shared_stays_shared_when_costs_are_scaled():
     cost = Listed(jnp.array([0.01, 0.02, 0.03]), [1.0, 2.0, 3.0])
     testing.check_cost(cost, CAPACITY)
-    game = games.check(games.Game(PAYOFFS[1], cost, CAPACITY))
+    game = games.check(games.Game(CURVE, cost, CAPACITY))
     other = games.check(game.replace(cost=games.LinearCost([0.06, 0.12, 0.18])))
     for rule in (rules.personal, rules.beta_star):
         found, expected = (outcomes.outcome(x, rule(x)) for x in (game, other))
@@ -198,43 +185,94 @@ def test_what_is_shared_stays_shared_when_costs_are_scaled():
     assert gain[0] == pytest.approx(gain[1], abs=1e-9)
 
 
-HELD = np.array([20, 50, 10])
-LINEAR = games.check(games.Game(PAYOFFS[1], games.LinearCost([0.01, 0.02, 0.03]), HELD))
-PROTOCOLS = [
-    fedavg.FedAvg(HELD),
-    mwfed.MWFed(HELD, target=0.95),
-    afl.AFL(HELD),
-    qffl.QFFL(HELD),
-    fedbr.FedBR(LINEAR, steps=5),
-    fedbr.FedBR(LINEAR, rules.shapley(LINEAR), "FedBR, Shapley payments", steps=5),
-    fedbr.FedBR(LINEAR, rules.data_maximizing(LINEAR), "FedBR, accuracy as the reward"),
-    literal.Literal(LINEAR, np.array([0, 40, 80]), np.array([0.1, 0.7, 0.8]), 10, steps=5),
-    first_best.protocol(LINEAR),
+LINEAR = games.check(games.Game(CURVE, games.LinearCost([0.01, 0.02, 0.03]), [20, 50, 10]))
+PROTOCOLS = [  # without those in `SPECS`
+    fedbr.FedBR(rules.shapley, steps=5),
+    literal.Literal(np.array([0, 40, 80]), np.array([0.1, 0.7, 0.8]), 10, steps=5),
 ]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda x: x.name)
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda x: f"{type(x).__name__}, {x.title}")
 def test_protocols_keep_their_contract(protocol):
-    testing.check_protocol(protocol, HELD)
+    testing.check_protocol(protocol, LINEAR)
+
+
+# By kind, specs of three agents in which every name occurs.
+SPECS = {
+    "payoff": [
+        "bound(1.0, [0.1, 0.2, 0.3])",
+        "linear([[1.0, 0.2, 0.0], [0.3, 1.0, 0.1], [0.0, 0.4, 1.0]])",
+        "concave(sizes=[0, 50, 100], accuracy=[0.1, 0.6, 0.8], slope=[0.015, 0.005, 0.003])",
+        "power([1.0, 0.9, 0.8], 1.0, 0.5, shift=[0, 1, 2])",
+        "power(best=1, scale=1, exponent=0.5, shift=1, clip=False)",
+        "random_coverage([0.1, 0.3, 0.5])",
+        "random_discovery([[0.1, 0.2], [0.3, 0.3], [0.5, 0.1]])",
+    ],
+    "cost": [
+        "linear([0.01, 0.02, 0.03], fixed=0.5)",
+        "power(0.01, [1, 1.5, 3])",
+        f"ordered({np.sort(np.random.default_rng(0).uniform(0.1, 1, (3, 60))).tolist()})",
+    ],
+    "rule": [
+        "none",
+        "beta_star",
+        "falkinger",
+        "beta(0.3)",
+        "personal",
+        "personal(outside='alone')",
+        "designed(p=0)",
+        "price",
+        "price(price=0.004)",
+        "prices",
+        "shapley(seed=1)",
+        "data_maximizing(epsilon=0.001)",
+    ],
+    "protocol": [
+        "fedavg",
+        "mwfed(target=0.95, factor=2)",
+        "fedbr(price(price=0.004), steps=5)",
+        "fedbr(step_size=100)",
+        "fedbr_bg(steps=5)",
+        "fedbr_data_maximizing",
+        "first_best",
+        "afl(rate=1)",
+        "qffl(0.5)",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [pytest.param(kind, text, id=f"{kind} {text:.40}") for kind, texts in SPECS.items() for text in texts],
+)
+def test_what_has_a_name_keeps_its_contract(kind, text):
+    testing.check(kind, text)
+
+
+def test_nothing_that_has_a_name_is_left_out():
+    for kind, texts in SPECS.items():
+        found = registry.KINDS[kind]
+        words = {name for text in texts for name in re.findall(r"\w+", text)}
+        of_aliases = {re.match(r"\w+", found.aliases[name])[0] for name in words & {*found.aliases}}
+        assert found.entries.keys() <= words | of_aliases, kind
+    assert {x.word for x in registry.KINDS.values()} - {*SPECS} <= {"study"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Half(protocols.Protocol):
     """Half of one's data, and half of the way: an author's own rule, who declares nothing."""
 
-    name = "Half"
+    label = "Half"
 
-    capacity: np.ndarray = option("τ_i, [n] samples")
     share: float = option("of her data", 0.5, low=0, high=1)
 
-    def start(self, key):
-        s = self.share * np.asarray(self.capacity, float)
-        return protocols.Plan(s, s[None])
+    def start(self, game, announced, key):
+        return protocols.always(self.share * game.capacity)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HalfWay(Half):
-    name = "Half way"
+    label = "Half way"
 
     def train(self, trainer, params, plan, number):
         new = trainer.average(params, protocols.draw(plan.profile), number)
@@ -242,14 +280,14 @@ class HalfWay(Half):
 
 
 def test_a_strangers_protocol_keeps_its_contract_and_is_told_from_federated_averaging():
-    for protocol in (Half(HELD), HalfWay(HELD)):
-        testing.check_protocol(protocol, HELD)
-    assert protocols.identity(Half(HELD)) == {}
-    own, other = (protocols.identity(HalfWay(HELD, share)) for share in (0.5, 0.4))
+    for protocol in (Half(), HalfWay()):
+        testing.check_protocol(protocol, LINEAR)
+    assert protocols.identity(Half()) == {}
+    own, other = (protocols.identity(HalfWay(share)) for share in (0.5, 0.4))
     assert own["rule"].endswith("HalfWay")
     assert own != other
     with pytest.raises(ValueError, match="`share` must be a number, at least 0 and at most 1"):
-        Half(HELD, 2.0)
+        Half(2.0)
 
 
 def test_what_cannot_be_told_apart_is_never_shared():
@@ -258,16 +296,15 @@ def test_what_cannot_be_told_apart_is_never_shared():
     class Own(HalfWay):
         __module__ = "a_notebook"
 
-    assert protocols.identity(Own(HELD)) is None
-    for field in (lambda: HELD, jax.random.key(0), b"bytes"):
+    assert protocols.identity(Own()) is None
+    for field in (lambda: 0.5, jax.random.key(0), b"bytes"):
         assert protocols.identity(HalfWay(field)) is None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Greedy(Half):
-    def start(self, key):
-        s = 2.0 * np.asarray(self.capacity, float)
-        return protocols.Plan(s, s[None])
+    def start(self, game, announced, key):
+        return protocols.always(2.0 * game.capacity)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -282,6 +319,6 @@ class Moody(Half):
 
 def test_protocols_that_break_their_contract_are_told():
     with pytest.raises(AssertionError, match="between 0 and capacities"):
-        testing.check_protocol(Greedy(HELD), HELD)
+        testing.check_protocol(Greedy(), LINEAR)
     with pytest.raises(AssertionError, match="a run that is interrupted ends elsewhere"):
-        testing.check_protocol(Moody(HELD, 0.5, []), HELD)
+        testing.check_protocol(Moody(0.5, []), LINEAR)

@@ -23,8 +23,11 @@ class Scenario(NamedTuple):
 
 
 def holds(game: games.Game) -> bool:
-    """Whether JSON can hold the game: its payoff and its cost are registered."""
-    return all(registry.name_of(type(getattr(game, field))) for field in _FAMILIES)
+    """Whether JSON can hold the game: its payoff and its cost are registered, and hold no functions."""
+    try:
+        return all(_written(getattr(game, field)) for field in _FAMILIES)
+    except ValueError:
+        return False
 
 
 def to_dict(game: games.Game, names: list[str] | None = None) -> dict[str, Any]:
@@ -35,9 +38,6 @@ def to_dict(game: games.Game, names: list[str] | None = None) -> dict[str, Any]:
         cannot hold; or `names` do not fit.
     """
     game = games.check(game)
-    for family in (game.payoff, game.cost):
-        if registry.name_of(type(family)) is None:
-            raise ValueError(f"{type(family).__name__} has no name, so JSON cannot hold it")
     names = [str(i) for i in range(game.n)] if names is None else list(names)
     if len(names) != game.n:
         raise ValueError(f"`names` must name all {game.n} agents, got {len(names)} names")
@@ -48,10 +48,22 @@ def to_dict(game: games.Game, names: list[str] | None = None) -> dict[str, Any]:
 
 def _written(family: Any) -> dict[str, Any]:
     """A family as JSON values, with the file that defines it where that has to be given by --use."""
+    if registry.name_of(type(family)) is None:
+        raise ValueError(f"{type(family).__name__} has no name, so JSON cannot hold it")
     file = registry.file_of(type(family))
     use = {"use": {"file": file, "sha256": registry.used()[file]}} if file else {}
-    numbers = {name: _plain(x) for name, x in vars(family).items()}
-    return {"family": registry.name_of(type(family)), **use, **numbers}
+    values = {}
+    for field in registry.options(type(family)).values():
+        x = getattr(family, field.name)
+        if _static(field) and not isinstance(x, bool | int | float | str | None):
+            raise ValueError(f"{type(family).__name__} holds a {type(x).__name__}, which JSON cannot hold")
+        inner = field.metadata.get("of")
+        values[field.name] = x if _static(field) else _written(x) if inner else _plain(x)
+    return {"family": registry.name_of(type(family)), **use, **values}
+
+
+def _static(field: Any) -> bool:
+    return not field.metadata.get("pytree_node", True)
 
 
 def from_dict(values: Any) -> Scenario:
@@ -105,7 +117,7 @@ def load(path: str | os.PathLike) -> Scenario:
 
 
 def _plain(x: Any) -> Any:
-    return x if isinstance(x, bool) else np.asarray(x, float).tolist()
+    return np.asarray(x, float).tolist()
 
 
 def _family(field: str, values: Any) -> Any:
@@ -119,22 +131,27 @@ def _family(field: str, values: Any) -> Any:
         raise ValueError(
             f"`{field}`: {values['family']} has no `{unknown[0]}`{near}; it has {', '.join(fields)}"
         )
-    for k, v in given.items():
-        if isinstance(fields[k].default, bool) and not isinstance(v, bool):
-            raise ValueError(f"`{k}` must be true or false, got {v!r}")
     try:
-        return family(
-            **{k: v if isinstance(fields[k].default, bool) else _numbers(k, v) for k, v in given.items()}
-        )
+        return family(**{k: _value(fields[k], v) for k, v in given.items()})
     except TypeError as error:
         said = str(error).split("__init__() ")[-1]
         raise ValueError(f"`{field}`: {values['family']}: {said}") from None
 
 
+def _value(field: Any, value: Any) -> Any:
+    if inner := field.metadata.get("of"):
+        return _family(inner, value)
+    if not _static(field):
+        return _numbers(field.name, value)
+    if isinstance(field.default, bool) and not isinstance(value, bool):
+        raise ValueError(f"`{field.name}` must be true or false, got {value!r}")
+    return registry.checked(f"`{field.name}`", value, field)
+
+
 def _named(field: str, values: Any) -> type:
     """The class of a family; files of version 0.1 name the class itself."""
     known = registry.KINDS[field].entries
-    classes = {family.__name__: family for family in known.values()}
+    classes = {family.__name__: family for family in reversed(known.values())}  # a stranger's comes last
     name = values.get("family") if isinstance(values, dict) else None
     if isinstance(name, str) and name in {**classes, **known}:
         return {**classes, **known}[name]

@@ -1,5 +1,3 @@
-import gc
-
 import hypothesis
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -12,7 +10,7 @@ from fedgame import games, registry
 from fedgame.games import curves, payoffs
 
 SIZES = np.array([0, 10, 15, 24, 37, 57, 88, 136, 210, 324, 500.0])
-NAMES = ("power", "bound", "concave")
+NAMES = ("bound", "concave", "power")
 
 
 def dense(payoff, most=2000.0):
@@ -175,7 +173,7 @@ def test_standard_errors_serve_where_nothing_is_repeated():
     for wrong in (0.1, [0.1] * 3, [0.1, 0.1, 0.1, -0.1], [0.1, 0.1, 0.1, np.nan], [0.1, 0.1, 0.1, np.inf]):
         with pytest.raises(ValueError, match=r"`error` must be \[4\]"):
             curves.bootstrap("concave", sizes, accuracy, wrong, samples=2, seed=0)
-    with pytest.raises(ValueError, match="`family` must be one of power, bound, concave, got 'spline'"):
+    with pytest.raises(ValueError, match="`family` must be one of bound, concave, power, got 'spline'"):
         curves.bootstrap("spline", sizes, accuracy, [0.1] * 4, samples=2, seed=0)
     with pytest.raises(ValueError, match="`samples` must be at least 1, got 0"):
         curves.bootstrap("power", sizes, accuracy, [0.1] * 4, samples=0, seed=0)
@@ -242,12 +240,12 @@ def test_every_fit_needs_enough_sizes(name, fewest):
 
 
 def test_a_payoff_that_defines_fit_is_a_choice_and_recovers_itself(saturation):
-    assert list(curves.fits()) == [*NAMES, "Saturation"]
-    assert curves.fits()["Saturation"] is saturation
+    assert list(curves.fits()) == [*NAMES, "saturation"]
+    assert curves.fits()["saturation"] is saturation
     truth = saturation(0.1, 0.9, 40.0)
     accuracy = np.array(jax.vmap(truth.curve)(SIZES))
     repeated = np.stack([accuracy + 0.01, accuracy - 0.01, np.full(len(SIZES), np.nan)])
-    for family in ("Saturation", saturation):
+    for family in ("saturation", saturation):
         fit = curves.fit(family, SIZES.tolist(), repeated)
         assert fit.largest < 1e-8
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), fit.payoff, truth)
@@ -256,7 +254,7 @@ def test_a_payoff_that_defines_fit_is_a_choice_and_recovers_itself(saturation):
 
 def test_a_strangers_fit_can_be_resampled(saturation):
     accuracy = np.asarray(jax.vmap(saturation(0.1, 0.9, 40.0).curve)(SIZES))
-    resampled = curves.bootstrap("Saturation", SIZES, accuracy, np.full(len(SIZES), 0.01), samples=50, seed=0)
+    resampled = curves.bootstrap("saturation", SIZES, accuracy, np.full(len(SIZES), 0.01), samples=50, seed=0)
     assert type(resampled) is saturation
     assert resampled.half.shape == (50,)
     assert np.mean(resampled.best) == pytest.approx(0.9, abs=0.01)
@@ -267,16 +265,16 @@ def test_a_strangers_fit_starts_a_resample_from_the_fit(saturation):
     starts, fit = [], saturation.fit
     saturation.fit = classmethod(lambda cls, *args: starts.append(args[2]) or fit(*args))
     accuracy = np.asarray(jax.vmap(saturation(0.1, 0.9, 40.0).curve)(SIZES))
-    curves.bootstrap("Saturation", SIZES, accuracy, np.zeros(len(SIZES)), samples=2, seed=0)
+    curves.bootstrap("saturation", SIZES, accuracy, np.zeros(len(SIZES)), samples=2, seed=0)
     assert [start and round(float(start.half), 3) for start in starts] == [None, 40.0, 40.0]
 
 
 def test_fits_to_compare_with_are_left_out_where_there_are_none(saturation):
     accuracy = np.asarray(jax.vmap(saturation(0.1, 0.9, 40.0).curve)(SIZES))
     found = curves.fit_all(SIZES, accuracy, "concave")
-    assert list(found) == [*NAMES, "Saturation"]
+    assert list(found) == [*NAMES, "saturation"]
     assert found["power"].rmse == curves.fit("power", SIZES, accuracy).rmse
-    assert list(curves.fit_all(SIZES[1:], accuracy[1:], "Saturation")) == ["power", "bound", "Saturation"]
+    assert list(curves.fit_all(SIZES[1:], accuracy[1:], "saturation")) == ["bound", "power", "saturation"]
     with pytest.raises(ValueError, match="the first size must be 0"):
         curves.fit_all(SIZES[1:], accuracy[1:], "concave")
 
@@ -284,43 +282,58 @@ def test_fits_to_compare_with_are_left_out_where_there_are_none(saturation):
 def test_a_fit_is_refused_where_there_is_none(saturation):
     with pytest.raises(NotImplementedError, match="TotalPayoff defines no `fit`"):
         curves.fit(games.TotalPayoff, SIZES, np.zeros(len(SIZES)))
-    with pytest.raises(ValueError, match="one of power, bound, concave, Saturation, got 'Logistic'"):
+    with pytest.raises(ValueError, match="one of bound, concave, power, saturation, got 'Logistic'"):
         curves.fit("Logistic", SIZES, np.zeros(len(SIZES)))
     saturation.fit = classmethod(lambda cls, *args: cls(np.nan, 1.0, 1.0))
     with pytest.raises(ValueError, match="the fitted curve is not finite"):
-        curves.fit("Saturation", SIZES, np.zeros(len(SIZES)))
+        curves.fit("saturation", SIZES, np.zeros(len(SIZES)))
 
 
-def test_a_choice_of_fit_lasts_as_long_as_its_class_defines_it(saturation):
+def test_choices_are_the_registered_payoffs_with_a_fit_of_their_own(saturation):
+    @registry.register("steeper")
     class Steeper(saturation):
         """Inherits `fit`, which would be the same choice twice."""
 
-    assert list(curves.fits()) == [*NAMES, "Saturation"]
+    @registry.family
+    class Nameless(saturation):
+        """Has a `fit`, and no name to choose it by."""
+
+        @classmethod
+        def fit(cls, sizes, accuracy, start=None):
+            return cls(0.0, 1.0, 1.0)
+
+    @registry.register("plain")
+    class Plain(payoffs.OfTotal):
+        """Has no `fit`."""
+
+    assert list(curves.fits()) == [*NAMES, "saturation"]
+    assert float(curves.fit(Nameless, SIZES, np.zeros(len(SIZES))).payoff.best) == 1.0  # by its class
     Steeper.fit = classmethod(lambda cls, *args: None)
-    assert list(curves.fits()) == [*NAMES, "Saturation", "Steeper"]
-    del Steeper, saturation.fit
-    gc.collect()  # no `registry.family`: nobody keeps `Steeper`
-    assert list(curves.fits()) == list(NAMES)
+    assert list(curves.fits()) == [*NAMES, "saturation", "steeper"]
+    del saturation.fit
+    assert list(curves.fits()) == [*NAMES, "steeper"]
 
 
-def test_of_a_class_defined_again_the_latest_counts_and_two_of_one_name_are_refused():
-    def define(name):
+def test_of_a_class_defined_again_the_latest_counts_and_a_taken_name_is_refused():
+    def define(name, best):
         class Mine(payoffs.OfTotal):
-            fit_name = name
+            def curve(self, total):
+                return best + 0.0 * total
 
             @classmethod
             def fit(cls, sizes, accuracy, start=None):
                 return cls()
 
-        return registry.family(Mine)
+        return registry.register(name)(Mine)
 
-    define("mine")
-    again = define("my own")  # the cell of a notebook, changed and run again
-    assert list(curves.fits()) == [*NAMES, "my own"]
-    assert curves.fits()["my own"] is again
-    define("power")
-    with pytest.raises(ValueError, match=r"--fit=power would be two families, .*PowerLaw and .*Mine: set"):
-        curves.fits()
+    define("mine", 0.5)
+    again = define("mine", 0.7)  # the cell of a notebook, changed and run again
+    assert list(curves.fits()) == [*NAMES, "mine"]
+    assert curves.fits()["mine"] is again
+    assert curves.fit("mine", SIZES, np.full(len(SIZES), 0.7)).largest < 1e-12
+    with pytest.raises(ValueError, match=r"there is a payoff 'power' already, in .*\.PowerLaw"):
+        define("power", 0.5)
+    assert curves.fits()["power"] is games.PowerLaw
 
 
 def test_no_other_test_leaves_a_choice_of_fit_behind():

@@ -70,7 +70,7 @@ def test_names_are_numbers_by_default_and_files_are_replaced_whole(tmp_path, mon
     "payoff", [games.TotalPayoff(jnp.log1p), games.CustomPayoff(jnp.sqrt), games.Separable(jnp.add, jnp.sqrt)]
 )
 def test_functions_cannot_be_saved(payoff, tmp_path):
-    with pytest.raises(ValueError, match=f"{type(payoff).__name__} holds a Python function"):
+    with pytest.raises(ValueError, match=f"{type(payoff).__name__} has no name, so JSON cannot hold it"):
         scenarios.save(tmp_path / "game.json", GAME.replace(payoff=payoff))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="`names` must name all 2 agents, got 1 names"):
@@ -92,15 +92,15 @@ def test_functions_cannot_be_saved(payoff, tmp_path):
         (["held"], -1.0, "`held` must be a number, at least 0"),
         (["names"], ["a"], "`names` must be a list of 2 strings"),
         (["names"], "ab", "`names` must be a list of 2 strings"),
-        (["payoff"], [], "`payoff` needs a `family`, one of PowerLaw"),
-        (["payoff", "family"], "powerlaw", "`payoff` needs a `family`, one of PowerLaw.*got 'powerlaw'"),
-        (["payoff", "family"], ["PowerLaw"], "`payoff` needs a `family`, one of PowerLaw"),
+        (["payoff"], [], "`payoff` needs a `family`, one of bound, linear, concave"),
+        (["payoff", "family"], "powerlaw", "`payoff` needs a `family`, .*'powerlaw'; did you mean 'power'"),
+        (["payoff", "family"], ["PowerLaw"], "`payoff` needs a `family`, one of bound, linear, concave"),
         (["payoff", "scale"], "much", "`scale` must be a number or a list of numbers"),
         (["payoff", "scale"], True, "`scale` must be a number or a list of numbers"),
         (["payoff", "clip"], 1, "`clip` must be true or false"),
         (["payoff", "clip"], "no", "`clip` must be"),
-        (["payoff", "slope"], 1.0, "`payoff`: PowerLaw has no `slope`; it has best, scale"),
-        (["cost", "family"], "PowerLaw", "`cost` needs a `family`, one of LinearCost"),
+        (["payoff", "slope"], 1.0, "power has no `slope`; did you mean 'scale'.*; it has best, scale"),
+        (["cost", "family"], "PowerLaw", "`cost` needs a `family`, one of linear, power"),
         (["cost"], {"family": "PowerCost", "rate": 1.0}, "`cost`: PowerCost: missing .*exponent"),
     ],
 )

@@ -207,7 +207,7 @@ def test_slopes_are_finite_differences(name):
 
 def test_the_rule_announces_what_was_designed():
     """Also for p as a number."""
-    rule = rules.designed(0)
+    rule = rules.designed.having(p=0)
     game = random_game(1)
     assert float(rule(game).rates) == pytest.approx(float(beta_of(game, "p=0").rates), abs=1e-7)
     assert float(rule(random_game(1, fixed=100.0)).rates) == 0

@@ -87,10 +87,10 @@ def test_fixed_rates_against_brute_force_over_reports(kind, agent):
 
 
 @pytest.mark.parametrize("agent", [0, 2])
-@pytest.mark.parametrize("rule", ["optimal", "falkinger", "personal"])
+@pytest.mark.parametrize("rule", ["beta_star", "falkinger", "personal"])
 def test_rates_of_reported_costs_against_brute_force_over_reports(rule, agent):
     """β*, Falkinger's, which knows no costs, and personal rates with their transfers."""
-    kind = "linear" if rule == "optimal" else "power"
+    kind = "linear" if rule == "beta_star" else "power"
     game, announce = make(kind), getattr(rules, rule)
     found = misreports.manipulation(game, announce, agent, 0.2, 5.0, points=17)
 

@@ -157,7 +157,7 @@ def test_a_difference_of_rounding_keeps_nobody_from_staying():
 
 def test_one_agent_stays_or_leaves():
     game = games.check(games.Game(games.PowerLaw(8.0, 1.0, 1.0), games.LinearCost(4.0, 0.5), [3.0]))
-    for rule in (rules.none, rules.beta_star, rules.falkinger, rules.personal, rules.designed(1.0)):
+    for rule in (rules.none, rules.beta_star, rules.falkinger, rules.personal, rules.designed.having(p=1.0)):
         found = mechanisms.participation(game, rule, outside=3.0)  # she has 8 - 2 - 2 - ½
         assert found.stay.tolist() == [0]
         np.testing.assert_allclose(found.outcome.utilities, [3.5], rtol=1e-12)
@@ -265,10 +265,13 @@ def test_no_price_is_announced_where_no_equilibrium_is_certified():
             ValueError, match=r"no price per sample leads to a certified .*: \d+ prices from 0"
         ):
             call(HIDDEN)
-    assert not outcomes.outcome(HIDDEN, rules.price(HIDDEN, 0.1)).equilibrium.converged  # one that is given
+    given = rules.price.having(price=0.1)
+    assert not outcomes.outcome(HIDDEN, given(HIDDEN)).equilibrium.converged
 
 
-@pytest.mark.parametrize("rule", [rules.none, rules.personal, rules.prices, rules.price, rules.designed(0.5)])
+@pytest.mark.parametrize(
+    "rule", [rules.none, rules.personal, rules.prices, rules.price, rules.designed.having(p=0.5)]
+)
 def test_what_a_rule_hands_over_is_what_would_be_found(rule):
     told = rules.announced(rule, TWO)
     given, found = outcomes.of_announcement(TWO, told), outcomes.outcome(TWO, rule(TWO))

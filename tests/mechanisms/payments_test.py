@@ -39,7 +39,7 @@ GAMES = {
 GAMES = {name: games.check(game) for name, game in GAMES.items()}
 RULES = {
     **{"none": rules.none, "falkinger": rules.falkinger, "personal": rules.personal},
-    **{"price": lambda game: rules.price(game, 0.004), "prices": rules.prices, "shapley": rules.shapley},
+    **{"price": rules.price.having(price=0.004), "prices": rules.prices, "shapley": rules.shapley},
 }
 CASES = [
     *[(rule, game) for rule in ("personal", "price", "prices") for game in GAMES],

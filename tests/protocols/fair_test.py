@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fedgame import games
 from fedgame.learning import federated, local, trainer
 from fedgame.protocols import afl, base, fedavg, qffl
 
@@ -30,6 +31,12 @@ def federation(samples=SAMPLES):
 
 
 START = np.array([[0.3, -0.2], [0.1, 0.4]])
+
+
+def started(protocol, samples=SAMPLES):
+    """The plan of a protocol that looks at nothing but what agents have."""
+    game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.LinearCost(0.01), samples))
+    return protocol.start(game, protocol.rule.announced(game), None)
 
 
 def parameters(weights):
@@ -68,8 +75,8 @@ def nearest_on_simplex(v):
 @pytest.mark.parametrize("rate", [0.1, 2.0, 30.0])
 def test_afl_by_hand(rate):
     learning, images, labels = federation()
-    protocol = afl.AFL(SAMPLES, rate)
-    plan, params = protocol.start(None), parameters(START)
+    protocol = afl.AFL(rate)
+    plan, params = started(protocol), parameters(START)
     weights, mixture = START, np.full(3, 1 / 3)
     for number in range(1, 5):
         _, after = by_hand(weights, images, labels, SAMPLES)
@@ -88,8 +95,8 @@ def test_afl_by_hand(rate):
 @pytest.mark.parametrize("q", [0.0, 0.5, 1.0, 5.0])
 def test_qffl_by_hand(q):
     learning, images, labels = federation()
-    protocol = qffl.QFFL(SAMPLES, q, RATE)
-    plan, params, weights = protocol.start(None), parameters(START), START
+    protocol = qffl.QFFL(q)
+    plan, params, weights = started(protocol), parameters(START), START
     for number in range(1, 4):
         losses, after = by_hand(weights, images, labels, SAMPLES)
         moved = [(weights - one) / RATE for one in after]
@@ -105,8 +112,8 @@ def test_qffl_without_fairness_is_fedavg_of_equal_agents():
     learning, *_ = federation(samples)
     params = parameters(START)
     rounds = [
-        protocol.train(learning, params, protocol.start(None), 1)
-        for protocol in (fedavg.FedAvg(samples), qffl.QFFL(samples, 0.0, RATE))
+        protocol.train(learning, params, started(protocol, samples), 1)
+        for protocol in (fedavg.FedAvg(), qffl.QFFL(0.0))
     ]
     np.testing.assert_allclose(*map(weights_of, rounds), rtol=1e-6)
 
@@ -114,20 +121,19 @@ def test_qffl_without_fairness_is_fedavg_of_equal_agents():
 @pytest.mark.parametrize("q", [0.0, 0.5, 8.0])
 def test_qffl_without_data_counts_nobody(q):
     learning, *_ = federation()
-    some, none = qffl.QFFL([3, 5, 0], q, RATE), qffl.QFFL([0, 0, 0], q, RATE)
+    protocol = qffl.QFFL(q)
     first_two = learning._replace(train=jax.tree.map(lambda x: x[:2], learning.train))
-    without = qffl.QFFL([3, 5], q, RATE)
-    found = some.train(learning, parameters(START), some.start(None), 1)
-    expected = without.train(first_two, parameters(START), without.start(None), 1)
+    found = protocol.train(learning, parameters(START), started(protocol, [3, 5, 0]), 1)
+    expected = protocol.train(first_two, parameters(START), started(protocol, [3, 5]), 1)
     np.testing.assert_allclose(weights_of(found), weights_of(expected), rtol=1e-6)
-    kept = none.train(learning, parameters(START), none.start(None), 1)
+    kept = protocol.train(learning, parameters(START), started(protocol, [0, 0, 0]), 1)
     np.testing.assert_array_equal(weights_of(kept), START.astype(np.float32))
 
 
 def test_a_whole_run_charges_all_data_and_keeps_the_plan_in_shape():
     learning, *_ = federation()
-    for protocol in (afl.AFL(SAMPLES, 1.0), qffl.QFFL(SAMPLES, 1.0, RATE)):
-        plan = protocol.start(None)
+    for protocol in (afl.AFL(1.0), qffl.QFFL(1.0)):
+        plan = started(protocol)
         outcome = base.run(protocol, plan, learning, parameters(START), 3)
         np.testing.assert_array_equal(outcome.charged, SAMPLES)
         assert jax.tree.map(np.shape, outcome.plan) == jax.tree.map(np.shape, plan)
@@ -137,8 +143,6 @@ def test_a_whole_run_charges_all_data_and_keeps_the_plan_in_shape():
 @pytest.mark.parametrize("rate", [0.0, -1.0, np.inf, np.nan])
 def test_rates_that_are_none(rate):
     with pytest.raises(ValueError, match="`rate` must be"):
-        afl.AFL(SAMPLES, rate)
-    with pytest.raises(ValueError, match="`learning_rate` must be"):
-        qffl.QFFL(SAMPLES, 1.0, rate)
+        afl.AFL(rate)
     with pytest.raises(ValueError, match="`q` must be a number, at least 0"):
-        qffl.QFFL(SAMPLES, -1.0, RATE)
+        qffl.QFFL(-1.0)

@@ -11,7 +11,8 @@ from fedgame.equilibria import dynamics
 from fedgame.games import curves
 from fedgame.games import game as the_game
 from fedgame.mechanisms import budget_balanced, personal, rules
-from fedgame.protocols import base, fedbr, first_best
+from fedgame.mechanisms.base import Announcement
+from fedgame.protocols import fedbr, first_best
 
 nash_gap, solve = jax.jit(equilibria.nash_gap), jax.jit(equilibria.solve)
 CURVE = games.PowerLaw(1.0, 10.0, 0.9, 16.0)
@@ -23,6 +24,12 @@ RULES = [rules.none, rules.beta_star, rules.falkinger, rules.personal]
 
 def a_game(rates, payoff=CURVE, capacity=50.0):
     return games.check(games.Game(payoff, games.LinearCost(rates), np.full(len(rates), capacity)))
+
+
+def started(protocol, game, key):
+    """The plan of the first round, and the mechanism that is announced."""
+    announced = protocol.rule.announced(game)
+    return protocol.start(game, announced, jax.random.key(key)), announced.mechanism
 
 
 def costs(kind, n):
@@ -37,7 +44,7 @@ def test_it_ends_at_a_certified_equilibrium_of_its_game(kind):
     for rule in RULES:
         mechanism = rule(game)
         mechanism = mechanism.replace(rates=np.broadcast_to(np.asarray(mechanism.rates, float), (10,)))
-        plan = fedbr.FedBR(game, mechanism, "FedBR-BG").start(jax.random.key(0))
+        plan = fedbr.FedBR(rule).start(game, Announcement(mechanism), jax.random.key(0))
         played = budget_balanced.under_mechanism(game, mechanism.rates)
         utilities = budget_balanced.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
         assert jnp.all(nash_gap(played, plan.profile) <= 1e-6 * jnp.maximum(1.0, jnp.abs(utilities)))
@@ -60,16 +67,16 @@ def test_a_thousand_agents_need_no_more_steps(kind, rule):
 
 def test_one_agent_plays_alone():
     game = a_game([0.005])
-    plan = fedbr.FedBR(game).start(jax.random.key(0))
+    plan, _ = started(fedbr.FedBR(), game, 0)
     assert jnp.max(nash_gap(game, plan.profile)) < 1e-12
     with pytest.raises(ValueError, match="at least two"):
-        fedbr.FedBR(game, budget_balanced.Refunds(0.5))
+        fedbr.FedBR().start(game, Announcement(budget_balanced.Refunds(0.5)), jax.random.key(0))
 
 
 def test_what_an_announced_total_cannot_tell_is_refused():
     game = games.check(games.Game(games.LinearPayoff(np.eye(2)), games.LinearCost(0.1), [1.0, 1.0]))
     with pytest.raises(ValueError, match="announces ‖s‖₁ alone; LinearPayoff"):
-        fedbr.FedBR(game)
+        started(fedbr.FedBR(), game, 0)
 
 
 @pytest.mark.parametrize("step_size", [None, 300.0])
@@ -105,9 +112,8 @@ def test_an_agent_answers_to_her_own_game_and_the_two_numbers_alone():
 def test_payments_balance_at_every_step():
     game = a_game(np.linspace(0.005, 0.02, 7))
     for rule in (rules.falkinger, rules.personal):
-        protocol = fedbr.FedBR(game, rule(game), steps=30)
-        mechanism = protocol.mechanism
-        for profile in protocol.start(jax.random.key(1)).path:
+        plan, mechanism = started(fedbr.FedBR(rule, steps=30), game, 1)
+        for profile in plan.path:
             spent = np.asarray(games.incurred_costs(game, profile))
             payments = budget_balanced.payments(mechanism.rates, spent, mechanism.transfers)
             assert abs(jnp.sum(payments)) <= 1e-14 * game.n
@@ -116,7 +122,7 @@ def test_payments_balance_at_every_step():
 
 def test_a_constant_step_is_used_as_given():
     game = a_game([0.01, 0.02])
-    path = fedbr.FedBR(game, steps=1, step_size=100.0).start(jax.random.key(5)).path
+    path = started(fedbr.FedBR(steps=1, step_size=100.0), game, 5)[0].path
     moved = np.clip(path[0] + 100.0 * games.own_gradient(game, path[0]), 0, 50)
     np.testing.assert_allclose(path[1], moved, rtol=1e-12)
 
@@ -134,17 +140,33 @@ def test_random_starts_are_multiples_of_ten_up_to_the_capacity():
 
 def test_the_first_best_is_what_no_protocol_beats_and_equal_for_all():
     game = a_game(np.linspace(0.003, 0.007, 7), MEASURED)
-    protocol = first_best.protocol(game)
-    plan, mechanism = protocol.start(None), protocol.mechanism
+    plan, mechanism = started(first_best.FirstBest(), game, 0)
     utilities = budget_balanced.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
     np.testing.assert_allclose(utilities, personal.first_best(game).welfare / 7, rtol=1e-9)
     played = budget_balanced.under_mechanism(game, mechanism.rates)
     assert jnp.max(nash_gap(played, plan.profile)) < 1e-9
     for rule in (rules.none, rules.falkinger):
-        ended = fedbr.FedBR(game, rule(game)).start(jax.random.key(2)).profile
+        ended = started(fedbr.FedBR(rule), game, 2)[0].profile
         assert jnp.sum(games.utilities(game, ended)) <= jnp.sum(utilities) * (1 + 1e-9)
     assert plan.path.shape == (1, 7)
-    assert first_best.protocol(a_game([0.005])).mechanism is base.NO_PAYMENTS
+    alone, mechanism = started(first_best.FirstBest(), a_game([0.005]), 0)
+    assert (mechanism.rates, mechanism.transfers) == (0.0, 0.0)
+    np.testing.assert_allclose(alone.profile, solve(a_game([0.005])).profile, rtol=1e-9)
+
+
+def test_the_first_best_is_found_once():
+    """It may stand in the announcement; else it is found."""
+    game = a_game(np.linspace(0.003, 0.007, 3), MEASURED)
+    best = personal.first_best(game)
+    told = rules.personal.announced(game, best)
+    assert told.best is best
+    half = best._replace(profile=best.profile / 2)
+    plans = [
+        first_best.FirstBest().start(game, announced, None)
+        for announced in (told, told._replace(best=None), told._replace(best=half))
+    ]
+    for plan, factor in zip(plans, (1.0, 1.0, 0.5), strict=True):
+        np.testing.assert_allclose(plan.profile, factor * best.profile, rtol=1e-12)
 
 
 def test_who_has_next_to_nothing_does_not_hold_up_the_others():
@@ -157,17 +179,14 @@ def test_who_has_next_to_nothing_does_not_hold_up_the_others():
     assert float(equilibria.nash_gap(game, path[-1]).max()) < 1e-9
 
 
-@pytest.mark.parametrize("rule", [rules.price, rules.prices, rules.shapley], ids=lambda x: x.__name__)
+@pytest.mark.parametrize("rule", [rules.price, rules.prices, rules.shapley], ids=lambda x: x.name)
 def test_under_any_payments_it_ends_at_an_equilibrium_of_their_game(rule):
     game = a_game(np.linspace(0.004, 0.008, 3))
-    mechanism = rule(game)
-    protocol = fedbr.FedBR(game, mechanism)
-    plan = protocol.start(jax.random.key(0))
+    plan, mechanism = started(fedbr.FedBR(rule), game, 0)
     assert plan.path.shape == (101, 3)
     gaps = nash_gap(mechanism.under(game), plan.profile)
     assert jnp.all(gaps <= 1e-6)
     assert jnp.any(gaps - nash_gap(game, plan.profile) < -1e-4)  # none of the game without payments
-    assert protocol.played == (game, mechanism)
 
 
 def test_agents_are_told_what_a_sample_more_is_paid():
@@ -188,7 +207,23 @@ def test_agents_are_told_what_a_sample_more_is_paid():
 
 def test_where_agents_are_indifferent_they_are_told_what_to_contribute():
     game = a_game(np.linspace(0.004, 0.008, 3))
-    mechanism = rules.data_maximizing(game)
-    plan = fedbr.FedBR(game, mechanism).start(jax.random.key(0))
+    plan, mechanism = started(fedbr.FedBR(rules.data_maximizing), game, 0)
     np.testing.assert_array_equal(plan.profile, mechanism.profile(game))
     assert plan.path.shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "title"),
+    [
+        (fedbr.FedBR(), "FedBR"),
+        (fedbr.FedBR(rules.beta_star), "FedBR-BG"),
+        (fedbr.FedBR(rules.beta_star, steps=50), "FedBR-BG (steps = 50)"),
+        (fedbr.FedBR(rules.shapley), "FedBR, Shapley payments"),
+        (fedbr.FedBR(rules.price.having(price=0.004)), "FedBR, one price (price = 0.004)"),
+        (fedbr.FedBR(rules.prices, 50, 2.0), "FedBR, Pigou's prices (steps = 50, step_size = 2.0)"),
+        (first_best.FirstBest(), "First best"),
+    ],
+)
+def test_titles_tell_the_rule_and_what_differs_from_the_defaults(protocol, title):
+    assert protocol.title == title
+    assert protocol.aims

@@ -155,14 +155,16 @@ def test_raw_curve_between_and_beyond_what_was_measured():
 @pytest.mark.parametrize("rule", [rules.none, rules.beta_star, rules.personal])
 def test_the_plan_has_path_and_ending(rule):
     game = a_game(np.linspace(0.003, 0.007, 7))
-    protocol = literal.Literal(game, SIZES, ACCURACY, 10, rule(game), "FedBR-BG", steps=30)
-    plan = protocol.start(jax.random.key(3))
-    assert protocol.name == "FedBR-BG"
+    protocol = literal.Literal(SIZES, ACCURACY, 10, rule, steps=30)
+    announced = protocol.rule.announced(game)
+    plan = protocol.start(game, announced, jax.random.key(3))
+    assert protocol.title == fedbr.FedBR(rule, 30).title
+    assert protocol.ending(plan) == literal.describe(plan.memory)
     assert plan.path.shape == (31, 7)
     np.testing.assert_array_equal(plan.path[0], fedbr.random_start(jax.random.key(3), game.capacity))
     np.testing.assert_array_equal(plan.path % 10, 0)
     np.testing.assert_array_equal(plan.path[-1], plan.profile)
-    printed = literal.prepare(game, SIZES, ACCURACY, 10, protocol.mechanism)
+    printed = literal.prepare(game, SIZES, ACCURACY, 10, announced.mechanism)
     assert plan.memory == literal.ending(printed, plan.path)
 
 
@@ -188,3 +190,19 @@ GAME = a_game([0.005] * 2)
 def test_what_the_algorithms_do_not_know_is_said(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         literal.prepare(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("game", "options", "complaint"),
+    [
+        (a_game([0.0, 0.005]), {}, "linear costs above 0"),
+        (GAME, {"sizes": SIZES[::-1]}, "`sizes` must increase"),
+        (GAME, {"rule": rules.price.having(price=0.001)}, "for refunds of costs only, not for Price"),
+    ],
+)
+def test_a_game_they_do_not_know_is_refused_when_it_starts(game, options, complaint):
+    protocol = literal.Literal(**{"sizes": SIZES, "accuracy": ACCURACY, "interval": 10, **options})
+    with pytest.raises(ValueError, match=complaint):
+        protocol.start(game, protocol.rule.announced(game), jax.random.key(0))
+    with pytest.raises(ValueError, match="`interval` must be a number, greater than 0"):
+        literal.Literal(SIZES, ACCURACY, 0)

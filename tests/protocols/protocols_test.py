@@ -1,13 +1,18 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import games, registry
 from fedgame.learning import federated, local, models, trainer
 from fedgame.protocols import base, fedavg, mwfed
 
 MODEL = models.CNN(channels=(2, 2), units=4)
+
+
+def started(protocol, samples):
+    """The plan of a protocol that looks at nothing but what agents have."""
+    game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.LinearCost(0.01), samples))
+    return protocol.start(game, protocol.rule.announced(game), jax.random.key(0))
 
 
 class Accuracies:
@@ -22,16 +27,16 @@ class Accuracies:
 
 
 def test_fedavg_shares_everything():
-    protocol = fedavg.FedAvg([7, 9])
-    plan = protocol.start(jax.random.key(0))
+    protocol = fedavg.FedAvg()
+    plan = started(protocol, [7, 9])
     np.testing.assert_array_equal(plan.profile, [7, 9])
     assert protocol.adapt(plan, Accuracies(None), None) is plan
 
 
 def test_mwfed_by_hand():
     """n=3, τ=12: w=1/3 each; agent 0 behind: (4,1,1)/6; then 0 and 1 behind: (16,4,1)/21; then frozen."""
-    protocol = mwfed.MWFed([12, 12, 12])
-    plan = protocol.start(None)
+    protocol = mwfed.MWFed()
+    plan = started(protocol, [12, 12, 12])
     accuracies = ([0.6, 0.7, 0.9], [0.5, 0.65, 0.8], [0.7, 0.7, 0.7], [0.0, 0.0, 1.0])
     weights = ([2 / 3, 1 / 6, 1 / 6], *[[16 / 21, 4 / 21, 1 / 21]] * 3)
     profiles = ([12, 6, 6], *[[12, 7, 2]] * 3)  # 36 w, rounded, at most τ
@@ -41,6 +46,7 @@ def test_mwfed_by_hand():
         np.testing.assert_allclose(plan.memory.weights, w, rtol=1e-12)
         np.testing.assert_array_equal(plan.profile, profile)
     assert plan.memory.frozen
+    np.testing.assert_array_equal(plan.memory.capacity, [12, 12, 12])
     assert plan.path.shape == (1, 3)  # it plays no game
 
 
@@ -50,11 +56,10 @@ def test_a_run_trains_on_what_the_rule_says_and_charges_the_mean():
     params = models.initial_parameters(MODEL, jax.random.key(1), (8, 8, 1))
     seen = []
 
-    @dataclasses.dataclass(frozen=True, eq=False)
+    @registry.register("growing")
     class Growing(base.Protocol):
-        def start(self, key):
-            start = np.asarray([0.4, 2.6])
-            return base.Plan(start, start[None])
+        def start(self, game, announced, key):
+            return base.always([0.4, 2.6])
 
         def adapt(self, plan, trainer, params):
             seen.append(trainer.accuracy(params))
@@ -62,7 +67,7 @@ def test_a_run_trains_on_what_the_rule_says_and_charges_the_mean():
 
     protocol, options, key = Growing(), local.LocalTraining(epochs=1), jax.random.key(2)
     learning = trainer.Trainer(MODEL, options, train, key, test=train)
-    outcome = base.run(protocol, protocol.start(None), learning, params, 3)
+    outcome = base.run(protocol, started(protocol, [6, 6]), learning, params, 3)
     np.testing.assert_array_equal(outcome.drawn, [[0, 3], [1, 4], [2, 5]])
     np.testing.assert_array_equal(outcome.charged, [1.0, 4.0])  # rounded: (0,3), (1,4), (2,5)
     expected = params
