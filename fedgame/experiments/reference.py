@@ -7,12 +7,14 @@ from types import ModuleType
 from typing import Any
 
 from fedgame import games, mechanisms, protocols, registry
+from fedgame.experiments import studies
 
 _KINDS = {
     "Payoffs": ("payoff", games.PAYOFFS),
     "Costs": ("cost", games.COSTS),
     "Rules of payment": ("rule", mechanisms.RULES),
     "Protocols": ("protocol", protocols.PROTOCOLS),
+    "Studies": ("study", studies.STUDIES),
 }
 _INTRODUCTION = """Built from the code by `python -m launch.reference`. What people name is written as Python
 writes a call, on the command line, in JSON and in Python: `fg.rule("price(price=0.004)")`."""
@@ -62,12 +64,23 @@ def _allowed(field: dataclasses.Field) -> str:
 def _exported(name: str, thing: Any) -> str:
     if inspect.ismodule(thing):
         return f"### `fg.{name}`\n\n{_documentation(thing)}"
-    try:
-        signature = str(inspect.signature(thing)) if callable(thing) else ""
-    except (TypeError, ValueError):
-        signature = ""
-    plain = signature.split(" -> ")[0].replace("jax.Array", "Array")
-    return f"### `fg.{name}{plain}`\n\n{_documentation(thing)}\n\nDefined in {_source(thing)}."
+    return f"### `fg.{name}{_signature(thing)}`\n\n{_documentation(thing)}\n\nDefined in {_source(thing)}."
+
+
+def _signature(thing: Any) -> str:
+    """Parameters, and their defaults if they are plain; types, shapes and units are in the docstring."""
+    parts = []
+    for name, parameter in inspect.signature(thing).parameters.items():
+        default = parameter.default
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parts:
+            parts.append("*")
+        if default is parameter.empty:
+            parts.append(("**" if parameter.kind is parameter.VAR_KEYWORD else "") + name)
+        elif type(default) in (str, bool, int, float, tuple, type(None)):
+            parts.append(f"{name}={default!r}")
+        elif name != "parent":  # Flax's own
+            parts.append(f"{name}=…")
+    return f"({', '.join(parts)})"
 
 
 def _documentation(thing: Any) -> str:

@@ -1,0 +1,47 @@
+"""The reference is built from the code, and has every name with its parameters, units and source."""
+
+import pathlib
+import re
+
+import fedgame as fg
+from fedgame import registry
+from fedgame.experiments import reference
+
+ROOT = pathlib.Path(__file__).parent.parent
+TEXT = reference.text(fg)
+
+
+def section(title):
+    """The text below a heading, up to the next one of any level."""
+    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", TEXT, re.DOTALL | re.MULTILINE)
+    assert found, title
+    return found[1]
+
+
+def test_every_registered_name_has_its_options_their_limits_and_its_source():
+    assert len(registry.KINDS["study"].entries) >= 6
+    for kind in registry.KINDS.values():
+        for entry in kind.entries.values():
+            about = section(f"`{registry.call(entry)}`")
+            source = re.search(r"Defined in `(.*?)`", about)[1]
+            assert (ROOT / source).exists()
+            assert fg.registry.definition(entry).__doc__.strip().splitlines()[0] in about
+            for option, field in registry.options(entry).items():
+                assert f"| `{option}` | {field.metadata['help'][:20]}".replace("|[", "\\|[") in about
+        for alias, longer in kind.aliases.items():
+            assert f"- `{alias}` is `{longer}`" in TEXT
+
+
+def test_every_name_of_the_one_import_is_there():
+    for name in fg.__all__:
+        assert re.search(rf"^### `fg\.{name}\b", TEXT, re.MULTILINE), name
+    assert "greater than 0" in section("`bound(best, difficulty, clip=True)`")
+
+
+def test_addresses_of_objects_are_not():
+    assert " at 0x" not in TEXT
+
+
+def test_it_is_not_in_git():
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert "docs/reference.md" in ignored
