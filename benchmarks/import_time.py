@@ -1,6 +1,6 @@
 """What `import fedgame as fg` takes beyond `import jax`, each in a fresh process, in turn.
 
-  python benchmarks/import_time.py
+python benchmarks/import_time.py
 """
 
 import statistics
