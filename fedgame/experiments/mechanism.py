@@ -72,7 +72,8 @@ def read(settings: Settings) -> Prepared:
         raise ValueError("payments between agents need at least two of them")
     outside = personal.outside(scenario.game, settings.outside)
     with all_settings.of_flag("mechanism"):
-        return Prepared(scenario, outside, rule, rule.announced(scenario.game))
+        alone = outside if settings.outside == "alone" else None
+        return Prepared(scenario, outside, rule, rule.announced(scenario.game, alone=alone))
 
 
 def rule_of(settings: Settings) -> base.Rule:

@@ -120,7 +120,8 @@ class Rule(registry.Function):
 
     Made by `registry.register` of a function of the game, whose other parameters have defaults made by
     `registry.option`. It returns a `Mechanism`, or an `Announcement` if it had to find an optimum or an
-    equilibrium first, so that nobody finds it again. A parameter `best` is the first best, if that is known.
+    equilibrium first, so that nobody finds it again. A parameter `best` is the first best, and `alone` what
+    agents have by training alone, if that is known.
 
     Attributes:
       requires: raises a `ValueError` if the costs or the number of agents of a game do not allow the rule,
@@ -132,13 +133,14 @@ class Rule(registry.Function):
     def __call__(self, game: games.Game) -> Mechanism:
         return self.announced(game).mechanism
 
-    def announced(self, game: games.Game, best: Any = None) -> Announcement:
-        """What it announces, with what it found on the way; `best`: the first best of the game, if known."""
+    def announced(self, game: games.Game, best: Any = None, alone: Any = None) -> Announcement:
+        """What it announces, with what it found on the way; `best` and `alone` of the game, if known."""
         self.requires(game)
         if isinstance(self.function, type):
             return Announcement(self.function(**self.values))
-        takes_best = "best" in inspect.signature(self.function).parameters
-        found = self.function(game, **self.values, **({"best": best} if takes_best else {}))
+        takes = inspect.signature(self.function).parameters
+        known = {name: x for name, x in {"best": best, "alone": alone}.items() if name in takes}
+        found = self.function(game, **self.values, **known)
         return found if isinstance(found, Announcement) else Announcement(found)
 
 

@@ -81,12 +81,14 @@ def personal(
         kind=str,
     ),
     best: personal_rates.FirstBest | None = None,
+    alone: np.ndarray | None = None,
 ) -> Announcement:
     """Refunds at personal rates; transfers make utilities equal, or as equal as `outside` allows."""
     if game.n < 2:
         return Announcement(Refunds())
     best = personal_rates.first_best(game) if best is None else best
-    least = None if outside is None else personal_rates.outside(game, outside)
+    known = alone if outside == "alone" else None
+    least = personal_rates.outside(game, outside) if outside is not None and known is None else known
     return Announcement(personal_rates.refunds(game, best, least), best)
 
 
