@@ -42,7 +42,8 @@ def chosen(settings: all_settings.CompareSettings) -> dict[str, base.Protocol]:
             title, protocol = registry.read("protocol", text).title, registry.read("protocol", text, flags)
         if title in found:
             raise ValueError(f"--protocol names one twice: {title}")
-        if settings.beta is not None and registry.text_of(protocol.rule) == "beta_star":
+        bg = isinstance(protocol, fedbr.FedBR) and protocol.rule.name == "beta_star"
+        if settings.beta is not None and bg:
             protocol = dataclasses.replace(protocol, rule=rules.beta.having(beta=settings.beta))
         found[title] = protocol
     return found
