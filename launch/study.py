@@ -9,7 +9,6 @@ docs/studies.md shows them.
 """
 
 import functools
-import pathlib
 import sys
 import time
 
@@ -48,8 +47,6 @@ def main(argv: list[str]) -> None:
         again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
         storage.check_workdir(workdir, "launch.study", *again)
         ground = study.read(settings)
-        if pathlib.Path(workdir).resolve() in pathlib.Path(settings.curve).resolve().parents:
-            raise ValueError(f"{settings.curve} lies in --workdir={workdir}: write the results elsewhere")
         described = all_settings.used(settings)
         described["sha256"] |= {settings.curve: study.digest(settings)}
         work = storage.open_workdir(workdir, "launch.study", described, *again)
