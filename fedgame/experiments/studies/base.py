@@ -72,16 +72,21 @@ class Study:
     def figure(self, table: list[dict[str, str]], fig: figures.Figure) -> None:
         """Draws the table, as it is read from its file.
 
-        By default total data, the first p-mean and the share of the first best, those that are there, over
-        the column `over`, a line for each mechanism.
+        By default total data, the first p-mean and the share of the first best, those that are there, else
+        all other columns of numbers, over the column `over`; a line for each mechanism.
         """
         x = self.over or next(iter(table[0]))
         shown = {"total": "total data S, samples"} | dict(list(rows.powers_of(table).items())[:1])
         shown |= {"share_of_first_best": "share of the first best"}
         shown = {name: label for name, label in shown.items() if name in table[0]}
-        axes = fig.subplots(1, len(shown), squeeze=False)[0]
-        for ax, (column, label) in zip(axes, shown.items(), strict=True):
-            for name, mine in plots.by(table, "mechanism").items():
+        others = (name for name in table[0] if name != x and plots.numeric(table, name))
+        shown = shown or {name: name.replace("_", " ") for name in others}
+        groups = plots.by(table, "mechanism") if "mechanism" in table[0] else {"": table}
+        axes = fig.subplots(1, max(len(shown), 1), squeeze=False)[0]
+        for ax, (column, label) in zip(axes, shown.items(), strict=False):
+            for name, mine in groups.items():
                 rows.line(ax, x, column, name, mine)
             ax.set(xlabel=x.replace("_", " "), title=label)
-        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+        if "mechanism" in table[0]:
+            entries = axes[0].get_legend_handles_labels()
+            fig.legend(*entries, loc="outside lower center", ncols=5, frameon=False)
