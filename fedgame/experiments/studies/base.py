@@ -1,5 +1,7 @@
 """The contract of a study, and what studies begin with."""
 
+import dataclasses
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -57,10 +59,29 @@ class Study:
     size: ClassVar[tuple[float, float]] = (10, 4.5)  # of the figure, inches
     # The settings that determine its results, beside its own options, the curve and its fit.
     uses: ClassVar[tuple[str, ...]] = ("agents", "capacity", "cost", "p", "seed")
-    trains: ClassVar[bool] = False  # instead of reading a measured curve: see `label_skew`
+    trains: ClassVar[bool] = False  # by `train`, instead of reading a measured curve: see `label_skew`
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, str | bool | None) and not field.metadata.get("of"):
+                registry.check_number(f"`{field.name}`", value, field)
 
     def jobs(self, ground: Ground) -> dict[str, Callable[[], list[dict[str, Any]]]]:
         """By name, functions that return rows of the table: JSON values, the same columns in all."""
+        raise NotImplementedError
+
+    def train(
+        self, task: Any, work: Any, workers: int | None = None, cache: pathlib.Path | None = None
+    ) -> str:
+        """Instead of `jobs`, of a study that `trains`: writes its files and returns its text.
+
+        Args:
+          task: a `training.Task`.
+          work: a `storage.Workdir`.
+          workers: training runs at a time; one per processor if None.
+          cache: directory of measured accuracies.
+        """
         raise NotImplementedError
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
