@@ -149,7 +149,7 @@ def test_what_is_wrong_with_columns_of_parameters_is_said(tmp_path, text, messag
 
 
 def test_columns_of_parameters(tmp_path):
-    """Ends of a range that are allowed; an empty cell has the default, a column that is not there has none."""
+    """Ends of a range that are allowed; an empty cell has the default; a column not there, none."""
     columns = {"Rate": RATE}, {"part": OPEN}
     agents = inputs.read_agents(write(tmp_path, "name,capacity,Rate,part\na,1,0,0.25\nb,1,2,\n"), *columns)
     assert set(agents.numbers) == {"Rate", "part"}
