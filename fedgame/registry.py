@@ -338,12 +338,12 @@ def _required(field: dataclasses.Field) -> bool:
     return field.default is field.default_factory is dataclasses.MISSING
 
 
-def split(text: str) -> tuple[str, ...]:
-    """The parts of a list, which are separated by commas outside of brackets."""
+def split(text: str, by: str = ",") -> tuple[str, ...]:
+    """The parts of a list, which are separated by commas, or another letter, outside of brackets."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "([") - (letter in ")]")
-        if letter == "," and depth == 0:
+        if letter == by and depth == 0:
             parts.append("")
         else:
             parts[-1] += letter

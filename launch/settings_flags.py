@@ -103,10 +103,10 @@ def parse(settings: type, name: str, text: str) -> Any:
 def _converted(field: dataclasses.Field, value: Any) -> Any:
     """The value of a setting from that of its flag."""
     if field.metadata["of"] and value is not None and "tuple" in str(field.type):
-        parts = list(registry.split(value))
+        parts = list(registry.split(value)) if value.strip() else []
         if field.metadata["kind"] is str:
             return tuple(parts)
-        return value if value.strip()[:1].isalpha() else _numbers(field, parts)
+        return value if value.strip()[:1].isidentifier() else _numbers(field, parts)
     return _numbers(field, value) if isinstance(value, list) else value
 
 

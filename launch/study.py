@@ -9,7 +9,6 @@ docs/studies.md shows them.
 """
 
 import functools
-import pathlib
 import sys
 import time
 
@@ -17,8 +16,8 @@ from absl import app, flags
 
 from fedgame import registry
 from fedgame.experiments import storage
-from fedgame.experiments.studies import label_skew, study
 from fedgame.experiments.studies import settings as all_settings
+from fedgame.experiments.studies import study
 from launch import settings_flags, training_flags
 
 WORKERS = flags.DEFINE_integer("workers", None, "label_skew: training runs at a time; one per processor", 1)
@@ -37,8 +36,9 @@ def main(argv: list[str]) -> None:
         chosen = all_settings.study_of(settings)
         if chosen.trains:
             cache = settings_flags.folder(CACHE.value)
-            run = functools.partial(label_skew.run, workers=WORKERS.value, cache=cache)
-            training_flags.main(argv, "launch.study", all_settings.Settings, "results/label_skew_{}", run)
+            run = functools.partial(chosen.train, workers=WORKERS.value, cache=cache)
+            results = f"results/{registry.name_of(type(chosen))}_{{}}"
+            training_flags.main(argv, "launch.study", all_settings.Settings, results, run)
             return
         for name in ("data_dir", "workers", "cache", "save_every"):
             if flags.FLAGS[name].present:
@@ -48,8 +48,6 @@ def main(argv: list[str]) -> None:
         again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
         storage.check_workdir(workdir, "launch.study", *again)
         ground = study.read(settings)
-        if pathlib.Path(workdir).resolve() in pathlib.Path(settings.curve).resolve().parents:
-            raise ValueError(f"{settings.curve} lies in --workdir={workdir}: write the results elsewhere")
         described = all_settings.used(settings)
         described["sha256"] |= {settings.curve: study.digest(settings)}
         work = storage.open_workdir(workdir, "launch.study", described, *again)

@@ -59,10 +59,13 @@ def main(
         settings_flags.start(argv)
         _join()
         given = settings_flags.read(settings_type)
-        compute, described = _sweep(program, given, run, swept) if swept else _single(given, run)
         name = pathlib.Path(given.dataset).stem + ("_sweep" if swept else "")
         workdir = WORKDIR.value or results.format(name)
-        work = _open(workdir, program, described)
+        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
+        if jax.process_count() == 1:  # of several, the first may have opened it already
+            storage.check_workdir(workdir, program, *again)
+        compute, described = _sweep(program, given, run, swept) if swept else _single(given, run)
+        work = _open(workdir, program, described, again)
         _stop_gently(work)
         with futures.ThreadPoolExecutor(1) as background:  # signals wait while XLA computes in this thread
             report = background.submit(compute, work).result()
@@ -110,7 +113,10 @@ def _sweep(
     parse = functools.partial(settings_flags.parse, type(given))
     variants = sweep.product(swept, given, parse, DATA_DIR.value)
     compute = functools.partial(sweep.run, variants, program, run, data_dir=DATA_DIR.value)
-    return compute, all_settings.described(given) | {"sweep": swept}
+    described = all_settings.described(given) | {"sweep": swept}
+    for variant in variants:
+        described["sha256"] |= all_settings.described(variant.settings)["sha256"]
+    return compute, described
 
 
 def _join() -> None:
@@ -129,7 +135,7 @@ def _join() -> None:
     jax.distributed.initialize(*given, **waits)
 
 
-def _open(workdir: str, program: str, settings: dict[str, Any]) -> storage.Workdir:
+def _open(workdir: str, program: str, settings: dict[str, Any], again: tuple[bool, bool]) -> storage.Workdir:
     """The first process opens the directory, the others wait for it; if that fails, it fails for all."""
     work, failure = storage.Workdir(pathlib.Path(workdir)), ""
     if jax.process_count() > 1:
@@ -138,7 +144,6 @@ def _open(workdir: str, program: str, settings: dict[str, Any]) -> storage.Workd
         if np.any(theirs != theirs[0]):
             raise ValueError("the processes of a run must have the same settings and images")
     if jax.process_index() == 0:
-        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
         try:
             work = storage.open_workdir(workdir, program, settings, *again)
         except (ValueError, OSError) as error:

@@ -9,10 +9,10 @@ import numpy as np
 from fedgame import registry
 from fedgame.experiments import contenders
 from fedgame.experiments import settings as all_settings
-from fedgame.games import costs
+from fedgame.games import costs, payoffs
 from fedgame.games import game as games
 from fedgame.learning import local, models
-from fedgame.mechanisms import rules
+from fedgame.mechanisms import base, budget_balanced, rules
 from fedgame.protocols import fedbr
 
 
@@ -85,23 +85,33 @@ def _check_protocols(settings: all_settings.CompareSettings) -> None:
         raise ValueError("--beta is that of fedbr_bg, which --protocol does not name")
     game = games.Game(None, cost_of(settings), np.asarray(settings.capacity, float))
     for title, protocol in named.items():
-        with all_settings.of_flag(f"protocol, {title}"):
+        try:
             protocol.rule.requires(game)
-        dynamics = isinstance(protocol, fedbr.FedBR)
-        if settings.mode == "literal" and dynamics and rules.linear_rates(game) is None:
-            raise ValueError("--cost: --mode=literal divides by costs: they must be linear and above 0")
+        except ValueError as error:
+            more = "; or give --beta" if protocol.rule.name == "beta_star" else ""
+            raise ValueError(f"--protocol, {title}: {error}{more}") from None
+        if settings.mode == "literal" and isinstance(protocol, fedbr.FedBR):
+            _check_literal(title, protocol.rule, game)
+
+
+def _check_literal(title: str, rule: base.Rule, game: games.Game) -> None:
+    if rule.announces is not None and not issubclass(rule.announces, budget_balanced.Refunds):
+        raise ValueError(f"--mode=literal is printed for refunds of costs only, not for {title}")
+    if rules.linear_rates(game) is None:
+        raise ValueError("--cost: --mode=literal divides by costs: they must be linear and above 0")
 
 
 def cost_of(settings: all_settings.CompareSettings) -> costs.Cost:
     """The cost of settled settings.
 
     Raises:
-      ValueError: a text names no cost.
+      ValueError: a text names no cost, or not one of so many agents.
     """
     if not isinstance(settings.cost, str):
         return costs.LinearCost(np.asarray(settings.cost))
     with all_settings.of_flag("cost"):
-        return registry.read("cost", settings.cost)
+        cost, capacity = registry.read("cost", settings.cost), np.asarray(settings.capacity, float)
+        return games.check(games.Game(payoffs.PowerLaw(1.0, 1.0, 1.0), cost, capacity)).cost
 
 
 def images(settings: Any) -> tuple[tuple[int, int], tuple[int, int]]:

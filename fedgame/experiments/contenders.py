@@ -36,13 +36,16 @@ def chosen(settings: all_settings.CompareSettings) -> dict[str, base.Protocol]:
         "fedbr": {"steps": settings.steps, "step_size": settings.step_size},
         "price": {} if settings.price is None else {"price": settings.price},
     }
+    needed = {} if settings.beta is None else {"beta": {"beta": settings.beta}}  # by rules, so in titles
     found: dict[str, base.Protocol] = {}
     for text in settings.protocol:
         with all_settings.of_flag("protocol"):
-            title, protocol = registry.read("protocol", text).title, registry.read("protocol", text, flags)
+            title = registry.read("protocol", text, needed).title
+            protocol = registry.read("protocol", text, flags | needed)
         if title in found:
             raise ValueError(f"--protocol names one twice: {title}")
-        if settings.beta is not None and registry.text_of(protocol.rule) == "beta_star":
+        bg = isinstance(protocol, fedbr.FedBR) and protocol.rule.name == "beta_star"
+        if settings.beta is not None and bg:
             protocol = dataclasses.replace(protocol, rule=rules.beta.having(beta=settings.beta))
         found[title] = protocol
     return found

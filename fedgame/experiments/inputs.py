@@ -12,7 +12,7 @@ Participants, one row each:
 
 With another cost, or a payoff that is named, their parameters are columns too, instead of `cost`, `fixed` and
 `exponent`: with --cost=power the columns `rate`, `exponent` and `fixed`. Where a cost and a payoff have a
-parameter of the same name, the columns are called `cost.NAME` and `payoff.NAME`.
+parameter of the same name, or another column has it, the columns are called `cost.NAME` and `payoff.NAME`.
 
 Curve, one row per measurement:
 
@@ -69,6 +69,7 @@ class _Number(NamedTuple):
     high: float = math.inf
     open_low: bool = False
     default: float | None = None
+    open_high: bool = False
 
 
 _AGENTS = {
@@ -81,6 +82,7 @@ COST = {
     "fixed": _Number("a number, at least 0", default=0.0),
     "exponent": _Number("a number, at least 1", low=1.0, default=1.0),
 }
+NAMES = ("name", *_AGENTS)  # of columns that are no parameters of costs and payoffs
 _CURVE = {
     "samples": _Number("a number, at least 0"),
     "accuracy": _Number("in [0, 1], not a percentage", high=1.0),
@@ -102,7 +104,7 @@ def read_agents(path: str, cost: Columns | None = None, payoff: Columns = Mappin
     """
     own = COST if cost is None else {name: _of_option(field) for name, field in cost.items()}
     more = {**own, **{name: _of_option(field) for name, field in payoff.items()}}
-    columns = {**_AGENTS, **more}
+    columns = {**more, **_AGENTS}
     required = tuple(name for name, column in columns.items() if column.default is None)
     rows, problems = _rows(path, required=("name", *required), optional=tuple(columns))
     seen, table = {}, []
@@ -125,8 +127,9 @@ def _of_option(field: dataclasses.Field) -> _Number:
     """The column of a parameter that `registry.option` made."""
     limits = field.metadata
     default = None if field.default is dataclasses.MISSING else float(field.default)
-    low, open_low = max(limits["low"], limits["above"]), limits["above"] > -math.inf
-    return _Number(registry.allowed(field), low, limits["high"], open_low, default)
+    low, open_low = max(limits["low"], limits["above"]), limits["above"] >= limits["low"]
+    high, open_high = min(limits["high"], limits["below"]), limits["below"] <= limits["high"]
+    return _Number(registry.allowed(field), low, high, open_low, default, open_high)
 
 
 def read_curve(path: str, names: Sequence[str] | None = None) -> dict[str, Measurements]:
@@ -197,9 +200,9 @@ def _rows(
     (first, text), *body = lines
     delimiter = max(",;\t", key=text.count)
     problems: list[tuple[int, str]] = []
-    found = [cell.lower() for cell in _cells(first, text, delimiter, problems)]
-    header = ["samples" if others and cell == "size" else cell for cell in found]
     columns = tuple(dict.fromkeys((*required, *optional)))
+    found = [x if x in columns else x.lower() for x in _cells(first, text, delimiter, problems)]
+    header = ["samples" if others and cell == "size" else cell for cell in found]
     there = f"the first line has {', '.join(found)}"
     problems += [(first, f"column `{c}` is missing; {there}") for c in required if c not in header]
     problems += [(first, f"column `{c}` is there twice") for c in columns if header.count(c) > 1]
@@ -256,7 +259,8 @@ def _numbers(
         except ValueError:
             value = math.nan
         above = value > column.low if column.open_low else value >= column.low
-        if math.isfinite(value) and above and value <= column.high:
+        below = value < column.high if column.open_high else value <= column.high
+        if math.isfinite(value) and above and below:
             numbers[name] = value
         else:
             comma = " (decimals are written with a point)" if "," in text else ""

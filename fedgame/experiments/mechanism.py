@@ -70,9 +70,11 @@ def read(settings: Settings) -> Prepared:
     scenario, rule = own_scenario.read(settings), rule_of(settings)
     if scenario.game.n < 2:
         raise ValueError("payments between agents need at least two of them")
-    outside = personal.outside(scenario.game, settings.outside)
     with all_settings.of_flag("mechanism"):
-        return Prepared(scenario, outside, rule, rule.announced(scenario.game))
+        rule.requires(scenario.game)  # before anything is computed
+        outside = personal.outside(scenario.game, settings.outside)
+        alone = outside if settings.outside == "alone" else None
+        return Prepared(scenario, outside, rule, rule.announced(scenario.game, alone=alone))
 
 
 def rule_of(settings: Settings) -> base.Rule:
@@ -82,6 +84,9 @@ def rule_of(settings: Settings) -> base.Rule:
     flags |= {"personal": {"outside": settings.outside if settings.rational else None}}
     given = {name: {k: x for k, x in one.items() if x is not None} for name, one in flags.items()}
     with all_settings.of_flag("mechanism"):
+        name, left = registry.left_open("rule", settings.mechanism)
+        if name == "beta" and "beta" in left and settings.beta is None:
+            raise ValueError("beta needs --beta, or beta(0.5), the share of costs that everybody gets back")
         rule = registry.read("rule", settings.mechanism, given)
     for flag, owner in (("beta", "beta"), ("price", "price"), ("rational", "personal")):
         if getattr(settings, flag) not in (None, False) and rule.name != owner:
@@ -108,7 +113,7 @@ def run(settings: Settings, prepared: Prepared, work: storage.Workdir) -> str:
     designed_for_first = registry.text_of(rules.designed.having(p=settings.p[0]))
     designed = everybody if registry.text_of(prepared.rule) == designed_for_first else None
     summary = _summary(settings, prepared, found, best) | {"audit": _verdicts(settings, game, found, best)}
-    chosen = prepared.rule.values.get("beta")
+    chosen = prepared.rule.values["beta"] if prepared.rule.name == "beta" else None
     work.write_csv("outcome.csv", rows)
     work.write_json("outcome.json", rows)
     work.write_csv("p_means.csv", welfare)

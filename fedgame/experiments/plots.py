@@ -162,6 +162,14 @@ def columns(rows: list[dict[str, str]], *names: str) -> list[np.ndarray]:
     return [np.asarray([float(row[name]) for row in rows]) for name in names]
 
 
+def numeric(rows: list[dict[str, str]], name: str) -> bool:
+    """Whether a column holds numbers, and empty cells, alone."""
+    try:
+        return bool([float(row[name]) for row in rows if row[name]])
+    except ValueError:
+        return False
+
+
 def by(rows: list[dict[str, str]], name: str) -> dict[str, list[dict[str, str]]]:
     """Rows by what stands in one column."""
     groups: dict[str, list[dict[str, str]]] = {}

@@ -145,31 +145,30 @@ def _columns(settings: ScenarioSettings) -> tuple[dict[str, dataclasses.Field], 
         with all_settings.of_flag(kind):
             text = getattr(settings, kind)
             left = registry.left_open(kind, text)[1] if isinstance(text, str) else {}
-        found[kind] = {
-            name: field
-            for name, field in left.items()
-            if field.metadata["rank"] == 0 and field.metadata["pytree_node"]
-        }
+        found[kind] = {name: field for name, field in left.items() if _fits_a_column(field)}
     own = found["cost"] if isinstance(settings.cost, str) else inputs.COST
-    both = own.keys() & found["payoff"].keys()
+    taken = {*inputs.NAMES, *(own.keys() & found["payoff"].keys())}
     cost, payoff = (
-        {f"{kind}.{name}" if name in both else name: field for name, field in found[kind].items()}
+        {f"{kind}.{name}" if name in taken else name: field for name, field in found[kind].items()}
         for kind in ("cost", "payoff")
     )
     return cost, payoff
 
 
+def _fits_a_column(field: dataclasses.Field) -> bool:
+    """Whether a parameter is one number of an agent, always there or with a number for those without."""
+    about, default = field.metadata, field.default
+    number = default is dataclasses.MISSING or (isinstance(default, int | float))
+    number &= about["kind"] not in (bool, str) and not about["of"]
+    return about["rank"] == 0 and about["pytree_node"] and number
+
+
 def _named(settings: ScenarioSettings, kind: str, agents: inputs.Agents) -> Any:
     """The cost or the payoff that the settings name, with parameters from columns of --agents."""
     cost, payoff = _columns(settings)
-    text, columns = getattr(settings, kind), cost if kind == "cost" else payoff
-    given = {
-        column.removeprefix(f"{kind}."): agents.numbers[column]
-        for column in columns
-        if column in agents.numbers
-    }
-    with all_settings.of_flag(kind):
-        return registry.read(kind, text, {registry.left_open(kind, text)[0]: given})
+    columns = cost if kind == "cost" else payoff
+    given = {x.removeprefix(f"{kind}."): agents.numbers[x] for x in columns if x in agents.numbers}
+    return _read(settings, kind, given)
 
 
 def _cost_of(agents: inputs.Agents) -> costs.Cost:
@@ -200,8 +199,9 @@ def _no_use(settings: ScenarioSettings, instead: str, *flags: str) -> None:
     """Refuses numbers that would be ignored, because another flag says where they come from."""
     defaults = ScenarioSettings()
     given = [name for name in flags if getattr(settings, name) != getattr(defaults, name)]
-    if getattr(settings, instead) and given:
-        raise ValueError(f"--{given[0]} has no use with --{instead}")
+    if (chosen := getattr(settings, instead)) and given:
+        text = f"={chosen}" if instead in ("cost", "payoff") else ""
+        raise ValueError(f"--{given[0]} has no use with --{instead}{text}")
 
 
 def _exactly_one(settings: ScenarioSettings, *flags: str) -> None:
@@ -240,9 +240,10 @@ def _agents_by_numbers(settings: ScenarioSettings) -> inputs.Agents:
         raise ValueError(
             f"--{wrong[0]} needs one number or one for each of {n} agents, got {lengths[wrong[0]]}"
         )
-    if settings.capacity is None and not (settings.family and own and all(settings.cost)):
+    if settings.capacity is None and not (_has_a_best(settings) and (not own or all(settings.cost))):
         raise ValueError(
-            "--cost needs --capacity, unless --family says how much accuracy can pay for, at a cost above 0"
+            "--cost needs --capacity, unless --family, or power or bound as --payoff, says how much accuracy "
+            "can pay for, at a cost above 0"
         )
     arrays = {
         name: np.broadcast_to(np.asarray(getattr(settings, name) or (np.nan,), float), (n,))
@@ -252,12 +253,24 @@ def _agents_by_numbers(settings: ScenarioSettings) -> inputs.Agents:
     return inputs.Agents([str(i + 1) for i in range(n)], *main, {name: arrays[name] for name in own})
 
 
+def _has_a_best(settings: ScenarioSettings) -> bool:
+    """Whether numbers, not a curve, say what accuracy endless data bring."""
+    known = payoffs.PowerLaw, payoffs.GeneralizationBound
+    return bool(settings.family or (settings.payoff and isinstance(_read(settings, "payoff"), known)))
+
+
+def _read(settings: ScenarioSettings, kind: str, given: dict[str, Any] | None = None) -> Any:
+    """The cost or the payoff that the settings name; `given`: options that its text leaves open."""
+    text = getattr(settings, kind)
+    with all_settings.of_flag(kind):
+        return registry.read(kind, text, {registry.left_open(kind, text)[0]: given or {}})
+
+
 def _lengths(settings: ScenarioSettings, kind: str) -> dict[str, int]:
     """How many agents the numbers of the named cost or payoff are for."""
     if not isinstance(getattr(settings, kind), str):
         return {}
-    with all_settings.of_flag(kind):
-        family = registry.read(kind, getattr(settings, kind))
+    family = _read(settings, kind)
     return {
         f"{kind}: {field.name}": len(value)
         for field in registry.numbers(family)

@@ -102,16 +102,20 @@ def open_workdir(path: str, program: str, settings: dict[str, Any], resume: bool
     Args:
       path: the directory; may be missing or empty.
       program: whose run it is; the runs of others are left alone, whatever the flags.
-      settings: JSON values that determine the results, beside the files given to --use.
+      settings: JSON values that determine the results, beside the files given to --use; `sha256` has the
+        files that were read.
       resume: go on with the run that is there, if it has the same settings.
       overwrite: delete the run that is there.
 
     Raises:
-      ValueError: there is something in the way, or the run there is an earlier version's; the message says
-        what and which flag helps.
+      ValueError: there is something in the way, or the run there is an earlier version's, or a file that was
+        read lies in the directory; the message says what and which flag helps.
     """
     check_workdir(path, program, resume, overwrite)
     root = pathlib.Path(path)
+    for file in (*settings.get("sha256", {}), *registry.used()):  # --overwrite would delete it
+        if root.resolve() in pathlib.Path(file).resolve().parents:
+            raise ValueError(f"{file} lies in --workdir={path}: write the results elsewhere")
     settings = json.loads(to_json(settings | {"use": registry.used()}))
     if _holds_something(root):
         if resume:

@@ -97,10 +97,11 @@ def _axis(
     listed = "tuple" in str(fields[name].type)
     values: dict[str, Any] = {}
     for one in registry.split(given):
-        if not all(one.split("+") if listed else [one]):
+        parts = registry.split(one, "+") if listed else [one]
+        if not all(parts):
             raise ValueError(f"--sweep={text}: a value is missing")
         try:
-            value = parse(name, one.replace("+", ",") if listed else one)
+            value = parse(name, ",".join(parts))
         except ValueError:
             raise ValueError(f"--sweep={text}: {one!r} is no value of --{name}") from None
         if value in values.values():

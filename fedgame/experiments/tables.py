@@ -82,8 +82,14 @@ def trial_row(game: games.Game, trial: Any) -> dict[str, Any]:
 
 
 def title(name: str) -> str:
-    """What the column `mechanism` holds, the text of a rule or one of `TITLES`, as people read it."""
-    return TITLES.get(name) or registry.title(registry.read("rule", name))
+    """What the column `mechanism` holds, the text of a rule or one of `TITLES`, as people read it.
+
+    What is neither is its own title: somebody's study may tell apart what is no rule.
+    """
+    try:
+        return TITLES.get(name) or registry.title(registry.read("rule", name))
+    except (ValueError, FileNotFoundError):
+        return name
 
 
 def told(mechanism: Mechanism, n: int) -> str:

@@ -1,6 +1,7 @@
 """The contract of a mechanism: payments, and what a game is under them."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -120,37 +121,54 @@ class Rule(registry.Function):
 
     Made by `registry.register` of a function of the game, whose other parameters have defaults made by
     `registry.option`. It returns a `Mechanism`, or an `Announcement` if it had to find an optimum or an
-    equilibrium first, so that nobody finds it again. A parameter `best` is the first best, if that is known.
+    equilibrium first, so that nobody finds it again. A parameter `best` is the first best, and `alone` what
+    agents have by training alone, if that is known.
 
     Attributes:
       requires: raises a `ValueError` if the costs or the number of agents of a game do not allow the rule,
         whatever the payoff is, so that they are refused before it is measured.
+      announces: the class of its mechanisms, if it is known before there is a game.
     """
 
     requires: Callable[[games.Game], None] = lambda game: None
+    announces: type[Mechanism] | None = None
 
     def __call__(self, game: games.Game) -> Mechanism:
         return self.announced(game).mechanism
 
-    def announced(self, game: games.Game, best: Any = None) -> Announcement:
-        """What it announces, with what it found on the way; `best`: the first best of the game, if known."""
+    def announced(self, game: games.Game, best: Any = None, alone: Any = None) -> Announcement:
+        """What it announces, with what it found on the way; `best` and `alone` of the game, if known."""
         self.requires(game)
         if isinstance(self.function, type):
             return Announcement(self.function(**self.values))
-        takes_best = "best" in inspect.signature(self.function).parameters
-        found = self.function(game, **self.values, **({"best": best} if takes_best else {}))
+        takes = inspect.signature(self.function).parameters
+        known = {name: x for name, x in {"best": best, "alone": alone}.items() if name in takes}
+        found = self.function(game, **self.values, **known)
         return found if isinstance(found, Announcement) else Announcement(found)
 
 
 def _rule(
-    name: str, label: str, thing: Any, requires: Callable[[games.Game], None] = Rule.requires
+    name: str,
+    label: str,
+    thing: Any,
+    requires: Callable[[games.Game], None] | None = None,
+    announces: type[Mechanism] | None = None,
 ) -> tuple[Rule, Any]:
-    """The rule that a function is, or a class of mechanisms."""
+    """The rule that a function is, or a class of mechanisms; `requires` by default what `under` does."""
     if isinstance(thing, type):
         registry.a_family(name, label, thing)
-        return Rule(name, label, thing, registry.options(thing), requires=requires), thing
-    made = Rule(name, label, thing, registry.signature_options(thing), requires=requires)
+    kind = thing if isinstance(thing, type) else announces
+    if requires is None and kind is not None and kind.under is Mechanism.under:
+        requires = functools.partial(_has_general_form, kind)
+    known = {"requires": requires or Rule.requires, "announces": kind}
+    if isinstance(thing, type):
+        return Rule(name, label, thing, registry.options(thing), **known), thing
+    made = Rule(name, label, thing, registry.signature_options(thing), **known)
     return made, made
+
+
+def _has_general_form(kind: type[Mechanism], game: games.Game) -> None:
+    check_size(kind, game.n)
 
 
 def check_size(kind: type[Mechanism], n: int) -> None:

@@ -40,11 +40,6 @@ def has_beta_star(game: games.Game) -> None:
         raise ValueError("β* (Definition 2) is defined for linear costs above 0 only; here some are not")
 
 
-def solvable(kind: type[Mechanism]) -> Callable[[games.Game], None]:
-    """`base.check_size` of a game."""
-    return lambda game: base.check_size(kind, game.n)
-
-
 def rewards_data(game: games.Game) -> None:
     """Raises a `ValueError` if accuracy cannot be the reward: too many agents, costs not linear or 0."""
     base.check_size(baselines.Schedule, game.n)
@@ -81,12 +76,14 @@ def personal(
         kind=str,
     ),
     best: personal_rates.FirstBest | None = None,
+    alone: np.ndarray | None = None,
 ) -> Announcement:
     """Refunds at personal rates; transfers make utilities equal, or as equal as `outside` allows."""
     if game.n < 2:
         return Announcement(Refunds())
     best = personal_rates.first_best(game) if best is None else best
-    least = None if outside is None else personal_rates.outside(game, outside)
+    known = alone if outside == "alone" else None
+    least = personal_rates.outside(game, outside) if outside is not None and known is None else known
     return Announcement(personal_rates.refunds(game, best, least), best)
 
 
@@ -102,7 +99,7 @@ def designed(
     return Announcement(Refunds(found.rates), equilibrium=found.equilibrium)
 
 
-@register("price", "one price", requires=solvable(one_price.Price))
+@register("price", "one price", announces=one_price.Price)
 def price(
     game: games.Game,
     price: float | None = option(
@@ -126,14 +123,14 @@ def price(
     return Announcement(one_price.Price(found.price), equilibrium=found.equilibrium)
 
 
-@register("prices", "Pigou's prices", requires=solvable(pigou.Prices))
+@register("prices", "Pigou's prices", announces=pigou.Prices)
 def prices(game: games.Game, best: personal_rates.FirstBest | None = None) -> Announcement:
     """A price for each agent's samples, what they are worth to all others (Pigou); utilities are equal."""
     best = personal_rates.first_best(game) if best is None else best
     return Announcement(pigou.pigou(game, best=best), best)
 
 
-@register("shapley", "Shapley payments", requires=solvable(shapley_values.Shapley))
+@register("shapley", "Shapley payments", announces=shapley_values.Shapley)
 def shapley(
     game: games.Game, seed: int = option("of the orders that are drawn with more than 8 agents", 0, low=0)
 ) -> Mechanism:
@@ -141,7 +138,7 @@ def shapley(
     return shapley_values.shapley(game, seed)
 
 
-@register("data_maximizing", "accuracy as the reward", requires=rewards_data)
+@register("data_maximizing", "accuracy as the reward", requires=rewards_data, announces=baselines.Schedule)
 def data_maximizing(
     game: games.Game, epsilon: float = option("ε, how much more than her cost a sample brings", 0.0, low=0)
 ) -> Mechanism:

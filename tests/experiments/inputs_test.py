@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from fedgame import registry
 from fedgame.experiments import inputs
 
 
@@ -31,11 +32,13 @@ def test_every_column_is_read_and_empty_cells_have_their_defaults(tmp_path):
     assert agents.names == ["north", "süd"]
     expected = {"cost": [0.5, 0], "capacity": [10, 0], "exponent": [1, 2], "fixed": [1e-3, 0]}
     expected |= {"quality": [1, 0.5], "value": [1, 3]}
+    found = {**agents._asdict(), **agents.numbers}
     for name, numbers in expected.items():
-        np.testing.assert_array_equal(getattr(agents, name), numbers)
-        assert getattr(agents, name).dtype == np.float64
+        np.testing.assert_array_equal(found[name], numbers)
+        assert found[name].dtype == np.float64
 
 
+COLUMNS = ("name", "cost", "capacity", "fixed", "exponent", "value", "quality")
 nonnegative = st.floats(0, 1e300)
 participants = st.fixed_dictionaries(
     {
@@ -53,7 +56,7 @@ participants = st.fixed_dictionaries(
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
 @hypothesis.given(
     rows=st.lists(participants, min_size=1, max_size=5, unique_by=lambda row: row["name"]),
-    columns=st.permutations([*inputs.Agents._fields[1:], "name"]),
+    columns=st.permutations(COLUMNS),
     delimiter=st.sampled_from(",;\t"),
 )
 def test_agents_come_back_bit_for_bit(tmp_path, rows, columns, delimiter):
@@ -63,8 +66,9 @@ def test_agents_come_back_bit_for_bit(tmp_path, rows, columns, delimiter):
     writer.writerows(rows)
     agents = inputs.read_agents(write(tmp_path, text.getvalue()))
     assert agents.names == [row["name"] for row in rows]
-    for name in inputs.Agents._fields[1:]:
-        np.testing.assert_array_equal(getattr(agents, name), [row[name] for row in rows])
+    found = {**agents._asdict(), **agents.numbers}
+    for name in COLUMNS[1:]:
+        np.testing.assert_array_equal(found[name], [row[name] for row in rows])
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,49 @@ def test_what_is_wrong_with_participants_is_said(tmp_path, text, message):
     told = complaint(inputs.read_agents, path)
     assert message in told
     assert path in told
+
+
+RATE = registry.option("of a sample", low=0, high=2)
+OPEN = registry.option("anything between", 0.5, above=0, below=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,capacity\na,1\n", "column `Rate` is missing; the first line has name, capacity"),
+        (
+            "name,capacity,cost\na,1,2\n",
+            "unknown column `cost`; allowed are name, Rate, capacity, part, value,",
+        ),
+        (
+            "name,capacity,Rate\na,1,0\nb,1,2.5\n",
+            "line 3: `Rate` must be a number, at least 0 and at most 2, got '2.5'",
+        ),
+        ("name,capacity,Rate\na,1,\n", "line 2: `Rate` must be a number, at least 0 and at most 2, got ''"),
+        (
+            "name,capacity,Rate,part\na,1,0,0\n",
+            "line 2: `part` must be a number, greater than 0 and less than 1, got '0'",
+        ),
+        (
+            "name,capacity,Rate,part\na,1,0,1\n",
+            "line 2: `part` must be a number, greater than 0 and less than 1, got '1'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_columns_of_parameters_is_said(tmp_path, text, message):
+    path = write(tmp_path, text)
+    assert message in complaint(inputs.read_agents, path, {"Rate": RATE}, {"part": OPEN})
+
+
+def test_columns_of_parameters(tmp_path):
+    """Ends of a range that are allowed; an empty cell has the default; a column not there, none."""
+    columns = {"Rate": RATE}, {"part": OPEN}
+    agents = inputs.read_agents(write(tmp_path, "name,capacity,Rate,part\na,1,0,0.25\nb,1,2,\n"), *columns)
+    assert set(agents.numbers) == {"Rate", "part"}
+    np.testing.assert_array_equal(agents.numbers["Rate"], [0, 2])
+    np.testing.assert_array_equal(agents.numbers["part"], [0.25, 0.5])
+    agents = inputs.read_agents(write(tmp_path, "name,capacity,Rate\na,1,0\n"), *columns)
+    assert set(agents.numbers) == {"Rate"}
 
 
 def test_all_bad_rows_are_told_at_once_up_to_ten(tmp_path):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedgame import games, mechanisms
+from fedgame import games, mechanisms, registry
 from fedgame.experiments import mechanism, storage
 from fedgame.mechanisms import outcomes, rules
 
@@ -78,7 +78,9 @@ def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
 
 
 def test_rows_over_beta_and_welfare_are_those_of_the_library(expensive):
-    _, work = expensive
+    text, work = expensive
+    for label in ("no payments", "β*", "β = 1 - 1/n", "chosen", "chosen, those who stay", "first best"):
+        assert f"\n| {label} " in text
     game = games.Game(
         GAME.payoff, games.LinearCost(GAME.cost.rate, jnp.array([0.0, 0.0, 0.6])), GAME.capacity
     )
@@ -92,13 +94,14 @@ def test_rows_over_beta_and_welfare_are_those_of_the_library(expensive):
         assert int(row["rather_leave"]) == np.sum(there.utilities < mechanisms.alone(game))
     welfare = {row["mechanism"]: row for row in work.read_csv("p_means.csv")}
     assert set(welfare) == {
-        "no payments", "β*", "1 - 1/n", "chosen", "chosen, those who stay", "bound for everybody"
+        "none", "beta_star", "falkinger", "chosen", "chosen_who_stay", "first_best"
     }  # fmt: skip
-    assert float(welfare["1 - 1/n"]["p=-inf"]) == pytest.approx(
-        float(welfare["bound for everybody"]["p=1"]), rel=1e-9
+    assert float(welfare["falkinger"]["p=-inf"]) == pytest.approx(
+        float(welfare["first_best"]["p=1"]), rel=1e-9
     )
     marks = {row["name"]: float(row["beta"]) for row in work.read_csv("marks.csv")}
-    assert marks["largest welfare, p=1"] == pytest.approx(2 / 3, abs=1e-6)
+    assert set(marks) == {"falkinger", "designed", "beta_star"}
+    assert marks["designed"] == pytest.approx(2 / 3, abs=1e-6)
     contributions = work.read_csv("over_beta_contributions.csv")
     assert float(contributions[0]["1"]) == pytest.approx(float(swept[0]["total"]), rel=1e-9)
 
@@ -124,8 +127,14 @@ def test_a_federation_that_falls_apart_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mechanism": "beta"}, "--beta and --mechanism=beta need each other"),
-        ({"mechanism": "none", "beta": 0.5}, "--beta and --mechanism=beta need each other"),
+        ({"mechanism": "beta"}, r"--mechanism: beta needs --beta, or beta\(0.5\)"),
+        ({"mechanism": "none", "beta": 0.5}, "--beta needs --mechanism=beta"),
+        ({"mechanism": "none", "price": 0.5}, "--price needs --mechanism=price"),
+        ({"mechanism": "tax"}, r"--mechanism: there is no rule 'tax' \(there are none, .*beta_star"),
+        (
+            {"mechanism": "beta(2)"},
+            "--mechanism: beta: `beta` must be a number, at least 0 and at most 1, got 2",
+        ),
         ({"mechanism": "beta", "beta": 1.5}, "--beta must be a number, at least 0 and at most 1"),
         ({"mechanism": "falkinger", "rational": True}, "--rational needs --mechanism=personal"),
         ({"mechanism": "beta_star", "exponent": (2.0,)}, "defined for linear costs above 0 only"),
@@ -143,7 +152,7 @@ def test_settings_that_contradict_each_other(changes, message):
 @pytest.mark.parametrize("which", ["price", "prices", "shapley", "data_maximizing"])
 def test_too_many_agents_for_the_general_form_are_refused_before_anything_is_computed(which, monkeypatch):
     settings = dataclasses.replace(NUMBERS, mechanism=which, cost=(0.004,) * 2001)
-    monkeypatch.setattr(mechanism, "outside_of", lambda *args: pytest.fail("computed"))
+    monkeypatch.setattr(mechanism.personal, "outside", lambda *args: pytest.fail("computed"))
     with pytest.raises(ValueError, match="is solved in its general form, for up to 2000 agents, got 2001"):
         mechanism.read(settings)
 
@@ -186,3 +195,29 @@ def test_a_price_that_cannot_be_certified_is_an_error_in_words(tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism="price", fixed=(1e20,))
     with pytest.raises(ValueError, match="no price per sample leads to a certified equilibrium"):
         run(settings, tmp_path)
+
+
+def test_short_flags_fill_in_what_a_text_leaves_open_and_the_text_wins():
+    def values(mechanism_text, **flags):
+        return mechanism.rule_of(dataclasses.replace(NUMBERS, mechanism=mechanism_text, **flags)).values
+
+    assert values("price", price=0.003) == {"price": 0.003}
+    assert values("price(0.004)", price=0.003) == {"price": 0.004}
+    assert values("price") == {"price": None}
+    assert values("beta(beta=0.25)", beta=0.5) == {"beta": 0.25}
+    assert values("designed", p=(0.5, 1.0)) == {"p": 0.5}
+    assert values("designed(p=0)", p=(0.5, 1.0)) == {"p": 0}
+    assert values("personal", rational=True, outside="nothing") == {"outside": "nothing"}
+    assert values("personal(outside='alone')", outside="nothing") == {"outside": "alone"}
+
+
+def test_a_rule_of_ones_own_is_printed_by_its_text_and_marks_no_rate(tmp_path):
+    @registry.register("half")
+    def half(game, beta=registry.option("no rate at all", 7.0)):
+        return mechanisms.Refunds(0.5)
+
+    text, work = run(dataclasses.replace(NUMBERS, mechanism="half(beta=8)"), tmp_path)
+    assert text.startswith("mechanism: half(beta=8); 3 of 3 agents stay")
+    assert [float(row["rate"]) for row in work.read_csv("outcome.csv")] == [0.5] * 3
+    assert "chosen" not in {row["name"] for row in work.read_csv("marks.csv")}
+    assert json.loads((work.path / "mechanism.json").read_text())["mechanism"] == "half(beta=8)"

@@ -1,19 +1,22 @@
 import dataclasses
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedgame import equilibria, games
+from fedgame import equilibria, games, registry
 from fedgame.experiments import equilibrium, mechanism, storage
+from fedgame.experiments import scenario as own_scenario
 from fedgame.games import curves, scenarios
 
 NUMBERS = equilibrium.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
     capacity=(100.0,),
 )  # fmt: skip
+SHARED = [field.name for field in dataclasses.fields(own_scenario.ScenarioSettings)]
 TRUTH = games.PowerLaw(0.95, 6.0, 0.8, 12.0)
 SIZES = np.array([0, 10, 20, 40, 80, 160, 320.0])
 
@@ -63,8 +66,8 @@ def test_the_bound_has_a_family_and_held_samples_count():
     ("changes", "message"),
     [
         ({"cost": None}, "give one of --agents, --cost, --scenario; got none"),
-        ({"curve": "x.csv"}, "give one of --curve, --family, --scenario; got --curve and --family"),
-        ({"family": None}, "give one of --curve, --family, --scenario; got none"),
+        ({"curve": "x.csv"}, "give one of --curve, --family, --payoff, --scenario; got --curve and --family"),
+        ({"family": None}, "give one of --curve, --family, --payoff, --scenario; got none"),
         ({"scale": None}, "--family=power needs --scale"),
         ({"family": "bound"}, "--family=bound needs --difficulty"),
         ({"capacity": (1.0, 2.0)}, "--capacity needs one number or one for each of 3 agents, got 2"),
@@ -72,9 +75,21 @@ def test_the_bound_has_a_family_and_held_samples_count():
         ({"cost": (-1.0,)}, "--cost must be a number, at least 0, got -1"),
         ({"confidence": 1.5}, "--confidence must be a number, greater than 0 and"),
         ({"family": "cubic"}, "--family must be one of power, bound, got 'cubic'"),
-        ({"fit": "spline"}, "--fit must be one of power, bound, concave, got 'spline'"),
+        ({"fit": "spline"}, "--fit must be one of bound, concave, power, got 'spline'"),
         ({"capacity": None, "cost": (0.0, 0.1)}, "--cost needs --capacity, unless"),
         ({"fit": "concave"}, "--fit has no use with --family"),
+        ({"payoff": "bound(0.9, 1)"}, "give one of .*; got --family and --payoff"),
+        ({"cost": "linear(0.01)", "exponent": (2.0,)}, r"--exponent has no use with --cost=linear\(0.01\)"),
+        ({"cost": "linear(0.01)", "scenario": "x.json"}, "give one of .*; got --cost and --scenario"),
+        ({"cost": "linear", "capacity": (1.0,)}, "--cost: linear needs `rate`: of a sample"),
+        ({"cost": "liner(1)"}, "--cost: there is no cost 'liner'; did you mean 'linear'"),
+        ({"cost": "linear(rate=-1)"}, "--cost: linear: `rate` must be a number, at least 0, got -1"),
+        (
+            {"cost": "linear([1, 2])", "value": (1.0,) * 3},
+            "--cost: rate needs one number or one for each of 3",
+        ),
+        ({"cost": "linear(0)", "capacity": None}, "costs of agent 0 never reach the bound"),
+        ({"held": -1.0}, "--held must be a number, at least 0"),
     ],
 )
 def test_contradictory_settings_are_refused(changes, message):
@@ -214,17 +229,18 @@ def test_a_payoff_that_defines_fit_is_a_choice(files, tmp_path, saturation):
     curve.write_text(
         "samples,accuracy\n" + "".join(f"{s},{a}\n" for s, a in zip(SIZES, values, strict=True)) * 2
     )
-    settings = dataclasses.replace(files, curve=str(curve), fit="Saturation", bootstrap=3)
+    settings = dataclasses.replace(files, curve=str(curve), fit="saturation", bootstrap=3)
     scenario = equilibrium.read(settings)
     assert type(scenario.game.payoff) is saturation
     assert float(scenario.game.payoff.half) == pytest.approx(40.0, rel=1e-6)
-    assert list(scenario.origin.fits[""]) == ["power", "bound", "concave", "Saturation"]
+    assert list(scenario.origin.fits[""]) == ["bound", "concave", "power", "saturation"]
     text = equilibrium.run(settings, scenario, storage.Workdir(tmp_path / "run"))
-    assert "Saturation fit, root mean square error 0.0000, largest 0.0000  <- used" in text
+    assert "saturation fit, root mean square error 0.0000, largest 0.0000  <- used" in text
     assert "3 certified of 3" in text
-    assert not (tmp_path / "run" / "scenario.json").exists()  # JSON knows families of fedgame's alone
+    again = equilibrium.read(equilibrium.Settings(scenario=str(tmp_path / "run" / "scenario.json")))
+    jax.tree.map(np.testing.assert_array_equal, again.game, scenario.game)
     with pytest.raises(
-        ValueError, match="--fit must be one of power, bound, concave, Saturation, got 'spline'"
+        ValueError, match="--fit must be one of bound, concave, power, saturation, got 'spline'"
     ):
         equilibrium.read(dataclasses.replace(settings, fit="spline"))
 
@@ -237,7 +253,7 @@ def test_agents_can_each_have_a_curve_of_a_strangers_family(files, tmp_path, sat
     ]
     own = tmp_path / "own.csv"
     own.write_text("samples,accuracy,agent\n" + "".join(rows))
-    game = equilibrium.read(dataclasses.replace(files, curve=str(own), fit="Saturation")).game
+    game = equilibrium.read(dataclasses.replace(files, curve=str(own), fit="saturation")).game
     np.testing.assert_allclose(game.payoff.best, [0.9, 0.8, 0.7], rtol=1e-6)
 
 
@@ -251,3 +267,161 @@ def test_concave_curves_of_different_numbers_of_sizes_are_refused(files, tmp_pat
         ValueError, match="--fit=concave needs the same number of sizes in every agent's curve"
     ):
         equilibrium.read(dataclasses.replace(files, curve=str(own), fit="concave"))
+
+
+POWER = "power(best=0.97, scale=6, exponent=0.8, shift=12)"
+BY_TEXT = dataclasses.replace(
+    NUMBERS, family=None, best=None, scale=None, power=None, shift=(0.0,), payoff=POWER
+)
+
+
+def same(settings, other):
+    """Whether two settings make games with the same utilities and equilibrium, bit for bit."""
+    one, two = (equilibrium.read(x).game for x in (settings, other))
+    np.testing.assert_array_equal(one.capacity, two.capacity)
+    s = 0.3 * one.capacity
+    np.testing.assert_array_equal(games.utilities(one, s), games.utilities(two, s))
+    np.testing.assert_array_equal(*(jax.jit(equilibria.solve)(game).profile for game in (one, two)))
+
+
+def test_a_payoff_and_a_cost_by_their_texts_are_those_of_the_short_flags(tmp_path):
+    same(NUMBERS, BY_TEXT)
+    same(*(dataclasses.replace(x, capacity=None) for x in (NUMBERS, BY_TEXT)))
+    short = dataclasses.replace(NUMBERS, exponent=(2.0, 1.5, 1.0), fixed=(0.1,))
+    rates, exponents = "[0.004, 0.005, 0.012]", "exponent=[2, 1.5, 1]"
+    same(short, dataclasses.replace(BY_TEXT, cost=f"power({rates}, {exponents}, fixed=0.1)"))
+    file = tmp_path / "rates.csv"
+    file.write_text("0.004\n0.005\n0.012\n")
+    same(short, dataclasses.replace(BY_TEXT, cost=f"power('{file}', {exponents}, fixed=0.1)"))
+    same(
+        dataclasses.replace(short, capacity=None),
+        dataclasses.replace(BY_TEXT, capacity=None, cost=f"power({rates}, {exponents}, fixed=0.1)"),
+    )
+    bound = {"family": "bound", "best": (0.95, 0.9, 0.8), "difficulty": (1.0,), "capacity": (5e3,)}
+    same(
+        dataclasses.replace(NUMBERS, scale=None, power=None, shift=(0.0,), **bound),
+        dataclasses.replace(BY_TEXT, payoff="bound([0.95, 0.9, 0.8], difficulty=1)", capacity=(5e3,)),
+    )
+
+
+def test_numbers_in_a_text_say_how_many_agents_there_are():
+    records = "ordered([[0.001, 0.002], [0.002, 0.003]])"
+    game = equilibrium.read(dataclasses.replace(BY_TEXT, cost=records, capacity=(2.0,))).game
+    assert (type(game.cost), game.n) == (games.OrderedCost, 2)
+    payoff = "linear([[0.1, 0.2], [0.3, 0.1]])"
+    assert equilibrium.read(dataclasses.replace(BY_TEXT, payoff=payoff, cost="linear(0.2)")).game.n == 2
+    with pytest.raises(FileNotFoundError, match=r"--cost: linear: `rate`: there is no file nowhere.csv"):
+        equilibrium.read(dataclasses.replace(BY_TEXT, cost="linear('nowhere.csv')"))
+
+
+def with_columns(tmp_path, text, **given):
+    (tmp_path / "columns.csv").write_text(text)
+    return equilibrium.Settings(agents=str(tmp_path / "columns.csv"), **given)
+
+
+def test_parameters_of_named_costs_and_payoffs_are_columns(tmp_path):
+    columns = "name,capacity,rate,cost.exponent,payoff.exponent,best,scale\n"
+    text = columns + "a,9,0.1,1,0.8,0.9,1\nb,8,0.2,2,0.7,0.8,2\n"
+    found = equilibrium.read(with_columns(tmp_path, text, cost="power", payoff="power(shift=12)"))
+    assert found.names == ["a", "b"]
+    payoff, cost = found.game.payoff, found.game.cost
+    for column, expected in (
+        *((cost.rate, [0.1, 0.2]), (cost.exponent, [1, 2]), (cost.fixed, 0)),
+        *((payoff.best, [0.9, 0.8]), (payoff.scale, [1, 2]), (payoff.exponent, [0.8, 0.7])),
+        *((payoff.shift, 12), (found.game.capacity, [9, 8])),
+    ):
+        np.testing.assert_array_equal(column, expected)
+    # Where a text gives one of two parameters of a name, the other one is the column of that name.
+    text = "name,capacity,rate,exponent\na,9,0.1,1\nb,8,0.2,2\n"
+    game = equilibrium.read(with_columns(tmp_path, text, cost="power", payoff="power(0.9, 1, 0.8)")).game
+    np.testing.assert_array_equal(game.cost.exponent, [1, 2])
+    np.testing.assert_array_equal(game.payoff.exponent, 0.8)
+    # Costs of --agents without --cost are as ever, whatever the payoff calls its parameters.
+    text = "name,capacity,cost,exponent,payoff.exponent\na,9,0.1,1,0.8\nb,8,0.2,2,0.7\n"
+    game = equilibrium.read(with_columns(tmp_path, text, payoff="power(0.9, 1)")).game
+    np.testing.assert_array_equal(game.cost.exponent, [1, 2])
+    np.testing.assert_array_equal(game.payoff.exponent, [0.8, 0.7])
+
+
+def test_the_columns_of_a_cost_make_the_game_of_the_columns_without_one(files):
+    named = pathlib.Path(files.agents).with_name("named.csv")
+    named.write_text(pathlib.Path(files.agents).read_text().replace("name,cost", "name,rate"))
+    same(files, dataclasses.replace(files, agents=str(named), cost="power"))
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "message"),
+    [
+        ("name,capacity\na,1\n", {"cost": "linear"}, "line 1: column `rate` is missing; the first line has"),
+        (
+            "name,capacity,rate\na,1,\n",
+            {"cost": "linear"},
+            "line 2: `rate` must be a number, at least 0, got ''",
+        ),
+        ("name,capacity,rate\na,1,2\nb,1,-1\n", {"cost": "linear"}, "line 3: `rate` must be .*, got '-1'"),
+        (
+            "name,capacity,rate\na,1,2\n",
+            {"cost": "linear(rate=3)"},
+            "line 1: unknown column `rate`; allowed are name, capacity, fixed, shift,",
+        ),
+        (
+            "name,capacity,rate,exponent\na,1,2,2\n",
+            {"cost": "power", "payoff": "power(0.9, 1)"},
+            "line 1: column `cost.exponent` is missing",
+        ),
+        (
+            "name,capacity,rate\na,1,1\n",
+            {"cost": "linear(fixed=[1, 2])"},
+            "`fixed` must be shared or have one entry",
+        ),
+        (
+            "name,capacity,rate\na,1,1\n",
+            {"cost": "linear", "fixed": (1.0,)},
+            "--fixed has no use with --agents",
+        ),
+    ],
+)
+def test_columns_that_do_not_fit_the_texts(text, given, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        equilibrium.read(with_columns(tmp_path, text, **{"payoff": "power(0.9, 1, 0.8)"} | given))
+
+
+def test_empty_cells_of_parameters_have_their_defaults(tmp_path):
+    text = "name,capacity,rate,fixed\na,1,1,\nb,1,1,0.5\n"
+    game = equilibrium.read(with_columns(tmp_path, text, cost="linear", payoff="bound(0.9, 1)")).game
+    np.testing.assert_array_equal(game.cost.fixed, [0, 0.5])
+
+
+def test_parameters_of_a_strangers_cost_may_have_any_name(tmp_path):
+    """Also that of a column that there is already; what is no number of one agent is no column."""
+
+    @registry.register("tiered")
+    class Tiered(games.Cost):
+        quality: object = registry.option("how well it is paid", low=0)
+        K: object = registry.option("with a large letter", 1.0, above=0)
+        word: str = registry.option("text", "yes", static=True, kind=str)
+        maybe: object = registry.option("depends on others", None)
+
+        def value(self, own):
+            return self.quality * own**2 / self.K
+
+    text = "name,capacity,cost.quality,quality,K\na,9,0.1,2,3\nb,9,0.2,1,\n"
+    game = equilibrium.read(with_columns(tmp_path, text, cost="tiered(maybe=1)", payoff="bound(0.9, 1)")).game
+    assert type(game.cost) is Tiered
+    np.testing.assert_array_equal(game.cost.quality, [0.1, 0.2])
+    np.testing.assert_array_equal(game.quality, [2, 1])
+    np.testing.assert_array_equal(game.cost.K, [3, 1])
+
+
+def test_a_rate_by_its_text_is_that_of_the_flag(tmp_path):
+    settings = mechanism.Settings(**{name: getattr(BY_TEXT, name) for name in SHARED}, over_beta=3, p=(1.0,))
+    written = {}
+    for folder, given in {
+        "flag": {"mechanism": "beta", "beta": 0.5},
+        "text": {"mechanism": "beta(0.5)"},
+    }.items():
+        work, one = storage.Workdir(tmp_path / folder), dataclasses.replace(settings, **given)
+        mechanism.run(one, mechanism.read(one), work)
+        names = ("outcome.csv", "p_means.csv", "marks.csv", "announced.json", "over_beta.csv")
+        written[folder] = [(work.path / name).read_bytes() for name in names]
+    assert written["flag"] == written["text"]

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from fedgame import mechanisms, registry
 from fedgame.experiments import checks, settings
 
 DIGITS = (1200, 597)
@@ -50,14 +51,50 @@ def test_one_number_per_agent():
         ({"capacity": (5, 6)}, r"--capacity needs one number or one for each of 10 agents, got 2"),
         ({"cost": (-1.0,)}, r"--cost .* got -1.0"),
         ({"cost": (float("inf"),)}, r"--cost .* got inf"),
-        ({"cost": (0.0,)}, r"--cost: β\* of Definition 2 needs every cost above 0"),
+        (
+            {"cost": (0.0,)},
+            r"--protocol, FedBR-BG: β\* .* is defined for linear costs above 0 .*; or give --be",
+        ),
+        ({"cost": "power(0.01, 2)"}, r"--protocol, FedBR-BG: β\* .* is defined for linear costs above 0"),
         (
             {"cost": (0.0,), "protocol": ("fedbr",), "mode": "literal"},
             r"--cost: --mode=literal divides by costs",
         ),
         ({"protocol": ()}, r"--protocol needs at least one name"),
-        ({"protocol": ("fedavg", "fed")}, r"--protocol must be one of fedavg, .*, got 'fed'"),
-        ({"protocol": ("fedavg", "fedavg")}, r"--protocol names one twice: fedavg,fedavg"),
+        ({"protocol": ("fedavg", "fed")}, r"--protocol: there is no protocol 'fed'; .*\(there are .*fedavg"),
+        ({"protocol": ("fedavg", "fedavg")}, r"--protocol names one twice: FedAvg"),
+        ({"protocol": ("fedbr", "fedbr(none, steps=100)")}, r"--protocol names one twice: FedBR"),
+        ({"protocol": ("fedbr(stpes=9)",)}, r"--protocol: fedbr has no option 'stpes'; did you mean 'steps'"),
+        (
+            {"protocol": ("mwfed(target=2)",)},
+            r"--protocol: mwfed: `target` must be a number, at least 0 and at",
+        ),
+        (
+            {"protocol": ("fedbr",), "beta": 0.5},
+            r"--beta is that of fedbr_bg, which --protocol does not name",
+        ),
+        (
+            {"protocol": ("fedbr",), "price": 0.5},
+            r"--price is that of fedbr\(price\), which --protocol does not",
+        ),
+        (
+            {"mode": "literal", "protocol": ("fedbr_price",)},
+            r"--mode=literal is printed for refunds .*one price",
+        ),
+        (
+            {"cost": "power(0.01, 2)", "protocol": ("fedbr",), "mode": "literal"},
+            r"--cost: --mode=literal divides by costs: they must be linear and above 0",
+        ),
+        (
+            {"cost": "linear([0.1, 0.2])"},
+            r"--cost: `rate` must be shared or have one entry for each of 10 agents",
+        ),
+        ({"cost": "linear(0.1, 0.2, 0.3)"}, r"--cost: linear has no 3 options: it has rate, fixed"),
+        ({"cost": "ordered([0.1, 0.2])", "beta": 0.5}, r"--cost: `capacity` must be at most the 2 records"),
+        (
+            {"agents": 2001, "capacity": (1,), "protocol": ("fedbr_shapley",)},
+            r"--protocol, FedBR, Shapley .*2001",
+        ),
         ({"learning_rate": 0.0}, r"--learning_rate must be a number, greater than 0, got 0.0"),
         ({"channels": (3,)}, r"--channels needs two numbers, got 1"),
         ({"model": "vgg11", "units": 5}, r"--channels, --units and --padding are the CNN's; --model=vgg11"),
@@ -81,6 +118,7 @@ def test_errors_name_flag_value_and_what_is_allowed(changes, message):
 def test_the_minimum_is_a_valid_p_and_zero_cost_a_valid_cost_under_a_given_beta():
     settle(p=(float("-inf"), 0.0, 1.0))
     settle(cost=(0.0,), beta=0.5)
+    settle(cost="linear(0)", protocol=("fedbr(beta)",), beta=0.5)
 
 
 def test_every_setting_has_help():
@@ -88,11 +126,48 @@ def test_every_setting_has_help():
 
 
 def test_a_payoff_that_defines_fit_is_allowed_and_named(saturation):
-    settings.check(settings.CompareSettings(fit="Saturation"))
+    settings.check(settings.CompareSettings(fit="saturation"))
     with pytest.raises(
-        ValueError, match="--fit must be one of power, bound, concave, Saturation, got 'spline'"
+        ValueError, match="--fit must be one of bound, concave, power, saturation, got 'spline'"
     ):
         settings.check(settings.CompareSettings(fit="spline"))
     del saturation.fit
-    with pytest.raises(ValueError, match="--fit must be one of power, bound, concave, got 'Saturation'"):
-        settings.check(settings.CompareSettings(fit="Saturation"))
+    with pytest.raises(ValueError, match="--fit must be one of bound, concave, power, got 'saturation'"):
+        settings.check(settings.CompareSettings(fit="saturation"))
+
+
+def test_a_class_of_payments_has_the_limit_of_the_general_form_unless_it_has_a_form_of_its_own():
+    class Flat(mechanisms.Mechanism):
+        def payments(self, reported, s):
+            return 0.0 * s
+
+    class Solved(Flat):
+        def under(self, game, reported=None):
+            return game
+
+    many = {"agents": 2001, "capacity": (1,), "sizes": (1, 2, 3)}
+    registry.register("flat")(Flat)
+    registry.register("solved")(Solved)
+    with pytest.raises(
+        ValueError, match=r"--protocol, FedBR, flat: Flat is solved .* up to 2000 agents, got 2001"
+    ):
+        settle(protocol=("fedbr(flat)",), **many)
+    with pytest.raises(
+        ValueError, match="--mode=literal is printed for refunds of costs only, not for FedBR, s"
+    ):
+        settle(protocol=("fedbr(solved)",), mode="literal")
+    with pytest.raises(ValueError, match="digits has 1200"):  # nothing else is wrong
+        settle(protocol=("fedbr(solved)",), **many)
+
+
+def test_numbers_that_texts_name_are_known_by_what_is_in_their_files(tmp_path):
+    one, other = tmp_path / "one.csv", tmp_path / "other.csv"
+    one.write_text("0.01\n0.02\n")
+    other.write_text("0.5\n")
+    given = {"cost": f"linear('{one}')", "protocol": ("fedavg", f"mwfed(target='{other}')", "fedbr")}
+    found = settings.described(settings.CompareSettings(**given))
+    assert found["cost"] == given["cost"]
+    assert set(found["sha256"]) == {str(one), str(other)}
+    one.write_text("0.01\n0.03\n")
+    assert settings.described(settings.CompareSettings(**given))["sha256"] != found["sha256"]
+    assert settings.described(settings.CompareSettings())["sha256"] == {}

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import pathlib
 import shutil
 import threading
 import time
@@ -7,6 +9,7 @@ from concurrent import futures
 import pytest
 
 import fedgame
+from fedgame import registry
 from fedgame.experiments import checkpoints, jobs, storage
 
 SETTINGS = {"agents": 10, "p": (0.2, 1.0)}
@@ -19,7 +22,7 @@ def open_workdir(path, settings=SETTINGS, resume=False, overwrite=False):
 def test_a_new_directory_says_what_made_it(tmp_path):
     open_workdir(tmp_path / "a" / "b")
     stored = json.loads((tmp_path / "a" / "b" / "config.json").read_text())
-    assert stored["settings"] == {"agents": 10, "p": [0.2, 1.0]}
+    assert stored["settings"] == {"agents": 10, "p": [0.2, 1.0], "use": {}}
     assert stored["versions"]["jax"]
 
 
@@ -64,6 +67,60 @@ def test_a_run_that_an_earlier_version_began_is_that_versions_to_finish(tmp_path
     open_workdir(tmp_path, overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
     assert json.loads((tmp_path / "config.json").read_text())["versions"]["fedgame"] == fedgame.__version__
+
+
+def write_mine(folder, word="mine", rule="none"):
+    (folder / "mine.py").write_text(
+        "from fedgame import registry\nfrom fedgame.mechanisms import rules\n"
+        f"@registry.register('{word}')\ndef {word}(game):\n    return rules.{rule}(game)\n"
+    )
+    return str(folder / "mine.py")
+
+
+def test_a_run_begun_with_a_file_of_ones_own_goes_on_with_that_file_alone(tmp_path):
+    file = write_mine(tmp_path)
+    registry.use(file)
+    digest = hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()
+    open_workdir(tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["use"] == {file: digest}
+    assert open_workdir(tmp_path / "run", resume=True).path == tmp_path / "run"
+    registry._USED.clear()
+    for check in (storage.check_workdir, lambda path, program, *again: open_workdir(path, SETTINGS, *again)):
+        with pytest.raises(ValueError, match=r"--resume: the run in .* was begun with --use=") as error:
+            check(str(tmp_path / "run"), "this", True, False)
+        assert f"with --use={file} ({digest[:8]}), not with none; in brackets is how" in str(error.value)
+        assert "\n" not in str(error.value)
+    write_mine(tmp_path, rule="falkinger")
+    registry.use(file)
+    with pytest.raises(
+        ValueError, match=rf"begun with --use=.* \({digest[:8]}\), not with --use=.* \(\w{{8}}\);"
+    ):
+        storage.check_workdir(str(tmp_path / "run"), "this", True, False)
+    storage.check_workdir(str(tmp_path / "run"), "this", False, True)  # --overwrite begins anew
+    open_workdir(tmp_path / "run", overwrite=True)
+    assert open_workdir(tmp_path / "run", resume=True).path == tmp_path / "run"
+
+
+def test_a_run_begun_without_one_does_not_go_on_with_a_file(tmp_path):
+    open_workdir(tmp_path / "run")
+    registry.use(write_mine(tmp_path))
+    with pytest.raises(ValueError, match="was begun with no --use, not with --use="):
+        open_workdir(tmp_path / "run", resume=True)
+
+
+def test_no_file_that_was_read_is_deleted_with_the_results(tmp_path):
+    open_workdir(tmp_path)
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text("1\n")
+    for again in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(
+            ValueError, match=r"numbers.csv lies in --workdir=.*: write the results elsewhere"
+        ):
+            open_workdir(tmp_path, SETTINGS | {"sha256": {str(numbers): "of it"}}, **again)
+    registry.use(write_mine(tmp_path))
+    with pytest.raises(ValueError, match=r"mine.py lies in --workdir="):
+        open_workdir(tmp_path, overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "mine.py", "numbers.csv"]
 
 
 def test_a_file_in_the_way(tmp_path):

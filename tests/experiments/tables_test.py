@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,26 +5,20 @@ import pytest
 from fedgame import games
 from fedgame.experiments import compare, tables
 from fedgame.mechanisms import budget_balanced, price, rules, shapley
-from fedgame.protocols import base
 
 GAME = games.check(games.Game(games.PowerLaw(1.0, 1.0, 1.0, 1.0), games.LinearCost([0.1, 0.2]), [5, 5]))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Settled(base.Protocol):
-    name: str
-    mechanism: object
-
-
 def trial(beta=0.0, profile=(1.2, 2.0), charged=(1, 2), accuracy=(0.9, 0.7), mechanism=None):
-    protocol = Settled("FedBR", mechanism or budget_balanced.Refunds(beta))
     training = {
         "charged": list(charged),
         "accuracy": list(accuracy),
         "held_out_accuracy": 0.75,
         "seconds": 1.0,
     }
-    return compare.Trial(protocol, 0, 0, True, np.asarray(profile), np.asarray([profile]), training)
+    mechanism = mechanism or budget_balanced.Refunds(beta)
+    path = np.asarray([profile])
+    return compare.Trial("FedBR", mechanism, 0, 0, True, np.asarray(profile), path, training)
 
 
 def test_utility_is_accuracy_minus_the_cost_of_whole_samples_plus_payment():
@@ -67,3 +59,17 @@ def test_what_is_announced_is_told_in_a_few_characters():
         (shapley.Shapley(), ""),
     ):
         assert tables.told(mechanism, 2) == words
+
+
+def test_the_column_mechanism_holds_names_and_people_read_labels():
+    for name, title in {
+        "none": "no payments",
+        "beta_star": "β*",
+        "falkinger": "β = 1 - 1/n",
+        "price(price=0.004)": "one price (price = 0.004)",
+        "designed(p=-inf)": "designed β (p = -inf)",
+        "first_best": "first best",
+        "chosen_who_stay": "chosen, those who stay",
+        "what a study of one's own tells apart": "what a study of one's own tells apart",
+    }.items():
+        assert tables.title(name) == title

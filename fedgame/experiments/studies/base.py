@@ -1,5 +1,7 @@
 """The contract of a study, and what studies begin with."""
 
+import dataclasses
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -57,10 +59,29 @@ class Study:
     size: ClassVar[tuple[float, float]] = (10, 4.5)  # of the figure, inches
     # The settings that determine its results, beside its own options, the curve and its fit.
     uses: ClassVar[tuple[str, ...]] = ("agents", "capacity", "cost", "p", "seed")
-    trains: ClassVar[bool] = False  # instead of reading a measured curve: see `label_skew`
+    trains: ClassVar[bool] = False  # by `train`, instead of reading a measured curve: see `label_skew`
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, str | bool | None) and not field.metadata.get("of"):
+                registry.check_number(f"`{field.name}`", value, field)
 
     def jobs(self, ground: Ground) -> dict[str, Callable[[], list[dict[str, Any]]]]:
         """By name, functions that return rows of the table: JSON values, the same columns in all."""
+        raise NotImplementedError
+
+    def train(
+        self, task: Any, work: Any, workers: int | None = None, cache: pathlib.Path | None = None
+    ) -> str:
+        """Instead of `jobs`, of a study that `trains`: writes its files and returns its text.
+
+        Args:
+          task: a `training.Task`.
+          work: a `storage.Workdir`.
+          workers: training runs at a time; one per processor if None.
+          cache: directory of measured accuracies.
+        """
         raise NotImplementedError
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
@@ -72,16 +93,21 @@ class Study:
     def figure(self, table: list[dict[str, str]], fig: figures.Figure) -> None:
         """Draws the table, as it is read from its file.
 
-        By default total data, the first p-mean and the share of the first best, those that are there, over
-        the column `over`, a line for each mechanism.
+        By default total data, the first p-mean and the share of the first best, those that are there, else
+        all other columns of numbers, over the column `over`; a line for each mechanism.
         """
         x = self.over or next(iter(table[0]))
         shown = {"total": "total data S, samples"} | dict(list(rows.powers_of(table).items())[:1])
         shown |= {"share_of_first_best": "share of the first best"}
         shown = {name: label for name, label in shown.items() if name in table[0]}
-        axes = fig.subplots(1, len(shown), squeeze=False)[0]
-        for ax, (column, label) in zip(axes, shown.items(), strict=True):
-            for name, mine in plots.by(table, "mechanism").items():
+        others = (name for name in table[0] if name != x and plots.numeric(table, name))
+        shown = shown or {name: name.replace("_", " ") for name in others}
+        groups = plots.by(table, "mechanism") if "mechanism" in table[0] else {"": table}
+        axes = fig.subplots(1, max(len(shown), 1), squeeze=False)[0]
+        for ax, (column, label) in zip(axes, shown.items(), strict=False):
+            for name, mine in groups.items():
                 rows.line(ax, x, column, name, mine)
             ax.set(xlabel=x.replace("_", " "), title=label)
-        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+        if "mechanism" in table[0]:
+            entries = axes[0].get_legend_handles_labels()
+            fig.legend(*entries, loc="outside lower center", ncols=5, frameon=False)

@@ -48,6 +48,15 @@ class LabelSkew(base.Study):
 
     alpha: float = option("of the Dirichlet partition; the smaller, the more skewed", 0.3, above=0)
 
+    def train(
+        self,
+        task: training.Task,
+        work: storage.Workdir,
+        workers: int | None = None,
+        cache: pathlib.Path | None = None,
+    ) -> str:
+        return run(task, work, workers, cache)
+
 
 def run(
     task: training.Task, work: storage.Workdir, workers: int | None = None, cache: pathlib.Path | None = None

@@ -150,12 +150,12 @@ def powers_of(table: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def line(ax: axes.Axes, x: str, y: str, name: str, table: list[dict[str, Any]]) -> None:
-    """A column over another, for one mechanism, in its colour; cells that are empty are left out."""
+    """A column over another, for one mechanism ("": none), in its colour; empty cells are left out."""
     known = [row for row in table if row[y] not in (None, "")]
     style = {"personal": "--", FIRST_BEST: ":"}.get(name, "-")
     wide = {"linewidth": 5, "alpha": 0.35} if name == "falkinger" else {}  # others often lie upon it
     if known:
-        about = {"color": color(name), "label": title(name)}
+        about = {"color": color(name), "label": title(name)} if name else {"color": "C0"}
         ax.plot(*plots.columns(known, x, y), style, marker="o", ms=4, **about, **wide)
 
 

@@ -37,6 +37,10 @@ class Settings(all_settings.CurveSettings):
     largest_factor: float | None = option("as in largest_factor=…", None, above=1, kind=float)
 
 
+_OPTIONS = {*all_settings.names(Settings)} - {*all_settings.names(all_settings.CurveSettings)}
+_OPTIONS -= {"study", "curve", "cost", "p"}
+
+
 def study_of(settings: Settings) -> base.Study:
     """The study that `--study` names; other flags are used where its text gives no option.
 
@@ -44,11 +48,7 @@ def study_of(settings: Settings) -> base.Study:
       ValueError: it names none.
     """
     flags = {
-        name: {
-            option: value
-            for option in registry.options(study)
-            if (value := getattr(settings, option, None)) is not None
-        }
+        name: {option: value for option in _short(study) if (value := getattr(settings, option)) is not None}
         for name, study in base.STUDIES.items()
     }
     with all_settings.of_flag("study"):
@@ -79,6 +79,11 @@ def used(settings: Settings) -> dict[str, Any]:
     return {name: found[name] for name in found if name in (*mine, "sha256")}
 
 
+def _short(study: type[base.Study]) -> list[str]:
+    """The options of a study that are flags too; others may be called as flags of something else."""
+    return [name for name in registry.options(study) if name in _OPTIONS]
+
+
 def _uses(study: type[base.Study]) -> tuple[str, ...]:
-    own = "study", *registry.options(study), *study.uses
+    own = "study", *_short(study), *study.uses
     return own if study.trains else (*own, "fit", "curve")
