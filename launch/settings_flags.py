@@ -107,7 +107,8 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
         parts = list(registry.split(value)) if value.strip() else []
         if field.metadata["kind"] is str:
             return tuple(parts)
-        return value if value.strip()[:1].isidentifier() else _numbers(field, parts)
+        is_text = len(parts) == 1 and parts[0][:1].isidentifier()
+        return value if is_text else _numbers(field, parts)
     return _numbers(field, value) if isinstance(value, list) else value
 
 
