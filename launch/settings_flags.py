@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -53,7 +54,7 @@ def _use() -> None:
     words = sys.argv[1:]
     with contextlib.suppress(flags.Error):  # of flag files, which absl tells of later
         words = flags.FLAGS.read_flags_from_files(words)
-    pairs = zip(words, [*words[1:], ""], strict=True)
+    pairs = itertools.zip_longest(words, words[1:], fillvalue="")
     given = [re.fullmatch(r"--?use(=(.*))?", word, re.DOTALL) and (word, after) for word, after in pairs]
     for word, after in filter(None, given):
         try:
@@ -106,7 +107,8 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
         parts = list(registry.split(value)) if value.strip() else []
         if field.metadata["kind"] is str:
             return tuple(parts)
-        return value if value.strip()[:1].isidentifier() else _numbers(field, parts)
+        is_text = len(parts) == 1 and parts[0][:1].isidentifier()
+        return value if is_text else _numbers(field, parts)
     return _numbers(field, value) if isinstance(value, list) else value
 
 

@@ -32,6 +32,9 @@ def main(argv: list[str]) -> None:
     try:
         settings_flags.start(argv)
         settings = settings_flags.read(all_settings.Settings)
+        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
+        if training_flags.WORKDIR.value:  # else its name is that of the study
+            storage.check_workdir(training_flags.WORKDIR.value, "launch.study", *again)
         all_settings.check(settings)
         chosen = all_settings.study_of(settings)
         if chosen.trains:
@@ -45,7 +48,6 @@ def main(argv: list[str]) -> None:
                 raise ValueError(f"--{name} has no use with --study={settings.study}, only with label_skew")
         name = registry.name_of(type(chosen))
         workdir = training_flags.WORKDIR.value or f"results/{name}"
-        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
         storage.check_workdir(workdir, "launch.study", *again)
         ground = study.read(settings)
         described = all_settings.used(settings)

@@ -10,9 +10,11 @@ import sys
 
 import pytest
 
+from fedgame import registry
 from fedgame.experiments import equilibrium as equilibrium_experiment
 from fedgame.experiments import mechanism as mechanism_experiment
 from fedgame.experiments import settings as all_settings
+from fedgame.experiments import storage
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = [
@@ -90,7 +92,13 @@ def test_help_shows_every_setting():
     text = compare("--helpshort").stdout
     for field in dataclasses.fields(all_settings.CompareSettings):
         assert f"{field.name}: {field.metadata['help'][:20]}" in text
-    assert "power, bound, concave" in " ".join(text.split())  # the choices of --fit
+    words = " ".join(text.split())
+    assert "bound, concave, power" in words  # the choices of --fit
+    for call in (
+        "mwfed(target=0.7, factor=4.0): MWFed inside",
+        "power(rate, exponent, fixed=0.0): c_i(s_i) =",
+    ):
+        assert call in words
 
 
 def equilibrium(*flags):
@@ -181,14 +189,25 @@ def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
         (equilibrium, ["--agents=missing.csv", EXAMPLE[1]], "error: there is no file missing.csv"),
         (equilibrium, ["--agents=examples/curve.csv", EXAMPLE[1]], "column `name` is missing"),
         (equilibrium, ["--cost=", "--capacity=1"], "error: --cost needs at least one number"),
-        (equilibrium, EXAMPLE[:1], "error: give one of --curve, --family, --scenario; got none"),
+        (equilibrium, EXAMPLE[:1], "error: give one of --curve, --family, --payoff, --scenario; got none"),
         (equilibrium, [*EXAMPLE, "extra"], "error: not a flag: 'extra'"),
         (
             mechanism,
             [*EXAMPLE, "--mechanism=beta_star"],
-            "error: β* (Definition 2) is defined for linear costs",
+            "error: --mechanism: β* (Definition 2) is defined for linear costs",
         ),
-        (mechanism, [*EXAMPLE, "--mechanism=tax"], "error: --mechanism must be one of none, beta_star"),
+        (
+            mechanism,
+            [*EXAMPLE, "--mechanism=tax"],
+            "error: --mechanism: there is no rule 'tax' (there are none, ",
+        ),
+        (
+            compare,
+            ["--protocol=fedavg, fedbr(price(prise=1))"],
+            "error: --protocol: price has no option 'prise'; did you mean 'price'? (it has price)",
+        ),
+        (compare, ["--use=nowhere.py"], "error: --use=nowhere.py: there is no such file"),
+        (equilibrium, ["--use", "setup.cfg", "--helpshort"], "error: --use=setup.cfg: there is no such file"),
         (mechanism, [*EXAMPLE, "--p=2"], "error: --p must be a number, at most 1, got 2.0"),
         (equilibrium, ["--scenario=examples/agents.csv"], "error: examples/agents.csv, line 1: not JSON"),
     ],
@@ -204,11 +223,20 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(launch, flags, mess
 def test_an_input_is_never_deleted_with_the_results(tmp_path):
     for name in ("agents.csv", "curve.csv"):
         (tmp_path / name).write_bytes((ROOT / "examples" / name).read_bytes())
-    flags = [f"--agents={tmp_path / 'agents.csv'}", f"--curve={tmp_path / 'curve.csv'}"]
-    refused = equilibrium(*flags, f"--workdir={tmp_path}", "--overwrite")
+    (tmp_path / "rates.csv").write_text("0.1\n0.2\n")
+    files = [f"--agents={tmp_path / 'agents.csv'}", f"--curve={tmp_path / 'curve.csv'}"]
+    refused = equilibrium(*files, f"--workdir={tmp_path}", "--overwrite")
     assert refused.returncode == 1
-    assert "agents.csv lies in --workdir" in refused.stderr
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["agents.csv", "curve.csv"]
+    assert "is not empty and holds no run of this program; it is left as it is" in refused.stderr
+    storage.open_workdir(str(tmp_path / "run"), "launch.equilibrium", {}, False, False)
+    (tmp_path / "run" / "config.json").rename(tmp_path / "config.json")
+    text = [f"--cost=linear('{tmp_path / 'rates.csv'}')", "--payoff=bound(0.9, 1)", "--capacity=9"]
+    for flags, name in ((files, "agents.csv"), (text, "rates.csv")):
+        refused = equilibrium(*flags, f"--workdir={tmp_path}", "--overwrite")
+        assert refused.returncode == 1
+        assert f"{name} lies in --workdir" in refused.stderr
+    there = {"agents.csv", "curve.csv", "rates.csv", "config.json", "run"}
+    assert {f.name for f in tmp_path.iterdir()} == there
 
 
 @pytest.mark.parametrize(
@@ -231,3 +259,75 @@ def test_the_example_is_what_its_command_makes(tmp_path):
     )
     assert refused.returncode == 1
     assert "examples/agents.csv exists already: replace it by --overwrite" in refused.stderr
+
+
+MINE = """
+from fedgame import registry
+from fedgame.mechanisms import Refunds, rules
+from fedgame.protocols import Protocol, always
+
+@registry.register("half")
+def half(game):
+    '''Half of all costs.'''
+    return Refunds(0.5)
+
+@registry.register("nobody")
+class Nobody(Protocol):
+    '''Nobody contributes.'''
+
+    def start(self, game, announced, key):
+        return always([0] * game.n)
+"""
+
+
+def test_a_file_of_ones_own_is_needed_again_to_go_on(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(MINE)
+    use, run = f"--use={mine}", tmp_path / "run"
+    cost = ["--payoff=power(0.97, 6, 0.8, 12)", "--cost=linear([0.004, 0.005])", "--over_beta=3", "--p=1"]
+    done = mechanism(use, "--mechanism=half", *cost, f"--workdir={run}")
+    assert done.returncode == 0, done.stderr
+    assert "mechanism: half; 2 of 2 agents stay" in done.stdout
+    for given in (["--mechanism=half"], ["--mechanism=none"]):
+        refused = mechanism(*given, *cost, f"--workdir={run}", "--resume")
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(
+            f"error: --resume: the run in --workdir={run} was begun with {use} ("
+        )
+        assert len(refused.stderr.splitlines()) == 1
+    assert "half: Half of all costs." in mechanism("--use", mine, "--helpshort").stdout
+
+
+def test_a_comparison_begun_with_a_file_says_so_before_it_reads_its_texts(tmp_path):
+    mine, run = tmp_path / "mine.py", tmp_path / "run"
+    mine.write_text(MINE)
+    registry.use(str(mine))
+    storage.open_workdir(str(run), "launch.compare", {}, False, False)
+    begun = (run / "config.json").read_bytes()
+    for flags in ([], ["--sweep=cost=0.1,0.2"]):
+        refused = compare("--protocol=nobody", f"--workdir={run}", "--resume", *flags)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(
+            f"error: --resume: the run in --workdir={run} was begun with --use={mine}"
+        )
+    mine.write_text(MINE.replace("[0]", "[1]"))
+    refused = compare(f"--use={mine}", "--protocol=nobody", f"--workdir={run}", "--resume")
+    assert ", not with --use=" in refused.stderr
+    mine.write_text("\n1 / 0")
+    refused = compare(f"--use={mine}", "--protocol=nobody", f"--workdir={run}", "--resume")
+    assert refused.stderr == f"error: --use={mine}, line 2: ZeroDivisionError: division by zero\n"
+    assert (run / "config.json").read_bytes() == begun
+
+
+def test_a_sweep_knows_the_files_that_its_values_name(tmp_path):
+    numbers, run = tmp_path / "numbers.csv", tmp_path / "run"
+    numbers.write_text("0.1\n0.2\n0.3\n")
+    sweep = [f"--sweep=cost=linear('{numbers}')", "--protocol=fedavg", f"--workdir={run}"]
+    done = compare(*sweep)
+    assert done.returncode == 0, done.stderr
+    stored = json.loads((run / "config.json").read_text())["settings"]["sha256"]
+    assert list(stored) == [str(numbers)]
+    numbers.write_text("0.1\n0.2\n0.4\n")
+    refused = compare(*sweep, "--resume")
+    assert refused.returncode == 1
+    assert "has other settings: sha256=" in refused.stderr

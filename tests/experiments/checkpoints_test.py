@@ -12,7 +12,7 @@ import pytest
 from fedgame import games
 from fedgame.experiments import checkpoints, jobs, storage
 from fedgame.learning import curve, federated, local, models, trainer
-from fedgame.mechanisms import budget_balanced
+from fedgame.mechanisms import rules
 from fedgame.protocols import afl, base, fedavg, fedbr, mwfed, qffl
 
 
@@ -201,7 +201,7 @@ def images(*shape):
 
 def run_protocol(protocol, snapshots):
     params = jax.device_get(models.initial_parameters(MODEL, jax.random.key(0), (2, 2, 1)))
-    plan = protocol.start(jax.random.key(1))
+    plan = protocol.start(GAME, protocol.rule.announced(GAME), jax.random.key(1))
     learning = trainer.Trainer(MODEL, OPTIONS, images(2, 9), jax.random.key(2), test=images(2, 40))
     return base.run(protocol, plan, learning, params, ROUNDS, snapshots)
 
@@ -215,13 +215,13 @@ def measure_curve(snapshots):
 @pytest.mark.parametrize(
     "run",
     [
-        pytest.param(lambda s, p=p: run_protocol(p, s), id=p.name)
+        pytest.param(lambda s, p=p: run_protocol(p, s), id=p.title)
         for p in (
-            fedavg.FedAvg(np.array([9, 6])),
-            mwfed.MWFed(np.array([9, 6]), target=0.33, factor=1.5),
-            fedbr.FedBR(GAME, budget_balanced.Refunds(0.5), steps=3),
-            afl.AFL(np.array([9, 6])),
-            qffl.QFFL(np.array([9, 6])),
+            fedavg.FedAvg(),
+            mwfed.MWFed(target=0.33, factor=1.5),
+            fedbr.FedBR(rules.beta.having(beta=0.5), steps=3),
+            afl.AFL(),
+            qffl.QFFL(),
         )
     ]
     + [pytest.param(measure_curve, id="curve")],

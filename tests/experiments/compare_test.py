@@ -9,11 +9,17 @@ import flax.linen as nn
 import numpy as np
 import pytest
 
-from fedgame.experiments import compare, compare_plots, settings, storage, training
-from fedgame.protocols import fedavg
+from fedgame import registry
+from fedgame.experiments import compare, compare_plots, contenders, curve, settings, storage, training
+from fedgame.mechanisms import RULES, rules
+from fedgame.protocols import base, fedavg
 from fedgame.registry import option
 
-NINE = tuple(name for name in settings.PROTOCOLS if name not in settings.NO_REFUNDS)
+NO_REFUNDS = ("fedbr_price", "fedbr_prices", "fedbr_shapley", "fedbr_data_maximizing")
+NINE = (
+    *("fedavg", "mwfed", "fedbr", "fedbr_bg", "fedbr_falkinger", "fedbr_personal"),
+    *("first_best", "afl", "qffl"),
+)
 
 
 class Linear(nn.Module):
@@ -120,8 +126,10 @@ def test_the_literal_mode_says_how_contributions_end(tmp_path):
 
 
 def test_fedbr_under_payments_that_are_no_refunds(tmp_path):
-    names = ("fedavg", *settings.NO_REFUNDS)
+    names = ("fedavg", *NO_REFUNDS)
     work, text = run(tmp_path / "run", protocol=names, seeds=1, price=0.001)
+    protocols = dict.fromkeys(row["protocol"] for row in rows_of(work, "runs.csv"))
+    assert list(protocols) == ["FedAvg", *(f"FedBR, {RULES[name[6:]].label}" for name in NO_REFUNDS)]
     found = json.loads((work.path / "game.json").read_text())["equilibria"]
     assert found.pop("FedAvg") is None
     assert "FedAvg: aims at no equilibrium\n" in text
@@ -157,38 +165,152 @@ def test_contributions_that_change_from_round_to_round_are_no_steps_of_a_game(tm
 class Still(fedavg.FedAvg):
     """An author's own training round, who declares nothing: the model stays as it was."""
 
-    name = "Still"
-
     much: float = option("it does not matter", 1.0)
 
     def train(self, trainer, params, plan, number):
         return params
 
 
-def test_an_authors_own_training_is_not_taken_from_what_fedavg_has_stored(trained, tmp_path):
-    task = a_task(seeds=1)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Remembering(Still):
+    """What it carries from round to round is made by `start`."""
 
-    def accuracy(folder, *protocols):
+    weights: object = option("carried", 0.0)
+
+    def start(self, game, announced, key):
+        return super().start(game, announced, key)._replace(memory=(np.asarray(self.weights), "words"))
+
+
+@pytest.fixture
+def accuracy(tmp_path):
+    """Held-out accuracies of trials of protocols, in a directory of its own and one cache."""
+    task = a_task(seeds=1)
+    game, _ = compare.fit_game(task, np.array([0.0, 6, 15, 30]), np.array([[0.1, 0.4, 0.6, 0.7]]))
+
+    def of(folder, *protocols, task=task):
         work = storage.open_workdir(str(tmp_path / folder), "this", {}, resume=False, overwrite=False)
-        trials = compare.play_and_train(task, work, 1, list(protocols), tmp_path / "cache")
+        told = [contenders.Contender(x.label, x, x.rule.announced(game)) for x in protocols]
+        trials = compare.play_and_train(task, work, 1, game, told, tmp_path / "cache")
         return [one.training["held_out_accuracy"] for one in trials]
 
-    everything = np.asarray(task.settings.capacity)
-    average = fedavg.FedAvg(everything)
-    alone, still = accuracy("first", average, Still(everything))
+    return of
+
+
+def test_an_authors_own_training_is_not_taken_from_what_fedavg_has_stored(trained, accuracy):
+    average = fedavg.FedAvg()
+    alone, still = accuracy("first", average, Still())
     assert alone != still
     assert len(trained) == 2
-    assert accuracy("again", average, Still(everything)) == [alone, still]
+    assert accuracy("again", average, Still()) == [alone, still]
     assert len(trained) == 2  # both are stored, each as its own
-    accuracy("other", Still(everything, 2.0))
+    accuracy("other", Still(2.0))
     assert len(trained) == 3
 
     class Unwritten(Still):
         __module__ = "a_notebook"
 
     for folder in ("unwritten", "unwritten again"):
-        assert accuracy(folder, Unwritten(everything)) == [still]
+        assert accuracy(folder, Unwritten()) == [still]
     assert len(trained) == 5  # never stored
+
+
+def test_what_a_plan_carries_tells_training_runs_apart(trained, accuracy, monkeypatch):
+    """Also if nothing else does: as after a change of what `start` makes of the same fields."""
+    monkeypatch.setattr(compare.base, "identity", lambda protocol: {"rule": "the same"})
+    accuracy("first", Remembering(weights=1.0))
+    accuracy("again", Remembering(weights=1.0))
+    assert len(trained) == 1
+    accuracy("other", Remembering(weights=1.5), Remembering(weights=1.0))
+    assert len(trained) == 2
+    accuracy("another shape", Remembering(weights=[1.0]))
+    assert len(trained) == 3
+
+
+def test_another_file_of_ones_own_is_other_code(trained, accuracy, tmp_path):
+    """Trained models are not taken from a cache that was filled with other files of --use."""
+    accuracy("first", fedavg.FedAvg())
+    (tmp_path / "mine.py").write_text("number = 1\n")
+    registry.use(str(tmp_path / "mine.py"))
+    task = a_task()
+    assert training.fingerprint(task, [], task.agents)["use"] == registry.used() != {}
+    accuracy("with a file", fedavg.FedAvg())
+    assert len(trained) == 2
+    accuracy("with the same", fedavg.FedAvg())
+    assert len(trained) == 2
+    (tmp_path / "mine.py").write_text("number = 2\n")
+    registry.use(str(tmp_path / "mine.py"))
+    accuracy("with another text", fedavg.FedAvg())
+    assert len(trained) == 3
+
+
+def test_protocols_rules_and_costs_by_their_texts(tmp_path):
+    """Those of short flags and aliases, to the last digit, with their options in titles."""
+    short = {"protocol": ("mwfed", "fedbr", "fedbr_bg", "fedbr_price", "first_best"), "price": 0.001}
+    short |= {"mwfed_target": 0.5, "steps": 15, "beta": 0.5, "seeds": 1}
+    dynamics, shown = "steps=15", "steps = 15"
+    texts = {
+        "mwfed(target=0.5)": "MWFed (target = 0.5)",
+        f"fedbr(none, {dynamics})": f"FedBR ({shown})",
+        f"fedbr(beta(0.5), {dynamics})": f"FedBR, β (beta = 0.5) ({shown})",
+        f"fedbr(price(price=0.001), {dynamics})": f"FedBR, one price (price = 0.001) ({shown})",
+        "first_best": "First best",
+    }
+    cost = "power([0.002, 0.004, 0.008], exponent=1)"
+    work, _ = run(tmp_path / "short", tmp_path / "cache", **short)
+    titles = list(dict.fromkeys(row["protocol"] for row in rows_of(work, "runs.csv")))
+    assert titles == ["MWFed", "FedBR", "FedBR-BG", "FedBR, one price", "First best"]
+    named, _ = run(tmp_path / "text", tmp_path / "cache", protocol=tuple(texts), cost=cost, seeds=1)
+    for name in ("runs.csv", "utilities.csv", "contributions.csv"):
+        one, other = rows_of(work, name), rows_of(named, name)
+        assert list(dict.fromkeys(row["protocol"] for row in other)) == list(texts.values())
+        for row in (*one, *other):
+            del row["protocol"]
+        assert one == other
+
+
+def test_what_costs_do_not_allow_is_refused_before_anything_is_measured(monkeypatch, tmp_path):
+    def equal(game):
+        if len(set(game.cost.rate.tolist())) > 1:
+            raise ValueError("only for equal costs")
+
+    @registry.register("share", requires=equal)
+    def share(game):
+        return rules.falkinger(game)
+
+    @registry.register("mine")
+    class Mine(fedavg.FedAvg):
+        rule = share
+
+    monkeypatch.setattr(curve, "measure", lambda *args: pytest.fail("measured"))
+    for k, (changes, message) in enumerate((
+        ({"protocol": ("fedbr_bg",), "cost": "power(0.001, 2)"}, "--protocol, FedBR-BG: β"),
+        ({"protocol": ("fedbr_data_maximizing",), "cost": "power(0.001, 2)"}, "accuracy as the reward: "),
+        ({"protocol": ("fedbr_shapley",), "mode": "literal"}, "--mode=literal is printed for refunds"),
+        ({"protocol": ("fedavg", "mine")}, "--protocol, mine: only for equal costs"),
+        ({"protocol": ("fedbr(share)",)}, "--protocol, FedBR, share: only for equal costs"),
+    )):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            run(tmp_path / str(k), **changes)
+
+
+def test_a_protocol_of_ones_own_plays_and_settles_under_its_rule(tmp_path):
+    @registry.register("half", "Half")
+    class Half(base.Protocol):
+        """Everybody gives a part of her data."""
+
+        rule = rules.beta_star
+        part: float = option("of her data", 0.5, low=0, high=1)
+
+        def start(self, game, announced, key):
+            return base.always(self.part * np.asarray(game.capacity))
+
+    protocols = ("half", "half(part=0.25)", "fedbr_bg")
+    work, _ = run(tmp_path / "run", protocol=protocols, seeds=1, beta=0.5)
+    by = {row["protocol"]: row for row in rows_of(work, "runs.csv")}
+    assert list(by) == ["Half", "Half (part = 0.25)", "FedBR-BG"]
+    assert [float(by[x]["contributed"]) for x in ("Half", "Half (part = 0.25)")] == [15.0, 7.5]
+    assert by["Half"]["announced"].startswith("β = 0.5") is False  # --beta is FedBR-BG's alone
+    assert by["FedBR-BG"]["announced"] == "β = 0.5"
 
 
 def test_every_protocol_has_a_colour_of_its_own(tmp_path):

@@ -1,14 +1,15 @@
 import csv
 import dataclasses
+import functools
 import json
 
 import flax.linen as nn
 import numpy as np
 import pytest
 
-from fedgame import mechanisms
+from fedgame import mechanisms, registry
 from fedgame.experiments import inputs, storage, training
-from fedgame.experiments.studies import agents, classes, costs, label_skew, misreports, rounding, rows, study
+from fedgame.experiments.studies import Study, classes, costs, label_skew, rounding, rows, study
 from fedgame.experiments.studies import settings as all_settings
 from fedgame.learning import federated
 
@@ -29,9 +30,10 @@ def run(curve, path, **changes):
     settings = dataclasses.replace(SETTINGS, curve=curve, **changes)
     work = storage.Workdir(path)
     text = study.run(settings, study.read(settings), work)
-    table = list(csv.DictReader((path / f"study_{settings.study}.csv").read_text().splitlines()))
-    assert (path / f"study_{settings.study}.png").read_bytes().startswith(b"\x89PNG")
-    assert len(json.loads((path / f"study_{settings.study}.json").read_text())) == len(table)
+    name = f"study_{settings.study.partition('(')[0]}"
+    table = list(csv.DictReader((path / f"{name}.csv").read_text().splitlines()))
+    assert (path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((path / f"{name}.json").read_text())) == len(table)
     return text, table, work
 
 
@@ -53,6 +55,7 @@ def unequal(curve, tmp_path_factory):
 
 def test_equal_costs_make_all_mechanisms_the_first_best(unequal):
     _, table, _ = unequal
+    assert [row["mechanism"] for row in table[:5]] == [*rows.RULES, rows.FIRST_BEST]
     none, star, falkinger, personal, best = table[:5]
     assert float(star["beta"]) == pytest.approx(2 / 3, rel=1e-14)
     # ã' = 8/(S+10)² is c/n at the first best, and c without payments.
@@ -74,7 +77,8 @@ def test_nothing_exceeds_the_first_best_and_all_is_certified(unequal):
     none, star, falkinger, *_, best = table[5:]
     assert float(falkinger["p=1"]) == pytest.approx(float(best["p=1"]), rel=1e-9)
     assert float(none["p=1"]) < float(star["p=1"]) < float(falkinger["p=1"])
-    assert "first best" in text
+    for label in ("no payments", "β*", "β = 1 - 1/n", "personal rates", "first best"):
+        assert f"| {label} " in text
 
 
 def test_resumed_or_not_the_tables_are_the_same(unequal, curve):
@@ -87,9 +91,8 @@ def test_resumed_or_not_the_tables_are_the_same(unequal, curve):
 
 def test_data_beyond_the_measurements_are_flagged(curve):
     settings = dataclasses.replace(SETTINGS, curve=curve, cost=(1e-4,), capacity=(400,), fit="power")
-    measured = study.read(settings)
-    game = rows.game_of(settings, measured.fit.payoff, np.full(3, 1e-4))
-    none, best = rows.rows_of(game, rows.outcomes_of(game, ("no payments",)), measured.longest, (1.0,))
+    ground = study.read(settings)
+    none, best = ground.rows(ground.game(), ("none",))
     assert none["total"] == pytest.approx(np.sqrt(8 / 1e-4) - 10, rel=1e-3)
     assert none["extrapolated"]
     assert best["extrapolated"]
@@ -97,13 +100,13 @@ def test_data_beyond_the_measurements_are_flagged(curve):
 
 def test_costs_that_are_too_high_end_contributions(curve, tmp_path):
     _, table, _ = run(curve, tmp_path, study="costs", costs=(0.005, 0.1), draws=2)
-    equal = [row for row in table if row["costs"] == "equal" and row["mechanism"] == "no payments"]
+    equal = [row for row in table if row["costs"] == "equal" and row["mechanism"] == "none"]
     assert [row["contributors"] for row in equal] == ["3", "0"]  # ã'(0) = 0.08
     assert all(row["stay"] in ("", "3") for row in table)
     draws = {row["costs"] for row in table}
     assert draws == {"equal", "draw 0", "draw 1"}
     averaged = costs.averages(table)
-    for name in ("β*", "first best"):
+    for name in ("beta_star", "first_best"):
         (mean,) = (
             row for row in averaged
             if (row["costs"], row["cost"], row["mechanism"]) == ("lognormal", 0.005, name)
@@ -114,14 +117,14 @@ def test_costs_that_are_too_high_end_contributions(curve, tmp_path):
 
 def test_more_agents_share_more_only_with_payments(curve):
     settings = dataclasses.replace(SETTINGS, study="agents", curve=curve, counts=(2, 3), agents=10)
-    found = agents.jobs(settings, study.read(settings))
-    table = [row for _, compute in found.values() for row in compute()["rows"]]
-    none = [row["total"] for row in table if row["mechanism"] == "no payments"]
-    star = [row["total"] for row in table if row["mechanism"] == "β*"]
+    found = all_settings.study_of(settings).jobs(study.read(settings))
+    table = [row for compute in found.values() for row in compute()]
+    none = [row["total"] for row in table if row["mechanism"] == "none"]
+    star = [row["total"] for row in table if row["mechanism"] == "beta_star"]
     assert none[0] == pytest.approx(none[1], rel=1e-12)
     assert star[1] > star[0] > none[0]
     np.testing.assert_allclose(
-        [r["share_of_first_best"] for r in table if r["mechanism"] == "β*"], 1, rtol=1e-12
+        [r["share_of_first_best"] for r in table if r["mechanism"] == "beta_star"], 1, rtol=1e-12
     )
 
 
@@ -130,7 +133,7 @@ def test_rounding_has_a_dead_zone(curve, tmp_path):
     more = {"counts": (3,), "intervals": (10,), "starts": 4, "agents": 10}
     _, table, _ = run(curve, tmp_path, study="rounding", fit="power", **more)
     assert len(table) == 8
-    star = [row for row in table if row["mechanism"] == "β*"]
+    star = [row for row in table if row["mechanism"] == "beta_star"]
     stuck = [row for row in star if float(row["from"]) >= 40]
     assert stuck
     for row in stuck:
@@ -145,10 +148,10 @@ def test_rounding_has_a_dead_zone(curve, tmp_path):
 
 
 def test_who_claims_more_gains_what_others_lose(curve):
-    settings = dataclasses.replace(SETTINGS, study="misreports", curve=curve, ratios=(1.0,))
-    found = misreports.jobs(dataclasses.replace(settings, agents=2), study.read(settings))
-    table = found["1/1/0"][1]()["rows"]
-    assert {row["mechanism"] for row in table} == {"1 - 1/n"}
+    settings = dataclasses.replace(SETTINGS, study="misreports", curve=curve, ratios=(1.0,), agents=2)
+    misreports = all_settings.study_of(settings)
+    table = misreports.jobs(study.read(settings))["1/1/0"]()
+    assert {row["mechanism"] for row in table} == {"falkinger"}
     assert table[0]["best"] > 1
     assert table[0]["best_gain"] > 0 > table[0]["others"]
     assert max(row["gain"] for row in table) == table[0]["best_gain"]
@@ -162,10 +165,23 @@ def test_who_claims_more_gains_what_others_lose(curve):
     [
         (
             {"study": "costs", "ratios": (2.0,)},
-            "--ratios has no use with --study=costs, only with unequal_costs",
+            "--ratios has no use with --study=costs, only with misreports, unequal_costs",
         ),
         ({"study": "unequal_costs", "rounds": 3}, "--rounds has no use .* only with label_skew"),
-        ({"study": "everything"}, "--study must be one of"),
+        (
+            {"study": "everything"},
+            r"--study: there is no study 'everything' \(there are agents, .*unequal_costs",
+        ),
+        ({"study": "agents(count=[2])"}, "--study: agents has no option 'count'; did you mean 'counts'"),
+        (
+            {"study": "agents(counts=[1])"},
+            r"--study: agents: `counts` must be a number, at least 2, got \[1.\]",
+        ),
+        ({"study": "costs(draws=2.5)"}, "--study: costs: `draws` must be a whole number, got 2.5"),
+        (
+            {"study": "agents", "agents": 4},
+            "--agents has no use with --study=agents, only with costs, label_skew",
+        ),
         ({"study": "costs", "costs": (0.0,)}, "--costs must be a number, greater than 0"),
         ({"capacity": (3, 4, 5)}, "--capacity must be one number"),
         ({"study": "label_skew", "curve": "a.csv"}, "--curve has no use"),
@@ -174,6 +190,149 @@ def test_who_claims_more_gains_what_others_lose(curve):
 def test_settings_that_a_study_cannot_use(changes, words):
     with pytest.raises(ValueError, match=words):
         all_settings.check(dataclasses.replace(all_settings.Settings(), **changes))
+
+
+OPTIONS = {
+    "unequal_costs(ratios=[2])": {"ratios": (2.0,)},
+    "costs([0.005], spread=0.5, draws=1)": {"costs": (0.005,), "spread": 0.5, "draws": 1},
+    "agents(counts=[2, 3])": {"counts": (2, 3)},
+    "rounding([3], [10], starts=2, steps=7)": {"counts": (3,), "intervals": (10,), "starts": 2, "steps": 7},
+    "misreports([2], largest_factor=3)": {"ratios": (2.0,), "largest_factor": 3.0},
+    "label_skew(alpha=0.2)": {"alpha": 0.2},
+}
+
+
+@pytest.mark.parametrize("text", OPTIONS)
+def test_options_by_text_and_by_short_flags_are_the_same(text):
+    name = text.partition("(")[0]
+    short = all_settings.Settings(study=name, **OPTIONS[text])
+    one, other = (all_settings.study_of(x) for x in (short, all_settings.Settings(study=text)))
+    assert registry.text_of(one) == registry.text_of(other)
+    assert (
+        vars(one)
+        == vars(other)
+        == vars(all_settings.study_of(all_settings.Settings(study=name))) | OPTIONS[text]
+    )
+    all_settings.check(short)
+    all_settings.check(all_settings.Settings(study=text))
+    given = {field: value for field, value in all_settings.used(short).items() if field in OPTIONS[text]}
+    assert given == OPTIONS[text]
+
+
+def test_options_by_text_and_by_short_flags_make_the_same_files(curve, tmp_path):
+    given = {"curve": curve, "fit": "power", "study": "unequal_costs"}
+    run(path=tmp_path / "flags", ratios=(2.0,), **given)
+    run(path=tmp_path / "text", **given | {"study": "unequal_costs([2])"})
+    run(path=tmp_path / "both", ratios=(3.0,), **given | {"study": "unequal_costs([2])"})  # the text wins
+    for name in ("study_unequal_costs.csv", "study_unequal_costs.json"):
+        files = {(tmp_path / folder / name).read_bytes() for folder in ("flags", "text", "both")}
+        assert len(files) == 1
+
+
+def drawn(name, table):
+    """The figure of a study, from what `csv` reads of its table."""
+    fig = study.plots.figure.Figure()
+    registry.read("study", name).figure([{k: str(x) for k, x in row.items()} for row in table], fig)
+    return fig
+
+
+def test_a_study_of_ones_own_has_a_table_a_figure_and_json(curve, tmp_path):
+    @registry.register("worth", "What it is worth")
+    class Worth(Study):
+        """What agents share as accuracy becomes worth more to them."""
+
+        over = "worth"
+        values: tuple = registry.option("worth of accuracy 1", (0.5, 2.0), above=0, kind=float)
+        seed: int = registry.option("of its own", 7, low=0)
+
+        def jobs(self, ground):
+            assert (ground.agents, ground.capacity, ground.cost, ground.seed) == (3, 40, 0.005, 3)
+            return {f"{x:g}": functools.partial(self.at, ground, x) for x in self.values}
+
+        def at(self, ground, value):
+            game = ground.game([0.004, 0.005, 0.006]).replace(value=value)
+            names = "none", "price(price=0.002)"
+            return [{"worth": value, "seed": self.seed} | row for row in ground.rows(game, names)]
+
+    text, table, work = run(curve, tmp_path, study="worth(values=[1, 3])", fit="power", seed=3)
+    assert [(row["worth"], row["mechanism"]) for row in table] == [
+        (x, name) for x in ("1.0", "3.0") for name in ("none", "price(price=0.002)", "first_best")
+    ]
+    assert {row["seed"] for row in table} == {"7"}  # --seed is that of the ground
+    assert (work.path / "jobs" / "3.json").exists()
+    stored = json.loads((work.path / "study_worth.json").read_text())
+    assert [str(row["total"]) for row in stored] == [row["total"] for row in table]
+    assert np.max(numbers(table, "nash_gap")) < 1e-9
+    assert np.all(np.diff(numbers([row for row in table if row["mechanism"] == "none"], "total")) > 0)
+    header, _, first, second = text.splitlines()[:4]
+    assert [x.strip() for x in header.split("|")[1:5]] == ["worth", "seed", "mechanism", "β (mean β_i)"]
+    assert "mean utility" in header
+    assert "certified" not in header
+    assert "| no payments " in first
+    assert "| one price (price = 0.002) " in second
+    fig = drawn("worth", table)
+    assert [ax.get_title() for ax in fig.axes] == [
+        "total data S, samples",
+        "mean utility",
+        "share of the first best",
+    ]
+    assert {ax.get_xlabel() for ax in fig.axes} == {"worth"}
+    (line, *_) = fig.axes[0].lines
+    np.testing.assert_array_equal(line.get_xdata(), [1, 3])
+    np.testing.assert_array_equal(line.get_ydata(), numbers(table, "total")[::3])
+    assert fig.axes[0].get_legend_handles_labels()[1] == [
+        "no payments",
+        "one price (price = 0.002)",
+        "first best",
+    ]
+    settings = all_settings.Settings(study="worth", agents=4, fit="power", seed=3)
+    all_settings.check(settings)
+    assert set(all_settings.used(settings)) == {
+        *("study", "agents", "capacity", "cost", "p", "seed", "fit", "curve", "sha256")
+    }
+    with pytest.raises(ValueError, match=r"--rounds has no use with --study=worth, only with label_skew"):
+        all_settings.check(dataclasses.replace(settings, rounds=3))
+
+
+def test_a_study_of_other_columns_than_ours_is_drawn_too(curve, tmp_path):
+    @registry.register("slopes")
+    class Slopes(Study):
+        """Slopes of the curve."""
+
+        def jobs(self, ground):
+            payoff = ground.measured.fit.payoff
+            return {
+                "all": lambda: [
+                    {"size": x, "a": float(payoff.curve(x)), "word": "w", "none": None} for x in (1, 2)
+                ]
+            }
+
+    text, table, _ = run(curve, tmp_path, study="slopes", fit="power")
+    assert text.splitlines()[0] == "| size | a       | word | none |"
+    (ax,) = drawn("slopes", table).axes
+    assert (ax.get_title(), ax.get_xlabel()) == ("a", "size")
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), numbers(table, "a"))
+    words = [
+        {"mechanism": "what I call it", "size": 1, "total": 3.0},
+        {"mechanism": "none", "size": 2, "total": 4.0},
+    ]
+    fig = drawn("slopes", [{"size": row["size"], **row} for row in words])
+    assert fig.axes[0].get_legend_handles_labels()[1] == ["what I call it", "no payments"]
+
+
+def test_short_flags_are_checked_by_the_ranges_of_the_study():
+    @registry.register("narrow")
+    class Narrow(Study):
+        ratios: tuple = registry.option("at most 3", (1.0,), high=3, kind=float)
+        steps: int = registry.option("at least 5", 9, low=5)
+
+    assert all_settings.study_of(all_settings.Settings(study="narrow", steps=5)).steps == 5
+    for changes, message in (
+        ({"steps": 4}, "--study: `steps` must be a number, at least 5, got 4"),
+        ({"ratios": (1.0, 4.0)}, "--study: `ratios` must be a number, at most 3, got"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            all_settings.check(all_settings.Settings(study="narrow", **changes))
 
 
 def test_curves_that_a_study_cannot_use(tmp_path):
@@ -243,7 +402,7 @@ def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
         mine = [row for row in table if row["curves"] == which]
         assert np.max(numbers(mine, "p=1")) <= float(mine[-1]["p=1"]) * (1 + 1e-12)
         assert float(mine[3]["p=1"]) == pytest.approx(float(mine[-1]["p=1"]), rel=1e-9)  # personal rates
-    paid = [float(r["payment"]) for r in read(path / "by_agent.csv") if r["mechanism"] == "β*"]
+    paid = [float(r["payment"]) for r in read(path / "by_agent.csv") if r["mechanism"] == "beta_star"]
     assert sum(paid) == pytest.approx(0, abs=1e-12)
     assert "Nash gap" in text
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import string
 
 import numpy as np
 import pytest
@@ -39,6 +40,38 @@ def test_the_product_is_in_the_order_of_the_flags(parse):
     assert variants[2].values == {"cost": "0.01+0.02+0.03", "protocol": "fedbr+fedavg", "full_batch": "true"}
 
 
+def test_texts_are_swept_whole_whatever_is_in_their_brackets(parse):
+    protocols = "fedbr(price(price=0.004), steps=50)+fedavg,fedbr(none, 70)"
+    costs = "0.02,power([1e+0, 2.0, 3.0], exponent=2),linear(0.5)"
+    variants = product(parse, f"protocol={protocols}", f"cost={costs}")
+    assert [variant.settings.protocol for variant in variants[::3]] == [
+        ("fedbr(price(price=0.004), steps=50)", "fedavg"),
+        ("fedbr(none, 70)",),
+    ]
+    assert [variant.settings.cost for variant in variants[:3]] == [
+        (0.02,),
+        "power([1e+0, 2.0, 3.0], exponent=2)",
+        "linear(0.5)",
+    ]
+    assert variants[1].name == (
+        "protocol=fedbr(price(price=0.004), steps=50)+fedavg,cost=power([1e+0, 2.0, 3.0], exponent=2)"
+    )
+    assert len({variant.folder for variant in variants}) == 6
+    assert all(
+        set(variant.folder) <= {*string.ascii_letters, *string.digits, *"/=,+._~%-"} for variant in variants
+    )
+    with pytest.raises(FileNotFoundError, match=r"--cost: linear: `rate`: there is no file nowhere.csv"):
+        product(parse, "cost=linear('nowhere.csv'),0.1")
+
+
+def test_empty_texts_are_no_lists(parse):
+    assert parse("protocol", " ") == parse("cost", "") == ()
+    assert parse("cost", "_mine(1, 2)") == "_mine(1, 2)"
+    assert parse("cost", "-1, inf") == (-1.0, np.inf)
+    with pytest.raises(ValueError, match="--cost must be numbers separated by commas, got x,1"):
+        parse("cost", "x, 1")
+
+
 def test_folders_of_variants_are_their_names_where_a_file_system_takes_them(parse):
     (variant,) = product(parse, "cost=0.01+0.02+0.03")
     assert variant.folder == "variants/cost=0.01+0.02+0.03"
@@ -72,7 +105,7 @@ def test_folders_of_variants_are_their_names_where_a_file_system_takes_them(pars
         ),
         (
             ["protocol=fedbr,fedup"],
-            r"variant protocol=fedup: --protocol must be one of fedavg, .* got 'fedup'$",
+            r"variant protocol=fedup: --protocol: there is no protocol 'fedup'; did you mean '",
         ),
         (
             ["seed=1,2", "cost=1,1+2"],
@@ -80,6 +113,19 @@ def test_folders_of_variants_are_their_names_where_a_file_system_takes_them(pars
         ),
         (["capacity=12,300"], r"variant capacity=300: .*digits has 1200"),
         (["model=cnn,vgg11"], r"variant model=vgg11: "),  # not for images of 8×8
+        (
+            ["cost=linear(0.1),liner(0.2)"],
+            r"variant cost=liner\(0.2\): --cost: there is no cost 'liner'; did",
+        ),
+        (
+            ["cost=linear([1, 2])"],
+            r"variant cost=linear\(\[1, 2\]\): --cost: `rate` must be shared or have one",
+        ),
+        (
+            ["cost=power(0.1, 2)"],
+            r"variant cost=power\(0.1, 2\): --protocol, FedBR-BG: β\* .*linear costs above 0",
+        ),
+        (["protocol=fedbr(none, steps=9),fedbr(none, steps=9)"], r"fedbr\(none, steps=9\) is given twice$"),
     ],
 )
 def test_what_cannot_run_is_one_sentence_that_names_the_variant(swept, message, parse):

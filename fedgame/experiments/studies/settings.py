@@ -5,8 +5,16 @@ from typing import Any
 
 from fedgame import registry
 from fedgame.experiments import settings as all_settings
-from fedgame.experiments.studies import base
+from fedgame.experiments.studies import agents as agents_study
+from fedgame.experiments.studies import base, misreports, rounding, unequal_costs
+from fedgame.experiments.studies import costs as costs_study
 from fedgame.registry import option
+
+
+def _of(option: str, *studies: type[base.Study]) -> str:
+    """What an option of studies is called in the help of its short flag."""
+    names = ", ".join(registry.name_of(study) for study in studies)
+    return f"{names}: {registry.options(studies[0])[option].metadata['help']}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +33,24 @@ class Settings(all_settings.CurveSettings):
         "of the p-means of utilities", (1.0, 0.2, 0.0, float("-inf")), high=1, kind=float, infinite=True
     )
     # Options of studies, for short; not given: what the study has by default.
-    ratios: tuple[float, ...] | None = option("as in ratios=[…] of a study", None, low=1, kind=float)
-    costs: tuple[float, ...] | None = option("as in costs=[…]", None, above=0, kind=float)
-    spread: float | None = option("as in spread=…", None, above=0, kind=float)
-    draws: int | None = option("as in draws=…", None, low=1, kind=int)
-    counts: tuple[int, ...] | None = option("as in counts=[…]", None, low=2, kind=int)
-    alpha: float | None = option("as in alpha=…", None, above=0, kind=float)
-    intervals: tuple[int, ...] | None = option("as in intervals=[…]", None, low=1, kind=int)
-    starts: int | None = option("as in starts=…", None, low=1, kind=int)
-    steps: int | None = option("as in steps=…", None, low=1, kind=int)
-    largest_factor: float | None = option("as in largest_factor=…", None, above=1, kind=float)
+    ratios: tuple[float, ...] | None = option(
+        _of("ratios", unequal_costs.UnequalCosts, misreports.Misreports), None, low=1, kind=float
+    )
+    costs: tuple[float, ...] | None = option(_of("costs", costs_study.Costs), None, above=0, kind=float)
+    spread: float | None = option(_of("spread", costs_study.Costs), None, above=0, kind=float)
+    draws: int | None = option(_of("draws", costs_study.Costs), None, low=1, kind=int)
+    counts: tuple[int, ...] | None = option(
+        _of("counts", agents_study.Agents, rounding.Rounding), None, low=2, kind=int
+    )
+    alpha: float | None = option(
+        "label_skew: of the Dirichlet partition; the smaller, the more skewed", None, above=0, kind=float
+    )
+    intervals: tuple[int, ...] | None = option(_of("intervals", rounding.Rounding), None, low=1, kind=int)
+    starts: int | None = option(_of("starts", rounding.Rounding), None, low=1, kind=int)
+    steps: int | None = option(_of("steps", rounding.Rounding), None, low=1, kind=int)
+    largest_factor: float | None = option(
+        _of("largest_factor", misreports.Misreports), None, above=1, kind=float
+    )
 
 
 _OPTIONS = {*all_settings.names(Settings)} - {*all_settings.names(all_settings.CurveSettings)}
