@@ -15,10 +15,11 @@ import math
 import pathlib
 import sys
 import traceback
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from keyword import iskeyword
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +60,8 @@ def option(
     """
     metadata = {
         **{"help": help, "low": low, "high": high, "above": above, "below": below, "infinite": infinite},
-        **{"rank": rank, "pytree_node": not static, "kind": kind or type(default), "choices": choices},
+        **{"rank": rank, "pytree_node": not static, "choices": choices},
+        "kind": kind or type(default[0] if isinstance(default, tuple) and default else default),
         "of": of,
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -211,9 +213,11 @@ class Function:
         return text_of(self)
 
     def having(self, **options: Any) -> Any:
-        """The same function with these options; a `ValueError` if it has no such option."""
-        for name in options:
+        """The same function with these options; a `ValueError` if one is not there, or out of range."""
+        for name, value in options.items():
             _check_known(self.name, name, self.options)
+            if isinstance(value, int | float):
+                check_number(f"{self.name}: `{name}`", value, self.options[name])
         return dataclasses.replace(self, given={**self.given, **options})
 
     @property
@@ -264,6 +268,10 @@ def register(
       ValueError: the name or an alias is none, or is that of something else.
     """
 
+    if not isinstance(name, str):
+        raise ValueError('register needs a name: write @register("name") above a class or a function')
+    name = unicodedata.normalize("NFKC", name)  # as Python reads names
+
     def decorate(thing: Any) -> Any:
         kind = getattr(thing, "kind", None) if isinstance(thing, type) else "rule"
         if kind not in KINDS:
@@ -274,13 +282,38 @@ def register(
             if not one.isidentifier() or iskeyword(one):
                 raise ValueError(f"a name consists of letters, digits and _, got {one!r}")
             if other is not None and _origin(other) != _origin(thing):
-                raise ValueError(f"there is a {found.word} {one!r} already, in {'.'.join(_origin(other))}")
-        found.entries[name], made = found.make(name, label or name.replace("_", " "), thing, **more)
+                where = f"--use={file_of(other)}" if file_of(other) else ".".join(_origin(other))
+                raise ValueError(f"there is a {found.word} {one!r} already, in {where}")
+        entry, made = found.make(name, label or name.replace("_", " "), thing, **more)
+        _check_definition(entry)
+        found.entries[name] = entry
         found.aliases.pop(name, None)
         found.aliases.update(aliases)
         return made
 
     return decorate
+
+
+def _check_definition(entry: Any) -> None:
+    """Refuses a class without what has to be defined, and options that cannot be told from something else."""
+    cls = definition(entry)
+    if not isinstance(cls, type):
+        return
+    for name in dir(cls):
+        if getattr(getattr(cls, name), "needed", False):
+            raise ValueError(f"{cls.__qualname__} must define `{name}`")
+    for name, field in options(entry).items():
+        if "help" not in field.metadata:
+            raise ValueError(f"{cls.__qualname__}: the default of `{name}` must be made by `option`")
+        inherited = [vars(base)[name] for base in cls.__mro__[1:] if name in vars(base)]
+        if any(isinstance(x, FunctionType | classmethod | property) for x in inherited):
+            raise ValueError(f"{cls.__qualname__}: a method is called `{name}`; call the option otherwise")
+
+
+def needed(method: Callable) -> Callable:
+    """Says of a method of a base that whoever derives from it has to define it; a decorator."""
+    method.needed = True
+    return method
 
 
 def _stands_for(name: str, kind: Kind) -> str:
@@ -295,8 +328,10 @@ def _origin(entry: Any) -> tuple[str, str]:
 
 def name_of(entry: Any) -> str | None:
     """The name under which a class is registered, or a `Function`; None if it is not."""
-    found = [name for one in KINDS.values() for name, known in one.entries.items() if known is entry]
-    return entry.name if isinstance(entry, Function) else found[0] if found else None
+    if isinstance(entry, Function):
+        return entry.name
+    entries = (pair for kind in KINDS.values() for pair in kind.entries.items())
+    return next((name for name, known in entries if definition(known) is entry), None)
 
 
 def options(entry: Any) -> dict[str, dataclasses.Field]:
@@ -329,9 +364,22 @@ def call(entry: Any) -> str:
 
 
 def summary(kind: str) -> str:
-    """A line for each entry of a kind: how it is written, and the first sentence about it; help of flags."""
-    entries = KINDS[kind].entries.values()
-    return "\n".join(f"{call(x)}: {inspect.getdoc(definition(x)).splitlines()[0]}" for x in entries)
+    """A line for each entry of a kind: how it is written, and the first sentence about it; help of flags.
+
+    And a line for each alias, and for each other kind of which an option is one.
+    """
+    found = KINDS[kind]
+    lines = [f"{call(x)}: {documentation(x).partition(chr(10))[0]}" for x in found.entries.values()]
+    lines += [f"{name}: {longer}" for name, longer in found.aliases.items()]
+    fields = (field for entry in found.entries.values() for field in options(entry).values())
+    for inner in dict.fromkeys(x.metadata["of"] for x in fields if x.metadata["of"]):
+        lines.append(f"a {inner} is one of {', '.join(map(call, KINDS[inner].entries.values()))}")
+    return "\n".join(lines)
+
+
+def documentation(entry: Any) -> str:
+    """The docstring of the class or the function that an entry is; "" if it has none."""
+    return inspect.getdoc(definition(entry)) or ""
 
 
 def _required(field: dataclasses.Field) -> bool:
@@ -340,10 +388,13 @@ def _required(field: dataclasses.Field) -> bool:
 
 def split(text: str, by: str = ",") -> tuple[str, ...]:
     """The parts of a list, which are separated by commas, or another letter, outside of brackets."""
-    parts, depth = [""], 0
+    parts, depth, quote = [""], 0, ""
     for letter in text:
-        depth += (letter in "([") - (letter in ")]")
-        if letter == by and depth == 0:
+        if letter in "\"'" and quote in ("", letter):
+            quote = "" if quote else letter
+        if not quote:
+            depth += (letter in "([") - (letter in ")]")
+        if letter == by and depth == 0 and not quote:
             parts.append("")
         else:
             parts[-1] += letter
@@ -411,6 +462,8 @@ def near(word: str, known: Iterable[str]) -> str:
 
 
 def _parsed(text: str) -> ast.expr:
+    if not text.strip():
+        raise ValueError("a name is missing")
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -433,11 +486,18 @@ def _made(kind: str, node: ast.expr, defaults: Mapping[str, Mapping[str, Any]]) 
     """What a piece of syntax names, with its options."""
     name, entry, given = _named(kind, node)
     known = options(entry)
-    values = dict(defaults.get(name, {})) | {
-        key: _value(name, known[key], part, defaults) for key, part in given.items()
-    }
+    values = dict(defaults.get(name, {}))
+    for key, part in given.items():
+        values[key] = _value(name, known[key], part, defaults)
+        if isinstance(values[key], np.ndarray) and not _is_family(entry):
+            raise ValueError(f"{name}: `{key}` must be one number, got {ast.unparse(part)}")
     _check_complete(name, known, values)
     return entry.having(**values) if isinstance(entry, Function) else entry(**values)
+
+
+def _is_family(entry: Any) -> bool:
+    """Whether options may have one number for each agent."""
+    return dataclasses.is_dataclass(definition(entry)) and hasattr(definition(entry), "replace")
 
 
 def _named(kind: str, node: ast.expr) -> tuple[str, Any, dict[str, ast.expr]]:
@@ -574,7 +634,8 @@ def _numbers_in(path: str, what: str) -> np.ndarray:
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of an empty file
-                found = np.loadtxt(file, delimiter=",", ndmin=1, encoding="utf-8")
+                found = np.loadtxt(file, delimiter=",", ndmin=2, encoding="utf-8-sig")
+            found = found[:, 0] if found.shape[1:] == (1,) else found
         if not found.size:
             raise ValueError("it is empty")
         return found
@@ -626,22 +687,33 @@ def use(path: str) -> None:
     spec = importlib.util.spec_from_file_location(name, file)
     module, before = importlib.util.module_from_spec(spec), sys.modules.get(name)
     known = [(x, dict(x)) for kind in KINDS.values() for x in (kind.entries, kind.aliases)]
+    known.append((_USED, dict(_USED)))
     _forget(name)
     sys.modules[name] = module  # `Protocol.identity` looks for the text of modules there
-    try:
-        # Not by its loader, which may take the bytecode of a text of the same length and second for this one.
-        exec(compile(source, spec.origin, "exec", dont_inherit=True), vars(module))
-    except (Exception, SystemExit) as error:
+    if problem := _problem(module, source, spec.origin):
         sys.modules.pop(name)
         if before is not None:
             sys.modules[name] = before
         for names, those_before in known:
             names.clear()
             names.update(those_before)
-        said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
-        where = _line(error, spec.origin)
-        raise ValueError(f"--use={path}{where}: {type(error).__name__}: {said}") from error
+        raise ValueError(f"--use={path}{problem}")
     _USED[path] = digest
+
+
+def _problem(module: ModuleType, source: bytes, file: str) -> str:
+    """Runs the text of a module, and says what went wrong; "" if nothing did."""
+    others = dict(_USED)
+    try:
+        # Not by its loader, which may take the bytecode of a text of the same length and second for this one.
+        exec(compile(source, file, "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:
+        said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+        return f"{_line(error, file)}: {type(error).__name__}: {said}"
+    entries = (entry for kind in KINDS.values() for entry in kind.entries.values())
+    if others == _USED and all(_origin(entry)[0] != module.__name__ for entry in entries):
+        return ' registers nothing: write @fg.register("name") above a class or a function'
+    return ""
 
 
 def _forget(module: str) -> None:

@@ -47,8 +47,10 @@ def check(kind: str, text: str) -> None:
         check_cost(named, capacity)
     elif kind == "rule":
         check_mechanism(named, game)
-    else:
+    elif kind == "protocol":
         check_protocol(named, game)
+    else:
+        raise ValueError(f"`kind` must be payoff, cost, rule or protocol, got {kind!r}")
 
 
 def check_payoff(payoff: payoffs.Payoff, capacity: Any, seed: int = 0) -> None:
@@ -58,7 +60,7 @@ def check_payoff(payoff: payoffs.Payoff, capacity: Any, seed: int = 0) -> None:
     profiles = jnp.asarray(rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity))
     _check_statistic(game, profiles, rng)
     _check_subset(game, profiles)
-    _check_concave(game, profiles, "payoff", lambda s: games.payoff_values(game, s))
+    _check_concave(game, "payoff", lambda s: games.payoff_values(game, s))
     if payoff.of_total:
         _check_of_total(game, profiles)
     if type(payoff) in curves.fits().values():
@@ -74,7 +76,7 @@ def check_cost(cost: costs.Cost, capacity: Any, seed: int = 0) -> None:
     profiles = jnp.asarray(rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity))
     spent = jax.vmap(lambda s: games.incurred_costs(game, s))
     if game.cost.convex:
-        _check_concave(game, profiles, "cost, its promise being `convex`,", lambda s: -spent(s[None])[0])
+        _check_concave(game, "cost", lambda s: -spent(s[None])[0], "convex")
         more = jnp.minimum(profiles * 1.1, game.capacity)
         assert jnp.all(spent(more) >= spent(profiles) * (1 - 1e-12)), "the cost falls with more samples"
     for factor in (2.0, jnp.full(game.n, 2.0)):
@@ -104,15 +106,16 @@ def check_mechanism(rule: rules.Rule, game: games.Game, seed: int = 0) -> None:
         assert jnp.all(jnp.isfinite(paid)), f"`payments` must be finite, got {paid}"
         size = float(jnp.max(jnp.abs(paid)))
         if mechanism.balanced:
-            assert abs(float(jnp.sum(paid))) <= 1e-12 * game.n * size, "payments do not sum to 0"
+            assert abs(float(jnp.sum(paid))) <= 1e-12 * game.n * size, (
+                "payments do not sum to 0: set `balanced = False` if that is meant"
+            )
         for i in range(game.n):
             _close(mechanism.payment(game, s, i), paid[i], "`payment` is not that of `payments`", size=size)
         (slopes, gaps), (slopes_of, gaps_of) = (_slopes_and_gaps(x, s) for x in (general, played))
         _close(slopes_of, slopes, "own gradients under the mechanism are not those of its payments", 1e-9)
         _close(gaps_of, gaps, "Nash gaps under the mechanism are not those of its payments", 1e-6)
     if mechanism.concave_in(game) and game.concave:
-        profiles = jnp.asarray(rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity))
-        _check_concave(game, profiles, "utility under the mechanism", lambda s: games.utilities(general, s))
+        _check_concave(game, "utility under the mechanism", lambda s: games.utilities(general, s))
     found = outcomes.outcome(game, mechanism)
     gap, known = float(jnp.max(found.equilibrium.nash_gap)), mechanism.profile(game) is not None
     assert found.equilibrium.converged or not known, f"`profile` is no equilibrium, its Nash gap is {gap:.1e}"
@@ -240,22 +243,33 @@ def _check_subset(game: games.Game, profiles: jax.Array) -> None:
         _close(games.payoff_values(rest, s[:-1]), whole, "`kept` is not the game in which the others give 0")
 
 
-def _check_concave(game: games.Game, profiles: jax.Array, what: str, values: Callable) -> None:
-    """Second differences in own contributions, between the kinks that are told."""
+def _check_concave(game: games.Game, what: str, values: Callable, word: str = "concave") -> None:
+    """Second differences in own contributions, between the kinks that are told; and no jump at their end.
+
+    The others contribute everything, less and less, and nothing: a curve may bend the wrong way where there
+    are few samples.
+    """
     if not game.concave:
         return
     rng, slices = np.random.default_rng(0), jax.jit(jax.vmap(values))
-    for s in profiles[:8]:
+    for share in (1.0, 0.5, 0.1, 0.01, 1e-3, 0.0):
+        s = jnp.asarray(share * rng.uniform(0.5, 1, game.n) * np.asarray(game.capacity))
         kinks = games.over_agents(lambda agent, own, rest: agent.payoff.kinks(rest))(game, s)
         last = np.max([np.zeros(game.n), *(np.asarray(x) / game.quality for x in kinks)], axis=0)
         for i in np.flatnonzero(last < np.asarray(game.capacity)):
-            low, high = np.sort(rng.uniform(last[i], float(game.capacity[i]), 2))
-            three = jnp.stack([s.at[i].set(x) for x in (low, (low + high) / 2, high)])
-            left, middle, right = np.asarray(slices(three))[:, i]
-            size = max(abs(left), abs(middle), abs(right))
-            assert not left - 2 * middle + right > 1e-9 * size, (
-                f"the {what} of agent {i} is not concave between {low:.6g} and {high:.6g} samples"
-            )
+            span = float(game.capacity[i]) - last[i]
+            ends = last[i] + span * np.sort(np.append(10.0 ** rng.uniform(-4, 0, 30), [0.0, 1e-12]))
+            points = np.stack([ends[:-1], (ends[:-1] + ends[1:]) / 2, ends[1:]], axis=1)
+            found = np.asarray(slices(jax.vmap(lambda x, s=s, i=i: s.at[i].set(x))(points.ravel())))[:, i]
+            left, middle, right = found.reshape(-1, 3).T
+            size = np.max(np.abs([left, middle, right]), axis=0)
+            worst = int(np.argmax((left - 2 * middle + right) - 1e-9 * size))
+            bent = left[worst] - 2 * middle[worst] + right[worst] > 1e-9 * size[worst]
+            between = f"between {ends[worst]:.6g} and {ends[worst + 1]:.6g} samples"
+            assert not bent, f"the {what} of agent {i} is not {word} {between}"
+            jump, most = abs(right[0] - left[0]), np.ptp(found[np.isfinite(found)])
+            words = f"the {what} of agent {i} jumps at {last[i]:.6g} samples"
+            assert not (np.isfinite(jump) and jump > 1e-4 * most), words
 
 
 def _check_of_total(game: games.Game, profiles: jax.Array) -> None:
@@ -263,6 +277,12 @@ def _check_of_total(game: games.Game, profiles: jax.Array) -> None:
         turned = s.at[0].add(-0.1 * s[0]).at[-1].add(0.1 * s[0]) if game.n > 1 else s
         a, b = games.payoff_values(game, s), games.payoff_values(game, turned)
         _close(a, b, "the promise `of_total` is broken: another split of the same total changes payoffs")
+    if game.payoff.concave:
+        shares = jnp.linspace(0.0, 1.0, 201)
+        along = np.asarray(jax.vmap(lambda x: games.payoff_values(game, x * game.capacity))(shares))
+        with np.errstate(invalid="ignore"):
+            falls = np.diff(along, axis=0) < -1e-9 * np.abs(along[1:])
+        assert not np.any(falls), "a payoff falls with more samples: set `concave = False`"
 
 
 def _check_fit(game: games.Game) -> None:

@@ -6,8 +6,11 @@
 They are looked at with three agents who have 30, 45 and 60 samples: numbers per agent are those of three.
 """
 
+import pathlib
 import sys
+import traceback
 
+import jax
 from absl import app, flags
 
 from fedgame import testing
@@ -21,16 +24,35 @@ flags.declare_key_flag("use")
 
 
 def main(argv: list[str]) -> None:
+    broken = 0
     try:
         settings_flags.start(argv)
         if not any(flag.value for flag in CHECKED.values()):
             raise ValueError("give --payoff, --cost, --rule or --protocol")
         for kind, flag in CHECKED.items():
             for text in flag.value:
-                testing.check(kind, text)
-                print(f"{kind} {text}: nothing found that breaks a promise")
-    except (AssertionError, ValueError, OSError) as error:
+                found = problem(kind, text)
+                broken += bool(found)
+                print(f"{kind} {text}: {found or 'nothing found that breaks a promise'}", flush=True)
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    if broken:
+        sys.exit(f"error: {broken} broke a promise")
+
+
+def problem(kind: str, text: str) -> str:
+    """What is wrong with the thing that a text names; "" if nothing was found."""
+    try:
+        testing.check(kind, text)
+    except AssertionError as error:
+        return str(error)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        files = [pathlib.Path(file).name for file in settings_flags.USE.value]
+        where = traceback.extract_tb(error.__traceback__)
+        lines = [x.lineno for x in where if pathlib.Path(x.filename).name in files]
+        line = f", in line {lines[-1]} of its file" if lines else ""
+        return f"it must be written with jax.numpy, and with jnp.where instead of `if` on its numbers{line}"
+    return ""
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(argv: list[str], program: str, experiment: ModuleType, workdir: str) ->
         described = all_settings.described(settings)
         described["sha256"] |= digests
         work = storage.open_workdir(workdir, program, described, *again)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     try:
         print("\n" + experiment.run(settings, prepared, work) + "\n")

@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import pathlib
-import re
 import sys
 from typing import Any
 
@@ -14,6 +12,7 @@ from absl import flags, logging
 
 from fedgame import registry
 
+jax.config.update("jax_enable_x64", True)  # equilibria, and files of --use; networks are float32 all the same
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame"
 RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete what an earlier run left in --workdir")
@@ -54,11 +53,12 @@ def _use() -> None:
     words = sys.argv[1:]
     with contextlib.suppress(flags.Error):  # of flag files, which absl tells of later
         words = flags.FLAGS.read_flags_from_files(words)
-    pairs = itertools.zip_longest(words, words[1:], fillvalue="")
-    given = [re.fullmatch(r"--?use(=(.*))?", word, re.DOTALL) and (word, after) for word, after in pairs]
-    for word, after in filter(None, given):
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        name, equals, path = word.lstrip("-").partition("=")
+        if name != "use" or not word.startswith("-"):
+            continue
         try:
-            registry.use(word.partition("=")[2] if "=" in word else after)
+            registry.use(path if equals else after)
         except (ValueError, FileNotFoundError) as error:
             sys.exit(f"error: {error}")
 
@@ -77,7 +77,10 @@ def use_processors(number: int | None) -> None:
     """Makes every processor a device of its own, unless JAX has been told otherwise; no effect on GPUs."""
     told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if number or not (told or "JAX_NUM_CPU_DEVICES" in os.environ):
-        jax.config.update("jax_num_cpu_devices", number or os.cpu_count() or 1)
+        try:
+            jax.config.update("jax_num_cpu_devices", number or os.cpu_count() or 1)
+        except RuntimeError:  # too late: JAX has computed something
+            sys.exit(f"error: {' '.join(USE.value)} must not compute with JAX while it is imported")
 
 
 def read(settings: type) -> Any:
@@ -135,6 +138,5 @@ def start(argv: list[str]) -> None:
         registry.use(path)  # again, for scripts whose flags are their own
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)  # libraries report what they do and what is not there
-    jax.config.update("jax_enable_x64", True)  # equilibria; networks are float32 all the same
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(_CACHE / "jax"))

@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
+from fedgame import registry
 from fedgame.experiments import checkpoints, storage, sweep, sweep_report, training
 from fedgame.experiments import settings as all_settings
 from launch import settings_flags
@@ -139,7 +140,7 @@ def _open(workdir: str, program: str, settings: dict[str, Any], again: tuple[boo
     """The first process opens the directory, the others wait for it; if that fails, it fails for all."""
     work, failure = storage.Workdir(pathlib.Path(workdir)), ""
     if jax.process_count() > 1:
-        text = storage.to_json(settings).encode()
+        text = storage.to_json(settings | {"use": registry.used()}).encode()
         theirs = multihost_utils.process_allgather(np.asarray(zlib.crc32(text)))
         if np.any(theirs != theirs[0]):
             raise ValueError("the processes of a run must have the same settings and images")

@@ -28,14 +28,15 @@ class Page:
 
     def __init__(self, file, folder):
         text = file.read_text(encoding="utf-8")
-        (self.code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-        (self.file,) = re.findall(r"Save it as `(\w+\.py)`", text)
+        self.codes = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        self.files = re.findall(r"Save it as `(\w+\.py)`", text)
         self.commands = [
             x for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for x in block.splitlines()
         ]
-        (self.name,) = re.findall(r'@fg\.register\("(\w+)"', self.code)
+        self.names = re.findall(r'@fg\.register\("(\w+)"', "".join(self.codes))
         self.folder = folder
-        (folder / self.file).write_text(self.code, encoding="utf-8")
+        for name, code in zip(self.files, self.codes, strict=True):
+            (folder / name).write_text(code, encoding="utf-8")
 
     def run(self, command):
         words = shlex.split(command)
@@ -55,7 +56,7 @@ def test_there_is_a_page_for_everything_that_has_a_name():
 def test_a_page_does_what_it_says(page, tmp_path):
     """Its code is short; its commands solve, certify, write, read again, compare and check."""
     told = Page(page, tmp_path)
-    assert len(told.code.splitlines()) <= 30
+    assert all(len(code.splitlines()) <= 30 for code in told.codes)
     ran = {command: told.run(command) for command in told.commands}
     assert {command: done.stderr[-500:] for command, done in ran.items() if done.returncode} == {}
     for command, done in ran.items():
@@ -65,12 +66,12 @@ def test_a_page_does_what_it_says(page, tmp_path):
                 command
             )
         if program == "launch.check":
-            assert f"{told.name}(" in done.stdout
+            assert f"{told.names[0]}(" in done.stdout
         if "--use" in command:
-            assert told.file in command
+            assert any(file in command for file in told.files)
     results = tmp_path / "results"
     configs = [json.loads(file.read_text()) for file in results.rglob("config.json")]
-    assert any(list(one["settings"]["use"]) == [told.file] for one in configs)
+    assert {tuple(one["settings"]["use"]) for one in configs} >= {(file,) for file in told.files}
     programs = {command.split()[2].removeprefix("launch.") for command in told.commands}
     assert programs & {"compare", "study"}
     if "scenario" in " ".join(told.commands):
@@ -81,10 +82,10 @@ def test_a_page_does_what_it_says(page, tmp_path):
 def test_its_name_is_in_the_help_and_a_mistake_is_one_sentence(page, tmp_path):
     told = Page(page, tmp_path)
     program = f"launch.{HELP.get(page.stem, 'study')}"
-    shown = told.run(f"python -m {program} --use={told.file} --helpshort")
-    assert f"{told.name}(" in shown.stdout
-    (tmp_path / told.file).write_text(told.code + "\nraise KeyError('broken')\n")
-    failed = told.run(f"python -m {program} --use={told.file}")
+    shown = told.run(f"python -m {program} --use={told.files[0]} --helpshort")
+    assert f"{told.names[0]}(" in shown.stdout
+    (tmp_path / told.files[0]).write_text(told.codes[0] + "\nraise KeyError('broken')\n")
+    failed = told.run(f"python -m {program} --use={told.files[0]}")
     assert failed.returncode == 1
-    line = len(told.code.splitlines()) + 2
-    assert failed.stderr.strip() == f"error: --use={told.file}, line {line}: KeyError: 'broken'"
+    line = len(told.codes[0].splitlines()) + 2
+    assert failed.stderr.strip() == f"error: --use={told.files[0]}, line {line}: KeyError: 'broken'"

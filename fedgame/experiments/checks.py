@@ -78,11 +78,9 @@ def settle(settings: all_settings.TrainingSettings, available: tuple[int, int]) 
 def _check_protocols(settings: all_settings.CompareSettings) -> None:
     """Refuses at once what costs and the number of agents do not allow, whatever the curve will be."""
     named = contenders.chosen(settings)
-    announced = {protocol.rule.name for protocol in named.values()}
-    if settings.price is not None and "price" not in announced:
-        raise ValueError("--price is that of fedbr(price), which --protocol does not name")
-    if settings.beta is not None and "beta" not in announced:
-        raise ValueError("--beta is that of fedbr_bg, which --protocol does not name")
+    for flag, protocol in (("price", "fedbr(price)"), ("beta", "fedbr_bg"), ("step_size", "fedbr")):
+        if getattr(settings, flag) is not None and not _makes_a_difference(settings, flag):
+            raise ValueError(f"--{flag} is that of {protocol}: no protocol of --protocol leaves it open")
     game = games.Game(None, cost_of(settings), np.asarray(settings.capacity, float))
     for title, protocol in named.items():
         try:
@@ -90,8 +88,18 @@ def _check_protocols(settings: all_settings.CompareSettings) -> None:
         except ValueError as error:
             more = "; or give --beta" if protocol.rule.name == "beta_star" else ""
             raise ValueError(f"--protocol, {title}: {error}{more}") from None
-        if settings.mode == "literal" and isinstance(protocol, fedbr.FedBR):
+        if settings.mode == "literal" and type(protocol) is fedbr.FedBR:
             _check_literal(title, protocol.rule, game)
+
+
+def _makes_a_difference(settings: all_settings.CompareSettings, flag: str) -> bool:
+    """Whether one of the protocols would be another without the flag."""
+    try:
+        without = contenders.chosen(dataclasses.replace(settings, **{flag: None}))
+    except ValueError:
+        return True  # it needs the flag
+    now = contenders.chosen(settings)
+    return [*map(registry.text_of, now.values())] != [*map(registry.text_of, without.values())]
 
 
 def _check_literal(title: str, rule: base.Rule, game: games.Game) -> None:

@@ -40,11 +40,12 @@ def chosen(settings: all_settings.CompareSettings) -> dict[str, base.Protocol]:
     found: dict[str, base.Protocol] = {}
     for text in settings.protocol:
         with all_settings.of_flag("protocol"):
-            title = registry.read("protocol", text, needed).title
+            plain = registry.read("protocol", text, needed)
             protocol = registry.read("protocol", text, flags | needed)
+        title = protocol.title if plain.title in found else plain.title
         if title in found:
             raise ValueError(f"--protocol names one twice: {title}")
-        bg = isinstance(protocol, fedbr.FedBR) and protocol.rule.name == "beta_star"
+        bg = type(protocol) is fedbr.FedBR and protocol.rule.name == "beta_star"
         if settings.beta is not None and bg:
             protocol = dataclasses.replace(protocol, rule=rules.beta.having(beta=settings.beta))
         found[title] = protocol
@@ -68,7 +69,7 @@ def make(
     announced: dict[str, Announcement] = {}
     found = []
     for title, protocol in chosen(settings).items():
-        if settings.mode == "literal" and isinstance(protocol, fedbr.FedBR):
+        if settings.mode == "literal" and type(protocol) is fedbr.FedBR:
             measured = sizes, np.mean(accuracy, axis=0), float(settings.interval or _INTERVAL)
             protocol = literal.Literal(*measured, protocol.rule, protocol.steps, protocol.step_size)
         rule = registry.text_of(protocol.rule)

@@ -52,7 +52,7 @@ def run(settings: Settings, scenario: scenarios.Scenario, work: storage.Workdir)
     work.write_json("outcome.json", rows)
     if game.payoff.of_total:
         several = game.concave and not found.unique
-        others = equilibria.solve_all(game) if several else [found]
+        others = (equilibria.solve_all(game) if several else []) or [found]
         work.write_csv("equilibria.csv", [_total_row(game, one) for one in others])
         summary["equilibrium_totals"] = [_total_row(game, one)["total"] for one in others]
         work.write_csv("fitted_curve.csv", _curve_rows(scenario, found, band))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, mechanisms, registry
-from fedgame.experiments import jobs, over_beta, plots, reports, storage
+from fedgame.experiments import jobs, over_beta, plots, reports, storage, tables
 from fedgame.experiments import scenario as own_scenario
 from fedgame.experiments import settings as all_settings
 from fedgame.games import game as games
@@ -16,6 +16,8 @@ from fedgame.games import scenarios
 from fedgame.mechanisms import base, budget_balanced, outcomes, personal, prices, rules
 from fedgame.registry import option
 
+# Flags, the rule that each belongs to, and its option.
+_SHORT = ("beta", "beta", "beta"), ("price", "price", "price"), ("rational", "personal", "outside")
 _AUDITED = 200  # most agents of an audit: its optimum is that of a general solver
 
 
@@ -88,9 +90,13 @@ def rule_of(settings: Settings) -> base.Rule:
         if name == "beta" and "beta" in left and settings.beta is None:
             raise ValueError("beta needs --beta, or beta(0.5), the share of costs that everybody gets back")
         rule = registry.read("rule", settings.mechanism, given)
-    for flag, owner in (("beta", "beta"), ("price", "price"), ("rational", "personal")):
-        if getattr(settings, flag) not in (None, False) and rule.name != owner:
+    for flag, owner, its in _SHORT:
+        if getattr(settings, flag) in (None, False):
+            continue
+        if name != owner:
             raise ValueError(f"--{flag} needs --mechanism={owner}")
+        if its not in left:
+            raise ValueError(f"--{flag} has no use with --mechanism={settings.mechanism}, which says it")
     return rule
 
 
@@ -148,7 +154,7 @@ def agent_rows(
     outcome without payments.
     """
     game, final, outside = prepared.scenario.game, found.outcome, prepared.outside
-    announced = {} if final is None else final.mechanism.announced(len(found.stay))
+    announced = {} if final is None else tables.announced(final.mechanism, len(found.stay))
     rows = [
         {"name": name, "contribution": 0.0, "capacity": float(game.capacity[i]), "payoff": None, "cost": 0.0}
         | {"utility": float(outside[i]), "nash_gap": None, "stays": False}
@@ -160,7 +166,7 @@ def agent_rows(
     if final is None:
         return rows
     unit = decimal.Decimal(repr(settings.unit))
-    whole = mechanisms.whole_units(final.payments, settings.unit)
+    whole = _whole_units(final, settings.unit)
     columns = {
         "contribution": final.equilibrium.profile,
         "payoff": final.received,
@@ -175,6 +181,17 @@ def agent_rows(
         rows[i] |= {name: column[k] for name, column in numbers.items()}
         rows[i] |= {"stays": True, "payment": format(int(whole[k]) * unit, "f")}
     return rows
+
+
+def _whole_units(final: outcomes.Outcome, unit: float) -> np.ndarray:
+    """Payments in units; their sum is exactly 0 if that is promised."""
+    if not final.mechanism.balanced:
+        return np.rint(np.asarray(final.payments) / unit).astype(np.int64)
+    try:
+        return mechanisms.whole_units(final.payments, unit)
+    except ValueError as error:
+        kind = type(final.mechanism).__name__
+        raise ValueError(f"{kind} promises that payments sum to 0 (`balanced`): {error}") from None
 
 
 def _verdicts(
@@ -215,6 +232,8 @@ def _reached(game: games.Game, found: outcomes.Outcome, best: personal.FirstBest
         text += f", {sum_ / best.welfare:.2%} of the largest"
     if mechanism.balanced:
         text += "; payments sum to 0 whatever agents do"
+    else:
+        text += f"; the server pays {float(jnp.sum(found.payments)):.6g} in all"
     if mechanism.degrades:
         lost = float(jnp.sum(mechanism.withheld(game, found.equilibrium.profile)))
         if lost > 1e-9 * float(jnp.sum(jnp.abs(game.value * found.received))):
@@ -233,7 +252,7 @@ def _summary(
 ) -> dict[str, Any]:
     names, final = prepared.scenario.names, found.outcome
     summary = {
-        "mechanism": settings.mechanism,
+        "mechanism": registry.text_of(prepared.rule),
         "agents": prepared.scenario.game.n,
         "stay": len(found.stay),
         "left": [
@@ -252,7 +271,7 @@ def _summary(
     told = {name: np.unique(np.asarray(x)) for name, x in final.mechanism.announced(len(found.stay)).items()}
     return summary | {
         "certified_from_payments": final.general,
-        "columns": final.mechanism.columns,
+        "columns": tables.shown(final.mechanism),
         "status": equilibria.describe(final.equilibrium),
         "converged": bool(final.equilibrium.converged),
         "nash_gap": float(jnp.max(final.equilibrium.nash_gap)),
@@ -277,7 +296,7 @@ def _announced(prepared: Prepared, found: outcomes.Participation) -> list[dict[s
     """What everybody who stays is told."""
     if found.outcome is None:
         return []
-    announced = found.outcome.mechanism.announced(len(found.stay))
+    announced = tables.announced(found.outcome.mechanism, len(found.stay))
     return [
         {"name": prepared.scenario.names[i]} | {name: float(x[k]) for name, x in announced.items()}
         for k, i in enumerate(found.stay)

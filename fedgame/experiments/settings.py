@@ -172,8 +172,10 @@ def of_flag(name: str) -> Iterator[None]:
     """Says of errors which flag they are about."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
-        raise type(error)(f"--{name}: {error}") from None
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"--{name}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"--{name}: {error}") from None
 
 
 def described(settings: Any) -> dict[str, Any]:

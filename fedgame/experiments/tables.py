@@ -30,7 +30,7 @@ def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
     cost, payment, withheld = _settled(game, mechanism, charged)
     accuracy, held_out = jnp.asarray(trial.training["accuracy"]), trial.training["held_out_accuracy"]
     columns = {
-        **mechanism.announced(game.n),
+        **announced(mechanism, game.n),
         "contribution": trial.profile,
         "charged": charged,
         "accuracy": accuracy,
@@ -79,6 +79,27 @@ def trial_row(game: games.Game, trial: Any) -> dict[str, Any]:
         "nash_gap_charged": float(_largest_gap(game, mechanism, charged)),
         "ends": trial.ending,
     }
+
+
+_OWN = (  # columns of agents that are no mechanism's
+    *("name", "protocol", "seed", "agent", "contribution", "capacity", "payoff", "cost", "utility"),
+    *("nash_gap", "stays", "exact_payment", "payment", "outside", "without_payments", "charged"),
+    *("accuracy", "withheld", "held_out_utility"),
+)
+
+
+def announced(mechanism: Mechanism, n: int) -> dict[str, Any]:
+    """[n] what n agents are told, by column, none of which is another one of the table."""
+    return {_column(name): x for name, x in mechanism.announced(n).items()}
+
+
+def shown(mechanism: Mechanism) -> dict[str, str]:
+    """Those of these columns that are printed, and their headers."""
+    return {_column(name): header for name, header in mechanism.columns.items()}
+
+
+def _column(name: str) -> str:
+    return f"announced_{name}" if name in _OWN else name
 
 
 def title(name: str) -> str:

@@ -25,6 +25,7 @@ class Cost:
     # A promise: convex and non-decreasing. False is always safe: c_i may then be anything.
     convex: ClassVar[bool] = False
 
+    @registry.needed
     def value(self, own: jax.Array) -> jax.Array:
         """c_i, a scalar, for `own` ≥ 0 samples; differentiable."""
         raise NotImplementedError

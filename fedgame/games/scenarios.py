@@ -25,7 +25,7 @@ class Scenario(NamedTuple):
 def holds(game: games.Game) -> bool:
     """Whether JSON can hold the game: its payoff and its cost are registered, and hold no functions."""
     try:
-        return all(_written(getattr(game, field)) for field in _FAMILIES)
+        return bool(json.dumps([_written(getattr(game, field)) for field in _FAMILIES], allow_nan=False))
     except ValueError:
         return False
 
@@ -108,7 +108,7 @@ def load(path: str | os.PathLike) -> Scenario:
     file = pathlib.Path(path)
     try:
         return from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(f"there is no file {path}") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
@@ -154,12 +154,25 @@ def _named(field: str, values: Any) -> type:
     classes = {family.__name__: family for family in reversed(known.values())}  # a stranger's comes last
     name = values.get("family") if isinstance(values, dict) else None
     if isinstance(name, str) and name in {**classes, **known}:
-        return {**classes, **known}[name]
+        family = {**classes, **known}[name]
+        _check_text(field, name, family, values.get("use"))
+        return family
     if isinstance(name, str) and isinstance(values.get("use"), dict):
         file = values["use"].get("file")
         raise ValueError(f"`{field}`: there is no family {name!r} without --use={file}, which defined it")
     near = registry.near(str(name), known)
     raise ValueError(f"`{field}` needs a `family`, one of {', '.join(known)}; got {name!r}{near}")
+
+
+def _check_text(field: str, name: str, family: type, then: Any) -> None:
+    """Refuses a family that --use defines otherwise than when the scenario was written."""
+    now = registry.used().get(registry.file_of(family) or "")
+    if isinstance(then, dict) and then.get("sha256") != now:
+        was, has = f"--use={then.get('file')} ({str(then.get('sha256'))[:8]})", now[:8] if now else "built in"
+        raise ValueError(
+            f"`{field}`: {name!r} was defined by {was}, and is another now ({has}; how the text begins in "
+            "SHA-256): use the file of then, or delete `use` here to take it as it is now"
+        )
 
 
 def _numbers(name: str, value: Any) -> np.ndarray:

@@ -34,6 +34,7 @@ class Mechanism:
     concave: ClassVar[bool] = False
     columns: ClassVar[dict[str, str]] = {}  # of `announced`, those to show in tables, and their headers
 
+    @registry.needed
     def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
         """p_i, [n], what each receives (negative: pays) in the currency of costs.
 

@@ -58,6 +58,7 @@ class Protocol:
             if isinstance(number := getattr(self, field.name), numbers.Number):
                 registry.check_number(f"`{field.name}`", number, field)
 
+    @registry.needed
     def start(self, game: games.Game, announced: Announcement, key: jax.Array) -> Plan:
         """The plan of the first round, a pure function of its arguments.
 
@@ -99,6 +100,13 @@ class Outcome(NamedTuple):
     def charged(self) -> np.ndarray:
         """[n] s_i in u_i: samples drawn, the mean over rounds where they vary."""
         return np.mean(self.drawn, axis=0)
+
+
+def _inside(protocol: Protocol) -> list[Any]:
+    """What defines the rules, and the families of numbers, in its fields."""
+    values = [getattr(protocol, field.name) for field in dataclasses.fields(protocol)]
+    defined = [registry.definition(x) for x in values if isinstance(x, Rule)]
+    return defined + [type(x) for x in values if dataclasses.is_dataclass(x) and not isinstance(x, Rule)]
 
 
 def _plain(value: Any) -> Any:
@@ -163,7 +171,8 @@ def identity(protocol: Protocol) -> dict[str, Any] | None:
     ):
         return None  # random keys, which are no numbers
     leaves = [np.asarray(leaf) for leaf in leaves]
-    files = [getattr(sys.modules.get(one.__module__), "__file__", None) for one in kind.mro()[:-1]]
+    defining = [*kind.mro()[:-1], *_inside(protocol)]
+    files = [getattr(sys.modules.get(one.__module__), "__file__", None) for one in defining]
     addressed = " at 0x" in str(structure)  # a function among the numbers: not the same in another process
     local = "<locals>" in kind.__qualname__  # may depend on variables of the function that made it
     if None in files or addressed or local or any(leaf.dtype.kind not in "biufU" for leaf in leaves):

@@ -70,6 +70,8 @@ class FedBR(base.Protocol):
 
     @property
     def title(self) -> str:
+        if type(self) is not FedBR:
+            return registry.title(self)
         return registry.title(self, label_of(self.rule), hidden=("rule",))
 
 

@@ -36,6 +36,7 @@ class Payoff:
         del own
         return i, z
 
+    @registry.needed
     def value(self, own: jax.Array, rest: Any) -> jax.Array:
         """a_i if she contributes `own` while the others are `rest`, a scalar; differentiable in `own`."""
         raise NotImplementedError
@@ -89,6 +90,7 @@ class OfTotal(Payoff):
     of_total: ClassVar[bool] = True
     concave: ClassVar[bool] = True
 
+    @registry.needed
     def curve(self, total: jax.Array) -> jax.Array:
         """a_i at a total of S samples, a scalar."""
         raise NotImplementedError
