@@ -140,3 +140,5 @@ def start(argv: list[str]) -> None:
         logging.set_verbosity(logging.ERROR)  # libraries report what they do and what is not there
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(_CACHE / "jax"))
+        # By default only programs that took a second to compile are kept, and most of ours take less.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

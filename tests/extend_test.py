@@ -42,7 +42,7 @@ class Page:
         words = shlex.split(command)
         assert words[:2] == ["python", "-m"]
         words = [sys.executable, *words[1:], *shlex.split(MORE.get(words[2], ""))]
-        environment = {**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache")}
+        environment = {**os.environ, "XDG_CACHE_HOME": str(self.folder.parent / "cache")}  # of all pages
         return subprocess.run(
             words, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=600
         )
