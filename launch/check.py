@@ -8,25 +8,23 @@ They are looked at with three agents who have 30, 45 and 60 samples: numbers per
 
 import sys
 
-import jax
 from absl import app, flags
 
-from fedgame import registry, testing
+from fedgame import testing
+from launch import settings_flags
 
-USE = flags.DEFINE_multi_string("use", [], "Python file that registers more; may be given several times")
 CHECKED = {
     kind: flags.DEFINE_multi_string(kind, [], f"a {kind} to check; may be given several times")
     for kind in ("payoff", "cost", "rule", "protocol")
 }
+flags.declare_key_flag("use")
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1 or not any(flag.value for flag in CHECKED.values()):
-        sys.exit("error: give --payoff, --cost, --rule or --protocol")
-    jax.config.update("jax_enable_x64", True)
     try:
-        for path in USE.value:
-            registry.use(path)
+        settings_flags.start(argv)
+        if not any(flag.value for flag in CHECKED.values()):
+            raise ValueError("give --payoff, --cost, --rule or --protocol")
         for kind, flag in CHECKED.items():
             for text in flag.value:
                 testing.check(kind, text)

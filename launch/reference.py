@@ -1,25 +1,30 @@
-"""Builds the reference: every name with its parameters, units and source.
+"""Builds the reference: every name with its parameters, units and source, as Markdown.
 
-python -m launch.reference --out=docs/reference.md
-python -m launch.reference --use=my_payoff.py --out=reference.md      # with your own
+  python -m launch.reference --out=docs/reference.md
+  python -m launch.reference --use=my_payoff.py --out=reference.md      # with your own
+
+What --use adds stands among the rest.
 """
 
 import pathlib
+import sys
 
 from absl import app, flags
 
 import fedgame
-from fedgame import registry
 from fedgame.experiments import reference, storage
+from launch import settings_flags
 
 OUT = flags.DEFINE_string("out", "docs/reference.md", "the Markdown file to write")
-USE = flags.DEFINE_multi_string("use", [], "Python files that register more")
+flags.declare_key_flag("use")
 
 
 def main(argv: list[str]) -> None:
-    for path in USE.value:
-        registry.use(path)
-    storage.write(pathlib.Path(OUT.value), reference.text(fedgame))
+    try:
+        settings_flags.start(argv)
+        storage.write(pathlib.Path(OUT.value), reference.text(fedgame))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
     print(f"wrote {OUT.value}")
 
 

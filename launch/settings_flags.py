@@ -126,10 +126,13 @@ def start(argv: list[str]) -> None:
     """What every launch script does first: quiet libraries, float64, a compilation cache.
 
     Raises:
-      ValueError: a word on the command line belongs to no flag.
+      ValueError: a word on the command line belongs to no flag; a file of --use cannot be imported.
+      FileNotFoundError: there is no such file.
     """
     if len(argv) > 1:
         raise ValueError(f"not a flag: {argv[1]!r}; flags are written --name=value")
+    for path in USE.value:
+        registry.use(path)  # again, for scripts whose flags are their own
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)  # libraries report what they do and what is not there
     jax.config.update("jax_enable_x64", True)  # equilibria; networks are float32 all the same

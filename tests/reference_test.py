@@ -2,6 +2,8 @@
 
 import pathlib
 import re
+import subprocess
+import sys
 
 import fedgame as fg
 from fedgame import registry
@@ -9,6 +11,17 @@ from fedgame.experiments import reference
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = reference.text(fg)
+
+
+def test_the_command_writes_it_with_what_a_file_adds(tmp_path):
+    mine = 'import fedgame as fg\n\n@fg.register("mine")\ndef mine(game):\n    """My own."""\n'
+    (tmp_path / "mine.py").write_text(mine)
+    words = [sys.executable, "-m", "launch.reference", "--use=mine.py", "--out=reference.md"]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    written = (tmp_path / "reference.md").read_text(encoding="utf-8")
+    about = "### `mine`\n\n```text\nMy own.\n```\n\nDefined in `mine.py`.\n\n"
+    assert about in written
+    assert written.replace(about, "") == TEXT
 
 
 def section(title):

@@ -12,4 +12,5 @@ mechanism, over_beta    which payments fix it, and what other rates would do
 tables, reports, plots  rows and text; figures, from the files of a run alone
 jobs, storage           stored computations with a progress bar; a run's directory, written whole, resumable
 checkpoints             the state of unfinished training runs
+reference               every name that people write, as Markdown, from the code
 """

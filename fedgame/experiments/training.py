@@ -94,7 +94,7 @@ def fingerprint(task: Task, rules: Iterable[str], *images: data.Data) -> dict[st
     return {
         "images": digest(*images),
         "code": code.hexdigest(),
-        "use": registry.used(),
+        "use": sorted(registry.used().values()),
         "model": repr(task.model),
         "training": task.local_training._asdict(),
         "agents": task.settings.agents,

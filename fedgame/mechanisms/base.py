@@ -23,9 +23,9 @@ MOST = 2000  # agents, at most, in the general form: every look at all of them c
 class Mechanism:
     """What the server announces: how the reported game and contributions decide what agents receive.
 
-    A mechanism is a `registry.family` whose numbers are fields made by `registry.option`. `payments` is all
-    that has to be defined. A `Rule` makes a mechanism from a game, as it is reported; a class with a name,
-    see `registry.register`, is a rule itself, which announces the numbers given to it whatever the game is.
+    Its numbers are fields made by `registry.option`; `payments` is all that has to be defined. A `Rule` makes
+    a mechanism from a game, as it is reported. A class with a name, see `registry.register`, is a rule
+    itself, which announces the numbers given to it whatever the game is; one without is a `registry.family`.
     """
 
     kind: ClassVar[str] = "mechanism"

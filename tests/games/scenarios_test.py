@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedgame import games
-from fedgame.games import scenarios
+from fedgame import games, registry, testing
+from fedgame.games import costs, payoffs, scenarios
 
 POSITIVE = st.floats(1e-300, 1e300)
 SIZES = [0.0, 1 / 3, 7.1]
@@ -141,3 +141,84 @@ def test_bad_files(tmp_path):
         scenarios.load(file)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         scenarios.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("payoff", PAYOFFS)
+@pytest.mark.parametrize("cost", COSTS)
+def test_files_of_version_0_1_name_classes(payoff, cost):
+    game = games.check(games.Game(PAYOFFS[payoff](0.7), COSTS[cost](0.7), [1 / 3, 2.1]))
+    values = scenarios.to_dict(game)
+    assert {values["payoff"]["family"], values["cost"]["family"]} <= {*payoffs.PAYOFFS, *costs.COSTS}
+    values["payoff"]["family"], values["cost"]["family"] = payoff, cost
+    read = scenarios.from_dict(values).game
+    assert jax.tree.structure(read) == jax.tree.structure(game)
+    jax.tree.map(np.testing.assert_array_equal, read, game)
+
+
+def test_a_strangers_class_never_takes_the_name_of_one_of_ours():
+    values = scenarios.to_dict(GAME)
+    values["payoff"]["family"] = "PowerLaw"
+
+    @registry.register("mine")
+    class PowerLaw(payoffs.OfTotal):
+        best: object = registry.option("of endless data")
+
+    assert type(scenarios.from_dict(values).game.payoff) is games.PowerLaw
+    values["payoff"] = {"family": "mine", "best": 1.0}
+    assert type(scenarios.from_dict(values).game.payoff) is PowerLaw
+
+
+def test_a_family_may_be_written_as_a_text():
+    values = {**scenarios.to_dict(GAME), "payoff": "power(1, 1, 0.5)", "cost": "linear(0.1)"}
+    jax.tree.map(np.testing.assert_array_equal, scenarios.from_dict(values).game, games.check(GAME))
+    for text, message in (("powr(1)", "did you mean 'power'"), ("power(1, 1)", "power needs `exponent`")):
+        with pytest.raises(ValueError, match=message):
+            scenarios.from_dict({**values, "payoff": text})
+    with pytest.raises(ValueError, match="there is no cost 'bound'"):
+        scenarios.from_dict({**values, "cost": "bound(1, 1)"})
+
+
+def test_strangers_families_may_hold_text_whole_numbers_and_families():
+    @registry.register("mixed")
+    class Mixed(payoffs.OfTotal):
+        first: payoffs.Payoff = registry.option("where it begins", of="payoff")
+        weight: object = registry.option("of the rest", 0.5, low=0)
+        shape: str = registry.option("of the rest", "log", choices=("log", "root"), kind=str, static=True)
+        degree: int = registry.option("of the rest", 2, low=1, static=True)
+
+        def curve(self, total):
+            rest = jnp.log1p(total) if self.shape == "log" else total ** (1 / self.degree)
+            return self.first.curve(total) + self.weight * rest
+
+    payoff = registry.read("payoff", "mixed(power([1, 0.9], 1, 0.5, 1), [1, 2], 'root', 3)")
+    game = games.check(GAME.replace(payoff=payoff))
+    values = json.loads(json.dumps(scenarios.to_dict(game)))
+    assert values["payoff"]["first"]["family"] == "power"
+    assert (values["payoff"]["shape"], values["payoff"]["degree"]) == ("root", 3)
+    loaded = scenarios.from_dict(values).game
+    assert jax.tree.structure(loaded) == jax.tree.structure(game)
+    jax.tree.map(np.testing.assert_array_equal, loaded, game)
+    testing.check_payoff(payoff, [1.0, 2.0])
+    for field, value, message in (
+        ("shape", "line", "`shape` must be one of log, root, got 'line'"),
+        ("degree", 2.5, "`degree` must be a whole number, got 2.5"),
+        ("degree", 0, "`degree` must be a number, at least 1"),
+        ("first", {"family": "linear", "w": True}, "`w` must be a number or a list of numbers"),
+        ("first", 1.0, "`payoff` needs a `family`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            scenarios.from_dict({**values, "payoff": {**values["payoff"], field: value}})
+
+
+def test_a_registered_family_may_hold_a_function_that_json_cannot():
+    @registry.register("shaped")
+    class Shaped(payoffs.OfTotal):
+        shape: object = registry.option("from S to the payoff", jnp.log1p, static=True)
+
+        def curve(self, total):
+            return self.shape(total)
+
+    game = GAME.replace(payoff=Shaped())
+    assert not scenarios.holds(game)
+    with pytest.raises(ValueError, match=r"Shaped holds a .*, which JSON cannot hold"):
+        scenarios.to_dict(game)
