@@ -29,7 +29,7 @@ def test_a_name_that_there_is_not_is_told_with_one_that_is_near():
 
 def test_the_same_text_works_in_python():
     payoff = fg.payoff("power(0.9, 6, exponent=0.8)")
-    assert fg.registry.text_of(payoff) == "power(best=0.9, scale=6, exponent=0.8)"
+    assert fg.registry.text_of(payoff) == "power(best=0.9, scale=6.0, exponent=0.8)"
     assert fg.registry.text_of(fg.cost("linear(rate=0.1)")) == "linear(rate=0.1)"
     assert str(fg.rule("price(price=0.004)")) == "price(price=0.004)"
     assert fg.protocol("fedbr_bg(steps=7)").title == "FedBR-BG (steps = 7)"
