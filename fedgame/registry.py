@@ -398,7 +398,8 @@ def split(text: str, by: str = ",") -> tuple[str, ...]:
             parts.append("")
         else:
             parts[-1] += letter
-    return tuple(part.strip() for part in parts)
+    parts = [part.strip() for part in parts]
+    return tuple(parts[:-1] if len(parts) > 1 and not parts[-1] else parts)  # as Python allows a last comma
 
 
 def read(kind: str, text: str, defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Any:

@@ -262,12 +262,12 @@ def _check_concave(game: games.Game, what: str, values: Callable, word: str = "c
             points = np.stack([ends[:-1], (ends[:-1] + ends[1:]) / 2, ends[1:]], axis=1)
             found = np.asarray(slices(jax.vmap(lambda x, s=s, i=i: s.at[i].set(x))(points.ravel())))[:, i]
             left, middle, right = found.reshape(-1, 3).T
-            size = np.max(np.abs([left, middle, right]), axis=0)
-            worst = int(np.argmax((left - 2 * middle + right) - 1e-9 * size))
-            bent = left[worst] - 2 * middle[worst] + right[worst] > 1e-9 * size[worst]
+            finite = found[np.isfinite(found)]
+            bends = left - 2 * middle + right - 1e-9 * np.max(np.abs(finite), initial=0.0)
+            worst = int(np.argmax(bends))
             between = f"between {ends[worst]:.6g} and {ends[worst + 1]:.6g} samples"
-            assert not bent, f"the {what} of agent {i} is not {word} {between}"
-            jump, most = abs(right[0] - left[0]), np.ptp(found[np.isfinite(found)])
+            assert not bends[worst] > 0, f"the {what} of agent {i} is not {word} {between}"
+            jump, most = abs(right[0] - left[0]), np.ptp(finite)
             words = f"the {what} of agent {i} jumps at {last[i]:.6g} samples"
             assert not (np.isfinite(jump) and jump > 1e-4 * most), words
 

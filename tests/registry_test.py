@@ -67,7 +67,7 @@ WRONG = {
     "'none'": r"a rule is written as a name, or name\(option=…\), got \"'none'\"",
     "1": "a rule is written as a name",
     "None": "a rule is written as a name",
-    "": "'' cannot be read",
+    "": "a name is missing",
     # options
     "price(prise=1)": r"price has no option 'prise'; did you mean 'price'\? \(it has price\)",
     "none(x=1)": r"none has no option 'x' \(it has no options\)",
@@ -208,9 +208,9 @@ def test_lists_of_specs_are_split_outside_of_brackets():
     assert split("a, b(1, [2, 3]) ,c") == ("a", "b(1, [2, 3])", "c")
     assert split("a") == split("a,") == ("a",)
     assert split("a(x='b, c')") == ("a(x='b, c')",)
-    for text in ("", "a) + (b", "a), (b", "a b", "x=1"):
-        with pytest.raises(ValueError, match="cannot be read"):
-            split(text)
+    for text in ("a) + (b", "a), (b", "a b", "x=1"):  # are told as they are read
+        with pytest.raises(ValueError, match=r"cannot be read|there is no rule 'a'"):
+            [read("rule", part) for part in split(text)]
 
 
 def of_field(draw, field, of_families):
@@ -304,25 +304,35 @@ def test_a_class_of_mechanisms_is_a_rule():
             return self.rate * (jnp.mean(s) - s)
 
     rule = read("mechanism", "levy([0.5, 1])")
-    assert isinstance(rule(None), Levy)
+    assert isinstance(
+        rule(games.check(games.Game(payoffs.PowerLaw(1, 1, 1), costs.LinearCost(1), [1, 1]))), Levy
+    )
     assert text_of(rule) == "levy(rate=[0.5, 1.0])"
     assert rule.label == "levy"
     with pytest.raises(ValueError, match="levy needs `rate`: of a sample"):
         read("rule", "levy")
 
 
-def test_fields_without_an_option_are_options_too():
-    @register("plain")
-    class Plain(payoffs.OfTotal):
-        best: float
-        scale: float = 2.0
+def test_definitions_that_cannot_work_are_refused_as_they_are_registered():
+    def curve(self, total):
+        return total
 
-    assert text_of(read("payoff", "plain(1, scale=3)")) == "plain(best=1.0, scale=3.0)"
-    assert read("payoff", "plain(1)").scale == 2.0
-    with pytest.raises(ValueError, match="plain needs `best`"):
-        read("payoff", "plain")
-    with pytest.raises(ValueError, match="plain: `scale` must be finite"):
-        read("payoff", "plain(1, inf)")
+    named = {"curve": curve}
+    wrong = {
+        "Mine must define `curve`": {"best": option("of endless data")},
+        "the default of `best` must be made by `option`": {**named, "best": 0.9},
+        "a method is called `statistic`; call the option otherwise": {
+            **named,
+            "statistic": option("a number"),
+        },
+    }
+    for message, members in wrong.items():
+        members["__annotations__"] = {name: object for name in members if name != "curve"}
+        with pytest.raises(ValueError, match=message):
+            register("mine")(type("Mine", (payoffs.OfTotal,), members))
+        assert "mine" not in registry.KINDS["payoff"].entries
+    with pytest.raises(ValueError, match=r'register needs a name: write @register\("name"\)'):
+        register(type("Mine", (payoffs.OfTotal,), named))
 
 
 def test_names_that_are_taken_or_none_are_refused():
@@ -356,6 +366,9 @@ def test_what_is_defined_again_replaces_what_it_was():
         @register("tax", aliases={"low_tax": f"tax(rate={default / 2})", "short": "tax"})
         class Tax(costs.Cost):
             rate: object = option("of a sample", default)
+
+            def value(self, own):
+                return self.rate * own
 
         return Tax
 

@@ -306,6 +306,9 @@ def test_choices_are_the_registered_payoffs_with_a_fit_of_their_own(saturation):
     class Plain(payoffs.OfTotal):
         """Has no `fit`."""
 
+        def curve(self, total):
+            return total
+
     assert list(curves.fits()) == [*NAMES, "saturation"]
     assert float(curves.fit(Nameless, SIZES, np.zeros(len(SIZES))).payoff.best) == 1.0  # by its class
     Steeper.fit = classmethod(lambda cls, *args: None)

@@ -163,6 +163,9 @@ def test_a_strangers_class_never_takes_the_name_of_one_of_ours():
     class PowerLaw(payoffs.OfTotal):
         best: object = registry.option("of endless data")
 
+        def curve(self, total):
+            return self.best + 0.0 * total
+
     assert type(scenarios.from_dict(values).game.payoff) is games.PowerLaw
     values["payoff"] = {"family": "mine", "best": 1.0}
     assert type(scenarios.from_dict(values).game.payoff) is PowerLaw
@@ -190,7 +193,7 @@ def test_strangers_families_may_hold_text_whole_numbers_and_families():
             rest = jnp.log1p(total) if self.shape == "log" else total ** (1 / self.degree)
             return self.first.curve(total) + self.weight * rest
 
-    payoff = registry.read("payoff", "mixed(power([1, 0.9], 1, 0.5, 1), [1, 2], 'root', 3)")
+    payoff = registry.read("payoff", "mixed(power([1, 1.1], 1, 0.5, 1), [1, 2], 'root', 3)")
     game = games.check(GAME.replace(payoff=payoff))
     values = json.loads(json.dumps(scenarios.to_dict(game)))
     assert values["payoff"]["first"]["family"] == "power"
