@@ -141,7 +141,7 @@ def snapshots(folder, identity, every, stop, last=None):
     made = make(folder, identity, every, stop, last)
     def offer(number, state):
         if number == 5 and folder.match("checkpoints/{}"):
-            print("holding", flush=True)
+            print("holding\\n", end="", flush=True)  # whole: two runs may be held at once
             stop.wait(600)
         made.offer(number, state)
     return made._replace(offer=offer)
@@ -200,9 +200,9 @@ SCRIPT = """
 import hashlib
 import time
 from absl import app
-from fedgame.experiments import settings as all_settings, training
+from fedgame.experiments import settings, training
 from launch import settings_flags, training_flags
-settings_flags.define(all_settings.CurveSettings)
+settings_flags.define(settings.CurveSettings)
 def wait(*_):
     print("waiting", flush=True)
     time.sleep(100)
@@ -214,7 +214,7 @@ def run(task, work):
     work.stop.wait(100)
     return "the report"
 {}
-app.run(lambda argv: training_flags.main(argv, "this", all_settings.CurveSettings, "unused", run))
+app.run(lambda argv: training_flags.main(argv, "this", settings.CurveSettings, "unused", run))
 """
 
 
