@@ -53,7 +53,7 @@ def _use() -> None:
     words = sys.argv[1:]
     with contextlib.suppress(flags.Error):  # of flag files, which absl tells of later
         words = flags.FLAGS.read_flags_from_files(words)
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip(words, [*words[1:], ""], strict=False):
         name, equals, path = word.lstrip("-").partition("=")
         if name != "use" or not word.startswith("-"):
             continue

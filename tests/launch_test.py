@@ -15,6 +15,7 @@ from fedgame.experiments import equilibrium as equilibrium_experiment
 from fedgame.experiments import mechanism as mechanism_experiment
 from fedgame.experiments import settings as all_settings
 from fedgame.experiments import storage
+from launch import settings_flags
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = [
@@ -331,3 +332,14 @@ def test_a_sweep_knows_the_files_that_its_values_name(tmp_path):
     refused = compare(*sweep, "--resume")
     assert refused.returncode == 1
     assert "has other settings: sha256=" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--resume"], ["--use=FILE"], ["--use", "FILE"], ["-use=FILE", "--beta=1"]]
+)
+def test_files_of_ones_own_are_found_among_any_flags(words, tmp_path, monkeypatch):
+    mine = tmp_path / "mine.py"
+    mine.write_text(MINE)
+    monkeypatch.setattr(sys, "argv", ["launch.compare", *(x.replace("FILE", str(mine)) for x in words)])
+    settings_flags._use()
+    assert list(registry.used()) == ([str(mine)] if "FILE" in " ".join(words) else [])
