@@ -399,7 +399,8 @@ def split(text: str, by: str = ",") -> tuple[str, ...]:
         else:
             parts[-1] += letter
     parts = [part.strip() for part in parts]
-    return tuple(parts[:-1] if len(parts) > 1 and not parts[-1] else parts)  # as Python allows a last comma
+    last_comma = by == "," and len(parts) > 1 and not parts[-1]  # which Python allows
+    return tuple(parts[:-1] if last_comma else parts)
 
 
 def read(kind: str, text: str, defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Any:

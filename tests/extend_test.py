@@ -1,7 +1,6 @@
 """The pages that extend: their code is taken out, and every command beside it runs, in an empty directory."""
 
 import json
-import os
 import pathlib
 import re
 import shlex
@@ -42,9 +41,8 @@ class Page:
         words = shlex.split(command)
         assert words[:2] == ["python", "-m"]
         words = [sys.executable, *words[1:], *shlex.split(MORE.get(words[2], ""))]
-        environment = {**os.environ, "XDG_CACHE_HOME": str(self.folder.parent / "cache")}  # of all pages
         return subprocess.run(
-            words, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=600
+            words, cwd=self.folder, capture_output=True, text=True, check=False, timeout=600
         )
 
 

@@ -185,13 +185,15 @@ def agent_rows(
 
 def _whole_units(final: outcomes.Outcome, unit: float) -> np.ndarray:
     """Payments in units; their sum is exactly 0 if that is promised."""
+    paid = np.asarray(final.payments)
     if not final.mechanism.balanced:
-        return np.rint(np.asarray(final.payments) / unit).astype(np.int64)
-    try:
-        return mechanisms.whole_units(final.payments, unit)
-    except ValueError as error:
+        return np.rint(paid / unit).astype(np.int64)
+    if abs(np.sum(paid)) > max(1e-9 * np.sum(np.abs(paid)), 0.5 * unit):
         kind = type(final.mechanism).__name__
-        raise ValueError(f"{kind} promises that payments sum to 0 (`balanced`): {error}") from None
+        raise ValueError(
+            f"payments of {kind} sum to {np.sum(paid):.6g}: set `balanced = False` if that is meant"
+        )
+    return mechanisms.whole_units(paid, unit)
 
 
 def _verdicts(

@@ -142,7 +142,7 @@ class Rule(registry.Function):
         self.requires(game)
         if isinstance(self.function, type):
             return Announcement(self.function(**self.values))
-        takes = inspect.signature(self.function).parameters
+        takes = inspect.signature(self.function).parameters.keys() - self.options.keys()
         known = {name: x for name, x in {"best": best, "alone": alone}.items() if name in takes}
         found = self.function(game, **self.values, **known)
         return found if isinstance(found, Announcement) else Announcement(found)

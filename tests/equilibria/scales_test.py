@@ -78,7 +78,10 @@ def test_verdict_status_and_profile(family, seed, money, unit, fixed, idle):
 def test_other_methods_in_another_currency(method, seed, money):
     d, money = numbers(seed) | {"scale": np.full(N, 0.3)}, 10.0 ** (9 * money)
     e = d | {name: d[name] * money for name in ("rate", "value")}
-    same(solve["clipped", method](d), solve["clipped", method](e), np.arange(N), 1.0, 1e-5)
+    one, two = solve["clipped", method](d), solve["clipped", method](e)
+    assert bool(one.converged) == bool(two.converged)
+    if one.converged:  # where 10,000 steps do not end, where they are depends on rounding
+        same(one, two, np.arange(N), 1.0, 1e-5)
 
 
 @hypothesis.settings(max_examples=10)

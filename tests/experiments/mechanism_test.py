@@ -197,18 +197,58 @@ def test_a_price_that_cannot_be_certified_is_an_error_in_words(tmp_path):
         run(settings, tmp_path)
 
 
-def test_short_flags_fill_in_what_a_text_leaves_open_and_the_text_wins():
+def test_short_flags_fill_in_what_a_text_leaves_open_and_are_refused_where_it_does_not():
     def values(mechanism_text, **flags):
         return mechanism.rule_of(dataclasses.replace(NUMBERS, mechanism=mechanism_text, **flags)).values
 
     assert values("price", price=0.003) == {"price": 0.003}
-    assert values("price(0.004)", price=0.003) == {"price": 0.004}
+    assert values("price(0.004)") == {"price": 0.004}
     assert values("price") == {"price": None}
-    assert values("beta(beta=0.25)", beta=0.5) == {"beta": 0.25}
+    assert values("beta(beta=0.25)") == {"beta": 0.25}
     assert values("designed", p=(0.5, 1.0)) == {"p": 0.5}
     assert values("designed(p=0)", p=(0.5, 1.0)) == {"p": 0}
     assert values("personal", rational=True, outside="nothing") == {"outside": "nothing"}
     assert values("personal(outside='alone')", outside="nothing") == {"outside": "alone"}
+    for text, flags in (
+        ("price(0.004)", {"price": 0.003}),
+        ("beta(beta=0.25)", {"beta": 0.5}),
+        ("personal(outside='alone')", {"rational": True}),
+    ):
+        with pytest.raises(ValueError, match=f"--{next(iter(flags))} has no use with --mechanism="):
+            values(text, **flags)
+
+
+def test_a_server_that_pays_says_how_much_and_one_that_does_not_say_so_is_told(tmp_path):
+    class Gift(mechanisms.Mechanism):
+        rate: object = registry.option("for a sample", 0.001, low=0)
+
+        def payments(self, reported, s):
+            return self.rate * s
+
+    registry.register("gift")(Gift)
+    with pytest.raises(ValueError, match=r"payments of Gift sum to 0\.\d+: set `balanced = False`"):
+        run(dataclasses.replace(NUMBERS, mechanism="gift"), tmp_path / "gift")
+    registry.register("bounty")(type("Bounty", (Gift,), {"balanced": False, "__annotations__": {}}))
+    text, work = run(dataclasses.replace(NUMBERS, mechanism="bounty"), tmp_path / "bounty")
+    paid = [float(row["exact_payment"]) for row in work.read_csv("outcome.csv")]
+    assert f"the server pays {sum(paid):.6g} in all" in text
+    assert sum(float(row["payment"]) for row in work.read_csv("outcome.csv")) == pytest.approx(
+        sum(paid), abs=2e-4
+    )
+
+
+def test_numbers_of_a_mechanism_never_hide_a_column_of_ours(tmp_path):
+    @registry.register("costly")
+    class Costly(mechanisms.Mechanism):
+        cost: object = registry.option("called as a column of ours", 0.125, low=0)
+
+        def payments(self, reported, s):
+            return 0.0 * s
+
+    _, work = run(dataclasses.replace(NUMBERS, mechanism="costly"), tmp_path)
+    rows = work.read_csv("outcome.csv")
+    assert {row["announced_cost"] for row in rows} == {"0.125"}
+    assert {row["cost"] for row in rows} != {"0.125"}
 
 
 def test_a_rule_of_ones_own_is_printed_by_its_text_and_marks_no_rate(tmp_path):
@@ -217,7 +257,7 @@ def test_a_rule_of_ones_own_is_printed_by_its_text_and_marks_no_rate(tmp_path):
         return mechanisms.Refunds(0.5)
 
     text, work = run(dataclasses.replace(NUMBERS, mechanism="half(beta=8)"), tmp_path)
-    assert text.startswith("mechanism: half(beta=8); 3 of 3 agents stay")
+    assert text.startswith("mechanism: half(beta=8.0); 3 of 3 agents stay")
     assert [float(row["rate"]) for row in work.read_csv("outcome.csv")] == [0.5] * 3
     assert "chosen" not in {row["name"] for row in work.read_csv("marks.csv")}
-    assert json.loads((work.path / "mechanism.json").read_text())["mechanism"] == "half(beta=8)"
+    assert json.loads((work.path / "mechanism.json").read_text())["mechanism"] == "half(beta=8.0)"

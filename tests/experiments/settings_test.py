@@ -71,11 +71,11 @@ def test_one_number_per_agent():
         ),
         (
             {"protocol": ("fedbr",), "beta": 0.5},
-            r"--beta is that of fedbr_bg, which --protocol does not name",
+            "--beta is that of fedbr_bg: no protocol of --protocol leaves it open",
         ),
         (
             {"protocol": ("fedbr",), "price": 0.5},
-            r"--price is that of fedbr\(price\), which --protocol does not",
+            r"--price is that of fedbr\(price\): no protocol of --protocol leaves",
         ),
         (
             {"mode": "literal", "protocol": ("fedbr_price",)},
