@@ -190,6 +190,8 @@ def _whole_units(final: outcomes.Outcome, unit: float) -> np.ndarray:
     try:
         return mechanisms.whole_units(final.payments, unit)
     except ValueError as error:
+        if "must sum to 0" not in str(error):
+            raise  # it is --unit that is wrong
         kind = type(final.mechanism).__name__
         raise ValueError(f"{kind} promises that payments sum to 0 (`balanced`): {error}") from None
 
