@@ -229,15 +229,16 @@ def test_what_a_plan_carries_tells_training_runs_apart(trained, accuracy, monkey
 def test_another_file_of_ones_own_is_other_code(trained, accuracy, tmp_path):
     """Trained models are not taken from a cache that was filled with other files of --use."""
     accuracy("first", fedavg.FedAvg())
-    (tmp_path / "mine.py").write_text("number = 1\n")
+    text = "import fedgame as fg\n@fg.register('mine')\ndef mine(game):\n    return fg.Refunds(0.5)\n"
+    (tmp_path / "mine.py").write_text(text)
     registry.use(str(tmp_path / "mine.py"))
     task = a_task()
-    assert training.fingerprint(task, [], task.agents)["use"] == registry.used() != {}
+    assert training.fingerprint(task, [], task.agents)["use"] == list(registry.used().values()) != []
     accuracy("with a file", fedavg.FedAvg())
     assert len(trained) == 2
     accuracy("with the same", fedavg.FedAvg())
     assert len(trained) == 2
-    (tmp_path / "mine.py").write_text("number = 2\n")
+    (tmp_path / "mine.py").write_text(text.replace("0.5", "0.25"))
     registry.use(str(tmp_path / "mine.py"))
     accuracy("with another text", fedavg.FedAvg())
     assert len(trained) == 3

@@ -197,18 +197,34 @@ def test_a_price_that_cannot_be_certified_is_an_error_in_words(tmp_path):
         run(settings, tmp_path)
 
 
-def test_short_flags_fill_in_what_a_text_leaves_open_and_the_text_wins():
+def test_short_flags_fill_in_what_a_text_leaves_open():
     def values(mechanism_text, **flags):
         return mechanism.rule_of(dataclasses.replace(NUMBERS, mechanism=mechanism_text, **flags)).values
 
     assert values("price", price=0.003) == {"price": 0.003}
-    assert values("price(0.004)", price=0.003) == {"price": 0.004}
+    assert values("price(0.004)") == {"price": 0.004}
     assert values("price") == {"price": None}
-    assert values("beta(beta=0.25)", beta=0.5) == {"beta": 0.25}
     assert values("designed", p=(0.5, 1.0)) == {"p": 0.5}
     assert values("designed(p=0)", p=(0.5, 1.0)) == {"p": 0}
     assert values("personal", rational=True, outside="nothing") == {"outside": "nothing"}
-    assert values("personal(outside='alone')", outside="nothing") == {"outside": "alone"}
+    assert values("personal(outside='alone')", outside="nothing") == {
+        "outside": "alone"
+    }  # --outside is no rule's
+    for text, flags, message in (
+        (
+            "price(0.004)",
+            {"price": 0.003},
+            r"--price has no use with --mechanism=price\(0.004\), which says it",
+        ),
+        ("beta(0.25)", {"beta": 0.5}, r"--beta has no use with --mechanism=beta\(0.25\), which says it"),
+        (
+            "personal('alone')",
+            {"rational": True},
+            r"--rational has no use with --mechanism=personal\('alone'\)",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            values(text, **flags)
 
 
 def test_a_rule_of_ones_own_is_printed_by_its_text_and_marks_no_rate(tmp_path):
@@ -217,7 +233,7 @@ def test_a_rule_of_ones_own_is_printed_by_its_text_and_marks_no_rate(tmp_path):
         return mechanisms.Refunds(0.5)
 
     text, work = run(dataclasses.replace(NUMBERS, mechanism="half(beta=8)"), tmp_path)
-    assert text.startswith("mechanism: half(beta=8); 3 of 3 agents stay")
+    assert text.startswith("mechanism: half(beta=8.0); 3 of 3 agents stay")
     assert [float(row["rate"]) for row in work.read_csv("outcome.csv")] == [0.5] * 3
     assert "chosen" not in {row["name"] for row in work.read_csv("marks.csv")}
-    assert json.loads((work.path / "mechanism.json").read_text())["mechanism"] == "half(beta=8)"
+    assert json.loads((work.path / "mechanism.json").read_text())["mechanism"] == "half(beta=8.0)"

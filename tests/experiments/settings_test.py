@@ -62,6 +62,14 @@ def test_one_number_per_agent():
         ),
         ({"protocol": ()}, r"--protocol needs at least one name"),
         ({"protocol": ("fedavg", "fed")}, r"--protocol: there is no protocol 'fed'; .*\(there are .*fedavg"),
+        (
+            {"protocol": ("fedbr(price(0.1))",), "price": 0.5},
+            r"--price is that of fedbr\(price\): no protocol",
+        ),
+        (
+            {"protocol": ("fedavg",), "step_size": 0.5},
+            r"--step_size is that of fedbr: no protocol of --protocol",
+        ),
         ({"protocol": ("fedavg", "fedavg")}, r"--protocol names one twice: FedAvg"),
         ({"protocol": ("fedbr", "fedbr(none, steps=100)")}, r"--protocol names one twice: FedBR"),
         ({"protocol": ("fedbr(stpes=9)",)}, r"--protocol: fedbr has no option 'stpes'; did you mean 'steps'"),
@@ -71,11 +79,11 @@ def test_one_number_per_agent():
         ),
         (
             {"protocol": ("fedbr",), "beta": 0.5},
-            r"--beta is that of fedbr_bg, which --protocol does not name",
+            r"--beta is that of fedbr_bg: no protocol of --protocol leaves it open",
         ),
         (
             {"protocol": ("fedbr",), "price": 0.5},
-            r"--price is that of fedbr\(price\), which --protocol does not",
+            r"--price is that of fedbr\(price\): no protocol of --protocol",
         ),
         (
             {"mode": "literal", "protocol": ("fedbr_price",)},
