@@ -422,6 +422,13 @@ def test_a_rate_by_its_text_is_that_of_the_flag(tmp_path):
     }.items():
         work, one = storage.Workdir(tmp_path / folder), dataclasses.replace(settings, **given)
         mechanism.run(one, mechanism.read(one), work)
-        names = ("outcome.csv", "p_means.csv", "marks.csv", "announced.json", "over_beta.csv")
+        names = (
+            "outcome.csv",
+            "p_means.csv",
+            "marks.csv",
+            "announced.json",
+            "over_beta.csv",
+            "mechanism.json",
+        )
         written[folder] = [(work.path / name).read_bytes() for name in names]
     assert written["flag"] == written["text"]
