@@ -45,7 +45,7 @@ def chosen(settings: all_settings.CompareSettings) -> dict[str, base.Protocol]:
         title = protocol.title if plain.title in found else plain.title
         if title in found:
             raise ValueError(f"--protocol names one twice: {title}")
-        bg = isinstance(protocol, fedbr.FedBR) and protocol.rule.name == "beta_star"
+        bg = type(protocol) is fedbr.FedBR and protocol.rule.name == "beta_star"
         if settings.beta is not None and bg:
             protocol = dataclasses.replace(protocol, rule=rules.beta.having(beta=settings.beta))
         found[title] = protocol
