@@ -99,6 +99,7 @@ def check_mechanism(rule: rules.Rule, game: games.Game, seed: int = 0) -> None:
     game, rng = games.check(game), np.random.default_rng(seed)
     mechanism = rule(game)
     general, played = base.Mechanism.under(mechanism, game), mechanism.under(game)
+    payment = jax.jit(lambda s, i: mechanism.payment(game, s, i))
     for share in rng.uniform(0, 1, (4, game.n)):
         s = jnp.asarray(share * np.asarray(game.capacity))
         paid = mechanism.payments(game, s)
@@ -110,7 +111,7 @@ def check_mechanism(rule: rules.Rule, game: games.Game, seed: int = 0) -> None:
                 "payments do not sum to 0: set `balanced = False` if that is meant"
             )
         for i in range(game.n):
-            _close(mechanism.payment(game, s, i), paid[i], "`payment` is not that of `payments`", size=size)
+            _close(payment(s, i), paid[i], "`payment` is not that of `payments`", size=size)
         (slopes, gaps), (slopes_of, gaps_of) = (_slopes_and_gaps(x, s) for x in (general, played))
         _close(slopes_of, slopes, "own gradients under the mechanism are not those of its payments", 1e-9)
         _close(gaps_of, gaps, "Nash gaps under the mechanism are not those of its payments", 1e-6)
@@ -238,9 +239,10 @@ def _check_subset(game: games.Game, profiles: jax.Array) -> None:
         return
     keep = jnp.arange(game.n - 1)
     rest = games.subset(game, keep)
+    of_all, of_rest = (jax.jit(lambda s, x=x: games.payoff_values(x, s)) for x in (game, rest))
     for s in profiles[:8]:
-        whole = games.payoff_values(game, s.at[-1].set(0.0))[:-1]
-        _close(games.payoff_values(rest, s[:-1]), whole, "`kept` is not the game in which the others give 0")
+        whole = of_all(s.at[-1].set(0.0))[:-1]
+        _close(of_rest(s[:-1]), whole, "`kept` is not the game in which the others give 0")
 
 
 def _check_concave(game: games.Game, what: str, values: Callable, word: str = "concave") -> None:
@@ -252,9 +254,11 @@ def _check_concave(game: games.Game, what: str, values: Callable, word: str = "c
     if not game.concave:
         return
     rng, slices = np.random.default_rng(0), jax.jit(jax.vmap(values))
+    ask = games.over_agents(lambda agent, own, rest: agent.payoff.kinks(rest))
+    kinks_at = jax.jit(lambda s: ask(game, s))
     for share in (1.0, 0.5, 0.1, 0.01, 1e-3, 0.0):
         s = jnp.asarray(share * rng.uniform(0.5, 1, game.n) * np.asarray(game.capacity))
-        kinks = games.over_agents(lambda agent, own, rest: agent.payoff.kinks(rest))(game, s)
+        kinks = kinks_at(s)
         last = np.max([np.zeros(game.n), *(np.asarray(x) / game.quality for x in kinks)], axis=0)
         for i in np.flatnonzero(last < np.asarray(game.capacity)):
             span = float(game.capacity[i]) - last[i]
@@ -273,9 +277,10 @@ def _check_concave(game: games.Game, what: str, values: Callable, word: str = "c
 
 
 def _check_of_total(game: games.Game, profiles: jax.Array) -> None:
+    values = jax.jit(lambda s: games.payoff_values(game, s))
     for s in profiles[:8]:
         turned = s.at[0].add(-0.1 * s[0]).at[-1].add(0.1 * s[0]) if game.n > 1 else s
-        a, b = games.payoff_values(game, s), games.payoff_values(game, turned)
+        a, b = values(s), values(turned)
         _close(a, b, "the promise `of_total` is broken: another split of the same total changes payoffs")
     if game.payoff.concave:
         shares = jnp.linspace(0.0, 1.0, 201)
@@ -315,10 +320,9 @@ def _check_certificate(game: games.Game) -> None:
     found = equilibria.solve(game)
     s = found.profile
     evidence, certified = certificates.certify(game, s)
+    along = jax.jit(lambda grid, i: jax.lax.map(lambda x: games.utilities(game, s.at[i].set(x))[i], grid))
     for i in range(game.n):
-        grid = jnp.linspace(0.0, game.capacity[i], 2001)
-        along = jax.jit(lambda x, i=i: jax.lax.map(lambda x: games.utilities(game, s.at[i].set(x))[i], x))
-        best = float(jnp.max(along(grid)))
+        best = float(jnp.max(along(jnp.linspace(0.0, game.capacity[i], 2001), i)))
         gain = best - float(games.utilities(game, s)[i])
         allowed = 1e-6 * float(evidence.stake[i]) + float(evidence.rounding[i])
         assert not certified or gain <= 2 * allowed, f"certified, and agent {i} gains {gain:.1e}"

@@ -7,8 +7,6 @@ import shlex
 import subprocess
 import sys
 
-import pytest
-
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs" / "extend").glob("*.md"))
 TINY = (
@@ -19,7 +17,14 @@ MORE = {  # so that commands take seconds; what they compute is the page's
     "launch.compare": f"{TINY} --capacity=12 --seeds=1 --steps=5 --test_images=5 --workers=1",
     "launch.mechanism": "--over_beta=3",
 }
-HELP = {"payoff": "equilibrium", "cost": "equilibrium", "mechanism": "mechanism", "protocol": "compare"}
+CERTIFIED = re.compile(r"^(certified equilibrium|equilibrium, certified)", re.MULTILINE)
+HELP = {  # by page, a command whose help has what it adds
+    "cost": "equilibrium",
+    "mechanism": "mechanism",
+    "payoff": "equilibrium",
+    "protocol": "compare",
+    "study": "study",
+}
 
 
 class Page:
@@ -50,40 +55,60 @@ def test_there_is_a_page_for_everything_that_has_a_name():
     assert [page.stem for page in PAGES] == ["cost", "mechanism", "payoff", "protocol", "study"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda file: file.stem)
-def test_a_page_does_what_it_says(page, tmp_path):
-    """Its code is short; its commands solve, certify, write, read again, compare and check."""
-    told = Page(page, tmp_path)
-    assert all(len(code.splitlines()) <= 30 for code in told.codes)
-    ran = {command: told.run(command) for command in told.commands}
-    assert {command: done.stderr[-500:] for command, done in ran.items() if done.returncode} == {}
-    for command, done in ran.items():
-        program = command.split()[2]
-        if program in ("launch.equilibrium", "launch.mechanism"):
-            assert re.search(r"^(certified equilibrium|equilibrium, certified)", done.stdout, re.MULTILINE), (
-                command
-            )
-        if program == "launch.check":
-            assert f"{told.names[0]}(" in done.stdout
-        if "--use" in command:
-            assert any(file in command for file in told.files)
-    results = tmp_path / "results"
-    configs = [json.loads(file.read_text()) for file in results.rglob("config.json")]
-    assert {tuple(one["settings"]["use"]) for one in configs} >= {(file,) for file in told.files}
-    programs = {command.split()[2].removeprefix("launch.") for command in told.commands}
-    assert programs & {"compare", "study"}
-    if "scenario" in " ".join(told.commands):
-        assert len(list(results.rglob("scenario.json"))) >= 2
+class OfAPage:
+    """The tests of one page; a class each, so that they run side by side."""
+
+    page = ""
+
+    def test_a_page_does_what_it_says(self, tmp_path):
+        """Its code is short; its commands solve, certify, write, read again, compare and check."""
+        told = Page(ROOT / "docs" / "extend" / f"{self.page}.md", tmp_path)
+        assert all(len(code.splitlines()) <= 30 for code in told.codes)
+        ran = {command: told.run(command) for command in told.commands}
+        assert {command: done.stderr[-500:] for command, done in ran.items() if done.returncode} == {}
+        for command, done in ran.items():
+            program = command.split()[2]
+            if program in ("launch.equilibrium", "launch.mechanism"):
+                assert CERTIFIED.search(done.stdout), command
+            if program == "launch.check":
+                assert f"{told.names[0]}(" in done.stdout
+            if "--use" in command:
+                assert any(file in command for file in told.files)
+        results = tmp_path / "results"
+        configs = [json.loads(file.read_text()) for file in results.rglob("config.json")]
+        assert {tuple(one["settings"]["use"]) for one in configs} >= {(file,) for file in told.files}
+        programs = {command.split()[2].removeprefix("launch.") for command in told.commands}
+        assert programs & {"compare", "study"}
+        if "scenario" in " ".join(told.commands):
+            assert len(list(results.rglob("scenario.json"))) >= 2
+
+    def test_its_name_is_in_the_help_and_a_mistake_is_one_sentence(self, tmp_path):
+        told = Page(ROOT / "docs" / "extend" / f"{self.page}.md", tmp_path)
+        program = f"launch.{HELP[self.page]}"
+        shown = told.run(f"python -m {program} --use={told.files[0]} --helpshort")
+        assert f"{told.names[0]}(" in shown.stdout
+        (tmp_path / told.files[0]).write_text(told.codes[0] + "\nraise KeyError('broken')\n")
+        failed = told.run(f"python -m {program} --use={told.files[0]}")
+        assert failed.returncode == 1
+        line = len(told.codes[0].splitlines()) + 2
+        assert failed.stderr.strip() == f"error: --use={told.files[0]}, line {line}: KeyError: 'broken'"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda file: file.stem)
-def test_its_name_is_in_the_help_and_a_mistake_is_one_sentence(page, tmp_path):
-    told = Page(page, tmp_path)
-    program = f"launch.{HELP.get(page.stem, 'study')}"
-    shown = told.run(f"python -m {program} --use={told.files[0]} --helpshort")
-    assert f"{told.names[0]}(" in shown.stdout
-    (tmp_path / told.files[0]).write_text(told.codes[0] + "\nraise KeyError('broken')\n")
-    failed = told.run(f"python -m {program} --use={told.files[0]}")
-    assert failed.returncode == 1
-    line = len(told.codes[0].splitlines()) + 2
-    assert failed.stderr.strip() == f"error: --use={told.files[0]}, line {line}: KeyError: 'broken'"
+class TestCost(OfAPage):
+    page = "cost"
+
+
+class TestMechanism(OfAPage):
+    page = "mechanism"
+
+
+class TestPayoff(OfAPage):
+    page = "payoff"
+
+
+class TestProtocol(OfAPage):
+    page = "protocol"
+
+
+class TestStudy(OfAPage):
+    page = "study"
