@@ -1,7 +1,6 @@
-"""What the scripts that train share: their flags, devices and processes, and how they stop."""
+"""The one `main` of all experiments: flags in; files, a text and figures out; resumed, swept, interrupted."""
 
 import contextlib
-import functools
 import os
 import pathlib
 import shlex
@@ -9,71 +8,96 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
-from jax.experimental import multihost_utils
 
 from fedgame import registry
-from fedgame.experiments import checkpoints, storage, sweep, sweep_report, training
-from fedgame.experiments import settings as all_settings
+from fedgame.runs import settings as all_settings
+from fedgame.runs import snapshots, sweep, workdir
+from fedgame.runs.experiment import Experiment, Resources, described
 from launch import settings_flags
 
-WORKDIR = flags.DEFINE_string("workdir", None, "directory of the results; results/... if not given")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "where tensorflow-datasets keeps its data")
-SAVE_EVERY = flags.DEFINE_float(
-    "save_every", 30.0, "seconds between snapshots of an unfinished training run; 0: every round", 0
-)
+FLAGS = flags.FLAGS
+_RESOURCES = {
+    "data_dir": (flags.DEFINE_string, None, "where tensorflow-datasets keeps its data"),
+    "workers": (flags.DEFINE_integer, None, "training runs at a time; one per processor", 1),
+    "cache": (
+        flags.DEFINE_string,
+        str(settings_flags.CACHE / "curves"),
+        "directory of accuracies measured earlier; empty: none",
+    ),
+}
+_PROCESSES = ("coordinator", "num_processes", "process_id")
 
 
-def define_processes() -> None:
-    """Flags of scripts that one training run may share between processes."""
-    flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process; all processes train one run")
-    flags.DEFINE_integer("num_processes", None, "number of processes", 1)
-    flags.DEFINE_integer("process_id", None, "number of this process, from 0", 0)
+def define(experiment: Experiment) -> None:
+    """Defines the flags of an experiment; --helpshort of the script that calls it shows them."""
+    flags.DEFINE_string("workdir", None, "directory of the results; results/... if not given")
+    flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
+    flags.DEFINE_bool("overwrite", False, "delete what an earlier run left in --workdir")
+    flags.DEFINE_multi_string(
+        "sweep",
+        [],
+        "NAME=VALUE,VALUE,...: run at each of these values of a setting, and at all combinations if given "
+        "several times; a value that is itself a list is written with +, as in "
+        "--sweep=cost=0.01,0.005+0.01+0.02 for 3 agents. Failed variants are run again, alone, by --resume",
+    )
+    settings_flags.define(experiment.settings)
+    for name in experiment.resources:
+        make, *about = _RESOURCES[name]
+        make(name, *about)
+    if experiment.resources:
+        about = "seconds between snapshots of an unfinished training run; 0: every round"
+        flags.DEFINE_float("save_every", 30.0, about, 0)
+    if experiment.processes:
+        flags.DEFINE_string(
+            "coordinator", None, "HOST:PORT of the first process; all processes train one run"
+        )
+        flags.DEFINE_integer("num_processes", None, "number of processes", 1)
+        flags.DEFINE_integer("process_id", None, "number of this process, from 0", 0)
+        flags.DEFINE_integer("devices", None, "processors to train on; all if not given (CPU only)", 1)
+    for module in ("launch.settings_flags", "launch.command"):
+        for flag in FLAGS.get_flags_for_module(module):
+            FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # as absl calls the script
 
 
-def main(
-    argv: list[str],
-    program: str,
-    settings_type: type,
-    results: str,
-    run: Callable[[training.Task, storage.Workdir], str],
-    swept: Sequence[str] = (),
-) -> None:
-    """Reads the flags, opens --workdir, runs, prints the report; an interrupt saves and exits with 130.
+def main(argv: list[str], experiment: Experiment) -> None:
+    """Reads the flags, opens --workdir, computes, prints the text; an interrupt saves and exits with 130.
 
     Args:
       argv: what absl left of the command line.
-      program: its name in `config.json`.
-      settings_type: dataclass of the settings.
-      results: default of --workdir, with {} for the data set.
-      run: computes in an open directory and returns a text.
-      swept: settings to run the product of, as `sweep.product` takes them; exits with 1 if a variant fails.
+      experiment: what to run, alone or, with --sweep, at every value; exits with 1 if a variant fails.
     """
-    begin, workdir = time.perf_counter(), WORKDIR.value
+    begin, folder = time.perf_counter(), FLAGS.workdir
     try:
         settings_flags.start(argv)
-        _join()
-        given = settings_flags.read(settings_type)
-        name = pathlib.Path(given.dataset).stem + ("_sweep" if swept else "")
-        workdir = WORKDIR.value or results.format(name)
-        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
+        if experiment.processes:
+            settings_flags.use_processors(FLAGS.devices)
+            _join()
+        given = settings_flags.read(experiment.settings)
+        folder = FLAGS.workdir or experiment.results(given) + ("_sweep" if FLAGS.sweep else "")
         if jax.process_count() == 1:  # of several, the first may have opened it already
-            storage.check_workdir(workdir, program, *again)
-        compute, described = _sweep(program, given, run, swept) if swept else _single(given, run)
-        work = _open(workdir, program, described, again)
-        _stop_gently(work)
-        with futures.ThreadPoolExecutor(1) as background:  # signals wait while XLA computes in this thread
-            report = background.submit(compute, work).result()
+            workdir.check_workdir(folder, experiment.program, FLAGS.resume, FLAGS.overwrite)
+        compute, show, about = (_sweep if FLAGS.sweep else _single)(experiment, given)
+        work = _open(folder, experiment, about)
+        if experiment.resources:
+            _stop_gently(work)
+            with futures.ThreadPoolExecutor(
+                1
+            ) as background:  # signals wait while XLA computes in this thread
+                background.submit(compute, work).result()
+        else:
+            compute(work)
         if work.stop.is_set():
-            raise checkpoints.Interrupted
-    except (checkpoints.Interrupted, KeyboardInterrupt):
-        _leave(workdir)
+            raise snapshots.Interrupted
+        report = show(work) if jax.process_index() == 0 else ""
+    except (snapshots.Interrupted, KeyboardInterrupt):
+        _leave(folder)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except jax.errors.JaxRuntimeError:
@@ -83,49 +107,70 @@ def main(
         os._exit(1)  # an orderly end would wait for it
     if jax.process_index() == 0:
         print(f"\n{report}\n")
-        print(f"{time.perf_counter() - begin:.0f} s; tables and figures are in {workdir}")
-    if swept and sweep_report.failed(work):
-        sys.exit(f"error: variants failed; run them again, and no others, with\n{_again(program, workdir)}")
+        print(f"{time.perf_counter() - begin:.0f} s; tables and figures are in {folder}")
+    if FLAGS.sweep and sweep.failed(work):
+        again = _again(experiment.program, folder)
+        sys.exit(f"error: variants failed; run them again, and no others, with\n{again}")
 
 
-def _again(program: str, workdir: str) -> str:
+def _resources() -> Resources:
+    given = {name: FLAGS[name].value for name in Resources._fields if name in FLAGS}
+    if "cache" in given:
+        given["cache"] = pathlib.Path(given["cache"]).expanduser() if given["cache"] else None
+    return Resources(**given)
+
+
+_Plan = tuple[Callable[[workdir.Workdir], None], Callable[[workdir.Workdir], str], dict[str, Any]]
+
+
+def _single(experiment: Experiment, given: Any) -> _Plan:
+    """How one run is computed and shown, and all that decides its results."""
+    resources = _resources()
+    prepared = experiment.prepare(given, resources)
+
+    def compute(work: workdir.Workdir) -> None:
+        experiment.compute(prepared, work, resources)
+
+    return compute, experiment.show, described(prepared)
+
+
+def _sweep(experiment: Experiment, given: Any) -> _Plan:
+    """The same of a sweep."""
+    if jax.process_count() > 1:
+        raise ValueError("--sweep runs in one process")
+    resources = _resources()
+
+    def parse(name: str, text: str) -> Any:
+        return settings_flags.parse(experiment.settings, name, text)
+
+    variants = sweep.product(FLAGS.sweep, experiment, given, parse, resources)
+    about = all_settings.described(given) | {"sweep": FLAGS.sweep}
+    for variant in variants:
+        about["sha256"] |= all_settings.described(variant.settings)["sha256"]
+
+    def compute(work: workdir.Workdir) -> None:
+        sweep.run(variants, experiment, work, resources)
+
+    return compute, experiment.show_sweep or _show_sweep, about
+
+
+def _show_sweep(work: workdir.Workdir) -> str:
+    from fedgame.report import figures, text
+
+    figures.show_sweep(work)
+    return text.sweep(work)
+
+
+def _again(program: str, folder: str) -> str:
     """The command that goes on with what this one did."""
     words = [word for word in sys.argv[1:] if word.lstrip("-").split("=")[0] not in ("overwrite", "resume")]
-    words += [] if WORKDIR.value else [f"--workdir={workdir}"]
+    words += [] if FLAGS.workdir else [f"--workdir={folder}"]
     return shlex.join(["python", "-m", program, *words, "--resume"])
-
-
-def _single(
-    given: all_settings.TrainingSettings, run: Callable[[training.Task, storage.Workdir], str]
-) -> tuple[Callable[[storage.Workdir], str], dict[str, Any]]:
-    """What to run in the directory of one run, and the settings that determine its results."""
-    task = training.prepare(given, DATA_DIR.value)
-    images = training.digest(task.agents, task.server)
-    return functools.partial(run, task), all_settings.described(task.settings) | {"images": images}
-
-
-def _sweep(
-    program: str,
-    given: all_settings.TrainingSettings,
-    run: Callable[[training.Task, storage.Workdir], str],
-    swept: Sequence[str],
-) -> tuple[Callable[[storage.Workdir], str], dict[str, Any]]:
-    """The same of a sweep."""
-    parse = functools.partial(settings_flags.parse, type(given))
-    variants = sweep.product(swept, given, parse, DATA_DIR.value)
-    compute = functools.partial(sweep.run, variants, program, run, data_dir=DATA_DIR.value)
-    described = all_settings.described(given) | {"sweep": swept}
-    for variant in variants:
-        described["sha256"] |= all_settings.described(variant.settings)["sha256"]
-    return compute, described
 
 
 def _join() -> None:
     """Joins the other processes, if there are any."""
-    names = ("coordinator", "num_processes", "process_id")
-    if names[0] not in flags.FLAGS:
-        return
-    given = [flags.FLAGS[name].value for name in names]
+    given = [FLAGS[name].value for name in _PROCESSES]
     if given == [None] * 3:
         return
     if None in given:
@@ -136,31 +181,34 @@ def _join() -> None:
     jax.distributed.initialize(*given, **waits)
 
 
-def _open(workdir: str, program: str, settings: dict[str, Any], again: tuple[bool, bool]) -> storage.Workdir:
+def _open(folder: str, experiment: Experiment, about: dict[str, Any]) -> workdir.Workdir:
     """The first process opens the directory, the others wait for it; if that fails, it fails for all."""
-    work, failure = storage.Workdir(pathlib.Path(workdir)), ""
-    if jax.process_count() > 1:
-        text = storage.to_json(settings | {"use": registry.used()}).encode()
+    work, failure = workdir.Workdir(pathlib.Path(folder)), ""
+    if several := jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        text = workdir.to_json(about | {"use": registry.used()}).encode()
         theirs = multihost_utils.process_allgather(np.asarray(zlib.crc32(text)))
         if np.any(theirs != theirs[0]):
             raise ValueError("the processes of a run must have the same settings and images")
     if jax.process_index() == 0:
         try:
-            work = storage.open_workdir(workdir, program, settings, *again)
+            work = workdir.open_workdir(folder, experiment.program, about, FLAGS.resume, FLAGS.overwrite)
         except (ValueError, OSError) as error:
             failure = str(error)
     failed = bool(failure)
-    if jax.process_count() > 1:
+    if several:
         failed = bool(multihost_utils.broadcast_one_to_all(np.asarray(failed)))
     if failed:
-        raise ValueError(failure or f"the first process could not open --workdir={workdir}")
-    work.save_every = SAVE_EVERY.value
+        raise ValueError(failure or f"the first process could not open --workdir={folder}")
+    if experiment.resources:
+        work.save_every = FLAGS.save_every
     return work
 
 
-def _leave(workdir: object) -> None:
+def _leave(folder: object) -> None:
     """Exits without waiting for threads: what is to be kept is on disk."""
-    _say(f"interrupted; go on with{f' --workdir={workdir}' if workdir else ''} --resume")
+    _say(f"interrupted; go on with{f' --workdir={folder}' if folder else ''} --resume")
     os._exit(130)
 
 
@@ -168,7 +216,7 @@ def _say(text: str) -> None:
     os.write(2, f"\n{text}\n".encode())  # `print` may be what the signal interrupted
 
 
-def _stop_gently(work: storage.Workdir) -> None:
+def _stop_gently(work: workdir.Workdir) -> None:
     """The first Ctrl-C lets training runs save their state, the second stops at once."""
 
     def stop(*_: object) -> None:

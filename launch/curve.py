@@ -8,23 +8,16 @@ Leaves curve.csv (every run; launch.equilibrium and launch.mechanism read it), b
 between seeds), fits.json, fitted_curves.csv and curve.png under --workdir.
 """
 
-import functools
+from absl import app
 
-from absl import app, flags
+from fedgame.experiments.curve import EXPERIMENT
+from launch import command
 
-from fedgame.experiments import curve, settings
-from launch import settings_flags, training_flags
-
-WORKERS = flags.DEFINE_integer("workers", None, "training runs at a time; one per processor", 1)
-settings_flags.define(settings.CurveSettings)
-CACHE = settings_flags.define_cache()
-for module in (settings_flags, training_flags):
-    flags.adopt_module_key_flags(module)
+command.define(EXPERIMENT)
 
 
 def main(argv: list[str]) -> None:
-    run = functools.partial(curve.run, workers=WORKERS.value, cache=settings_flags.folder(CACHE.value))
-    training_flags.main(argv, "launch.curve", settings.CurveSettings, "results/curve_{}", run)
+    command.main(argv, EXPERIMENT)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,16 @@ Columns of the files: `pydoc fedgame.experiments.inputs`. Tables, a figure and a
 reads again are left under --workdir.
 """
 
-from absl import app, flags
+from absl import app
 
-from fedgame.experiments import equilibrium
-from launch import runs, settings_flags
+from fedgame.experiments.equilibrium import EXPERIMENT
+from launch import command
 
-WORKDIR = flags.DEFINE_string("workdir", "results/equilibrium", "directory of the results")
-settings_flags.define(equilibrium.Settings)
-flags.adopt_module_key_flags(settings_flags)  # so that --helpshort shows them
+command.define(EXPERIMENT)
 
 
 def main(argv: list[str]) -> None:
-    runs.main(argv, "launch.equilibrium", equilibrium, WORKDIR.value)
+    command.main(argv, EXPERIMENT)
 
 
 if __name__ == "__main__":

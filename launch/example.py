@@ -7,8 +7,6 @@ agents train by federated averaging on scikit-learn's digits, three runs a size.
 `agents.csv` are drawn from --seed: small ones whose samples are dear, large ones whose are cheap.
 """
 
-import csv
-import io
 import pathlib
 import sys
 import tempfile
@@ -16,12 +14,14 @@ import tempfile
 import numpy as np
 from absl import app, flags
 
-from fedgame.experiments import curve, settings, storage, training
+from fedgame.experiments import compare, curve
+from fedgame.runs.experiment import Resources
+from fedgame.runs.workdir import Workdir
 from launch import settings_flags
 
 WORKDIR = flags.DEFINE_string("workdir", "examples", "directory of agents.csv and curve.csv")
 SEED = flags.DEFINE_integer("seed", 0, "of every random choice", 0)
-flags.declare_key_flag("overwrite")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace the files that are there")
 
 
 def agents(seed: int, n: int = 12) -> list[dict[str, str]]:
@@ -45,22 +45,17 @@ def main(argv: list[str]) -> None:
     try:
         settings_flags.start(argv)
         there = [str(f) for name in ("agents.csv", "curve.csv") if (f := folder / name).exists()]
-        if there and not settings_flags.OVERWRITE.value:
+        if there and not OVERWRITE.value:
             raise ValueError(f"{there[0]} exists already: replace it by --overwrite")
-        task = training.prepare(settings.CompareSettings(seed=SEED.value))
+        task = compare.prepare(compare.Settings(seed=SEED.value))
     except ValueError as error:
         sys.exit(f"error: {error}")
     with tempfile.TemporaryDirectory() as temporary:
-        work = storage.Workdir(pathlib.Path(temporary))
-        curve.measure(task, work, workers=2)
-        measured = (work.path / "curve.csv").read_text(encoding="utf-8")
-    text = io.StringIO()
-    rows = agents(SEED.value)
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    storage.write(folder / "agents.csv", text.getvalue())
-    storage.write(folder / "curve.csv", measured)
+        work = Workdir(pathlib.Path(temporary))
+        curve.measure(task, work, Resources(workers=2))
+        measured = work.read_texts("curve.csv")
+    Workdir(folder).write_csv("agents.csv", agents(SEED.value))
+    Workdir(folder).write_csv("curve.csv", measured)
     print(f"wrote {folder / 'agents.csv'} and {folder / 'curve.csv'}")
 
 

@@ -8,18 +8,16 @@ Files as for launch.equilibrium. Tables, the figure over β, the mechanism and a
 --scenario reads again are left under --workdir.
 """
 
-from absl import app, flags
+from absl import app
 
-from fedgame.experiments import mechanism
-from launch import runs, settings_flags
+from fedgame.experiments.mechanism import EXPERIMENT
+from launch import command
 
-WORKDIR = flags.DEFINE_string("workdir", "results/mechanism", "directory of the results")
-settings_flags.define(mechanism.Settings)
-flags.adopt_module_key_flags(settings_flags)  # so that --helpshort shows them
+command.define(EXPERIMENT)
 
 
 def main(argv: list[str]) -> None:
-    runs.main(argv, "launch.mechanism", mechanism, WORKDIR.value)
+    command.main(argv, EXPERIMENT)
 
 
 if __name__ == "__main__":

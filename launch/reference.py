@@ -12,7 +12,8 @@ import sys
 from absl import app, flags
 
 import fedgame
-from fedgame.experiments import reference, storage
+from fedgame.experiments import reference
+from fedgame.runs import workdir
 from launch import settings_flags
 
 OUT = flags.DEFINE_string("out", "docs/reference.md", "the Markdown file to write")
@@ -22,7 +23,7 @@ flags.declare_key_flag("use")
 def main(argv: list[str]) -> None:
     try:
         settings_flags.start(argv)
-        storage.write(pathlib.Path(OUT.value), reference.text(fedgame))
+        workdir.write(pathlib.Path(OUT.value), reference.text(fedgame))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"wrote {OUT.value}")

@@ -1,4 +1,4 @@
-"""What launch scripts share: flags from the fields of settings, and how every script starts."""
+"""Flags from the fields of settings, and how every script starts."""
 
 import contextlib
 import dataclasses
@@ -13,9 +13,7 @@ from absl import flags, logging
 from fedgame import registry
 
 jax.config.update("jax_enable_x64", True)  # equilibria, and files of --use; networks are float32 all the same
-_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame"
-RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --workdir")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "delete what an earlier run left in --workdir")
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame"
 USE = flags.DEFINE_multi_string(
     "use", [], "FILE.py: a file of yours that registers payoffs, costs, rules, protocols or studies"
 )
@@ -26,7 +24,7 @@ def define(settings: type) -> None:
 
     Files given to --use are imported first, so that help shows what they add.
     """
-    _use()
+    use_files()
     for field in dataclasses.fields(settings):
         name, default, about = field.name, field.default, field.metadata["help"]
         kind = field.metadata["kind"]
@@ -48,29 +46,26 @@ def define(settings: type) -> None:
             flags.DEFINE_float(name, default, about)
 
 
-def _use() -> None:
-    """Imports the files of --use, before other flags are known."""
+def given(flag: str) -> list[str]:
+    """The values of a flag on the command line and in flag files, before flags are defined."""
     words = sys.argv[1:]
-    with contextlib.suppress(flags.Error):  # of flag files, which absl tells of later
+    with contextlib.suppress(flags.Error):  # of flag files; absl reports them when it reads the flags
         words = flags.FLAGS.read_flags_from_files(words)
+    found = []
     for word, after in zip(words, [*words[1:], ""], strict=False):
-        name, equals, path = word.lstrip("-").partition("=")
-        if name != "use" or not word.startswith("-"):
-            continue
+        name, equals, value = word.lstrip("-").partition("=")
+        if name == flag and word.startswith("-"):
+            found.append(value if equals else after)
+    return found
+
+
+def use_files() -> None:
+    """Imports the files of --use, before other flags are known."""
+    for path in given("use"):
         try:
-            registry.use(path if equals else after)
+            registry.use(path)
         except (ValueError, FileNotFoundError) as error:
             sys.exit(f"error: {error}")
-
-
-def define_cache() -> flags.FlagHolder:
-    """The flag of the cache of measured accuracies."""
-    default = str(_CACHE / "curves")
-    return flags.DEFINE_string("cache", default, "directory of accuracies measured earlier; empty: none")
-
-
-def folder(path: str) -> pathlib.Path | None:
-    return pathlib.Path(path).expanduser() if path else None
 
 
 def use_processors(number: int | None) -> None:
@@ -139,6 +134,6 @@ def start(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)  # libraries report what they do and what is not there
     if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(_CACHE / "jax"))
+        jax.config.update("jax_compilation_cache_dir", str(CACHE / "jax"))
         # By default only programs that took a second to compile are kept, and most of ours take less.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -8,59 +8,57 @@ label_skew trains. study_NAME.csv, study_NAME.json and study_NAME.png are left u
 docs/studies.md shows them.
 """
 
-import functools
 import sys
-import time
 
 from absl import app, flags
 
 from fedgame import registry
-from fedgame.experiments import storage
-from fedgame.experiments.studies import settings as all_settings
-from fedgame.experiments.studies import study
-from launch import settings_flags, training_flags
+from fedgame.experiments import studies
+from fedgame.runs import workdir
+from launch import command, settings_flags
 
-WORKERS = flags.DEFINE_integer("workers", None, "label_skew: training runs at a time; one per processor", 1)
-settings_flags.define(all_settings.Settings)
-CACHE = settings_flags.define_cache()
-for module in (settings_flags, training_flags):
-    flags.adopt_module_key_flags(module)
+
+def chosen() -> type[studies.Study]:
+    """The study that --study names, which decides what other flags there are."""
+    settings_flags.use_files()
+    text = [*settings_flags.given("study"), "unequal_costs"][0]
+    try:
+        return studies.STUDIES[registry.left_open("study", text)[0]]
+    except (ValueError, FileNotFoundError) as error:
+        message = f"--study: {error}"
+    folder = settings_flags.given("workdir")
+    if folder and settings_flags.given("resume"):  # the run may have been begun with another --use
+        try:
+            workdir.check_workdir(folder[0], "launch.study", resume=True, overwrite=False)
+        except ValueError as error:
+            message = str(error)
+    sys.exit(f"error: {message}")
+
+
+STUDY = chosen()
+EXPERIMENT = studies.experiment_of(STUDY)
+try:
+    command.define(EXPERIMENT)
+except flags.DuplicateFlagError as error:
+    sys.exit(f"error: --study: an option of {registry.name_of(STUDY)} has the name of a flag: {error}")
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Reads the flags; of a flag that other studies have, says which."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        flag, study = error.flagname, registry.name_of(STUDY)
+        if names := [name for name, one in studies.STUDIES.items() if flag in studies.flags_of(one)]:
+            sys.exit(f"error: --{flag} has no use with --study={study}, only with {', '.join(names)}")
+    except flags.Error:
+        pass
+    return app.parse_flags_with_usage(argv)  # which tells of the error, and ends
 
 
 def main(argv: list[str]) -> None:
-    begin = time.perf_counter()
-    try:
-        settings_flags.start(argv)
-        settings = settings_flags.read(all_settings.Settings)
-        again = settings_flags.RESUME.value, settings_flags.OVERWRITE.value
-        if training_flags.WORKDIR.value:  # else its name is that of the study
-            storage.check_workdir(training_flags.WORKDIR.value, "launch.study", *again)
-        all_settings.check(settings)
-        chosen = all_settings.study_of(settings)
-        if chosen.trains:
-            cache = settings_flags.folder(CACHE.value)
-            run = functools.partial(chosen.train, workers=WORKERS.value, cache=cache)
-            results = f"results/{registry.name_of(type(chosen))}_{{}}"
-            training_flags.main(argv, "launch.study", all_settings.Settings, results, run)
-            return
-        for name in ("data_dir", "workers", "cache", "save_every"):
-            if flags.FLAGS[name].present:
-                raise ValueError(f"--{name} has no use with --study={settings.study}, only with label_skew")
-        name = registry.name_of(type(chosen))
-        workdir = training_flags.WORKDIR.value or f"results/{name}"
-        storage.check_workdir(workdir, "launch.study", *again)
-        ground = study.read(settings)
-        described = all_settings.used(settings)
-        described["sha256"] |= {settings.curve: study.digest(settings)}
-        work = storage.open_workdir(workdir, "launch.study", described, *again)
-        print("\n" + study.run(settings, ground, work) + "\n")
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("\ninterrupted; go on with --resume", file=sys.stderr, flush=True)
-        sys.exit(130)
-    print(f"{time.perf_counter() - begin:.0f} s; the table and the figure are in {workdir}")
+    command.main(argv, EXPERIMENT)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -9,21 +9,16 @@ Agents are shared between all devices; processors count as devices. Several proc
 file system. Leaves holdings.csv, rounds.csv, figures and the model (orbax) under --workdir.
 """
 
-from absl import app, flags
+from absl import app
 
-from fedgame.experiments import settings, training
-from launch import settings_flags, training_flags
+from fedgame.experiments.train import EXPERIMENT
+from launch import command
 
-DEVICES = flags.DEFINE_integer("devices", None, "processors to train on; all if not given (CPU only)", 1)
-settings_flags.define(settings.TrainSettings)
-training_flags.define_processes()
-for module in (settings_flags, training_flags):
-    flags.adopt_module_key_flags(module)
+command.define(EXPERIMENT)
 
 
 def main(argv: list[str]) -> None:
-    settings_flags.use_processors(DEVICES.value)
-    training_flags.main(argv, "launch.train", settings.TrainSettings, "results/train_{}", training.run)
+    command.main(argv, EXPERIMENT)
 
 
 if __name__ == "__main__":

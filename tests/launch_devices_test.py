@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedgame.experiments import checkpoints
+from fedgame.runs import snapshots
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = [
@@ -84,7 +84,7 @@ def wait_for_round(workdir, number, processes):
 
 
 def results(workdir):
-    return (workdir / "rounds.csv").read_bytes(), checkpoints.load_model(workdir / "model")
+    return (workdir / "rounds.csv").read_bytes(), snapshots.load_model(workdir / "model")
 
 
 @pytest.fixture(scope="module")

@@ -36,15 +36,14 @@ def test_a_preset_makes_a_table_and_a_figure_and_what_is_wrong_leaves_nothing(tm
 
 
 def test_every_preset_says_its_command_and_names_a_study():
-    from fedgame.experiments.studies import STUDIES
-    from fedgame.experiments.studies import settings as all_settings
+    from fedgame.experiments.studies import STUDIES, flags_of
 
     for name in STUDIES:
         lines = (ROOT / "launch" / "presets" / f"{name}.flags").read_text(encoding="utf-8").splitlines()
         assert lines[0].startswith(f"# python -m launch.study --flagfile=launch/presets/{name}.flags")
         assert f"--study={name}" in lines
         given = [line[2:].split("=")[0] for line in lines if line.startswith("--")]
-        assert set(given) <= {"study", *all_settings._uses(STUDIES[name])}
+        assert set(given) <= set(flags_of(STUDIES[name]))
 
 
 def test_a_file_that_is_missing_leaves_no_directory(tmp_path):
@@ -71,11 +70,9 @@ class Slopes(Study):
 class Trained(Study):
     '''A study that trains.'''
     trains = True
-    uses = ("agents", "capacity", "held_out")
 
-    def train(self, task, work, workers=None, cache=None):
-        work.write_csv("study_trained.csv", [{"agents": task.settings.agents}])
-        return f"{task.settings.agents} agents, {workers} workers"
+    def train(self, task, work, resources):
+        return [{"agents": task.settings.agents, "workers": resources.workers}]
 """
 
 
@@ -96,5 +93,5 @@ def test_studies_of_ones_own_one_that_reads_a_curve_and_one_that_trains(tmp_path
     assert refused.stderr.startswith("error: --study: there is no study 'slopes' (there are agents, ")
     done = study(use, "--study=trained", "--agents=3", "--workers=2", f"--workdir={tmp_path / 'trained'}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("\n3 agents, 2 workers\n")
+    assert done.stdout.splitlines()[1:4:2] == ["| agents | workers |", "| 3      | 2       |"]
     assert (tmp_path / "trained" / "study_trained.csv").exists()

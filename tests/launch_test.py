@@ -11,10 +11,10 @@ import sys
 import pytest
 
 from fedgame import registry
+from fedgame.experiments import compare as compare_experiment
 from fedgame.experiments import equilibrium as equilibrium_experiment
 from fedgame.experiments import mechanism as mechanism_experiment
-from fedgame.experiments import settings as all_settings
-from fedgame.experiments import storage
+from fedgame.runs import workdir
 from launch import settings_flags
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -91,7 +91,7 @@ def test_results_in_the_way_are_left_alone(finished):
 
 def test_help_shows_every_setting():
     text = compare("--helpshort").stdout
-    for field in dataclasses.fields(all_settings.CompareSettings):
+    for field in dataclasses.fields(compare_experiment.Settings):
         assert f"{field.name}: {field.metadata['help'][:20]}" in text
     words = " ".join(text.split())
     assert "bound, concave, power" in words  # the choices of --fit
@@ -229,7 +229,7 @@ def test_an_input_is_never_deleted_with_the_results(tmp_path):
     refused = equilibrium(*files, f"--workdir={tmp_path}", "--overwrite")
     assert refused.returncode == 1
     assert "is not empty and holds no run of this program; it is left as it is" in refused.stderr
-    storage.open_workdir(str(tmp_path / "run"), "launch.equilibrium", {}, False, False)
+    workdir.open_workdir(str(tmp_path / "run"), "launch.equilibrium", {}, False, False)
     (tmp_path / "run" / "config.json").rename(tmp_path / "config.json")
     text = [f"--cost=linear('{tmp_path / 'rates.csv'}')", "--payoff=bound(0.9, 1)", "--capacity=9"]
     for flags, name in ((files, "agents.csv"), (text, "rates.csv")):
@@ -303,7 +303,7 @@ def test_a_comparison_begun_with_a_file_says_so_before_it_reads_its_texts(tmp_pa
     mine, run = tmp_path / "mine.py", tmp_path / "run"
     mine.write_text(MINE)
     registry.use(str(mine))
-    storage.open_workdir(str(run), "launch.compare", {}, False, False)
+    workdir.open_workdir(str(run), "launch.compare", {}, False, False)
     begun = (run / "config.json").read_bytes()
     for flags in ([], ["--sweep=cost=0.1,0.2"]):
         refused = compare("--protocol=nobody", f"--workdir={run}", "--resume", *flags)
@@ -341,5 +341,5 @@ def test_files_of_ones_own_are_found_among_any_flags(words, tmp_path, monkeypatc
     mine = tmp_path / "mine.py"
     mine.write_text(MINE)
     monkeypatch.setattr(sys, "argv", ["launch.compare", *(x.replace("FILE", str(mine)) for x in words)])
-    settings_flags._use()
+    settings_flags.use_files()
     assert list(registry.used()) == ([str(mine)] if "FILE" in " ".join(words) else [])

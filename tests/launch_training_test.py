@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from fedgame.experiments import checkpoints
+from fedgame.runs import snapshots
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = ["--agents=3", "--capacity=12", "--epochs=1", "--channels=2,3", "--units=4", "--held_out=50"]
@@ -125,7 +125,7 @@ def test_a_training_run_killed_again_and_again_ends_where_it_would_have(begin, t
     for name in ("rounds.csv", "holdings.csv", "rounds.png", "holdings.png"):
         found, expected = ((tmp_path / run / name).read_bytes() for run in ("run", "undisturbed"))
         assert found == expected
-    found, expected = (checkpoints.load_model(tmp_path / run / "model") for run in ("run", "undisturbed"))
+    found, expected = (snapshots.load_model(tmp_path / run / "model") for run in ("run", "undisturbed"))
     for layer, arrays in expected["params"].items():
         for name, array in arrays.items():
             assert found["params"][layer][name].tobytes() == array.tobytes()
@@ -134,9 +134,9 @@ def test_a_training_run_killed_again_and_again_ends_where_it_would_have(begin, t
 
 HELD = """
 from absl import app
-from fedgame.experiments import checkpoints
+from fedgame.runs import snapshots
 from launch import compare
-make = checkpoints.snapshots
+make = snapshots.snapshots
 def snapshots(folder, identity, every, stop, last=None):
     made = make(folder, identity, every, stop, last)
     def offer(number, state):
@@ -145,7 +145,7 @@ def snapshots(folder, identity, every, stop, last=None):
             stop.wait(600)
         made.offer(number, state)
     return made._replace(offer=offer)
-checkpoints.snapshots = snapshots
+snapshots.snapshots = snapshots
 app.run(compare.main)
 """
 
@@ -197,31 +197,33 @@ def test_the_curve_by_itself_is_measured_once(begin, tmp_path):
 
 
 SCRIPT = """
+import dataclasses
 import hashlib
 import time
 from absl import app
-from fedgame.experiments import settings, training
-from launch import settings_flags, training_flags
-settings_flags.define(settings.CurveSettings)
+from fedgame.experiments import curve
+from launch import command
 def wait(*_):
     print("waiting", flush=True)
     time.sleep(100)
 def compute(*_):
     print("waiting", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # like XLA, hears no signal
-def run(task, work):
+def run(task, work, resources):
     print("waiting", flush=True)
     work.stop.wait(100)
-    return "the report"
+prepare = curve.prepare
 {}
-app.run(lambda argv: training_flags.main(argv, "this", settings.CurveSettings, "unused", run))
+experiment = dataclasses.replace(curve.EXPERIMENT, prepare=prepare, compute=run)
+command.define(experiment)
+app.run(lambda argv: command.main(argv, experiment))
 """
 
 
 @pytest.mark.parametrize(
     ("change", "signals", "says"),
     [
-        ("training.prepare = wait", 1, "interrupted; go on with --workdir="),  # nothing has begun
+        ("prepare = wait", 1, "interrupted; go on with --workdir="),  # nothing has begun
         ("run = compute", 2, "saving; once more stops at once\n\ninterrupted; go on with --workdir="),
         ("", 1, "saving; once more stops at once\n\ninterrupted; go on with --workdir="),  # as it finishes
     ],

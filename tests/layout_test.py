@@ -12,7 +12,12 @@ MAY_IMPORT = {
     "mechanisms": {"games", "equilibria"},
     "learning": set(),
     "protocols": {"games", "equilibria", "mechanisms", "learning"},
-    "experiments": {"games", "equilibria", "mechanisms", "learning", "protocols"},
+    "runs": set(),
+    "report": {"runs"},
+    "inputs": {"games", "runs"},
+    "experiments": {
+        *("games", "equilibria", "mechanisms", "learning", "protocols", "runs", "report", "inputs")
+    },
 }
 MODULES = [file for folder in ("fedgame", "launch") for file in sorted((ROOT / folder).rglob("*.py"))]
 
@@ -49,6 +54,9 @@ def test_every_package_has_its_rule():
         ("games", "from fedgame.equilibria import solvers"),
         ("learning", "def f():\n    import fedgame.games.costs"),
         ("equilibria", "from fedgame import mechanisms"),
+        ("runs", "from fedgame.games import game"),
+        ("report", "from fedgame.mechanisms import welfare"),
+        ("inputs", "from fedgame import learning, equilibria"),
         ("experiments", "from launch import compare"),
     ],
 )

@@ -5,9 +5,8 @@ import pathlib
 
 import pytest
 
-from fedgame.experiments import checks
-from fedgame.experiments import settings as all_settings
-from fedgame.experiments.studies import settings as studies
+from fedgame.experiments import compare, studies
+from fedgame.runs import settings as all_settings
 
 PRESETS = sorted((pathlib.Path(__file__).parent.parent / "launch" / "presets").glob("*.flags"))
 AVAILABLE = {"mnist": (60_000, 10_000), "cifar10": (50_000, 10_000)}  # images for training and for tests
@@ -35,21 +34,21 @@ def test_a_preset_is_settings_that_its_script_takes(preset):
     assert command in comments[0]
     assert len(comments) > 1
     if "launch.compare" in comments[0]:
-        given = read(preset, all_settings.CompareSettings)
-        settled = checks.settle(given, AVAILABLE[given.dataset])
+        given = read(preset, compare.Settings)
+        settled, _ = compare.settle(given, AVAILABLE[given.dataset])
         assert settled.capacity == (100,) * given.agents
         assert set(settled.cost) == {0.005}
         assert settled.test_images == 10
     else:
-        given = read(preset, studies.Settings)
-        assert given.study == preset.stem
-        studies.check(given)
+        study = studies.STUDIES[preset.stem]
+        given = read(preset, studies.experiment_of(study).settings)
+        assert type(studies.base.study_of(given)) is study
+        all_settings.check(given)
 
 
 def test_the_presets_of_table_1_are_the_papers_settings():
     mnist, cifar = (
-        read(next(p for p in PRESETS if p.stem == name), all_settings.CompareSettings)
-        for name in ("mnist", "cifar10")
+        read(next(p for p in PRESETS if p.stem == name), compare.Settings) for name in ("mnist", "cifar10")
     )
     assert (mnist.agents, cifar.agents, mnist.model, cifar.model) == (10, 100, "cnn", "vgg11")
     for preset in (mnist, cifar):

@@ -5,6 +5,7 @@ made in any order, stored one by one, and never made twice: steps of the game, p
 comparisons (by a cache) that have the same contributions share them.
 """
 
+import dataclasses
 import functools
 import hashlib
 import pathlib
@@ -16,33 +17,159 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame.experiments import (
-    checks,
-    compare_plots,
-    contenders,
-    curve,
-    jobs,
-    storage,
-    table1,
-    tables,
-    training,
-)
+from fedgame import registry
+from fedgame.experiments import contenders, curve, paper, rows, table1
+from fedgame.experiments import task as tasks
 from fedgame.experiments.contenders import Contender
-from fedgame.experiments.training import Task
-from fedgame.games import curves
+from fedgame.experiments.task import Task
+from fedgame.games import costs, curves, payoffs
 from fedgame.games import game as games
 from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
-from fedgame.mechanisms import outcomes
-from fedgame.mechanisms.base import Mechanism
-from fedgame.protocols import base
+from fedgame.mechanisms import base as mechanisms
+from fedgame.mechanisms import budget_balanced, outcomes, rules
+from fedgame.protocols import base, fedbr
+from fedgame.registry import option
+from fedgame.report import figures, tables, text
+from fedgame.runs import jobs, workdir
+from fedgame.runs import settings as all_settings
+from fedgame.runs.experiment import Experiment, Resources
+from fedgame.runs.workdir import Workdir
+
+_WITHHELD = "accuracy that is withheld is accounted, as on ã; nobody's model is degraded"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(curve.Settings):
+    """Settings of `launch.compare`."""
+
+    protocol: tuple[str, ...] = option(
+        "protocols to compare, separated by commas, for example "
+        "'fedavg, mwfed(target=0.8), fedbr(falkinger), fedbr(price(price=0.004), steps=50)'",
+        ("fedavg", "mwfed", "fedbr", "fedbr_bg"),
+        of="protocol",
+        kind=str,
+    )
+    mode: str = option(
+        "contributions follow the fitted curve and are rounded when samples are drawn; or, literally as "
+        "Algorithms 1 and 2, raw ã's differences, each step rounded to multiples of Δs (--interval, or 10)",
+        "continuous",
+        choices=("continuous", "literal"),
+    )
+    test_images: int = option("test images of each agent's own", 10, low=1)
+    cost: tuple[float, ...] | str | None = option(
+        "c, cost per sample, one number or one per agent, or another cost; so that τ·c = 0.5 if not given",
+        None,
+        low=0,
+        kind=float,
+        of="cost",
+    )
+    beta: float | None = option(
+        "β of FedBR-BG; β* of Definition 2 if not given", None, low=0, high=1, kind=float
+    )
+    price: float | None = option(
+        "rule price: what a sample brings; not given: what has the largest sum of utilities",
+        None,
+        low=0,
+        kind=float,
+    )
+    steps: int = option("H, steps of the best-response dynamics", 100, low=1)
+    step_size: float | None = option(
+        "constant δ of the dynamics; adaptive if not given, Δs / mean cost if literal",
+        None,
+        above=0,
+        kind=float,
+    )
+    evaluate_every: int = option(
+        "steps of the game between models trained anew; the paper's is 1, the last step always is one",
+        25,
+        low=1,
+    )
+    mwfed_target: float = option("MWFed: accuracy every agent should reach", 0.7, low=0, high=1)
+    mwfed_factor: float = option("MWFed: what weights of agents below it grow by", 4.0, above=1)
+    afl_rate: float = option("AFL: step size of the agents' weights", 0.1, above=0)
+    qffl_q: float = option("q-FFL: q, 0 is FedAvg with equal weights", 0.1, low=0)
+    p: tuple[float, ...] = option(
+        "p of the p-means in Table 1", (0.2, 0.4, 0.6, 0.8, 1.0), high=1, kind=float, infinite=True
+    )
+    seeds: int = option("runs of every protocol", 5, low=1)
+
+
+def settle(settings: Settings, available: tuple[int, int]) -> tuple[Settings, tasks.Needed]:
+    """The settings with every default filled in, and the images they need; see `task.Settle`."""
+    capacity = tasks.capacity(settings)
+    cost = settings.cost or tuple(0.5 / tau for tau in capacity)
+    if not isinstance(cost, str):
+        all_settings.one_for_each("cost", cost, settings.agents)
+        cost = tasks.for_each(cost, settings.agents)
+    settings = dataclasses.replace(settings, capacity=capacity, cost=cost)
+    _check_protocols(settings)
+    taken = sum(capacity), settings.agents * settings.test_images
+    return curve.settle_server(settings, available, taken)
+
+
+def check(settings: Settings, resources: Resources = Resources()) -> None:
+    """Raises as `task.check`."""
+    tasks.check(settings, settle, resources.data_dir)
+
+
+def prepare(settings: Settings, resources: Resources = Resources()) -> Task:
+    """Raises as `task.check`."""
+    return tasks.prepare(settings, settle, resources.data_dir)
+
+
+def _check_protocols(settings: Settings) -> None:
+    """Refuses at once what costs and the number of agents do not allow, whatever the curve will be."""
+    named = contenders.chosen(settings)
+    for flag, protocol in (("price", "fedbr(price)"), ("beta", "fedbr_bg"), ("step_size", "fedbr")):
+        if getattr(settings, flag) is not None and not _makes_a_difference(settings, flag):
+            raise ValueError(f"--{flag} is that of {protocol}: no protocol of --protocol leaves it open")
+    game = games.Game(None, cost_of(settings), np.asarray(settings.capacity, float))
+    for title, protocol in named.items():
+        try:
+            protocol.rule.requires(game)
+        except ValueError as error:
+            more = "; or give --beta" if protocol.rule.name == "beta_star" else ""
+            raise ValueError(f"--protocol, {title}: {error}{more}") from None
+        if settings.mode == "literal" and type(protocol) is fedbr.FedBR:
+            _check_literal(title, protocol.rule, game)
+
+
+def _makes_a_difference(settings: Settings, flag: str) -> bool:
+    """Whether one of the protocols would be another without the flag."""
+    try:
+        without = contenders.chosen(dataclasses.replace(settings, **{flag: None}))
+    except ValueError:
+        return True  # it needs the flag
+    now = contenders.chosen(settings)
+    return [*map(registry.text_of, now.values())] != [*map(registry.text_of, without.values())]
+
+
+def _check_literal(title: str, rule: mechanisms.Rule, game: games.Game) -> None:
+    if rule.announces is not None and not issubclass(rule.announces, budget_balanced.Refunds):
+        raise ValueError(f"--mode=literal is printed for refunds of costs only, not for {title}")
+    if rules.linear_rates(game) is None:
+        raise ValueError("--cost: --mode=literal divides by costs: they must be linear and above 0")
+
+
+def cost_of(settings: Settings) -> costs.Cost:
+    """The cost of settled settings.
+
+    Raises:
+      ValueError: a text names no cost, or not one of so many agents.
+    """
+    if not isinstance(settings.cost, str):
+        return costs.LinearCost(np.asarray(settings.cost))
+    with all_settings.of_flag("cost"):
+        cost, capacity = registry.read("cost", settings.cost), np.asarray(settings.capacity, float)
+        return games.check(games.Game(payoffs.PowerLaw(1.0, 1.0, 1.0), cost, capacity)).cost
 
 
 class Trial(NamedTuple):
     """One protocol at one seed, after one step of its game."""
 
     title: str  # of the protocol
-    mechanism: Mechanism  # under which costs are settled
+    mechanism: mechanisms.Mechanism  # under which costs are settled
     seed: int
     step: int  # of the game; 0 where contributions are not the outcome of dynamics
     last: bool  # whether it is the last step
@@ -56,12 +183,12 @@ def fit_game(task: Task, sizes: np.ndarray, accuracy: np.ndarray) -> tuple[games
     """The game on the fitted ã."""
     fit = curves.fit(task.settings.fit, sizes, accuracy)
     capacity = jnp.asarray(task.settings.capacity)
-    return games.check(games.Game(fit.payoff, checks.cost_of(task.settings), capacity)), fit
+    return games.check(games.Game(fit.payoff, cost_of(task.settings), capacity)), fit
 
 
 def describe_game(
     task: Task,
-    work: storage.Workdir,
+    work: Workdir,
     game: games.Game,
     fit: curves.Fit,
     protocols: list[Contender],
@@ -80,7 +207,7 @@ def describe_game(
     work.write_json("game.json", summary)
     totals = np.linspace(0, max(task.settings.sizes or (sum(task.settings.capacity),)), 401)
     fitted = jax.vmap(fit.payoff.curve)(totals)
-    work.write_csv("fitted_curve.csv", tables.curve_rows("", totals, fitted))
+    work.write_csv("fitted_curve.csv", rows.curve("", totals, fitted))
     return summary
 
 
@@ -98,9 +225,9 @@ def _equilibria(game: games.Game, protocols: list[Contender]) -> dict[str, dict[
         there = outcome.equilibrium
         found[title] = {
             "announced": {k: np.asarray(x).tolist() for k, x in mechanism.announced(game.n).items()},
-            "told": tables.told(mechanism, game.n),
+            "told": rows.told(mechanism, game.n),
             "contributed": float(jnp.sum(there.profile)),
-            "total": float(tables.total(game, there.profile)),
+            "total": float(games.total(game, there.profile)),
             "unique": bool(there.unique),
             "nash_gap": float(jnp.max(there.nash_gap)),
             "converged": bool(there.converged),
@@ -147,7 +274,7 @@ def evaluated(path: np.ndarray, every: int) -> list[int]:
 
 def play_and_train(
     task: Task,
-    work: storage.Workdir,
+    work: Workdir,
     workers: int,
     game: games.Game,
     protocols: list[Contender],
@@ -174,7 +301,7 @@ def play_and_train(
                         compute = functools.partial(train, task, protocol, at, seed, work.snapshots(name))
                         what |= shared | {"key": jax.random.key_data(key).tolist()}
                         folder = None if rule is None else cache
-                        cached = functools.partial(storage.cached, folder, what, compute)
+                        cached = functools.partial(workdir.cached, folder, what, compute)
                         todo[name] = (sum(what["drawn"]), cached)
                     planned.append((contender, seed, step, plan, rule == {}, name))
                 bar.update()
@@ -194,7 +321,7 @@ def _trial(
 
 def _shared(task: Task) -> dict[str, Any]:
     """All that determines a training run beside its samples, its rule and its seed."""
-    found = training.fingerprint(task, [base.__name__], task.agents, task.server)
+    found = tasks.fingerprint(task, [base.__name__], task.agents, task.server)
     return found | {"capacity": task.settings.capacity, "test_images": task.settings.test_images}
 
 
@@ -209,31 +336,86 @@ def _digest(memory: Any) -> str:
 
 def _short(what: dict[str, Any], protocol: base.Protocol) -> str:
     """A name for a training run that is the same for the same contributions and rule of training."""
-    digest = hashlib.sha256(storage.to_json(what).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(workdir.to_json(what).encode()).hexdigest()[:8]
     rule = type(protocol).__name__ if what["rule"] else "average"
     return f"{rule}-{sum(what['drawn'])}-{digest}"
 
 
-def compare(
-    task: Task, work: storage.Workdir, workers: int | None = None, cache: pathlib.Path | None = None
-) -> str:
-    """The whole comparison; leaves tables and figures in the directory and returns their text.
+def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> None:
+    """The whole comparison; leaves its tables.
 
     Args:
-      task: from `training.prepare`.
-      work: from `storage.open_workdir`.
-      workers: training runs at a time; None is one per processor on a CPU, else one.
-      cache: directory of measured accuracies and trained runs that other comparisons may share.
+      task: from `prepare`.
+      work: from `workdir.open_workdir`.
+      resources: its cache has measured accuracies and trained runs that other comparisons may share.
     """
-    settings, workers = task.settings, task.workers(workers)
-    sizes, accuracy = curve.measure(task, work, workers, cache)
+    settings, workers = task.settings, task.workers(resources.workers)
+    sizes, accuracy = curve.measure(task, work, resources)
     game, fit = fit_game(task, sizes, accuracy)
     protocols = contenders.make(settings, game, sizes, accuracy)
-    summary = describe_game(task, work, game, fit, protocols, accuracy)
-    trials = play_and_train(task, work, workers, game, protocols, cache)
+    describe_game(task, work, game, fit, protocols, accuracy)
+    trials = play_and_train(task, work, workers, game, protocols, resources.cache)
+    table1.write(work, game, trials, settings.p)
+
+
+def show(work: Workdir) -> str:
+    """Draws `curve.png`, `contributions.png` and `welfare.png`; returns every table as text."""
+    dataset = work.read_json("config.json")["settings"]["dataset"]
     with jobs.progress("tables and figures", 2) as bar:
-        report = table1.write(work, game, trials, settings)
+        report = _text(work, dataset)
         bar.update()
-        compare_plots.draw_all(work)
+        figures.draw(work, "curve", figures.comparison_curve, (7, 4))
+        figures.draw(work, "contributions", figures.comparison_contributions, (9, 4))
+        figures.draw(work, "welfare", figures.comparison_welfare, (9, 4.5))
         bar.update()
-    return tables.game_text(summary) + "\n\n" + report
+    return report
+
+
+def _text(work: Workdir, dataset: str) -> str:
+    """What the comparison says, the paper's numbers beside ours."""
+    per_trial, table = work.read_csv("runs.csv"), work.read_csv("table1.csv")
+    blocks = [text.game(work.read_json("game.json")), text.trials(per_trial)]
+    literal = [f"{row['protocol']}, seed {row['seed']}: {row['ends']}" for row in per_trial if row["ends"]]
+    if literal:
+        blocks.append("rounded contributions, step by step:\n" + "\n".join(literal))
+    if degraded := list(dict.fromkeys(row["protocol"] for row in per_trial if row["withheld"])):
+        blocks.append(f"{_WITHHELD}: {', '.join(degraded)}")
+    blocks.append(text.table1(table, paper.printed(dataset, table)))
+    if work.has("differences.csv"):
+        blocks.append(text.differences(work.read_csv("differences.csv")))
+    blocks += paper.remarks(dataset, table)
+    return "\n\n".join([*blocks, text.seconds(work.read_csv("seconds.csv"))])
+
+
+def headline(work: Workdir) -> list[dict[str, Any]]:
+    """Normalised p-means by own test images, with the mean utility and the samples of each protocol."""
+    by_protocol = {
+        name: tables.means(mine) for name, mine in tables.by(work.read_csv("runs.csv"), "protocol").items()
+    }
+    return [
+        {name: row[name] for name in ("protocol", "p", "welfare", "standard_error")}
+        | {name: by_protocol[row["protocol"]](name) for name in ("mean_utility", "charged")}
+        for row in work.read_csv("table1.csv")
+        if (row["utilities"], row["scale"]) == ("own", "mean")
+    ]
+
+
+def show_sweep(work: Workdir) -> str:
+    """A table by variant and protocol, and welfare over a setting that is a number."""
+    figures.show_sweep(work, figures.comparisons)
+    return text.sweep(work, text.comparisons)
+
+
+EXPERIMENT = Experiment(
+    program="launch.compare",
+    settings=Settings,
+    check=check,
+    prepare=prepare,
+    compute=compute,
+    show=show,
+    results=lambda settings: f"results/{pathlib.Path(settings.dataset).stem}",
+    headline=headline,
+    collected=("welfare.csv", "runs.csv"),
+    show_sweep=show_sweep,
+    resources=("data_dir", "workers", "cache"),
+)

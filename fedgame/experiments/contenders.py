@@ -1,16 +1,16 @@
 """The protocols that a comparison names, and what each of them is played under."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedgame import registry
-from fedgame.experiments import settings as all_settings
 from fedgame.games import game as games
 from fedgame.mechanisms import rules
 from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import base, fedbr, literal
+from fedgame.runs import settings as all_settings
 
 _INTERVAL = 10  # Δs of Section 5.2
 
@@ -23,7 +23,7 @@ class Contender(NamedTuple):
     announced: Announcement  # of its rule, for the game on the measured curve
 
 
-def chosen(settings: all_settings.CompareSettings) -> dict[str, base.Protocol]:
+def chosen(settings: Any) -> dict[str, base.Protocol]:
     """The protocols that the settings name, by title; other flags are used where a text gives no option.
 
     Raises:
@@ -52,9 +52,7 @@ def chosen(settings: all_settings.CompareSettings) -> dict[str, base.Protocol]:
     return found
 
 
-def make(
-    settings: all_settings.CompareSettings, game: games.Game, sizes: np.ndarray, accuracy: np.ndarray
-) -> list[Contender]:
+def make(settings: Any, game: games.Game, sizes: np.ndarray, accuracy: np.ndarray) -> list[Contender]:
     """The protocols that the settings name, and what is announced for each; once for those of equal rules.
 
     Args:

@@ -2,22 +2,26 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, registry
-from fedgame.experiments import jobs, plots, reports, storage, tables
-from fedgame.experiments import scenario as own_scenario
+from fedgame.experiments import rows as all_rows
 from fedgame.games import curves, scenarios
 from fedgame.games import game as games
+from fedgame.inputs import read as inputs
 from fedgame.registry import option
+from fedgame.report import figures, text
+from fedgame.runs import jobs
+from fedgame.runs.experiment import Experiment, Resources
+from fedgame.runs.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(own_scenario.ScenarioSettings):
+class Settings(inputs.ScenarioSettings):
     """Settings of `launch.equilibrium`."""
 
     bootstrap: int = option("resampled curves, for intervals", 0, low=0)
@@ -26,20 +30,38 @@ class Settings(own_scenario.ScenarioSettings):
     seed: int = option("of the resampling", 0, low=0, high=2**31 - 1)
 
 
-def read(settings: Settings) -> scenarios.Scenario:
-    """The game that the settings describe; raises as `scenario.read`."""
+class Prepared(NamedTuple):
+    """Settings, and the game that they describe."""
+
+    settings: Settings
+    scenario: scenarios.Scenario
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {}
+
+
+def check(settings: Settings, resources: Resources = Resources()) -> None:
+    """Raises as `inputs.check`; also a `ValueError` for resamples of nothing."""
+    inputs.check(settings)
     if settings.bootstrap and not settings.curve:
         raise ValueError("--bootstrap resamples measurements: it needs --curve")
-    return own_scenario.read(settings)
 
 
-def run(settings: Settings, scenario: scenarios.Scenario, work: storage.Workdir) -> str:
-    """Solves, resamples if asked, writes every table and the figure; returns the text to print.
+def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
+    """The game that the settings describe; raises as `inputs.read`."""
+    check(settings)
+    return Prepared(settings, inputs.read(settings))
+
+
+def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources()) -> None:
+    """Solves, and resamples if asked.
 
     Writes `outcome.csv`, `outcome.json`, `equilibria.csv` (every equilibrium total, where they can be
-    listed), `fitted_curve.csv`, `measurements.csv`, `equilibrium.json`, `equilibrium.png`, and
-    `scenario.json` (to be read by --scenario) if JSON can hold the game.
+    listed), `fitted_curve.csv`, `measurements.csv`, `equilibrium.json`, and `scenario.json` (to be read by
+    --scenario) if JSON can hold the game.
     """
+    settings, scenario = prepared.settings, prepared.scenario
     game = scenario.game
     found = equilibria.solve(game)
     rows = agent_rows(scenario, found)
@@ -63,8 +85,21 @@ def run(settings: Settings, scenario: scenarios.Scenario, work: storage.Workdir)
     work.write_json("equilibrium.json", summary)
     if scenarios.holds(game):
         scenarios.save(work.path / "scenario.json", game, scenario.names)
-    plots.draw(work, "equilibrium", plots.equilibrium, (10, 4))
-    return reports.equilibrium_text(summary, rows)
+
+
+def show(work: Workdir) -> str:
+    """Draws the curve with the equilibrium, and what agents contribute; returns the text."""
+    figures.draw(work, "equilibrium", figures.equilibrium, (10, 4))
+    return text.equilibrium(work)
+
+
+def headline(work: Workdir) -> list[dict[str, Any]]:
+    """Data, accuracy and utility at the equilibrium."""
+    found, agents = work.read_json("equilibrium.json"), work.read_csv("outcome.csv", text=("name",))
+    shown = ("total", "contributed", "mean_payoff", "mean_utility", "nash_gap", "converged")
+    idle = {"share_nothing": sum(row["shares"] == "nothing" for row in agents)}
+    idle["would_rather_leave"] = sum(row["rather_leaves"] for row in agents)
+    return [{name: found[name] for name in shown[:4]} | idle | {name: found[name] for name in shown[4:]}]
 
 
 def agent_rows(scenario: scenarios.Scenario, found: equilibria.Equilibrium) -> list[dict[str, Any]]:
@@ -141,7 +176,7 @@ def _resampled(settings: Settings, scenario: scenarios.Scenario) -> tuple[Any, b
         for key, one in scenario.origin.measured.items():
             numbers = {"samples": settings.bootstrap, "seed": settings.seed, "progress": counted}
             stacked[key] = curves.bootstrap(settings.fit, *one, **numbers)
-    payoff, shared = own_scenario.payoff_of(stacked, scenario.names), "" in stacked
+    payoff, shared = inputs.payoff_of(stacked, scenario.names), "" in stacked
     # Curves of their own are [n, resamples, …].
     return payoff if shared else jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), payoff), shared
 
@@ -172,7 +207,7 @@ def _summary(
         "steps": int(found.steps),
         "residual": float(found.residual),
         "nash_gap": float(jnp.max(found.nash_gap)),
-        "total": float(tables.total(game, s)),
+        "total": float(games.total(game, s)),
         "contributed": float(jnp.sum(s)),
         "largest_measured": max(
             (float(one.sizes[-1]) for one in scenario.origin.measured.values()), default=None
@@ -212,7 +247,7 @@ def _curve_rows(
     rows = []
     for i, key in enumerate(keys):
         values = np.asarray(jax.vmap(games.agent_of(game, i).payoff.curve)(jnp.asarray(x)))
-        rows += tables.curve_rows(key, x, values, band and band[1:])
+        rows += all_rows.curve(key, x, values, band and band[1:])
     return rows
 
 
@@ -224,3 +259,16 @@ def _measured_rows(scenario: scenarios.Scenario) -> list[dict[str, Any]]:
         for size, accuracy in zip(one.sizes, repetition, strict=True)
         if np.isfinite(accuracy)
     ]
+
+
+EXPERIMENT = Experiment(
+    program="launch.equilibrium",
+    settings=Settings,
+    check=check,
+    prepare=prepare,
+    compute=compute,
+    show=show,
+    results=lambda settings: "results/equilibrium",
+    headline=headline,
+    collected=("outcome.csv",),
+)

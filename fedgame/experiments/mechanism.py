@@ -8,13 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, mechanisms, registry
-from fedgame.experiments import jobs, over_beta, plots, reports, storage, tables
-from fedgame.experiments import scenario as own_scenario
-from fedgame.experiments import settings as all_settings
+from fedgame.experiments import over_beta
+from fedgame.experiments import rows as all_rows
 from fedgame.games import game as games
 from fedgame.games import scenarios
+from fedgame.inputs import read as inputs
 from fedgame.mechanisms import base, budget_balanced, outcomes, personal, prices, rules
 from fedgame.registry import option
+from fedgame.report import figures, text
+from fedgame.runs import jobs
+from fedgame.runs import settings as all_settings
+from fedgame.runs.experiment import Experiment, Resources
+from fedgame.runs.workdir import Workdir
 
 # Flags, the rule that each belongs to, and its option.
 _SHORT = ("beta", "beta", "beta"), ("price", "price", "price"), ("rational", "personal", "outside")
@@ -22,7 +27,7 @@ _AUDITED = 200  # most agents of an audit: its optimum is that of a general solv
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(own_scenario.ScenarioSettings):
+class Settings(inputs.ScenarioSettings):
     """Settings of `launch.mechanism`."""
 
     mechanism: str = option(
@@ -56,27 +61,39 @@ class Settings(own_scenario.ScenarioSettings):
 class Prepared(NamedTuple):
     """A scenario, and what is announced for it."""
 
+    settings: Settings
     scenario: scenarios.Scenario
     outside: np.ndarray  # [n] what every agent has if she leaves
     rule: base.Rule
     announced: base.Announcement  # with everybody there
 
+    @property
+    def digests(self) -> dict[str, str]:
+        return {}
 
-def read(settings: Settings) -> Prepared:
+
+def check(settings: Settings, resources: Resources = Resources()) -> None:
+    """Raises as `inputs.check`; also a `ValueError` for a rule that does not exist or lacks a number."""
+    inputs.check(settings)
+    rule_of(settings)
+
+
+def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
     """The game that the settings describe, and what agents are told.
 
     Raises:
-      ValueError: as `scenario.read`; fewer than two agents; a rule that the game does not allow, or not for
+      ValueError: as `inputs.read`; fewer than two agents; a rule that the game does not allow, or not for
         so many agents.
     """
-    scenario, rule = own_scenario.read(settings), rule_of(settings)
+    scenario, rule = inputs.read(settings), rule_of(settings)
     if scenario.game.n < 2:
         raise ValueError("payments between agents need at least two of them")
     with all_settings.of_flag("mechanism"):
         rule.requires(scenario.game)  # before anything is computed
         outside = personal.outside(scenario.game, settings.outside)
         alone = outside if settings.outside == "alone" else None
-        return Prepared(scenario, outside, rule, rule.announced(scenario.game, alone=alone))
+        announced = rule.announced(scenario.game, alone=alone)
+    return Prepared(settings, scenario, outside, rule, announced)
 
 
 def rule_of(settings: Settings) -> base.Rule:
@@ -100,13 +117,14 @@ def rule_of(settings: Settings) -> base.Rule:
     return rule
 
 
-def run(settings: Settings, prepared: Prepared, work: storage.Workdir) -> str:
-    """Solves, lets agents leave, solves over β, writes every table and the figure; returns the text to print.
+def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources()) -> None:
+    """Solves, lets agents leave, solves over β.
 
     Writes `outcome.csv`, `outcome.json`, `p_means.csv`, `over_beta.csv`, `over_beta_contributions.csv`,
-    `marks.csv`, `announced.json` (what each who stays is told), `mechanism.json`, `mechanism.png`, and
-    `scenario.json` (to be read by --scenario) if JSON can hold the game.
+    `marks.csv`, `announced.json` (what each who stays is told), `mechanism.json`, and `scenario.json` (to be
+    read by --scenario) if JSON can hold the game.
     """
+    settings = prepared.settings
     game, found = prepared.scenario.game, _found(settings, prepared)
     everybody = found.everybody
     before = outcomes.known_or_new(game, budget_balanced.Refunds(), [everybody])
@@ -130,8 +148,19 @@ def run(settings: Settings, prepared: Prepared, work: storage.Workdir) -> str:
     work.write_json("announced.json", _announced(prepared, found))
     if scenarios.holds(game):
         scenarios.save(work.path / "scenario.json", game, prepared.scenario.names)
-    plots.draw(work, "mechanism", plots.mechanism, (11, 4.5))
-    return reports.mechanism_text(summary, rows, welfare)
+
+
+def show(work: Workdir) -> str:
+    """Draws contributions and welfare over β; returns the text."""
+    figures.draw(work, "mechanism", figures.mechanism, (11, 4.5))
+    return text.mechanism(work)
+
+
+def headline(work: Workdir) -> list[dict[str, Any]]:
+    """Who stays, what is contributed and paid, and how well off those are who stay."""
+    found = work.read_json("mechanism.json")
+    shown = ("mechanism", "stay", "contributed", "received", "mean_utility", "nash_gap", "certified")
+    return [{name: found.get(name) for name in shown}]  # a federation that falls apart has fewer
 
 
 def _found(settings: Settings, prepared: Prepared) -> outcomes.Participation:
@@ -154,7 +183,7 @@ def agent_rows(
     outcome without payments.
     """
     game, final, outside = prepared.scenario.game, found.outcome, prepared.outside
-    announced = {} if final is None else tables.announced(final.mechanism, len(found.stay))
+    announced = {} if final is None else all_rows.announced(final.mechanism, len(found.stay))
     rows = [
         {"name": name, "contribution": 0.0, "capacity": float(game.capacity[i]), "payoff": None, "cost": 0.0}
         | {"utility": float(outside[i]), "nash_gap": None, "stays": False}
@@ -273,7 +302,7 @@ def _summary(
     told = {name: np.unique(np.asarray(x)) for name, x in final.mechanism.announced(len(found.stay)).items()}
     return summary | {
         "certified_from_payments": final.general,
-        "columns": tables.shown(final.mechanism),
+        "columns": all_rows.shown(final.mechanism),
         "status": equilibria.describe(final.equilibrium),
         "converged": bool(final.equilibrium.converged),
         "nash_gap": float(jnp.max(final.equilibrium.nash_gap)),
@@ -298,8 +327,21 @@ def _announced(prepared: Prepared, found: outcomes.Participation) -> list[dict[s
     """What everybody who stays is told."""
     if found.outcome is None:
         return []
-    announced = tables.announced(found.outcome.mechanism, len(found.stay))
+    announced = all_rows.announced(found.outcome.mechanism, len(found.stay))
     return [
         {"name": prepared.scenario.names[i]} | {name: float(x[k]) for name, x in announced.items()}
         for k, i in enumerate(found.stay)
     ]
+
+
+EXPERIMENT = Experiment(
+    program="launch.mechanism",
+    settings=Settings,
+    check=check,
+    prepare=prepare,
+    compute=compute,
+    show=show,
+    results=lambda settings: "results/mechanism",
+    headline=headline,
+    collected=("outcome.csv",),
+)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import mechanisms, registry
-from fedgame.experiments import jobs, tables
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
+from fedgame.report import tables
+from fedgame.runs import jobs
 
 _STACKED = 8  # agents whose contributions the figure tells apart
 _AT_ONCE = 8  # rates β that are solved in one call
@@ -92,7 +93,7 @@ def _solved(game: games.Game, outside: jax.Array, beta: jax.Array) -> tuple[jax.
     leave = outside - found.utilities > outcomes.negligible(game, found, outside)
     s = found.equilibrium.profile
     certified = found.equilibrium.converged
-    return s, found.utilities, leave, jnp.max(found.equilibrium.nash_gap), tables.total(game, s), certified
+    return s, found.utilities, leave, jnp.max(found.equilibrium.nash_gap), games.total(game, s), certified
 
 
 def marks(

@@ -24,13 +24,13 @@ TABLE_1 = {  # as printed, on the scale without 1/n
 }
 
 
-def cells(dataset: str, protocol: str, powers: Sequence[float]) -> list[str] | None:
-    """The paper's row of a protocol as cells of a table, blank at other p; None if it has none."""
-    row = TABLE_1.get(dataset, {}).get(protocol)
-    if row is None:
-        return None
-    printed = dict(zip(POWERS, row, strict=True))
-    return [f"- in the paper: {protocol}", *(printed.get(p, "") for p in powers)]
+def printed(dataset: str, rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """The paper's rows of the protocols in `rows` as cells of a table, blank at other p."""
+    powers, found = dict.fromkeys(row["p"] for row in rows), {}
+    for protocol, numbers in TABLE_1.get(dataset, {}).items():
+        cells = dict(zip(POWERS, numbers, strict=True))
+        found[protocol] = [f"- in the paper: {protocol}", *(cells.get(p, "") for p in powers)]
+    return found
 
 
 def contradictions(dataset: str) -> dict[str, list[tuple[float, float]]]:

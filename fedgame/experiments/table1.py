@@ -1,39 +1,36 @@
-"""Table 1: welfare by protocol over seeds, paired differences, and the paper's rows beside ours."""
+"""Table 1: welfare by protocol over seeds, paired differences, and what every agent had in every trial."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+from scipy import special
 
-from fedgame.experiments import paper, storage, tables
-from fedgame.experiments import settings as all_settings
+from fedgame.experiments import rows
 from fedgame.games import game as games
-from fedgame.mechanisms import welfare
+from fedgame.mechanisms import outcomes, welfare
+from fedgame.report import tables
+from fedgame.runs.workdir import Workdir
 
 SCALES = {"mean": True, "sum": False}  # of the p-mean: Section 1.1's with 1/n, Table 1's without
 UTILITIES = {"own": "utility", "held_out": "held_out_utility"}  # by whose test images: hers, the server's
-_WITHHELD = "accuracy that is withheld is accounted, as on ã; nobody's model is degraded"
-_CONFIDENCE = 0.95  # of the intervals of paired differences
 
 
-def write(
-    work: storage.Workdir, game: games.Game, trials: Sequence[Any], settings: all_settings.CompareSettings
-) -> str:
-    """Writes every table of a comparison as CSV, and returns their text.
+def write(work: Workdir, game: games.Game, trials: Sequence[Any], powers: Sequence[float]) -> None:
+    """Writes every table of a comparison.
 
     Args:
       work: the directory.
       game: on the fitted curve.
       trials: `compare.Trial`s.
-      settings: settled.
+      powers: p of the p-means.
     """
     final = [trial for trial in trials if trial.last]
-    agents = _filled([row for trial in final for row in tables.agent_rows(game, trial)])
-    steps = [tables.trial_row(game, trial) for trial in trials]
+    agents = [row for trial in final for row in agent_rows(game, trial)]
+    steps = [trial_row(game, trial) for trial in trials]
     per_trial = [row for row, trial in zip(steps, trials, strict=True) if trial.last]
-    per_seed = welfare_rows(agents, settings.p)
+    per_seed = welfare_rows(agents, powers)
     known = {(row["protocol"], row["seed"]): row for row in per_trial}
     about = ("charged", "sum_of_payments", "nash_gap", "held_out_accuracy")
     tidy = [row | {x: known[row["protocol"], row["seed"]][x] for x in about} for row in per_seed]
@@ -43,19 +40,62 @@ def write(
     named |= {"contributions": _contributions(final), "seconds": seconds}
     named |= {"differences": differences} if differences else {}
     named |= {"drawn": drawn} if drawn else {}
-    for name, rows in named.items():
-        work.write_csv(f"{name}.csv", rows)
+    for name, table in named.items():
+        work.write_csv(f"{name}.csv", table)
     work.write_json("table1.json", over_seeds)
     work.write_csv("timings.csv", work.timings())
-    literal = [f"{row['protocol']}, seed {row['seed']}: {row['ends']}" for row in per_trial if row["ends"]]
-    text = [tables.trials_text(per_trial)]
-    text += ["rounded contributions, step by step:\n" + "\n".join(literal)] if literal else []
-    degraded = list(dict.fromkeys(row["protocol"] for row in per_trial if row["withheld"]))
-    text += [f"{_WITHHELD}: {', '.join(degraded)}"] if degraded else []
-    text += [table_text(over_seeds, settings.dataset)]
-    text += [difference_text(differences)] if differences else []
-    text += paper.remarks(settings.dataset, over_seeds)
-    return "\n\n".join([*text, _seconds_text(seconds)])
+
+
+def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
+    """One row per agent for a `compare.Trial`: what she shared, paid, received and got.
+
+    `utility` is by the accuracy on her own test images, `held_out_utility` by that on the server's.
+    `withheld` is by how much accuracy her model would be worse if the mechanism gave her what it says.
+    """
+    charged, mechanism = jnp.asarray(trial.training["charged"]), trial.mechanism
+    accuracy, held_out = jnp.asarray(trial.training["accuracy"]), trial.training["held_out_accuracy"]
+    withheld = mechanism.withheld(game, charged) if mechanism.degrades else jnp.zeros_like(charged, float)
+    settled = outcomes.settle(game, mechanism, charged)
+    net = settled.payments - settled.spent
+    columns = {
+        **rows.announced(mechanism, game.n),
+        "contribution": trial.profile,
+        "charged": charged,
+        "accuracy": accuracy,
+        "withheld": withheld,
+        "cost": settled.spent,
+        "payment": settled.payments,
+        "utility": game.value * (accuracy - withheld) + net,
+        "held_out_utility": game.value * (held_out - withheld) + net,
+    }
+    numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
+    named = {"protocol": trial.title, "seed": trial.seed}
+    return [
+        named | {"agent": i} | {name: column[i] for name, column in numbers.items()} for i in range(game.n)
+    ]
+
+
+def trial_row(game: games.Game, trial: Any) -> dict[str, Any]:
+    """One row for a `compare.Trial`; Nash gaps on the fitted game, before and after rounding."""
+    agents, mechanism = agent_rows(game, trial), trial.mechanism
+    profile, charged = jnp.asarray(trial.profile), jnp.asarray(trial.training["charged"])
+    return {
+        "protocol": trial.title,
+        "seed": trial.seed,
+        "step": trial.step,
+        "announced": rows.told(mechanism, game.n),
+        "contributed": float(np.sum(trial.profile)),
+        "charged": float(np.sum(trial.training["charged"])),
+        "agent_accuracy": float(np.mean(trial.training["accuracy"])),
+        "held_out_accuracy": trial.training["held_out_accuracy"],
+        "mean_utility": float(np.mean([r["utility"] for r in agents])),
+        "held_out_mean_utility": float(np.mean([r["held_out_utility"] for r in agents])),
+        "withheld": float(np.mean([r["withheld"] for r in agents])),
+        "sum_of_payments": float(np.sum([r["payment"] for r in agents])),
+        "nash_gap": float(rows.largest_gap(game, mechanism, profile)),
+        "nash_gap_charged": float(rows.largest_gap(game, mechanism, charged)),
+        "ends": trial.ending,
+    }
 
 
 def _contributions(final: Sequence[Any]) -> list[dict[str, Any]]:
@@ -89,21 +129,13 @@ def _seconds(trials: Sequence[Any]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _filled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with the columns of all: mechanisms do not announce the same."""
-    columns = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name) for name in columns} for row in rows]
-
-
 def welfare_rows(agents: Sequence[dict[str, Any]], powers: Sequence[float]) -> list[dict[str, Any]]:
     """One row per protocol, seed, utilities, scale and p; `undefined` says why W_p has no value."""
-    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for row in agents:
-        found.setdefault((row["protocol"], row["seed"]), []).append(row)
+    found = tables.by(agents, "protocol", "seed")
     return [
         {"protocol": protocol, "seed": seed, "utilities": kind, "scale": scale, "p": p}
-        | _welfare([row[column] for row in rows], p, normalized)
-        for (protocol, seed), rows in found.items()
+        | _welfare([row[column] for row in mine], p, normalized)
+        for (protocol, seed), mine in found.items()
         for kind, column in UTILITIES.items()
         for scale, normalized in SCALES.items()
         for p in powers
@@ -129,16 +161,16 @@ def table_rows(per_seed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Where the p-mean of a single seed is undefined, so is the mean, and `undefined` names seed and
     agents: no seed is dropped. One seed has no standard error.
     """
-    rows = []
+    found = []
     for key, mine in _grouped(per_seed).items():
         values = [row["welfare"] for row in mine]
         reasons = _reasons(mine)
         mean, error = (None, None) if reasons else _mean(values)
         named = dict(zip(("protocol", "utilities", "scale", "p"), key, strict=True))
-        rows.append(
+        found.append(
             named | {"welfare": mean, "standard_error": error, "seeds": len(mine), "undefined": reasons}
         )
-    return rows
+    return found
 
 
 def _reasons(mine: Sequence[dict[str, Any]]) -> str:
@@ -158,98 +190,28 @@ def difference_rows(per_seed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     groups = _grouped(per_seed)
     names = list(dict.fromkeys(row["protocol"] for row in per_seed))
     pairs = [(late, early) for k, late in reversed(list(enumerate(names))) for early in names[:k]]
-    rows = []
+    found = []
     for first, second in pairs:
         for key in (key for key in groups if key[0] == first and (second, *key[1:]) in groups):
             ours, theirs = groups[key], groups[(second, *key[1:])]
             both = [(a["welfare"], b["welfare"]) for a, b in zip(ours, theirs, strict=True)]
             defined = all(x is not None for pair in both for x in pair)
             mean, error = _mean([a - b for a, b in both]) if defined else (None, None)
+            low, high = None, None
+            if error is not None:  # Student's quantile, with one degree of freedom less than seeds
+                half = error * special.stdtrit(len(both) - 1, (1 + tables.CONFIDENCE) / 2)
+                low, high = float(mean - half), float(mean + half)
             named = dict(zip(("utilities", "scale", "p"), key[1:], strict=True))
-            half = None if error is None else error * scipy.stats.t.ppf((1 + _CONFIDENCE) / 2, len(both) - 1)
-            ends = (None, None) if half is None else (float(mean - half), float(mean + half))
-            numbers = {"difference": mean, "low": ends[0], "high": ends[1], "seeds": len(both)}
-            rows.append({"protocol": first, "minus": second} | named | numbers)
-    return rows
+            numbers = {"difference": mean, "low": low, "high": high, "seeds": len(both)}
+            found.append({"protocol": first, "minus": second} | named | numbers)
+    return found
 
 
 def _grouped(per_seed: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in per_seed:
-        groups.setdefault((row["protocol"], row["utilities"], row["scale"], row["p"]), []).append(row)
-    return groups
+    return tables.by(per_seed, "protocol", "utilities", "scale", "p")
 
 
 def _mean(values: list[float]) -> tuple[float, float | None]:
-    several = len(values) > 1
-    return float(np.mean(values)), float(scipy.stats.sem(values)) if several else None
-
-
-def table_text(rows: Sequence[dict[str, Any]], dataset: str = "") -> str:
-    """Table 1 as Markdown on both scales, the paper's rows below ours, and what is undefined."""
-    powers = list(dict.fromkeys(row["p"] for row in rows))
-    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
-    cells = {(row["utilities"], row["scale"], row["protocol"], row["p"]): cell(row) for row in rows}
-    titles = {
-        ("own", "mean"): "p-mean welfare (1/n Σ u^p)^(1/p), mean ± standard error over seeds",
-        ("held_out", "mean"): "the same, utilities by the accuracy on the server's held-out images",
-        ("own", "sum"): "p-mean welfare (Σ u^p)^(1/p), the scale of the paper's Table 1",
-    }
-    blocks = []
-    for (kind, scale), title in titles.items():
-        body = []
-        for name in protocols:
-            body.append([name, *(cells[kind, scale, name, p] for p in powers)])
-            body += [row] if scale == "sum" and (row := paper.cells(dataset, name, powers)) else []
-        header = ["protocol", *(f"p = {p:g}" for p in powers)]
-        blocks.append(f"{title}\n\n" + tables.markdown(header, body))
-    return "\n\n".join(blocks + _undefined(rows))
-
-
-def _undefined(rows: Sequence[dict[str, Any]]) -> list[str]:
-    powers: dict[tuple[str, str], dict[str, None]] = {}
-    for row in (row for row in rows if row["undefined"]):
-        who = f"{row['protocol']} by {row['utilities'].replace('_', ' ')} images"
-        powers.setdefault((who, row["undefined"]), {})[f"{row['p']:g}"] = None
-    alike: dict[tuple[str, str], list[str]] = {}
-    for (who, reason), at in powers.items():
-        alike.setdefault((reason, ", ".join(at)), []).append(who)
-    lines = [f"{'; '.join(who)}, {reason} (p = {at})" for (reason, at), who in alike.items()]
-    return ["undefined:\n" + "\n".join(lines)] if lines else []
-
-
-def cell(row: dict[str, Any]) -> str:
-    """A p-mean with its standard error."""
-    if row["welfare"] is None:
-        return "undefined"
-    error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.2g}"
-    return f"{row['welfare']:.5g}{error}"
-
-
-def difference_text(rows: Sequence[dict[str, Any]]) -> str:
-    """Paired differences of normalised p-means as Markdown, both kinds of utilities."""
-    blocks = []
-    for kind, title in (("own", "own test images"), ("held_out", "held-out images")):
-        mine = [row for row in rows if (row["utilities"], row["scale"]) == (kind, "mean")]
-        powers = list(dict.fromkeys(row["p"] for row in mine))
-        pairs: dict[str, list[str]] = {}
-        for row in mine:
-            pairs.setdefault(f"{row['protocol']} - {row['minus']}", []).append(_interval(row))
-        header = ["difference", *(f"p = {p:g}" for p in powers)]
-        head = f"paired differences over seeds [{_CONFIDENCE:.0%} interval], utilities by {title}\n\n"
-        blocks.append(head + tables.markdown(header, [[name, *row] for name, row in pairs.items()]))
-    return "\n\n".join(blocks)
-
-
-def _interval(row: dict[str, Any]) -> str:
-    if row["difference"] is None:
-        return "undefined"
-    ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
-    return f"{row['difference']:+.4f}{ends}"
-
-
-def _seconds_text(rows: Sequence[dict[str, Any]]) -> str:
-    total: dict[str, float] = {}
-    for row in rows:
-        total[row["protocol"]] = total.get(row["protocol"], 0.0) + row["seconds"]
-    return "seconds of training: " + ", ".join(f"{name} {x:.1f}" for name, x in total.items())
+    """The mean and its standard error, None for a single value."""
+    mean, n = float(np.mean(values)), len(values)
+    return mean, float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None

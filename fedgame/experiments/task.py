@@ -1,23 +1,155 @@
-"""Settings of experiments, checked together and against the data, with every default filled in."""
+"""What all experiments that train share: images, agents, a network, local training, and their settings."""
 
 import dataclasses
-from typing import Any
+import functools
+import hashlib
+import importlib.metadata
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fedgame import registry
-from fedgame.experiments import contenders
-from fedgame.experiments import settings as all_settings
-from fedgame.games import costs, payoffs
-from fedgame.games import game as games
-from fedgame.learning import local, models
-from fedgame.mechanisms import base, budget_balanced, rules
-from fedgame.protocols import fedbr
+from fedgame.learning import data, federated, layers, local, models
+from fedgame.registry import option
+from fedgame.runs import settings as all_settings
 
 
-def check(settings: all_settings.TrainingSettings) -> None:
-    """Raises a `ValueError` that names the flag, its value and what is allowed."""
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of every federated training run. Tuples of numbers have one entry, or one per agent."""
+
+    dataset: str = option(
+        "images to train on: digits, a set that tensorflow-datasets prepared (mnist, fashion_mnist, cifar10, "
+        "cifar100, ...), or your own: FILE.npz or FOLDER/ with a folder per class",
+        "digits",
+    )
+    agents: int = option("n, number of agents", 10, low=2)
+    capacity: tuple[int, ...] | None = option(
+        "τ, training images of an agent, one number or one per agent; digits: 50, else 100",
+        None,
+        low=1,
+        kind=int,
+    )
+    rounds: int = option("rounds of federated averaging in every training run", 50, low=1)
+    batch_size: int = option("images in a step of local SGD (McMahan et al. 2017: 10)", 10, low=1)
+    epochs: int = option("local epochs in a round (McMahan et al. 2017: 5)", 5, low=1)
+    learning_rate: float = option("local learning rate", 0.01, above=0)
+    momentum: float = option("local momentum", 0.9, low=0, high=1)
+    full_batch: bool = option(
+        "one step along the gradient over all of an agent's samples a round, as Algorithms 1 and 2 do", False
+    )
+    model: str = option(
+        "the network: a CNN of 10/20 channels and 50 units, or of 32/64 and 512; VGG11 for 32×32 images, "
+        "without or with its two layers of 4096 units",
+        "cnn",
+        choices=tuple(models.PRESETS),
+    )
+    channels: tuple[int, ...] | None = option(
+        "channels of the CNN's two convolutions, instead of the model's", None, low=1, kind=int
+    )
+    units: int | None = option(
+        "units of the CNN's first fully connected layer, instead of the model's", None, low=1, kind=int
+    )
+    padding: str = option("of the CNN's convolutions", "SAME", choices=("SAME", "VALID"))
+    lowering: str = option(
+        "convolutions as patches and one agent at a time (best on CPUs), or native and batched over agents "
+        "(GPUs, TPUs); auto looks at the device",
+        "auto",
+        choices=layers.LOWERINGS,
+    )
+    seed: int = option("of every random choice", 0, low=0, high=2**31 - 1)
+
+
+class Task(NamedTuple):
+    """What all training runs of one experiment share."""
+
+    settings: Any  # settled
+    model: models.CNN | models.VGG11
+    local_training: local.LocalTraining
+    agents: data.Data  # the agents' training and test images, undealt
+    server: data.Data  # the server's training and held-out images
+    classes: tuple[str, ...]
+    mesh: jax.sharding.Mesh | None  # devices that share the agents
+    key: jax.Array
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What tells the images apart, of agents and server."""
+        return {"images": digest(self.agents, self.server)}
+
+    def key_of(self, purpose: str, number: int) -> jax.Array:
+        """A key of its own for the curve's and the protocols' repetition `number`."""
+        return jax.random.fold_in(self.key, 2 * number + ("curve", "run").index(purpose))
+
+    def workers(self, asked: int | None) -> int:
+        """Training runs at a time: as asked, else one per processor on a CPU; one if it has all devices."""
+        if self.mesh is not None:
+            return 1  # two would wait for each other's devices
+        return asked or (os.cpu_count() or 1 if layers.on_cpu(self.settings.lowering) else 1)
+
+
+class Needed(NamedTuple):
+    """How many images an experiment needs: (training, test)."""
+
+    agents: tuple[int, int]
+    server: tuple[int, int]
+
+
+# From settings, and the numbers of training and test images that there are, to the settings with every
+# default filled in and the images they need. Raises a ValueError if a flag is out of range or images are few.
+Settle = Callable[[Any, tuple[int, int]], tuple[Any, Needed]]
+
+
+def check(settings: Any, settle: Settle, data_dir: str | None = None) -> None:
+    """Refuses what `prepare` would, after a look at one image of the data set.
+
+    Raises:
+      ValueError: a setting out of range, more images asked for than there are, or images that do not fit
+        the model.
+      FileNotFoundError: the data set is not there.
+    """
+    check_fields(settings)
+    available, shape, classes = _about(settings.dataset, data_dir)
+    settled, _ = settle(settings, available)
+    network(settled, shape, classes)
+
+
+def prepare(settings: Any, settle: Settle, data_dir: str | None = None) -> Task:
+    """Fills in the settings and loads the images that they need; raises as `check`."""
+    check_fields(settings)
+    settings, needed = settle(settings, data.sizes(settings.dataset, data_dir))
+    train, test = (sum(both) for both in zip(needed.agents, needed.server, strict=True))
+    drawn = data.load(settings.dataset, train, test, settings.seed, data_dir)
+    classes = data.classes(settings.dataset, data_dir)
+    model, local_training = network(settings, drawn.train.images.shape[1:], len(classes))
+    agents = _part(drawn, *(slice(number) for number in needed.agents))
+    server = _part(drawn, *(slice(number, None) for number in needed.agents))
+    mesh, key = federated.agents_mesh(), jax.random.key(settings.seed)
+    return Task(settings, model, local_training, agents, server, classes, mesh, key)
+
+
+def _part(drawn: data.Data, train: slice, test: slice) -> data.Data:
+    return data.Data(
+        *(
+            federated.Images(part.images[span], part.labels[span])
+            for part, span in zip(drawn, (train, test), strict=True)
+        )
+    )
+
+
+@functools.lru_cache(maxsize=8)  # a sweep asks for every variant
+def _about(dataset: str, data_dir: str | None) -> tuple[tuple[int, int], tuple[int, ...], int]:
+    """Of a data set: how many training and test images, their shape, the number of classes."""
+    one = data.load(dataset, 1, 1, 0, data_dir)
+    return data.sizes(dataset, data_dir), one.train.images.shape[1:], len(data.classes(dataset, data_dir))
+
+
+def check_fields(settings: TrainingSettings) -> None:
     all_settings.check(settings)
     if settings.channels is not None and len(settings.channels) != 2:
         raise ValueError(f"--channels needs two numbers, got {len(settings.channels)}")
@@ -26,16 +158,23 @@ def check(settings: all_settings.TrainingSettings) -> None:
         raise ValueError(
             f"--channels, --units and --padding are the CNN's; --model={settings.model} has none"
         )
-    for name in ("capacity", "cost", "contributions"):
-        given = getattr(settings, name, None)
-        if isinstance(given, tuple) and len(given) not in (1, settings.agents):
-            raise ValueError(
-                f"--{name} needs one number or one for each of {settings.agents} agents, got {len(given)}"
-            )
+    if settings.capacity is not None:
+        all_settings.one_for_each("capacity", settings.capacity, settings.agents)
+
+
+def capacity(settings: TrainingSettings) -> tuple[int, ...]:
+    """τ of every agent: as given, or what the data set has enough for."""
+    default = 50 if settings.dataset == "digits" else 100
+    return for_each(settings.capacity or (default,), settings.agents)
+
+
+def for_each(given: tuple[Any, ...], agents: int) -> tuple[Any, ...]:
+    """One value for every agent, from one or as many."""
+    return given if len(given) == agents else given * agents
 
 
 def network(
-    settings: all_settings.TrainingSettings, image_shape: tuple[int, ...], classes: int
+    settings: TrainingSettings, image_shape: tuple[int, ...], classes: int
 ) -> tuple[models.CNN | models.VGG11, local.LocalTraining]:
     """The model and the local training that the settings ask for.
 
@@ -52,132 +191,38 @@ def network(
     return model, local.LocalTraining(**training)
 
 
-def settle(settings: all_settings.TrainingSettings, available: tuple[int, int]) -> Any:
-    """The settings with every default filled in, checked against the size of the data.
+def digest(*parts: data.Data) -> str:
+    """Equal for equal images and labels only."""
+    found = hashlib.sha256()
+    for array in (array for part in parts for owned in part for array in owned):
+        found.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def fingerprint(task: Task, rules: Iterable[str], *images: data.Data) -> dict[str, Any]:
+    """What determines trained models, beside their samples and randomness: images, code, settings, machine.
 
     Args:
-      settings: as given, of any of the classes here.
-      available: numbers of training and test images that the data set has.
-
-    Raises:
-      ValueError: a flag out of range, or more images asked for than there are.
+      task: of the experiment.
+      rules: names of modules that take part in training, beside those of `fedgame.learning`.
+      *images: all that is trained or tested on.
     """
-    check(settings)
-    n = settings.agents
-    capacity = _each(settings.capacity or ((50,) if settings.dataset == "digits" else (100,)), n)
-    settings = dataclasses.replace(settings, capacity=capacity)
-    if isinstance(settings, all_settings.TrainSettings):
-        return _settle_run(settings, available)
-    if isinstance(settings, all_settings.CompareSettings):
-        cost = settings.cost or tuple(0.5 / tau for tau in capacity)
-        settings = dataclasses.replace(settings, cost=cost if isinstance(cost, str) else _each(cost, n))
-        _check_protocols(settings)
-    return _settle_curve(settings, available)
-
-
-def _check_protocols(settings: all_settings.CompareSettings) -> None:
-    """Refuses at once what costs and the number of agents do not allow, whatever the curve will be."""
-    named = contenders.chosen(settings)
-    for flag, protocol in (("price", "fedbr(price)"), ("beta", "fedbr_bg"), ("step_size", "fedbr")):
-        if getattr(settings, flag) is not None and not _makes_a_difference(settings, flag):
-            raise ValueError(f"--{flag} is that of {protocol}: no protocol of --protocol leaves it open")
-    game = games.Game(None, cost_of(settings), np.asarray(settings.capacity, float))
-    for title, protocol in named.items():
-        try:
-            protocol.rule.requires(game)
-        except ValueError as error:
-            more = "; or give --beta" if protocol.rule.name == "beta_star" else ""
-            raise ValueError(f"--protocol, {title}: {error}{more}") from None
-        if settings.mode == "literal" and type(protocol) is fedbr.FedBR:
-            _check_literal(title, protocol.rule, game)
-
-
-def _makes_a_difference(settings: all_settings.CompareSettings, flag: str) -> bool:
-    """Whether one of the protocols would be another without the flag."""
-    try:
-        without = contenders.chosen(dataclasses.replace(settings, **{flag: None}))
-    except ValueError:
-        return True  # it needs the flag
-    now = contenders.chosen(settings)
-    return [*map(registry.text_of, now.values())] != [*map(registry.text_of, without.values())]
-
-
-def _check_literal(title: str, rule: base.Rule, game: games.Game) -> None:
-    if rule.announces is not None and not issubclass(rule.announces, budget_balanced.Refunds):
-        raise ValueError(f"--mode=literal is printed for refunds of costs only, not for {title}")
-    if rules.linear_rates(game) is None:
-        raise ValueError("--cost: --mode=literal divides by costs: they must be linear and above 0")
-
-
-def cost_of(settings: all_settings.CompareSettings) -> costs.Cost:
-    """The cost of settled settings.
-
-    Raises:
-      ValueError: a text names no cost, or not one of so many agents.
-    """
-    if not isinstance(settings.cost, str):
-        return costs.LinearCost(np.asarray(settings.cost))
-    with all_settings.of_flag("cost"):
-        cost, capacity = registry.read("cost", settings.cost), np.asarray(settings.capacity, float)
-        return games.check(games.Game(payoffs.PowerLaw(1.0, 1.0, 1.0), cost, capacity)).cost
-
-
-def images(settings: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Numbers of training and test images of the agents and of the server, once settled."""
-    if isinstance(settings, all_settings.TrainSettings):
-        return (sum(settings.capacity), 0), (0, settings.held_out)
-    server = settings.server_images, settings.held_out
-    if isinstance(settings, all_settings.CompareSettings):
-        return (sum(settings.capacity), settings.agents * settings.test_images), server
-    return (0, 0), server
-
-
-def _settle_run(
-    settings: all_settings.TrainSettings, available: tuple[int, int]
-) -> all_settings.TrainSettings:
-    shared = _each(settings.contributions or settings.capacity, settings.agents)
-    for i, (s, tau) in enumerate(zip(shared, settings.capacity, strict=True)):
-        if s > tau:
-            raise ValueError(f"--contributions: agent {i} has {tau} images (--capacity), not {s}")
-    needed, held_out = sum(settings.capacity), settings.held_out or min(1000, available[1])
-    if needed > available[0] or held_out > available[1]:
-        raise ValueError(
-            f"--capacity, --held_out: {needed} training and {held_out} test images are asked for; "
-            f"{settings.dataset} has {available[0]} and {available[1]}"
-        )
-    return dataclasses.replace(settings, contributions=shared, held_out=held_out)
-
-
-def _settle_curve(
-    settings: all_settings.CurveSettings, available: tuple[int, int]
-) -> all_settings.CurveSettings:
-    n, (taken, _) = settings.agents, images(settings)
-    left, left_test = available[0] - taken[0], available[1] - taken[1]
-    if settings.sizes and settings.interval:
-        raise ValueError("--sizes and --interval exclude each other")
-    largest = max(settings.sizes or (sum(settings.capacity),))
-    few = settings.sizes and len(set(settings.sizes)) < 3
-    if few or largest < 3 * (settings.interval or 0):
-        raise ValueError("--sizes, --interval: a curve needs at least three sizes above 0")
-    simulated = n * -(-largest // n)  # the server measures ã with as many, equally large, agents
-    if (settings.server_images or simulated) > left or (settings.server_images or left) < simulated:
-        raise ValueError(
-            f"--capacity={max(settings.capacity)}, --server_images={settings.server_images}: {n} agents need "
-            f"{taken[0]} training images and the server at least {simulated} of its own; "
-            f"{settings.dataset} has {available[0]}"
-        )
-    if (settings.held_out or 1) > left_test:
-        test_images = getattr(settings, "test_images", 0)
-        raise ValueError(
-            f"--test_images={test_images}, --held_out={settings.held_out}: {n} agents need {taken[1]} test "
-            f"images and the server at least one; {settings.dataset} has {available[1]}"
-        )
-    return dataclasses.replace(
-        settings,
-        server_images=settings.server_images or min(2 * simulated, left),
-        held_out=settings.held_out or min(1000, left_test),
-    )
-
-
-def _each(given: tuple[Any, ...], n: int) -> tuple[Any, ...]:
-    return given * (n // len(given))
+    files = sorted(pathlib.Path(data.__file__).parent.glob("*.py"))
+    files += [pathlib.Path(sys.modules[name].__file__ or "") for name in sorted(set(rules))]
+    code = hashlib.sha256()
+    for file in files:
+        code.update(file.read_bytes())
+    return {
+        "images": digest(*images),
+        "code": code.hexdigest(),
+        "use": sorted(registry.used().values()),
+        "model": repr(task.model),
+        "training": task.local_training._asdict(),
+        "agents": task.settings.agents,
+        "rounds": task.settings.rounds,
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processors": [os.cpu_count(), np.show_config(mode="dicts")["SIMD Extensions"]],
+        "flags": [os.environ.get("XLA_FLAGS"), str(jax.config.jax_default_matmul_precision)],
+    }

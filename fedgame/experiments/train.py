@@ -1,110 +1,72 @@
 """One federated training run on real images, by itself: `launch.train`."""
 
 import collections
+import dataclasses
 import functools
-import hashlib
-import importlib.metadata
-import os
 import pathlib
-import sys
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from fedgame import registry
-from fedgame.experiments import checkpoints, checks, jobs, plots, storage, tables
-from fedgame.experiments import settings as all_settings
-from fedgame.learning import data, evaluation, federated, layers, local, models, partitions
+from fedgame.experiments import task as tasks
+from fedgame.experiments.task import Task
+from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
+from fedgame.registry import option
+from fedgame.report import figures, text
+from fedgame.runs import jobs, snapshots
+from fedgame.runs import settings as all_settings
+from fedgame.runs.experiment import Experiment, Resources
+from fedgame.runs.workdir import Workdir
 
 
-class Task(NamedTuple):
-    """What all training runs of one experiment share."""
+@dataclasses.dataclass(frozen=True)
+class Settings(tasks.TrainingSettings):
+    """Settings of `launch.train`, one training run."""
 
-    settings: Any  # settled
-    model: models.CNN | models.VGG11
-    local_training: local.LocalTraining
-    agents: data.Data  # the agents' training and test images, undealt
-    server: data.Data  # the server's training and held-out images
-    classes: tuple[str, ...]
-    mesh: jax.sharding.Mesh | None  # devices that share the agents
-    key: jax.Array
-
-    def key_of(self, purpose: str, number: int) -> jax.Array:
-        """A key of its own for the curve's and the protocols' repetition `number`."""
-        return jax.random.fold_in(self.key, 2 * number + ("curve", "run").index(purpose))
-
-    def workers(self, asked: int | None) -> int:
-        """Training runs at a time: as asked, else one per processor on a CPU; one if it has all devices."""
-        if self.mesh is not None:
-            return 1  # two would wait for each other's devices
-        return asked or (os.cpu_count() or 1 if layers.on_cpu(self.settings.lowering) else 1)
+    contributions: tuple[int, ...] | None = option(
+        "s, images that each agent trains on, one number or one per agent; all if not given",
+        None,
+        low=0,
+        kind=int,
+    )
+    partition: str = option(
+        "who holds which images: i.i.d., Dirichlet label skew, shards", "iid", choices=partitions.KINDS
+    )
+    alpha: float = option("of the Dirichlet partition; the smaller, the more skewed", 0.5, above=0)
+    shards: int = option("of every agent, in the partition by shards", 2, low=1)
+    held_out: int | None = option("test images; 1,000 or what there is", None, low=1, kind=int)
+    evaluate_every: int = option("rounds between evaluations; the last round always is one", 1, low=1)
 
 
-def prepare(settings: all_settings.TrainingSettings, data_dir: str | None = None) -> Task:
-    """Settles the settings and loads the images it needs.
-
-    Raises:
-      ValueError: a setting out of range, more images asked for than there are, or images that do not fit
-        the model.
-      FileNotFoundError: the data set is not there.
-    """
-    checks.check(settings)
-    settings = checks.settle(settings, data.sizes(settings.dataset, data_dir))
-    (train, test), (server_train, held_out) = checks.images(settings)
-    drawn = data.load(settings.dataset, train + server_train, test + held_out, settings.seed, data_dir)
-    classes = data.classes(settings.dataset, data_dir)
-    model, local_training = checks.network(settings, drawn.train.images.shape[1:], len(classes))
-    parts = [
-        data.Data(
-            *(
-                federated.Images(part.images[span], part.labels[span])
-                for part, span in zip(drawn, spans, strict=True)
-            )
+def settle(settings: Settings, available: tuple[int, int]) -> tuple[Settings, tasks.Needed]:
+    """The settings with every default filled in, and the images they need; see `task.Settle`."""
+    n, capacity = settings.agents, tasks.capacity(settings)
+    shared = settings.contributions or capacity
+    all_settings.one_for_each("contributions", shared, n)
+    shared = tasks.for_each(shared, n)
+    for i, (s, tau) in enumerate(zip(shared, capacity, strict=True)):
+        if s > tau:
+            raise ValueError(f"--contributions: agent {i} has {tau} images (--capacity), not {s}")
+    needed, held_out = sum(capacity), settings.held_out or min(1000, available[1])
+    if needed > available[0] or held_out > available[1]:
+        raise ValueError(
+            f"--capacity, --held_out: {needed} training and {held_out} test images are asked for; "
+            f"{settings.dataset} has {available[0]} and {available[1]}"
         )
-        for spans in ((slice(train), slice(test)), (slice(train, None), slice(test, None)))
-    ]
-    mesh, key = federated.agents_mesh(), jax.random.key(settings.seed)
-    return Task(settings, model, local_training, *parts, classes, mesh, key)
+    settled = dataclasses.replace(settings, capacity=capacity, contributions=shared, held_out=held_out)
+    return settled, tasks.Needed(agents=(needed, 0), server=(0, held_out))
 
 
-def digest(*parts: data.Data) -> str:
-    """Equal for equal images and labels only."""
-    found = hashlib.sha256()
-    for array in (array for part in parts for owned in part for array in owned):
-        found.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+def check(settings: Settings, resources: Resources = Resources()) -> None:
+    """Raises as `task.check`."""
+    tasks.check(settings, settle, resources.data_dir)
 
 
-def fingerprint(task: Task, rules: Iterable[str], *images: data.Data) -> dict[str, Any]:
-    """What determines trained models, beside their samples and randomness: images, code, settings, machine.
-
-    Args:
-      task: of the experiment.
-      rules: names of modules that take part in training, beside those of `fedgame.learning`.
-      *images: all that is trained or tested on.
-    """
-    files = sorted(pathlib.Path(data.__file__).parent.glob("*.py"))
-    files += [pathlib.Path(sys.modules[name].__file__ or "") for name in sorted(set(rules))]
-    code = hashlib.sha256()
-    for file in files:
-        code.update(file.read_bytes())
-    return {
-        "images": digest(*images),
-        "code": code.hexdigest(),
-        "use": sorted(registry.used().values()),
-        "model": repr(task.model),
-        "training": task.local_training._asdict(),
-        "agents": task.settings.agents,
-        "rounds": task.settings.rounds,
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
-        "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "processors": [os.cpu_count(), np.show_config(mode="dicts")["SIMD Extensions"]],
-        "flags": [os.environ.get("XLA_FLAGS"), str(jax.config.jax_default_matmul_precision)],
-    }
+def prepare(settings: Settings, resources: Resources = Resources()) -> Task:
+    """Raises as `task.check`."""
+    return tasks.prepare(settings, settle, resources.data_dir)
 
 
 class _State(NamedTuple):
@@ -115,8 +77,8 @@ class _State(NamedTuple):
     rounds: np.ndarray  # [evaluations so far] after which round
 
 
-def run(task: Task, work: storage.Workdir) -> str:
-    """Deals the images, trains, and leaves tables, figures and the model; returns their text.
+def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> None:
+    """Deals the images, trains, and leaves `holdings.csv`, `rounds.csv` and the model.
 
     Every process of a run calls it; only the first writes.
     """
@@ -142,10 +104,19 @@ def run(task: Task, work: storage.Workdir) -> str:
     if first:
         work.write_csv("rounds.csv", evaluations)
         if not work.has("model"):
-            checkpoints.save_model(work.path / "model", state.params)
-        plots.draw(work, "holdings", plots.holdings, (7, 4))
-        plots.draw(work, "rounds", plots.rounds, (7, 4))
-    return tables.holdings_text(rows) + "\n\n" + tables.rounds_text(evaluations)
+            snapshots.save_model(work.path / "model", state.params)
+
+
+def show(work: Workdir) -> str:
+    """Draws what agents hold and the accuracy over rounds; returns the text."""
+    figures.draw(work, "holdings", figures.holdings, (7, 4))
+    figures.draw(work, "rounds", figures.rounds, (7, 4))
+    return text.training(work)
+
+
+def headline(work: Workdir) -> list[dict[str, Any]]:
+    """The last accuracy and the best."""
+    return [text.last_and_best(work.read_csv("rounds.csv"))]
 
 
 def _columns(classes: tuple[str, ...]) -> list[str]:
@@ -154,9 +125,7 @@ def _columns(classes: tuple[str, ...]) -> list[str]:
     return [name if taken[name] == 1 else f"{name} (class {k})" for k, name in enumerate(classes)]
 
 
-def _train(
-    task: Task, work: storage.Workdir, agents: federated.Images, params: Any, key: jax.Array
-) -> _State:
+def _train(task: Task, work: Workdir, agents: federated.Images, params: Any, key: jax.Array) -> _State:
     settings, test = task.settings, task.server.test
     drawn = np.asarray(settings.contributions, np.int32)
     trainer = trainers.Trainer(task.model, task.local_training, agents, key, task.mesh)
@@ -170,7 +139,22 @@ def _train(
         return _State(params, np.append(state.accuracy, now), np.append(state.rounds, number))
 
     start = _State(params, np.asarray([float(accuracy(params, test))]), np.zeros(1, int))
-    snapshots = work.snapshots("training", last=settings.rounds)
+    kept = work.snapshots("training", last=settings.rounds)
     over = functools.partial(jobs.progress_over, "training")
-    state = trainers.run(step, start, settings.rounds if drawn.any() else 0, snapshots, over)
+    state = trainers.run(step, start, settings.rounds if drawn.any() else 0, kept, over)
     return state._replace(params=federated.local_copy(state.params))
+
+
+EXPERIMENT = Experiment(
+    program="launch.train",
+    settings=Settings,
+    check=check,
+    prepare=prepare,
+    compute=compute,
+    show=show,
+    results=lambda settings: f"results/train_{pathlib.Path(settings.dataset).stem}",
+    headline=headline,
+    collected=("rounds.csv",),
+    resources=("data_dir",),
+    processes=True,
+)

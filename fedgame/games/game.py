@@ -150,6 +150,11 @@ def statistic(game: Game, s: jax.Array) -> jax.Array:
     return game.payoff.statistic(game.quality * s) + game.held
 
 
+def total(game: Game, s: jax.Array) -> jax.Array:
+    """S = S₀ + Σ w_i s_i, in standard samples, whatever the payoff sees."""
+    return game.held + jnp.sum(game.quality * s)
+
+
 def rest_of(agent: Game, z: jax.Array, own: jax.Array, i: jax.Array) -> Any:
     """What ONE agent sees of the others when she contributes `own` samples of the statistic z."""
     return agent.payoff.rest(z, agent.quality * own, i)

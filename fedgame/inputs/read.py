@@ -1,6 +1,6 @@
 """Your own scenario: from two CSV files, or numbers on the command line, to a game.
 
-`inputs` documents the columns of the files.
+`agents` and `measurements` document the columns of the files.
 """
 
 import dataclasses
@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import registry
-from fedgame.experiments import inputs, jobs
-from fedgame.experiments import settings as all_settings
 from fedgame.games import costs, curves, payoffs, scenarios
 from fedgame.games import game as games
+from fedgame.inputs import agents as participants
+from fedgame.inputs import measurements
 from fedgame.registry import option
+from fedgame.runs import jobs
+from fedgame.runs import settings as all_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +83,23 @@ _OF_FAMILIES = ("best", "scale", "power", "shift", "difficulty")
 class Origin(NamedTuple):
     """What the payoff of a scenario was fitted to, and how."""
 
-    measured: dict[str, inputs.Measurements]  # by agent, "" if shared; empty if no curve was measured
+    measured: dict[str, measurements.Measurements]  # by agent, "" if shared; empty if no curve was measured
     fits: dict[str, dict[str, curves.Fit]]  # by agent and name of the fit, the one used and others
+
+
+def check(settings: ScenarioSettings) -> None:
+    """Raises a `ValueError` for numbers out of range, and for agents or payoffs given twice or not at all."""
+    all_settings.check(settings)
+    families = settings.agents and isinstance(settings.cost, str)  # of the agents in the file
+    _exactly_one(settings, *(("agents", "scenario") if families else ("agents", "cost", "scenario")))
+    _exactly_one(settings, "curve", "family", "payoff", "scenario")
+    _no_use(settings, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit")
+    _no_use(settings, "agents", *_BY_NUMBERS)
+    _no_use(settings, "curve", *_OF_FAMILIES)
+    _no_use(settings, "family", "fit")
+    _no_use(settings, "payoff", "fit", *_OF_FAMILIES)
+    if isinstance(settings.cost, str):
+        _no_use(settings, "cost", "exponent", "fixed")
 
 
 def read(settings: ScenarioSettings) -> scenarios.Scenario:
@@ -93,14 +110,13 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
         fitted.
       FileNotFoundError: a file is missing.
     """
-    all_settings.check(settings)
-    _check_sources(settings)
+    check(settings)
     if settings.scenario:
         return scenarios.load(settings.scenario)._replace(origin=Origin({}, {}))
     agents = _agents(settings)
     measured, fits = {}, {}
     if settings.curve:
-        measured = inputs.read_curve(settings.curve, agents.names)
+        measured = measurements.read(settings.curve, agents.names)
         fits = _fits(settings, measured)
         payoff = payoff_of({key: fit[settings.fit].payoff for key, fit in fits.items()}, agents.names)
     else:
@@ -116,26 +132,12 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
     return scenarios.Scenario(game, agents.names, Origin(measured, fits))
 
 
-def _check_sources(settings: ScenarioSettings) -> None:
-    """Refuses settings that say twice, or not at all, where agents and payoff come from."""
-    families = settings.agents and isinstance(settings.cost, str)  # of the agents in the file
-    _exactly_one(settings, *(("agents", "scenario") if families else ("agents", "cost", "scenario")))
-    _exactly_one(settings, "curve", "family", "payoff", "scenario")
-    _no_use(settings, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit")
-    _no_use(settings, "agents", *_BY_NUMBERS)
-    _no_use(settings, "curve", *_OF_FAMILIES)
-    _no_use(settings, "family", "fit")
-    _no_use(settings, "payoff", "fit", *_OF_FAMILIES)
-    if isinstance(settings.cost, str):
-        _no_use(settings, "cost", "exponent", "fixed")
-
-
-def _agents(settings: ScenarioSettings) -> inputs.Agents:
+def _agents(settings: ScenarioSettings) -> participants.Agents:
     """The participants, from a file or from numbers."""
     if not settings.agents:
         return _agents_by_numbers(settings)
     cost, payoff = _columns(settings)
-    return inputs.read_agents(settings.agents, cost if isinstance(settings.cost, str) else None, payoff)
+    return participants.read(settings.agents, cost if isinstance(settings.cost, str) else None, payoff)
 
 
 def _columns(settings: ScenarioSettings) -> tuple[dict[str, dataclasses.Field], dict[str, dataclasses.Field]]:
@@ -146,8 +148,8 @@ def _columns(settings: ScenarioSettings) -> tuple[dict[str, dataclasses.Field], 
             text = getattr(settings, kind)
             left = registry.left_open(kind, text)[1] if isinstance(text, str) else {}
         found[kind] = {name: field for name, field in left.items() if _fits_a_column(field)}
-    own = found["cost"] if isinstance(settings.cost, str) else inputs.COST
-    taken = {*inputs.NAMES, *(own.keys() & found["payoff"].keys())}
+    own = found["cost"] if isinstance(settings.cost, str) else participants.COST
+    taken = {*participants.NAMES, *(own.keys() & found["payoff"].keys())}
     cost, payoff = (
         {f"{kind}.{name}" if name in taken else name: field for name, field in found[kind].items()}
         for kind in ("cost", "payoff")
@@ -163,7 +165,7 @@ def _fits_a_column(field: dataclasses.Field) -> bool:
     return about["rank"] == 0 and about["pytree_node"] and number
 
 
-def _named(settings: ScenarioSettings, kind: str, agents: inputs.Agents) -> Any:
+def _named(settings: ScenarioSettings, kind: str, agents: participants.Agents) -> Any:
     """The cost or the payoff that the settings name, with parameters from columns of --agents."""
     cost, payoff = _columns(settings)
     columns = cost if kind == "cost" else payoff
@@ -171,7 +173,7 @@ def _named(settings: ScenarioSettings, kind: str, agents: inputs.Agents) -> Any:
     return _read(settings, kind, given)
 
 
-def _cost_of(agents: inputs.Agents) -> costs.Cost:
+def _cost_of(agents: participants.Agents) -> costs.Cost:
     """c s^exponent + fixed; linear if all exponents are 1, for Section 4 is about linear costs."""
     cost, fixed, exponent = (agents.numbers[name] for name in ("cost", "fixed", "exponent"))
     if np.all(exponent == 1.0):
@@ -212,7 +214,7 @@ def _exactly_one(settings: ScenarioSettings, *flags: str) -> None:
 
 
 def _fits(
-    settings: ScenarioSettings, measured: dict[str, inputs.Measurements]
+    settings: ScenarioSettings, measured: dict[str, measurements.Measurements]
 ) -> dict[str, dict[str, curves.Fit]]:
     """The fit that was asked for, and of a shared curve the others too where they are possible."""
     found = {}
@@ -230,7 +232,7 @@ def _fits(
     return found
 
 
-def _agents_by_numbers(settings: ScenarioSettings) -> inputs.Agents:
+def _agents_by_numbers(settings: ScenarioSettings) -> participants.Agents:
     own = () if isinstance(settings.cost, str) else ("cost", "fixed", "exponent")
     columns = (*own, "capacity", "value", "quality")
     lengths = {name: len(x) for name in (*columns, *_OF_FAMILIES) if (x := getattr(settings, name))}
@@ -250,7 +252,7 @@ def _agents_by_numbers(settings: ScenarioSettings) -> inputs.Agents:
         for name in columns
     }
     main = [arrays[name] for name in ("capacity", "value", "quality")]
-    return inputs.Agents([str(i + 1) for i in range(n)], *main, {name: arrays[name] for name in own})
+    return participants.Agents([str(i + 1) for i in range(n)], *main, {name: arrays[name] for name in own})
 
 
 def _has_a_best(settings: ScenarioSettings) -> bool:

@@ -48,14 +48,21 @@ _certified = jax.jit(equilibria.certified)
 _prove = jax.jit(certificates.certify)
 
 
+class Settled(NamedTuple):
+    """What agents have at a profile under a mechanism, in the currency of utilities but `received`."""
+
+    received: jax.Array  # [n] payoffs that they are given
+    spent: jax.Array  # [n] c_i(s_i)
+    payments: jax.Array  # [n] p_i, received
+    utilities: jax.Array  # [n] v_i a_i - c_i(s_i) + p_i
+
+
 @jax.jit
-def _settle(game: games.Game, mechanism: base.Mechanism, s: jax.Array) -> tuple[jax.Array, ...]:
-    received, spent, paid = (
-        mechanism.received(game, s),
-        games.incurred_costs(game, s),
-        mechanism.payments(game, s),
-    )
-    return received, spent, paid, game.value * received - spent + paid
+def settle(game: games.Game, mechanism: base.Mechanism, s: jax.Array) -> Settled:
+    """What everybody is given, spends, is paid and has at any profile s [n]."""
+    received, spent = mechanism.received(game, s), games.incurred_costs(game, s)
+    paid = mechanism.payments(game, s)
+    return Settled(received, spent, paid, game.value * received - spent + paid)
 
 
 def outcome(
@@ -95,7 +102,7 @@ def outcome(
             unique=found.unique & certified,
             status=status,
         )
-    return Outcome(mechanism, found, *_settle(game, mechanism, found.profile), prove or certified_so)
+    return Outcome(mechanism, found, *settle(game, mechanism, found.profile), prove or certified_so)
 
 
 def _equilibrium(game: games.Game, mechanism: base.Mechanism) -> equilibria.Equilibrium:

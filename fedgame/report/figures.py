@@ -1,23 +1,39 @@
-"""Figures, drawn from the CSV files of a run alone."""
+"""Figures, drawn from the files of a run alone.
 
-from collections.abc import Callable
+matplotlib is imported when the first one is drawn: it takes half a second, and many commands draw nothing.
+"""
 
-import matplotlib
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-from matplotlib import axes, figure, lines, patches
 
-from fedgame.experiments import storage, tables
+from fedgame.report import tables
+from fedgame.runs import sweep as sweeps
+from fedgame.runs.workdir import Workdir
+
+if TYPE_CHECKING:
+    from matplotlib import axes, figure
 
 _SHARES = {"part": "C0", "all she has": "C2", "nothing": "C7"}
+_KNOWN = {  # colours of mechanisms, the same in all figures
+    "none": "C7",
+    "beta_star": "C1",
+    "falkinger": "C0",
+    "personal": "C2",
+    tables.FIRST_BEST: "black",
+}
 
 
 def draw(
-    work: storage.Workdir,
-    name: str,
-    function: Callable[[storage.Workdir, figure.Figure], None],
-    size: tuple[float, float],
+    work: Workdir, name: str, function: Callable[[Workdir, figure.Figure], None], size: tuple[float, float]
 ) -> None:
     """Draws one figure, of a size in inches, and writes it whole or not at all."""
+    import matplotlib
+    from matplotlib import figure
+
     with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
         fig = figure.Figure(figsize=size, layout="constrained")
         function(work, fig)
@@ -26,30 +42,55 @@ def draw(
         partial.replace(work.path / f"{name}.png")
 
 
-def measured_curve(work: storage.Workdir, fig: figure.Figure) -> None:
+def colors(names: Sequence[str]) -> dict[str, Any]:
+    """A colour for every name: that of a known mechanism, else one of its own, in their order."""
+    import matplotlib
+
+    known = {name: _KNOWN[name] for name in names if name in _KNOWN}
+    others = [name for name in dict.fromkeys(names) if name not in known]
+    few, many = matplotlib.colormaps["tab10"].colors, matplotlib.colormaps["tab20"].colors
+    if known:
+        few = [few[k] for k in range(len(few)) if f"C{k}" not in known.values()]
+    palette = few if len(others) <= len(few) else many
+    return known | {name: palette[k % len(palette)] for k, name in enumerate(others)}
+
+
+def line(ax: axes.Axes, x: str, y: str, name: str, rows: Sequence[dict[str, Any]], color: Any) -> None:
+    """Draws a column over another, for one mechanism ("": none); empty cells are left out."""
+    known = [row for row in rows if row[y] is not None]
+    style = {"personal": "--", tables.FIRST_BEST: ":"}.get(name, "-")
+    wide = {"linewidth": 5, "alpha": 0.35} if name == "falkinger" else {}  # others often lie upon it
+    if known:
+        label = {"label": tables.title(name)} if name else {}
+        ax.plot(*tables.columns(known, x, y), style, marker="o", ms=4, color=color, **label, **wide)
+
+
+def measured_curve(work: Workdir, fig: figure.Figure) -> None:
     """What every training run reached, the mean with its seed-to-seed band, and the fits."""
     ax = fig.subplots()
-    ax.plot(*columns(work.read_csv("curve.csv"), "samples", "accuracy"), ".", color="0.6", label="one run")
+    ax.plot(
+        *tables.columns(work.read_csv("curve.csv"), "samples", "accuracy"), ".", color="0.6", label="one run"
+    )
     band = work.read_csv("band.csv")
-    x, mean = columns(band, "samples", "accuracy")
+    x, mean = tables.columns(band, "samples", "accuracy")
     ax.plot(x, mean, "o", color="black", markersize=4, label="mean")
-    if all(row["deviation"] for row in band):
-        (sd,) = columns(band, "deviation")
+    if all(row["deviation"] is not None for row in band):
+        (sd,) = tables.columns(band, "deviation")
         label = "± one deviation between seeds"
         ax.fill_between(x, mean - sd, mean + sd, color="0.5", alpha=0.25, linewidth=0, label=label)
     fits = work.read_csv("fitted_curves.csv")
     for name in (name for name in fits[0] if name != "samples"):
-        ax.plot(*columns(fits, "samples", name), linewidth=1, label=f"{name} fit")
+        ax.plot(*tables.columns(fits, "samples", name), linewidth=1, label=f"{name} fit")
     ax.set(xlabel="samples S = ‖s‖₁", ylabel="accuracy on held-out images", ylim=(0, 1))
     ax.set_title("The server's accuracy curve ã")
     ax.legend(frameon=False, loc="lower right")
 
 
-def holdings(work: storage.Workdir, fig: figure.Figure) -> None:
+def holdings(work: Workdir, fig: figure.Figure) -> None:
     """How many images of each class every agent holds."""
     rows = work.read_csv("holdings.csv")
     names = [name for name in rows[0] if name not in ("agent", "holds", "contributes")]
-    held = np.asarray(columns(rows, *names))
+    held = np.asarray(tables.columns(rows, *names))
     ax = fig.subplots()
     image = ax.imshow(held, aspect="auto", cmap="Blues", vmin=0, interpolation="nearest")
     ax.set(xlabel="agent", ylabel="class", title="Images that agents hold")
@@ -63,27 +104,29 @@ def holdings(work: storage.Workdir, fig: figure.Figure) -> None:
     fig.colorbar(image, label="images")
 
 
-def rounds(work: storage.Workdir, fig: figure.Figure) -> None:
+def rounds(work: Workdir, fig: figure.Figure) -> None:
     """Accuracy on held-out images after the rounds of one training run."""
     ax = fig.subplots()
-    ax.plot(*columns(work.read_csv("rounds.csv"), "round", "accuracy"), marker=".")
+    ax.plot(*tables.columns(work.read_csv("rounds.csv"), "round", "accuracy"), marker=".")
     ax.set(xlabel="round", ylabel="accuracy on held-out images", ylim=(0, 1))
     ax.set_title("Federated averaging")
 
 
-def equilibrium(work: storage.Workdir, fig: figure.Figure) -> None:
+def equilibrium(work: Workdir, fig: figure.Figure) -> None:
     """The curve with its measurements and where the equilibrium is on it; what every agent contributes."""
-    agents = work.read_csv("outcome.csv")
+    from matplotlib import lines, patches
+
+    agents = work.read_csv("outcome.csv", text=("name",))
     left, right = fig.subplots(1, 2) if work.has("fitted_curve.csv") else (None, fig.subplots())
     if left is not None:
         _curve_with_equilibria(work, left)
     most = sorted(agents, key=lambda row: -float(row["contribution"]))[:40]
     colors = [_SHARES[row["shares"]] for row in most]
-    s, capacity = columns(most, "contribution", "capacity")
+    s, capacity = tables.columns(most, "contribution", "capacity")
     places = np.arange(len(most))
     right.barh(places, s, color=colors)
     if "contribution_low" in agents[0]:
-        low, high = columns(most, "contribution_low", "contribution_high")
+        low, high = tables.columns(most, "contribution_low", "contribution_high")
         right.hlines(places, low, high, color="black", linewidth=1)
     right.set(xlabel="contribution s_i, samples", ylim=(len(most) - 0.4, -0.6))
     right.set_title("What agents contribute" + (f" (the most of {len(agents)})" if len(agents) > 40 else ""))
@@ -101,15 +144,19 @@ def equilibrium(work: storage.Workdir, fig: figure.Figure) -> None:
     fig.legend(handles=keys, loc="outside lower right", ncols=len(keys), frameon=False)
 
 
-def _curve_with_equilibria(work: storage.Workdir, ax: axes.Axes) -> None:
-    for name, rows in by(work.read_csv("fitted_curve.csv"), "agent").items():
-        x, accuracy = columns(rows, "samples", "accuracy")
+def _curve_with_equilibria(work: Workdir, ax: axes.Axes) -> None:
+    for name, rows in tables.by(work.read_csv("fitted_curve.csv", text=("agent",)), "agent").items():
+        x, accuracy = tables.columns(rows, "samples", "accuracy")
         (line,) = ax.plot(x, accuracy, color=None if name else "black", label=name or "fitted curve")
-        if rows[0]["low"]:
-            ax.fill_between(x, *columns(rows, "low", "high"), color=line.get_color(), alpha=0.15, linewidth=0)
+        if rows[0]["low"] is not None:
+            ax.fill_between(
+                x, *tables.columns(rows, "low", "high"), color=line.get_color(), alpha=0.15, linewidth=0
+            )
     if work.has("measurements.csv"):
         measured = work.read_csv("measurements.csv")
-        ax.plot(*columns(measured, "samples", "accuracy"), ".", color="0.5", label="measured", zorder=1)
+        ax.plot(
+            *tables.columns(measured, "samples", "accuracy"), ".", color="0.5", label="measured", zorder=1
+        )
     for k, row in enumerate(work.read_csv("equilibria.csv")):
         style = {"linestyle": "-" if k == 0 else ":", "color": "C3"}
         ax.axvline(
@@ -119,20 +166,22 @@ def _curve_with_equilibria(work: storage.Workdir, ax: axes.Axes) -> None:
     ax.legend(frameon=False, loc="lower right")
 
 
-def mechanism(work: storage.Workdir, fig: figure.Figure) -> None:
+def mechanism(work: Workdir, fig: figure.Figure) -> None:
     """Contributions and welfare over β, with the rates that have names."""
     left, right = fig.subplots(1, 2, sharex=True)
     contributions, swept = work.read_csv("over_beta_contributions.csv"), work.read_csv("over_beta.csv")
-    (beta,) = columns(swept, "beta")
+    (beta,) = tables.columns(swept, "beta")
     names = [name for name in contributions[0] if name != "beta"]
-    left.stackplot(beta, columns(contributions, *names), labels=[name[:24] for name in names], alpha=0.8)
+    left.stackplot(
+        beta, tables.columns(contributions, *names), labels=[name[:24] for name in names], alpha=0.8
+    )
     left.set(ylabel="contributions, samples", title="Who contributes what under M_β")
     left.legend(frameon=False, loc="upper left", fontsize="small")
     for name in swept[0]:
         if name.startswith("p="):
-            known = [row for row in swept if row[name]]
+            known = [row for row in swept if row[name] is not None]
             if known:
-                right.plot(*columns(known, "beta", name), label=name.replace("=", " = "))
+                right.plot(*tables.columns(known, "beta", name), label=name.replace("=", " = "))
     (bound,) = (row for row in work.read_csv("p_means.csv") if row["mechanism"] == tables.FIRST_BEST)
     first = next(name for name in bound if name.startswith("p="))
     right.axhline(float(bound[first]), color="black", linestyle=":", linewidth=1, label="largest Σ u / n")
@@ -157,22 +206,177 @@ def mechanism(work: storage.Workdir, fig: figure.Figure) -> None:
     )
 
 
-def columns(rows: list[dict[str, str]], *names: str) -> list[np.ndarray]:
-    """Columns of numbers."""
-    return [np.asarray([float(row[name]) for row in rows]) for name in names]
+def comparison_curve(work: Workdir, fig: figure.Figure) -> None:
+    """The measured accuracies, the fitted ã, and where the protocols end up on it."""
+    measured, fitted = work.read_csv("curve.csv"), work.read_csv("fitted_curve.csv")
+    ax = fig.subplots()
+    ax.plot(
+        *tables.columns(measured, "samples", "accuracy"), ".", color="0.5", label="measured, one run each"
+    )
+    ax.plot(*tables.columns(fitted, "samples", "accuracy"), color="black", label="fitted ã")
+    runs = work.read_csv("runs.csv")
+    low = min(float(row["accuracy"]) for row in measured)
+    color = _protocols(work)
+    for k, (name, rows) in enumerate(tables.by(runs, "protocol").items()):  # one above the other: many meet
+        total = np.mean(tables.columns(rows, "charged")[0])
+        ax.axvline(total, 0.05 * k, 0.05 * k + 0.045, color=color[name], linewidth=4, label=name)
+    ax.set(
+        xlabel="samples S = ‖s‖₁",
+        ylabel="accuracy on held-out images",
+        ylim=(max(0.0, low - 0.1), 1.0),
+        title="The server's accuracy curve, and what protocols share",
+    )
+    fig.legend(frameon=False, loc="outside right center")
 
 
-def numeric(rows: list[dict[str, str]], name: str) -> bool:
-    """Whether a column holds numbers, and empty cells, alone."""
-    try:
-        return bool([float(row[name]) for row in rows if row[name]])
-    except ValueError:
-        return False
+def comparison_contributions(work: Workdir, fig: figure.Figure) -> None:
+    """Each agent's contribution over the steps of the game, or over rounds where they change, first seed."""
+    panels, color = _moving(work), _protocols(work)
+    wide = min(len(panels), 3)
+    axes = fig.subplots(-(-len(panels) // wide), wide, sharey=True, squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    for ax, (name, (label, *columns, mine)) in zip(axes.flat, panels.items(), strict=False):
+        for agent in tables.by(mine, "agent").values():
+            ax.plot(*tables.columns(agent, *columns), color=color[name], linewidth=1)
+        ax.set(title=name, xlabel=label)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("contribution s_i, samples")
+    fig.suptitle("What each agent contributes (seed 0)")
 
 
-def by(rows: list[dict[str, str]], name: str) -> dict[str, list[dict[str, str]]]:
-    """Rows by what stands in one column."""
-    groups: dict[str, list[dict[str, str]]] = {}
+def _moving(work: Workdir) -> dict[str, tuple[Any, ...]]:
+    """By protocol, what to draw: label, columns and rows of those who move, or of all if nobody does."""
+    steps = tables.by(_first(work.read_csv("contributions.csv")), "protocol")
+    rounds = tables.by(_first(work.read_csv("drawn.csv")) if work.has("drawn.csv") else [], "protocol")
+    of_rounds = {name: ("round", "round", "drawn", mine) for name, mine in rounds.items()}
+    of_steps = {name: ("step of the game", "step", "contribution", mine) for name, mine in steps.items()}
+    moved = {name: of_steps[name] for name, mine in steps.items() if any(row["step"] != 0 for row in mine)}
+    shown = of_rounds | moved or of_steps
+    return {name: shown[name] for name in steps if name in shown}
+
+
+def _first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["seed"] == 0]
+
+
+def _protocols(work: Workdir) -> dict[str, Any]:
+    """The colour of every protocol of a comparison, in the order of the tables."""
+    return colors([row["protocol"] for row in work.read_csv("runs.csv")])
+
+
+def comparison_welfare(work: Workdir, fig: figure.Figure) -> None:
+    """The normalised p-means of Table 1, and paired differences of the last protocol from the others.
+
+    Undefined ones are left out.
+    """
+    color = _protocols(work)
+    differences = work.read_csv("differences.csv") if work.has("differences.csv") else []
+    last = list(color)[-1]
+    ours = [row for row in differences if row["protocol"] == last]
+    left, right = fig.subplots(1, 2) if ours else (fig.subplots(), None)
+    table = work.read_csv("table1.csv")
+    rows, infinite = _shown(table), any(np.isinf(float(row["p"])) for row in table)
+    for name, mine in tables.by(rows, "protocol").items():
+        known = [row for row in mine if row["welfare"] is not None]
+        p, value = tables.columns(known, "p", "welfare")
+        error = [row["standard_error"] or 0.0 for row in known]
+        left.errorbar(p, value, error, marker="o", capsize=3, color=color[name], label=name)
+        if len(known) < len(mine):
+            left.plot([], [], " ", label=f"({name}: {len(mine) - len(known)} not shown)")
+    label = "p (-∞ is in the tables only)" if infinite else "p"
+    left.set(xlabel=label, ylabel="p-mean of utilities, (1/n Σ u^p)^(1/p)", title="Welfare by protocol")
+    if right is not None:
+        for k, (name, mine) in enumerate(tables.by(_shown(ours), "minus").items()):
+            known = [row for row in mine if row["difference"] is not None]
+            p, value = tables.columns(known, "p", "difference")
+            ends = [  # one seed has no interval
+                [row["difference"] if row[end] is None else row[end] for row in known]
+                for end in ("low", "high")
+            ]
+            error = np.abs(np.asarray(ends, float) - value)
+            right.errorbar(p + 0.012 * k, value, error, marker="o", capsize=3, color=color[name])
+        right.axhline(0, color="black", linewidth=0.5)
+        right.set(xlabel="p", ylabel="difference of p-means, paired, 95% interval")
+        right.set_title(f"{last}\nless the other protocol", fontsize="medium")
+    fig.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Normalised, by the agents' own test images, at finite p."""
+    return [
+        row
+        for row in rows
+        if row["scale"] == "mean" and row["utilities"] == "own" and np.isfinite(float(row["p"]))
+    ]
+
+
+def sweep(work: Workdir, fig: figure.Figure) -> None:
+    """Every number of the headlines, at most six, over the one numeric setting that was swept."""
+    settings = sweeps.settings_of(work)
+    rows = work.read_csv(sweeps.HEADLINES, text=tuple(settings))
+    setting = numeric_setting(work)
+    (x,) = (column for column, name in settings.items() if name == setting)
+    names = [name for name in rows[0] if name not in ("variant", *settings)]
+    shown = [name for name in names if tables.numeric(rows, name)][:6]
+    groups = [name for name in rows[0] if name in settings and name != x]
+    groups += [name for name in names if all(isinstance(row[name], str) for row in rows)]
+    axes = fig.subplots(1, max(len(shown), 1), squeeze=False)[0]
+    for ax, name in zip(axes, shown, strict=False):
+        for key, mine in (tables.by(rows, *groups) if groups else {"": rows}).items():
+            known = sorted((float(row[x]), row[name]) for row in mine if row[name] is not None)
+            label = ", ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+            ax.plot(*np.transpose(known), marker="o", label=label)
+        ax.set(xlabel=setting, title=name.replace("_", " "))
+    if groups:
+        entries = axes[0].get_legend_handles_labels()
+        fig.legend(*entries, frameon=False, loc="outside lower center", ncols=4)
+
+
+def comparisons(work: Workdir, fig: figure.Figure) -> None:
+    """Welfare at p = 1, or the largest p there is, over the swept setting; undefined ones are left out."""
+    settings = sweeps.settings_of(work)
+    rows = work.read_csv(sweeps.HEADLINES, text=tuple(settings))
+    setting = numeric_setting(work)
+    largest = max(row["p"] for row in rows)
+    lines: dict[str, list[tuple[float, float, float]]] = {}
     for row in rows:
-        groups.setdefault(row[name], []).append(row)
-    return groups
+        if row["p"] != largest or row["welfare"] is None:
+            continue
+        given = {name: row[column] for column, name in settings.items()}
+        others = [f"{name}={x}" for name, x in given.items() if name not in (setting, "protocol")]
+        point = float(given[setting]), row["welfare"], row["standard_error"] or 0.0
+        lines.setdefault(", ".join([row["protocol"], *others]), []).append(point)
+    ax, color = fig.subplots(), _protocols(work)
+    for label, points in lines.items():
+        x, value, error = np.transpose(sorted(points))
+        ax.errorbar(x, value, error, marker="o", capsize=3, label=label, color=color.get(label))
+    x = [point[0] for points in lines.values() for point in points]
+    if x and min(x) > 0 and max(x) > 20 * min(x):
+        ax.set_xscale("log")
+        ticks = sorted(set(x))  # matplotlib's own would overlap
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+    ax.set(xlabel=setting, ylabel=f"p-mean of utilities, p = {largest:g}", title="Welfare by protocol")
+    fig.legend(frameon=False, loc="outside right center")
+
+
+def numeric_setting(work: Workdir) -> str | None:
+    """The one swept setting that is a number in every variant, if it is one alone and not p."""
+
+    def is_number(text: str) -> bool:
+        try:
+            return bool(np.isfinite(float(text)))
+        except ValueError:
+            return False
+
+    variants = sweeps.variants_of(work)
+    names = [name for name in variants[0] if name not in (*sweeps.ABOUT, "p")]
+    found = [name for name in names if all(is_number(row[name]) for row in variants)]
+    return found[0] if len(found) == 1 else None
+
+
+def show_sweep(work: Workdir, function: Callable[[Workdir, figure.Figure], None] = sweep) -> None:
+    """Draws `sweep.png` if one numeric setting was swept, and a variant is done."""
+    if work.has(sweeps.HEADLINES) and numeric_setting(work):
+        draw(work, "sweep", function, (8, 4.5))

@@ -1,4 +1,4 @@
-"""Running many independent jobs: several at a time, with a progress bar, each stored under its name."""
+"""Many independent jobs: several at a time, with a progress bar, each stored under its name."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import tqdm
 
-from fedgame.experiments import checkpoints, storage
+from fedgame.runs import snapshots, workdir
 
 
 def run(
-    stage: str, jobs: dict[str, tuple[float, Callable[[], Any]]], work: storage.Workdir, workers: int
+    stage: str, jobs: dict[str, tuple[float, Callable[[], Any]]], work: workdir.Workdir, workers: int
 ) -> dict[str, Any]:
     """Computes, largest first, the jobs that are not stored yet.
 
@@ -26,7 +26,7 @@ def run(
       The values by name, in the order of `jobs`.
 
     Raises:
-      checkpoints.Interrupted: `work.stop` was set; jobs that had begun have saved their state.
+      snapshots.Interrupted: `work.stop` was set; jobs that had begun have saved their state.
       FloatingPointError: training diverged; names the job. The others have saved their state, too.
     """
     done = {}
@@ -61,10 +61,10 @@ def progress_over(stage: str, rounds: range) -> tqdm.tqdm:
     return progress(stage, rounds.stop - 1, rounds.start - 1, rounds)
 
 
-def _timed(compute: Callable[[], dict[str, Any]], work: storage.Workdir) -> Callable[[], dict[str, Any]]:
+def _timed(compute: Callable[[], dict[str, Any]], work: workdir.Workdir) -> Callable[[], dict[str, Any]]:
     def compute_and_time() -> dict[str, Any]:
         if work.stop.is_set():
-            raise checkpoints.Interrupted
+            raise snapshots.Interrupted
         begin = time.perf_counter()
         value = compute()  # what came from a cache says how long it took then
         return {"seconds": round(time.perf_counter() - begin, 3)} | value

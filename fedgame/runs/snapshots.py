@@ -1,8 +1,8 @@
-"""Training runs that survive: their state between rounds on disk, by orbax.
+"""The state of unfinished training runs on disk, written by orbax, so that a killed run goes on.
 
-A snapshot is a directory named for its round, written under another name and renamed when it is whole,
-before the last one is deleted: after a kill at any moment there is a whole one. It says which run it is of
-and holds a digest of every file. Momentum starts at 0 in every round and the order of samples follows
+A snapshot is a directory named for its round. It is written under another name and renamed when it is whole,
+before the last one is deleted: after a kill at any moment there is a whole one. It says which run it belongs
+to and holds a digest of every file. Momentum starts at 0 in every round and the order of samples follows
 from the number of the round, so the state is the model and what the contribution rule remembers.
 """
 
@@ -12,13 +12,12 @@ import pathlib
 import shutil
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-
-from fedgame.learning import federated, trainer
 
 _MANIFEST = "snapshot.json"
 _PARTIAL = ".partial"
@@ -28,13 +27,20 @@ class Interrupted(Exception):
     """The user asked to stop; what was done is saved."""
 
 
+class Snapshots(NamedTuple):
+    """How a training run keeps its state between rounds."""
+
+    restore: Callable[[Any], tuple[int, Any]]  # state at the start -> rounds done, state after them
+    offer: Callable[[int, Any], None]  # rounds done, state; called after every round
+
+
 def snapshots(
     folder: pathlib.Path,
     identity: dict[str, Any],
     every: float,
     stop: threading.Event,
     last: int | None = None,
-) -> trainer.Snapshots:
+) -> Snapshots:
     """Keeps the last state of one training run in a directory.
 
     Args:
@@ -57,13 +63,13 @@ def snapshots(
         stopping = _anybody(stop.is_set())
         if stopping or number == last or _anybody(time.monotonic() - saved[0] >= every):
             if jax.process_index() == 0:
-                _write(folder, identity, number, federated.local_copy(state))
+                _write(folder, identity, number, state)
             saved[0] = time.monotonic()
         if stopping:
             _anybody(True)  # nobody leaves before it is written
             raise Interrupted
 
-    return trainer.Snapshots(restore, offer)
+    return Snapshots(restore, offer)
 
 
 def save_model(folder: pathlib.Path, params: Any) -> None:
@@ -146,7 +152,7 @@ def _read(folder: pathlib.Path, identity: dict[str, Any], start: Any) -> tuple[i
 
 def _named(state: Any) -> dict[str, np.ndarray]:
     """The arrays of a state by where they are in it, in the order of its leaves."""
-    leaves = jax.tree_util.tree_leaves_with_path(federated.local_copy(state))
+    leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(p, simple=True, separator="."): np.asarray(leaf) for p, leaf in leaves}
 
 

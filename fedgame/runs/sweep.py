@@ -1,11 +1,10 @@
-"""The product of settings: one comparison per variant, each a run of its own, collected in one directory.
+"""The product of settings of any experiment: one run per variant, collected in one directory.
 
 `variants.csv` there says which variants are done, failed or not run; `variants/NAME/` has the run of each,
-and the files `COLLECTED` the rows of all that are done, with the swept settings in front.
+and the files that the experiment calls `collected` the rows of all that are done, the swept settings first.
 """
 
 import dataclasses
-import functools
 import hashlib
 import itertools
 import sys
@@ -18,11 +17,12 @@ from typing import Any, NamedTuple
 import jax
 
 from fedgame import registry
-from fedgame.experiments import checkpoints, checks, storage, sweep_report, training
-from fedgame.experiments import settings as all_settings
-from fedgame.learning import data
+from fedgame.runs import snapshots, workdir
+from fedgame.runs.experiment import Experiment, Resources, described
 
-COLLECTED = ("welfare.csv", "runs.csv")
+VARIANTS = "variants.csv"
+HEADLINES = "headlines.csv"  # of the variants that are done, the swept settings first
+ABOUT = ("variant", "status", "message", "seconds")  # columns of `VARIANTS` that are no settings
 _FAILURES = (ValueError, OSError, FloatingPointError, jax.errors.JaxRuntimeError)  # the last: out of memory
 
 
@@ -30,7 +30,7 @@ class Variant(NamedTuple):
     """One combination of the swept settings."""
 
     values: dict[str, str]  # of the swept settings, as given
-    settings: all_settings.CompareSettings  # not settled
+    settings: Any  # all of them, defaults not filled in
 
     @property
     def name(self) -> str:
@@ -46,21 +46,23 @@ class Variant(NamedTuple):
 
 def product(
     swept: Sequence[str],
-    settings: all_settings.CompareSettings,
+    experiment: Experiment,
+    settings: Any,
     parse: Callable[[str, str], Any],
-    data_dir: str | None = None,
+    resources: Resources,
 ) -> list[Variant]:
-    """All variants of a sweep, every one checked as if it were to run alone.
+    """All variants of a sweep, each checked as if it were to run alone.
 
     Args:
       swept: "NAME=VALUE,VALUE,..."; a value that is itself a list has + between its parts.
+      experiment: what is run.
       settings: of what is not swept.
       parse: from a name and a text, with commas in lists, to what the setting's flag would have.
-      data_dir: where tensorflow-datasets keeps its data.
+      resources: of all runs.
 
     Raises:
       ValueError: no such setting, a value missing, given twice or out of range; names the variant.
-      FileNotFoundError: a data set is not there.
+      FileNotFoundError: a file or a data set is not there.
     """
     axes: dict[str, dict[str, Any]] = {}
     for text in swept:
@@ -73,20 +75,15 @@ def product(
         values = dict(zip(axes, chosen, strict=True))
         changes = {name: axes[name][text] for name, text in values.items()}
         variants.append(Variant(values, dataclasses.replace(settings, **changes)))
-    about = functools.cache(functools.partial(_about, data_dir=data_dir))
     for variant in variants:
         try:
-            checks.check(variant.settings)
-            available, shape, classes = about(variant.settings.dataset)
-            checks.network(checks.settle(variant.settings, available), shape, classes)
+            experiment.check(variant.settings, resources)
         except ValueError as error:
             raise ValueError(f"--sweep, variant {variant.name}: {error}") from None
     return variants
 
 
-def _axis(
-    text: str, settings: all_settings.CompareSettings, parse: Callable[[str, str], Any]
-) -> tuple[str, dict[str, Any]]:
+def _axis(text: str, settings: Any, parse: Callable[[str, str], Any]) -> tuple[str, dict[str, Any]]:
     """The name of a swept setting and its values by their texts."""
     name, equals, given = text.partition("=")
     fields = {field.name: field for field in dataclasses.fields(settings)}
@@ -110,14 +107,8 @@ def _axis(
     return name, values
 
 
-def _about(dataset: str, data_dir: str | None) -> tuple[tuple[int, int], tuple[int, ...], int]:
-    """Of a data set: how many training and test images, their shape, the number of classes."""
-    one = data.load(dataset, 1, 1, 0, data_dir)
-    return data.sizes(dataset, data_dir), one.train.images.shape[1:], len(data.classes(dataset, data_dir))
-
-
 class _Stop(threading.Event):
-    """Set for one variant alone, as a failing one does, or with the whole sweep's."""
+    """Is set for one variant alone, as a failing job does, or for the whole sweep."""
 
     def __init__(self, sweep: threading.Event):
         super().__init__()
@@ -128,97 +119,101 @@ class _Stop(threading.Event):
 
 
 def run(
-    variants: Sequence[Variant],
-    program: str,
-    compute: Callable[[training.Task, storage.Workdir], str],
-    work: storage.Workdir,
-    data_dir: str | None = None,
-) -> str:
-    """Runs every variant that is not done, one after another; leaves one set of tables, returns their text.
+    variants: Sequence[Variant], experiment: Experiment, work: workdir.Workdir, resources: Resources
+) -> None:
+    """Runs every variant that is not done, one after another, and collects the rows of all.
 
     A variant that fails is noted with its reason, and the others go on.
 
     Args:
       variants: from `product`.
-      program: whose runs they are, in the `config.json` of each.
-      compute: makes the comparison of one variant in its directory.
-      work: of the sweep.
-      data_dir: where tensorflow-datasets keeps its data.
+      experiment: what is run.
+      work: the directory of the sweep.
+      resources: of all runs.
 
     Raises:
-      checkpoints.Interrupted: `work.stop` was set; the variant that had begun has saved its state.
+      snapshots.Interrupted: `work.stop` was set; the variant that had begun has saved its state.
     """
-    rows = _known(variants, work)
-    work.write_csv(sweep_report.VARIANTS, rows)
+    rows = _known(variants, experiment, work)
+    work.write_csv(VARIANTS, rows)
     for number, (variant, row) in enumerate(zip(variants, rows, strict=True), 1):
         if row["status"] == "done":
             continue
         if work.stop.is_set():
-            raise checkpoints.Interrupted
+            raise snapshots.Interrupted
         print(f"\nvariant {number} of {len(variants)}: {variant.name}", file=sys.stderr, flush=True)
-        row |= _attempt(variant, program, compute, work, data_dir)
+        row |= _attempt(variant, experiment, work, resources)
         done = [one for one, its in zip(variants, rows, strict=True) if its["status"] == "done"]
         if done:  # before it is said to be done: after a kill in between, it runs again
-            _collect(done, work)
-        work.write_csv(sweep_report.VARIANTS, rows)
-    return sweep_report.write(work)
+            _collect(done, experiment, work)
+        work.write_csv(VARIANTS, rows)
 
 
-def _known(variants: Sequence[Variant], work: storage.Workdir) -> list[dict[str, Any]]:
+def failed(work: workdir.Workdir) -> list[dict[str, str]]:
+    """The rows of `variants.csv` of variants that failed."""
+    return [row for row in variants_of(work) if row["status"] == "failed"]
+
+
+def variants_of(work: workdir.Workdir) -> list[dict[str, str]]:
+    """The rows of `variants.csv`, settings as they were given."""
+    return work.read_texts(VARIANTS)
+
+
+def settings_of(work: workdir.Workdir) -> dict[str, str]:
+    """The swept settings by their columns in the collected files."""
+    names = [name for name in work.read_texts(VARIANTS)[0] if name not in ABOUT]
+    there = work.read_texts(HEADLINES)[0]
+    return {name if name in there else f"swept_{name}": name for name in names}
+
+
+def _known(
+    variants: Sequence[Variant], experiment: Experiment, work: workdir.Workdir
+) -> list[dict[str, Any]]:
     """The rows of `variants.csv`, as an earlier run of the sweep left them if there was one."""
-    earlier = (
-        {row["variant"]: row for row in work.read_csv(sweep_report.VARIANTS)}
-        if work.has(sweep_report.VARIANTS)
-        else {}
-    )
+    earlier = {row["variant"]: row for row in variants_of(work)} if work.has(VARIANTS) else {}
+    nothing = {"status": "not run", "message": "", "seconds": None}
     rows = []
     for variant in variants:
-        row = (
-            {"variant": variant.name} | variant.values | {"status": "not run", "message": "", "seconds": None}
-        )
-        row |= earlier.get(variant.name, {})
-        if not all(work.has(f"{variant.folder}/{name}") for name in COLLECTED) and row["status"] == "done":
-            row |= {"status": "not run", "seconds": None}  # somebody deleted it
+        row = {"variant": variant.name} | variant.values | nothing | earlier.get(variant.name, {})
+        there = all(work.has(f"{variant.folder}/{name}") for name in experiment.collected)
+        if row["status"] == "done" and not there:  # somebody deleted its files
+            row |= nothing
         rows.append(row)
     return rows
 
 
 def _attempt(
-    variant: Variant,
-    program: str,
-    compute: Callable[[training.Task, storage.Workdir], str],
-    work: storage.Workdir,
-    data_dir: str | None,
+    variant: Variant, experiment: Experiment, work: workdir.Workdir, resources: Resources
 ) -> dict[str, Any]:
     """Runs one variant in its directory, and says what came of it."""
     begin, outcome = time.perf_counter(), {"status": "done", "message": ""}
     try:
-        task = training.prepare(variant.settings, data_dir)
-        images = training.digest(task.agents, task.server)
-        described = all_settings.described(task.settings) | {"images": images}
+        prepared = experiment.prepare(variant.settings, resources)
         path = str(work.path / variant.folder)
-        mine = storage.open_workdir(path, program, described, resume=True, overwrite=False)
+        mine = workdir.open_workdir(
+            path, experiment.program, described(prepared), resume=True, overwrite=False
+        )
         mine.save_every, mine.stop = work.save_every, _Stop(work.stop)
-        compute(task, mine)
+        experiment.compute(prepared, mine, resources)
+        experiment.show(mine)
     except _FAILURES as error:
         outcome = {"status": "failed", "message": " ".join(str(error).split())}
         print(f"variant {variant.name} failed: {outcome['message']}", file=sys.stderr, flush=True)
     return outcome | {"seconds": round(time.perf_counter() - begin, 3)}
 
 
-def _collect(done: Sequence[Variant], work: storage.Workdir) -> None:
+def _collect(done: Sequence[Variant], experiment: Experiment, work: workdir.Workdir) -> None:
     """Writes the rows of these variants, their swept settings in front, as one file of each kind.
 
     A setting whose name one of the files has already, as `seed`, is called `swept_seed` in all.
     """
-    found = {
-        name: [storage.Workdir(work.path / variant.folder).read_csv(name) for variant in done]
-        for name in COLLECTED
-    }
-    taken = {column for parts in found.values() for column in parts[0][0]}
-    for name, parts in found.items():
+    theirs = [workdir.Workdir(work.path / variant.folder) for variant in done]
+    found = {name: [one.read_texts(name) for one in theirs] for name in experiment.collected}
+    found[HEADLINES] = [experiment.headline(one) for one in theirs]
+    taken = {column for tables in found.values() for table in tables for column in table[0]}
+    for name, tables in found.items():
         rows = []
-        for variant, own in zip(done, parts, strict=True):
+        for variant, table in zip(done, tables, strict=True):
             swept = {f"swept_{k}" if k in taken else k: value for k, value in variant.values.items()}
-            rows += [{"variant": variant.name} | swept | row for row in own]
+            rows += [{"variant": variant.name} | swept | row for row in table]
         work.write_csv(name, rows)

@@ -1,8 +1,7 @@
-"""Results as files: written whole or not at all, never over somebody else's, resumable.
+"""The directory of one run: files are written whole or not at all, never over somebody else's.
 
-A run owns one directory. `config.json` there says what it is; finished jobs are JSON files below
-`jobs/`, unfinished training runs have snapshots below `checkpoints/`, so a killed run that is
-resumed computes only what is missing.
+`config.json` there says which run it is. Finished jobs are JSON files below `jobs/`, unfinished training runs
+have snapshots below `checkpoints/`, so a killed run that is resumed computes only what is missing.
 """
 
 import contextlib
@@ -17,12 +16,11 @@ import pathlib
 import re
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedgame import __version__, registry
-from fedgame.experiments import checkpoints
-from fedgame.learning import trainer
+from fedgame.runs import snapshots
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "tensorflow-datasets")
 _UNBORN = r"config\.json\..*\.partial"  # of a run that was killed while it wrote its first file
@@ -54,16 +52,16 @@ class Workdir:
             ) from None
         if theirs != self._identity(name):
             raise ValueError(f"{file} is of another run; it is left as it is: move it away")
-        shutil.rmtree(self.path / "checkpoints" / name, ignore_errors=True)  # done: no more of use
+        shutil.rmtree(self.path / "checkpoints" / name, ignore_errors=True)  # done: no longer needed
         return value
 
-    def snapshots(self, name: str, last: int | None = None) -> trainer.Snapshots:
+    def snapshots(self, name: str, last: int | None = None) -> snapshots.Snapshots:
         """Keeps the state of the training run that makes the job `name`, surely after round `last`."""
         folder = self.path / "checkpoints" / name
-        return checkpoints.snapshots(folder, self._identity(name), self.save_every, self.stop, last)
+        return snapshots.snapshots(folder, self._identity(name), self.save_every, self.stop, last)
 
     def _identity(self, name: str) -> dict[str, str]:
-        """Which run it is that makes the job `name`."""
+        """Says which run makes the job `name`."""
         file = self.path / "config.json"
         digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
         return {"job": name, "config.json": digest}
@@ -81,9 +79,9 @@ class Workdir:
         write(self.path / name, to_json(value))
 
     def write_csv(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Rows with the same keys; None becomes an empty cell."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+        """Writes a table with the columns of all rows; None and a missing value become an empty cell."""
+        text, columns = io.StringIO(), dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write(self.path / name, text.getvalue())
@@ -91,9 +89,48 @@ class Workdir:
     def has(self, name: str) -> bool:
         return (self.path / name).exists()
 
-    def read_csv(self, name: str) -> list[dict[str, str]]:
+    def read_json(self, name: str) -> Any:
+        """The value that `write_json` was given."""
+        return _with_numbers(json.loads((self.path / name).read_text(encoding="utf-8")))
+
+    def read_csv(self, name: str, text: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """The rows that `write_csv` was given: numbers, True, False, texts, and None for an empty cell.
+
+        Args:
+          name: of the file.
+          text: columns that stay texts even where they look like numbers, as names of agents may.
+        """
+        return [
+            {column: cell if column in text else _value(cell) for column, cell in row.items()}
+            for row in self.read_texts(name)
+        ]
+
+    def read_texts(self, name: str) -> list[dict[str, str]]:
+        """The rows of a CSV file, cells as they stand there."""
         with (self.path / name).open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
+
+
+def _with_numbers(value: Any) -> Any:
+    """The value with the numbers for which `to_json` writes texts."""
+    if isinstance(value, dict):
+        return {key: _with_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(item) for item in value]
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+def _value(cell: str) -> Any:
+    """The value that the `csv` module writes as this text."""
+    known = {"": None, "True": True, "False": False}
+    if cell in known:
+        return known[cell]
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            pass
+    return cell
 
 
 def open_workdir(path: str, program: str, settings: dict[str, Any], resume: bool, overwrite: bool) -> Workdir:
@@ -200,8 +237,8 @@ def _stored(root: pathlib.Path, program: str) -> dict[str, Any] | None:
 def cached(folder: pathlib.Path | None, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
     """The JSON value of `compute()`, kept in `folder` under `key`, which must hold all that determines it.
 
-    No folder, no cache. A file that cannot be read, or is not of this key, is replaced; one that cannot be
-    written is done without.
+    Without a folder nothing is kept. A file that cannot be read, or has another key, is replaced. Failures to
+    write are ignored.
     """
     if folder is None:
         return compute()

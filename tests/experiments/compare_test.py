@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from fedgame import registry
-from fedgame.experiments import compare, compare_plots, contenders, curve, settings, storage, training
+from fedgame.experiments import compare, contenders, curve
+from fedgame.experiments import task as tasks
 from fedgame.mechanisms import RULES, rules
 from fedgame.protocols import base, fedavg
 from fedgame.registry import option
+from fedgame.report import figures
+from fedgame.runs import experiment, workdir
 
 NO_REFUNDS = ("fedbr_price", "fedbr_prices", "fedbr_shapley", "fedbr_data_maximizing")
 NINE = (
@@ -32,12 +35,15 @@ def a_task(**changes):
     given = {"agents": 3, "capacity": (12, 10, 8), "rounds": 3, "held_out": 80, "learning_rate": 0.1}
     given |= {"sizes": (6, 15, 30), "curve_seeds": 2, "seeds": 2, "steps": 20, "evaluate_every": 5}
     given |= {"protocol": NINE, "cost": (0.002, 0.004, 0.008)}
-    return training.prepare(settings.CompareSettings(**given | changes))._replace(model=Linear())
+    return compare.prepare(compare.Settings(**given | changes))._replace(model=Linear())
 
 
 def run(folder, cache=None, **changes):
-    work = storage.open_workdir(str(folder), "this", changes, resume=folder.exists(), overwrite=False)
-    return work, compare.compare(a_task(**changes), work, 1, cache)
+    task = a_task(**changes)
+    about = experiment.described(task)
+    work = workdir.open_workdir(str(folder), "this", about, resume=folder.exists(), overwrite=False)
+    compare.compute(task, work, experiment.Resources(workers=1, cache=cache))
+    return work, compare.show(work)
 
 
 def rows_of(work, name):
@@ -188,7 +194,7 @@ def accuracy(tmp_path):
     game, _ = compare.fit_game(task, np.array([0.0, 6, 15, 30]), np.array([[0.1, 0.4, 0.6, 0.7]]))
 
     def of(folder, *protocols, task=task):
-        work = storage.open_workdir(str(tmp_path / folder), "this", {}, resume=False, overwrite=False)
+        work = workdir.open_workdir(str(tmp_path / folder), "this", {}, resume=False, overwrite=False)
         told = [contenders.Contender(x.label, x, x.rule.announced(game)) for x in protocols]
         trials = compare.play_and_train(task, work, 1, game, told, tmp_path / "cache")
         return [one.training["held_out_accuracy"] for one in trials]
@@ -233,7 +239,7 @@ def test_another_file_of_ones_own_is_other_code(trained, accuracy, tmp_path):
     (tmp_path / "mine.py").write_text(mine.format(0))
     registry.use(str(tmp_path / "mine.py"))
     task = a_task()
-    assert training.fingerprint(task, [], task.agents)["use"] == [*registry.used().values()] != []
+    assert tasks.fingerprint(task, [], task.agents)["use"] == [*registry.used().values()] != []
     accuracy("with a file", fedavg.FedAvg())
     assert len(trained) == 2
     accuracy("with the same", fedavg.FedAvg())
@@ -319,6 +325,6 @@ def test_every_protocol_has_a_colour_of_its_own(tmp_path):
     for number in (4, 12):
         rows = [{"protocol": f"protocol {k}", "seed": 0} for k in range(number)]
         work.write_csv("runs.csv", rows)
-        found = compare_plots.colors(work)
+        found = figures._protocols(work)
         assert list(found) == [row["protocol"] for row in rows]
         assert len(set(found.values())) == number

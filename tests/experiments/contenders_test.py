@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fedgame import games, registry
-from fedgame.experiments import contenders, settings
+from fedgame.experiments import compare, contenders
 from fedgame.mechanisms import personal, rules
 from fedgame.protocols import fedavg, fedbr, literal
 
@@ -16,11 +16,11 @@ SIZES, ACCURACY = np.array([0.0, 50.0, 110.0]), np.array([[0.1, 0.6, 0.8], [0.2,
 
 
 def chosen(*texts, **flags):
-    return contenders.chosen(settings.CompareSettings(protocol=texts, **flags))
+    return contenders.chosen(compare.Settings(protocol=texts, **flags))
 
 
 def made(*texts, **flags):
-    return contenders.make(settings.CompareSettings(protocol=texts, **flags), GAME, SIZES, ACCURACY)
+    return contenders.make(compare.Settings(protocol=texts, **flags), GAME, SIZES, ACCURACY)
 
 
 @pytest.mark.parametrize(

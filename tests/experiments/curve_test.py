@@ -7,10 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from fedgame.experiments import checkpoints, curve, inputs, settings, storage, training
+from fedgame.experiments import curve
+from fedgame.experiments import task as tasks
+from fedgame.inputs import measurements
 from fedgame.learning import curve as learning_curve
 from fedgame.learning import federated, local
 from fedgame.protocols import base, mwfed
+from fedgame.runs import snapshots, workdir
+from fedgame.runs.experiment import Resources
 
 
 class Linear(nn.Module):
@@ -27,12 +31,13 @@ SIZES = [0, 4, 9, 20, 36]
 def a_task(**changes):
     given = {"agents": 3, "capacity": (12,), "rounds": 3, "epochs": 5, "held_out": 80, "curve_seeds": 3}
     given |= {"server_images": 60, "learning_rate": 0.1, "sizes": tuple(SIZES[1:])}
-    return training.prepare(settings.CurveSettings(**given | changes))._replace(model=Linear())
+    return curve.prepare(curve.Settings(**given | changes))._replace(model=Linear())
 
 
-def measure(task, path, cache=None, function=curve.run, workers=2):
-    work = storage.open_workdir(str(path), "this", {}, resume=path.exists(), overwrite=False)
-    return function(task, work, workers, cache)
+def measure(task, path, cache=None, workers=2):
+    work = workdir.open_workdir(str(path), "this", {}, resume=path.exists(), overwrite=False)
+    curve.compute(task, work, Resources(workers=workers, cache=cache))
+    return curve.show(work)
 
 
 def rows_of(file):
@@ -92,7 +97,7 @@ def test_fits_come_with_residuals_and_a_figure(measured):
 
 
 def test_the_curve_is_what_the_other_programs_read(measured):
-    (read,) = inputs.read_curve(str(measured[0] / "run" / "curve.csv")).values()
+    (read,) = measurements.read(str(measured[0] / "run" / "curve.csv")).values()
     assert sorted(set(np.ravel(read.sizes).tolist())) == SIZES
 
 
@@ -113,7 +118,7 @@ def test_half_a_curve_is_half_cached(measured, tmp_path, monkeypatch):
 
 
 def key_of(task):
-    return training.fingerprint(task, [], task.server)
+    return tasks.fingerprint(task, [], task.server)
 
 
 def test_the_key_holds_whatever_changes_the_measurement(monkeypatch):
@@ -129,7 +134,7 @@ def test_the_key_holds_whatever_changes_the_measurement(monkeypatch):
         a_task(momentum=0.5),
         a_task(full_batch=True),
         task._replace(local_training=task.local_training._replace(lowering="native")),
-        task._replace(model=training.prepare(settings.CurveSettings(units=7)).model),
+        task._replace(model=curve.prepare(curve.Settings(units=7)).model),
         task._replace(server=server._replace(test=server.test._replace(labels=server.test.labels[::-1]))),
         task._replace(
             server=server._replace(
@@ -141,10 +146,10 @@ def test_the_key_holds_whatever_changes_the_measurement(monkeypatch):
     assert len({usual, *keys}) == 1 + len(keys)
     assert set(local.LocalTraining._fields) == set(key_of(task)["training"])
     assert json.dumps(key_of(a_task())) == usual
-    monkeypatch.setattr(training.importlib.metadata, "version", lambda name: "0")
+    monkeypatch.setattr(tasks.importlib.metadata, "version", lambda name: "0")
     assert json.dumps(key_of(task)) != usual
     monkeypatch.undo()
-    monkeypatch.setattr(training.os, "cpu_count", lambda: 77)
+    monkeypatch.setattr(tasks.os, "cpu_count", lambda: 77)
     assert json.dumps(key_of(task)) != usual
     monkeypatch.undo()
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
@@ -154,11 +159,11 @@ def test_the_key_holds_whatever_changes_the_measurement(monkeypatch):
 def test_a_change_of_the_code_is_a_change_of_the_key(monkeypatch, tmp_path):
     usual = key_of(a_task())
     (tmp_path / "local.py").write_text("other")
-    monkeypatch.setattr(training.data, "__file__", str(tmp_path / "data.py"))
+    monkeypatch.setattr(tasks.data, "__file__", str(tmp_path / "data.py"))
     assert key_of(a_task())["code"] != usual["code"]
     monkeypatch.undo()
-    rules = [training.fingerprint(a_task(), [mwfed.__name__], a_task().server)["code"]]
-    rules += [training.fingerprint(a_task(), [base.__name__], a_task().server)["code"]]
+    rules = [tasks.fingerprint(a_task(), [mwfed.__name__], a_task().server)["code"]]
+    rules += [tasks.fingerprint(a_task(), [base.__name__], a_task().server)["code"]]
     assert len({usual["code"], *rules}) == 3
 
 
@@ -169,7 +174,7 @@ def test_the_seed_of_a_run_is_in_its_key(measured):
 
 def test_interrupted_in_the_middle_of_a_run_it_goes_on_from_there(measured, tmp_path, monkeypatch):
     trained, do = [], federated.federated_round
-    work = storage.open_workdir(str(tmp_path / "run"), "this", {}, resume=False, overwrite=False)
+    work = workdir.open_workdir(str(tmp_path / "run"), "this", {}, resume=False, overwrite=False)
 
     def train(*args):
         samples, number = args[4], args[6]
@@ -179,8 +184,8 @@ def test_interrupted_in_the_middle_of_a_run_it_goes_on_from_there(measured, tmp_
         return do(*args)
 
     monkeypatch.setattr(federated, "federated_round", train)
-    with pytest.raises(checkpoints.Interrupted):
-        curve.run(a_task(), work, workers=1)
+    with pytest.raises(snapshots.Interrupted):
+        curve.compute(a_task(), work, Resources(workers=1))
     assert trained == [(36, 1), (36, 2)]
     measure(a_task(), tmp_path / "run", workers=1)
     assert trained[2:5] == [(36, 3), (36, 1), (36, 2)]  # the next is another seed's
@@ -199,7 +204,8 @@ def test_interrupted_in_the_middle_of_a_run_it_goes_on_from_there(measured, tmp_
 )
 def test_the_grid_is_the_one_asked_for(changes, sizes, tmp_path, monkeypatch):
     monkeypatch.setattr(learning_curve, "measure", lambda *args: 1 - 1 / (args[4] + 2))
-    found, table = measure(a_task(curve_seeds=1, **changes), tmp_path / "run", function=curve.measure)
+    work = workdir.Workdir(tmp_path)
+    found, table = curve.measure(a_task(curve_seeds=1, **changes), work, Resources())
     assert found.tolist() == sizes
     np.testing.assert_allclose(table, [1 - 1 / (np.asarray(sizes) + 2)])
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from fedgame import games
-from fedgame.experiments import inputs
 from fedgame.games import scenarios
+from fedgame.inputs import measurements
 
 FILES = pathlib.Path(__file__).parent.parent / "fixtures" / "0.1"
 
 
 def test_a_curve_whose_totals_are_called_size():
     """launch.curve --agents=3 --capacity=12 --epochs=1 --rounds=2 --curve_points=4 --curve_seeds=2"""
-    (curve,) = inputs.read_curve(str(FILES / "curve.csv")).values()
+    (curve,) = measurements.read(str(FILES / "curve.csv")).values()
     np.testing.assert_array_equal(curve.sizes, [0, 3, 7, 16, 36])
     np.testing.assert_allclose(curve.accuracy, [[0.08] * 4 + [0.12], [0.14] * 5], atol=1e-7)
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fedgame import games, mechanisms, registry
-from fedgame.experiments import mechanism, storage
+from fedgame.experiments import mechanism
 from fedgame.mechanisms import outcomes, rules
+from fedgame.runs import workdir
 
 NUMBERS = mechanism.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
@@ -22,10 +23,9 @@ GAME = games.Game(
 
 
 def run(settings, tmp_path):
-    prepared = mechanism.read(settings)
-    work = storage.Workdir(tmp_path)
-    text = mechanism.run(settings, prepared, work)
-    return text, work
+    work = workdir.Workdir(tmp_path)
+    mechanism.compute(mechanism.prepare(settings), work)
+    return mechanism.show(work), work
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def expensive(tmp_path_factory):
 
 def test_who_leaves_and_what_the_others_then_have(expensive):
     text, work = expensive
-    rows = work.read_csv("outcome.csv")
+    rows = work.read_texts("outcome.csv")
     assert [row["stays"] for row in rows] == ["True", "True", "False"]
     two = games.Game(GAME.payoff, games.LinearCost(jnp.array([0.004, 0.005])), jnp.full(2, 100.0))
     there = outcomes.outcome(two, rules.none(two))
@@ -54,7 +54,7 @@ def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
     beta = 0.3 if which == "beta" else None
     settings = dataclasses.replace(NUMBERS, mechanism=which, beta=beta, unit=0.003, leave=False)
     text, work = run(settings, tmp_path)
-    rows = work.read_csv("outcome.csv")
+    rows = work.read_texts("outcome.csv")
     paid = [decimal.Decimal(row["payment"]) for row in rows]
     assert sum(paid) == 0
     assert all(x % decimal.Decimal("0.003") == 0 for x in paid)
@@ -84,7 +84,7 @@ def test_rows_over_beta_and_welfare_are_those_of_the_library(expensive):
     game = games.Game(
         GAME.payoff, games.LinearCost(GAME.cost.rate, jnp.array([0.0, 0.0, 0.6])), GAME.capacity
     )
-    swept = work.read_csv("over_beta.csv")
+    swept = work.read_texts("over_beta.csv")
     assert len(swept) == 9
     for row in (swept[0], swept[5]):
         there = outcomes.outcome(game, mechanisms.Refunds(float(row["beta"])))
@@ -92,24 +92,24 @@ def test_rows_over_beta_and_welfare_are_those_of_the_library(expensive):
         assert float(row["p=0"]) == pytest.approx(float(mechanisms.p_mean(there.utilities, 0)), rel=1e-9)
         assert float(row["p=-inf"]) == pytest.approx(float(jnp.min(there.utilities)), rel=1e-9)
         assert int(row["rather_leave"]) == np.sum(there.utilities < mechanisms.alone(game))
-    welfare = {row["mechanism"]: row for row in work.read_csv("p_means.csv")}
+    welfare = {row["mechanism"]: row for row in work.read_texts("p_means.csv")}
     assert set(welfare) == {
         "none", "beta_star", "falkinger", "chosen", "chosen_who_stay", "first_best"
     }  # fmt: skip
     assert float(welfare["falkinger"]["p=-inf"]) == pytest.approx(
         float(welfare["first_best"]["p=1"]), rel=1e-9
     )
-    marks = {row["name"]: float(row["beta"]) for row in work.read_csv("marks.csv")}
+    marks = {row["name"]: float(row["beta"]) for row in work.read_texts("marks.csv")}
     assert set(marks) == {"falkinger", "designed", "beta_star"}
     assert marks["designed"] == pytest.approx(2 / 3, abs=1e-6)
-    contributions = work.read_csv("over_beta_contributions.csv")
+    contributions = work.read_texts("over_beta_contributions.csv")
     assert float(contributions[0]["1"]) == pytest.approx(float(swept[0]["total"]), rel=1e-9)
 
 
 def test_rational_transfers_leave_nobody_worse_off(tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism="personal", rational=True, value=(5.0, 1.0, 1.0))
     _, work = run(settings, tmp_path)
-    rows = work.read_csv("outcome.csv")
+    rows = work.read_texts("outcome.csv")
     assert all(row["stays"] == "True" for row in rows)
     for row in rows:
         assert float(row["utility"]) >= float(row["outside"]) - 1e-12
@@ -121,7 +121,7 @@ def test_a_federation_that_falls_apart_says_so(tmp_path):
     text, work = run(settings, tmp_path)
     assert "the federation falls apart" in text
     assert json.loads((work.path / "announced.json").read_text()) == []
-    assert {row["stays"] for row in work.read_csv("outcome.csv")} == {"False"}
+    assert {row["stays"] for row in work.read_texts("outcome.csv")} == {"False"}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_federation_that_falls_apart_says_so(tmp_path):
 )
 def test_settings_that_contradict_each_other(changes, message):
     with pytest.raises(ValueError, match=message):
-        mechanism.read(dataclasses.replace(NUMBERS, **changes))
+        mechanism.prepare(dataclasses.replace(NUMBERS, **changes))
 
 
 @pytest.mark.parametrize("which", ["price", "prices", "shapley", "data_maximizing"])
@@ -154,7 +154,7 @@ def test_too_many_agents_for_the_general_form_are_refused_before_anything_is_com
     settings = dataclasses.replace(NUMBERS, mechanism=which, cost=(0.004,) * 2001)
     monkeypatch.setattr(mechanism.personal, "outside", lambda *args: pytest.fail("computed"))
     with pytest.raises(ValueError, match="is solved in its general form, for up to 2000 agents, got 2001"):
-        mechanism.read(settings)
+        mechanism.prepare(settings)
 
 
 def test_prices_say_between_whom_other_splits_are_equilibria_too(tmp_path):
@@ -180,8 +180,8 @@ def test_accuracy_as_the_reward_says_what_is_withheld(most, tmp_path):
         NUMBERS, mechanism="data_maximizing", leave=False, capacity=(100, 100, most)
     )
     text, work = run(settings, tmp_path)
-    u = sum(float(row["utility"]) for row in work.read_csv("outcome.csv"))
-    s = jnp.array([float(row["contribution"]) for row in work.read_csv("outcome.csv")])
+    u = sum(float(row["utility"]) for row in work.read_texts("outcome.csv"))
+    s = jnp.array([float(row["contribution"]) for row in work.read_texts("outcome.csv")])
     game = GAME.replace(capacity=jnp.array([100.0, 100.0, most]))
     best = mechanisms.first_best(game).welfare
     withheld = float(jnp.sum(games.utilities(game, s))) - u
@@ -230,9 +230,9 @@ def test_a_server_that_pays_says_how_much_and_one_that_does_not_say_so_is_told(t
         run(dataclasses.replace(NUMBERS, mechanism="gift"), tmp_path / "gift")
     registry.register("bounty")(type("Bounty", (Gift,), {"balanced": False, "__annotations__": {}}))
     text, work = run(dataclasses.replace(NUMBERS, mechanism="bounty"), tmp_path / "bounty")
-    paid = [float(row["exact_payment"]) for row in work.read_csv("outcome.csv")]
+    paid = [float(row["exact_payment"]) for row in work.read_texts("outcome.csv")]
     assert f"the server pays {sum(paid):.6g} in all" in text
-    assert sum(float(row["payment"]) for row in work.read_csv("outcome.csv")) == pytest.approx(
+    assert sum(float(row["payment"]) for row in work.read_texts("outcome.csv")) == pytest.approx(
         sum(paid), abs=2e-4
     )
 
@@ -246,7 +246,7 @@ def test_numbers_of_a_mechanism_never_hide_a_column_of_ours(tmp_path):
             return 0.0 * s
 
     _, work = run(dataclasses.replace(NUMBERS, mechanism="costly"), tmp_path)
-    rows = work.read_csv("outcome.csv")
+    rows = work.read_texts("outcome.csv")
     assert {row["announced_cost"] for row in rows} == {"0.125"}
     assert {row["cost"] for row in rows} != {"0.125"}
 
@@ -258,6 +258,6 @@ def test_a_rule_of_ones_own_is_printed_by_its_text_and_marks_no_rate(tmp_path):
 
     text, work = run(dataclasses.replace(NUMBERS, mechanism="half(beta=8)"), tmp_path)
     assert text.startswith("mechanism: half(beta=8.0); 3 of 3 agents stay")
-    assert [float(row["rate"]) for row in work.read_csv("outcome.csv")] == [0.5] * 3
-    assert "chosen" not in {row["name"] for row in work.read_csv("marks.csv")}
+    assert [float(row["rate"]) for row in work.read_texts("outcome.csv")] == [0.5] * 3
+    assert "chosen" not in {row["name"] for row in work.read_texts("marks.csv")}
     assert json.loads((work.path / "mechanism.json").read_text())["mechanism"] == "half(beta=8.0)"

@@ -3,13 +3,17 @@ import dataclasses
 import pytest
 
 from fedgame import mechanisms, registry
-from fedgame.experiments import checks, settings
+from fedgame.experiments import compare
+from fedgame.experiments import task as tasks
+from fedgame.runs import settings
 
 DIGITS = (1200, 597)
 
 
 def settle(available=DIGITS, **changes):
-    return checks.settle(settings.CompareSettings(**changes), available)
+    given = compare.Settings(**changes)
+    tasks.check_fields(given)
+    return compare.settle(given, available)[0]
 
 
 def test_defaults_suit_the_digits():
@@ -122,18 +126,18 @@ def test_the_minimum_is_a_valid_p_and_zero_cost_a_valid_cost_under_a_given_beta(
 
 
 def test_every_setting_has_help():
-    assert all(field.metadata["help"] for field in dataclasses.fields(settings.CompareSettings))
+    assert all(field.metadata["help"] for field in dataclasses.fields(compare.Settings))
 
 
 def test_a_payoff_that_defines_fit_is_allowed_and_named(saturation):
-    settings.check(settings.CompareSettings(fit="saturation"))
+    settings.check(compare.Settings(fit="saturation"))
     with pytest.raises(
         ValueError, match="--fit must be one of bound, concave, power, saturation, got 'spline'"
     ):
-        settings.check(settings.CompareSettings(fit="spline"))
+        settings.check(compare.Settings(fit="spline"))
     del saturation.fit
     with pytest.raises(ValueError, match="--fit must be one of bound, concave, power, got 'saturation'"):
-        settings.check(settings.CompareSettings(fit="saturation"))
+        settings.check(compare.Settings(fit="saturation"))
 
 
 def test_a_class_of_payments_has_the_limit_of_the_general_form_unless_it_has_a_form_of_its_own():
@@ -165,9 +169,9 @@ def test_numbers_that_texts_name_are_known_by_what_is_in_their_files(tmp_path):
     one.write_text("0.01\n0.02\n")
     other.write_text("0.5\n")
     given = {"cost": f"linear('{one}')", "protocol": ("fedavg", f"mwfed(target='{other}')", "fedbr")}
-    found = settings.described(settings.CompareSettings(**given))
+    found = settings.described(compare.Settings(**given))
     assert found["cost"] == given["cost"]
     assert set(found["sha256"]) == {str(one), str(other)}
     one.write_text("0.01\n0.03\n")
-    assert settings.described(settings.CompareSettings(**given))["sha256"] != found["sha256"]
-    assert settings.described(settings.CompareSettings())["sha256"] == {}
+    assert settings.described(compare.Settings(**given))["sha256"] != found["sha256"]
+    assert settings.described(compare.Settings())["sha256"] == {}

@@ -11,10 +11,11 @@ import pytest
 
 from fedgame import equilibria
 from fedgame.equilibria import certificates
-from fedgame.experiments import compare, equilibrium, mechanism, storage, training
-from fedgame.experiments import scenario as own_scenario
-from fedgame.experiments import settings as all_settings
+from fedgame.experiments import compare, equilibrium, mechanism
+from fedgame.inputs import read as inputs
 from fedgame.mechanisms import design, optimum, outcomes, personal, theorem
+from fedgame.runs import workdir
+from fedgame.runs.experiment import Resources
 
 NUMBERS = mechanism.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
@@ -78,8 +79,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_is_computed_twice_in_launch_mechanism(case, calls, tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism=case.split(",")[0], **CASES[case])
-    prepared = mechanism.read(settings)
-    mechanism.run(settings, prepared, storage.Workdir(tmp_path))
+    mechanism.compute(mechanism.prepare(settings), workdir.Workdir(tmp_path))
     assert {name for name, *_ in calls} >= {"solve", "alone", "first best"}
     assert [key[0] for key, times in calls.items() if times > 1] == []
 
@@ -95,8 +95,8 @@ def test_nothing_is_computed_twice_in_launch_compare(calls, tmp_path):
     protocols = ("fedbr", "fedbr_bg", "fedbr_falkinger", "fedbr_personal", "fedbr_prices", "first_best")
     given = {"agents": 4, "capacity": (12,), "rounds": 1, "held_out": 80, "sizes": (6, 15, 30), "steps": 5}
     given |= {"curve_seeds": 1, "seeds": 1, "protocol": protocols, "cost": (0.004,)}
-    task = training.prepare(all_settings.CompareSettings(**given))._replace(model=Linear())
-    compare.compare(task, storage.Workdir(tmp_path), 1)
+    task = compare.prepare(compare.Settings(**given))._replace(model=Linear())
+    compare.compute(task, workdir.Workdir(tmp_path), Resources(workers=1))
     counted = collections.Counter(name for name, *_ in calls)
     assert counted["first best"] == 1
     assert counted["solve"] == 3  # none, β* and 1 - 1/n, personal rates; s* of the prices is known
@@ -108,7 +108,7 @@ def test_launch_equilibrium_lists_equilibria_only_where_there_may_be_others(monk
     listed = []
     real = equilibria.solve_all
     monkeypatch.setattr(equilibria, "solve_all", lambda game: listed.append(real(game)) or listed[-1])
-    names = [field.name for field in dataclasses.fields(own_scenario.ScenarioSettings)]
+    names = [field.name for field in dataclasses.fields(inputs.ScenarioSettings)]
     numbers = {name: getattr(NUMBERS, name) for name in names}
     bound = {
         "family": "bound",
@@ -120,11 +120,11 @@ def test_launch_equilibrium_lists_equilibria_only_where_there_may_be_others(monk
     given = {"only one": numbers, "two": bound}
     for clipped, name in enumerate(given):
         settings = equilibrium.Settings(**given[name])
-        scenario, work = equilibrium.read(settings), storage.Workdir(tmp_path / name)
+        prepared, work = equilibrium.prepare(settings), workdir.Workdir(tmp_path / name)
         work.path.mkdir()
-        equilibrium.run(settings, scenario, work)
+        equilibrium.compute(prepared, work)
         rows = work.read_csv("equilibria.csv")
         assert len(listed) == clipped
-        expected = [float(one.profile.sum()) for one in real(scenario.game)]
+        expected = [float(one.profile.sum()) for one in real(prepared.scenario.game)]
         assert len(expected) == 1 + clipped
         np.testing.assert_allclose([float(row["contributed"]) for row in rows], expected, rtol=1e-12)

@@ -6,15 +6,35 @@ import json
 import flax.linen as nn
 import numpy as np
 import pytest
+from matplotlib import figure
 
 from fedgame import mechanisms, registry
-from fedgame.experiments import inputs, storage, training
-from fedgame.experiments.studies import Study, classes, costs, label_skew, rounding, rows, study
-from fedgame.experiments.studies import settings as all_settings
+from fedgame.experiments.studies import Study, base, costs, experiment_of, label_skew, rounding, rows
+from fedgame.inputs import agents, measurements
 from fedgame.learning import federated
+from fedgame.report import tables
+from fedgame.runs import workdir
+from fedgame.runs.experiment import Resources, described
 
 SIZES = np.array([0.0, 10, 20, 50, 100, 200])
-SETTINGS = all_settings.Settings(agents=3, capacity=(40,))
+TINY = {"agents": 3, "capacity": 40}
+
+
+def experiment(text):
+    return experiment_of(base.STUDIES[text.partition("(")[0]])
+
+
+def settings_of(study="unequal_costs", **given):
+    """The settings of a study, and those of `TINY` that it uses."""
+    kind = experiment(study).settings
+    shared = {name: x for name, x in TINY.items() if name in kind.__dataclass_fields__}
+    if base.STUDIES[study.partition("(")[0]].trains:
+        shared["capacity"] = (shared["capacity"],)
+    return kind(study=study, **shared | given)
+
+
+def ground_of(settings):
+    return experiment(settings.study).prepare(settings).ground
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +47,11 @@ def curve(tmp_path_factory):
 
 
 def run(curve, path, **changes):
-    settings = dataclasses.replace(SETTINGS, curve=curve, **changes)
-    work = storage.Workdir(path)
-    text = study.run(settings, study.read(settings), work)
+    settings, made = settings_of(curve=curve, **changes), experiment(changes["study"])
+    prepared = made.prepare(settings)
+    work = workdir.open_workdir(str(path), "this", described(prepared), path.exists(), False)
+    made.compute(prepared, work, Resources())
+    text = made.show(work)
     name = f"study_{settings.study.partition('(')[0]}"
     table = list(csv.DictReader((path / f"{name}.csv").read_text().splitlines()))
     assert (path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -49,13 +71,13 @@ def unequal(curve, tmp_path_factory):
         study="unequal_costs",
         ratios=(1.0, 9.0),
         fit="power",
-        capacity=(150,),
+        capacity=150,
     )
 
 
 def test_equal_costs_make_all_mechanisms_the_first_best(unequal):
     _, table, _ = unequal
-    assert [row["mechanism"] for row in table[:5]] == [*rows.RULES, rows.FIRST_BEST]
+    assert [row["mechanism"] for row in table[:5]] == [*rows.RULES, tables.FIRST_BEST]
     none, star, falkinger, personal, best = table[:5]
     assert float(star["beta"]) == pytest.approx(2 / 3, rel=1e-14)
     # ã' = 8/(S+10)² is c/n at the first best, and c without payments.
@@ -85,13 +107,13 @@ def test_resumed_or_not_the_tables_are_the_same(unequal, curve):
     _, _, work = unequal
     before = (work.path / "study_unequal_costs.csv").read_bytes()
     (work.path / "jobs" / "ratio" / "9.json").unlink()
-    run(curve, work.path, study="unequal_costs", ratios=(1.0, 9.0), fit="power", capacity=(150,))
+    run(curve, work.path, study="unequal_costs", ratios=(1.0, 9.0), fit="power", capacity=150)
     assert (work.path / "study_unequal_costs.csv").read_bytes() == before
 
 
 def test_data_beyond_the_measurements_are_flagged(curve):
-    settings = dataclasses.replace(SETTINGS, curve=curve, cost=(1e-4,), capacity=(400,), fit="power")
-    ground = study.read(settings)
+    settings = settings_of(curve=curve, cost=1e-4, capacity=400, fit="power")
+    ground = ground_of(settings)
     none, best = ground.rows(ground.game(), ("none",))
     assert none["total"] == pytest.approx(np.sqrt(8 / 1e-4) - 10, rel=1e-3)
     assert none["extrapolated"]
@@ -99,13 +121,13 @@ def test_data_beyond_the_measurements_are_flagged(curve):
 
 
 def test_costs_that_are_too_high_end_contributions(curve, tmp_path):
-    _, table, _ = run(curve, tmp_path, study="costs", costs=(0.005, 0.1), draws=2)
+    _, table, work = run(curve, tmp_path, study="costs", costs=(0.005, 0.1), draws=2)
     equal = [row for row in table if row["costs"] == "equal" and row["mechanism"] == "none"]
     assert [row["contributors"] for row in equal] == ["3", "0"]  # ã'(0) = 0.08
     assert all(row["stay"] in ("", "3") for row in table)
     draws = {row["costs"] for row in table}
     assert draws == {"equal", "draw 0", "draw 1"}
-    averaged = costs.averages(table)
+    averaged = costs.averages(work.read_csv("study_costs.csv"))
     for name in ("beta_star", "first_best"):
         (mean,) = (
             row for row in averaged
@@ -116,8 +138,8 @@ def test_costs_that_are_too_high_end_contributions(curve, tmp_path):
 
 
 def test_more_agents_share_more_only_with_payments(curve):
-    settings = dataclasses.replace(SETTINGS, study="agents", curve=curve, counts=(2, 3), agents=10)
-    found = all_settings.study_of(settings).jobs(study.read(settings))
+    settings = settings_of("agents", curve=curve, counts=(2, 3))
+    found = base.study_of(settings).jobs(ground_of(settings))
     table = [row for compute in found.values() for row in compute()]
     none = [row["total"] for row in table if row["mechanism"] == "none"]
     star = [row["total"] for row in table if row["mechanism"] == "beta_star"]
@@ -130,8 +152,8 @@ def test_more_agents_share_more_only_with_payments(curve):
 
 def test_rounding_has_a_dead_zone(curve, tmp_path):
     """Under β = 2/3 nobody moves where |ã' - c/3| < c/2: at any S above √(8/(5c/6)) - 10 = 33.8."""
-    more = {"counts": (3,), "intervals": (10,), "starts": 4, "agents": 10}
-    _, table, _ = run(curve, tmp_path, study="rounding", fit="power", **more)
+    more = {"counts": (3,), "intervals": (10,), "starts": 4}
+    _, table, work = run(curve, tmp_path, study="rounding", fit="power", **more)
     assert len(table) == 8
     star = [row for row in table if row["mechanism"] == "beta_star"]
     stuck = [row for row in star if float(row["from"]) >= 40]
@@ -143,14 +165,14 @@ def test_rounding_has_a_dead_zone(curve, tmp_path):
     for row in table:
         assert float(row["continuous"]) == pytest.approx(float(row["equilibrium"]), rel=1e-6)
         assert float(row["continuous_gap"]) < 1e-9
-    (one, _) = rounding.summaries(table)
+    (one, _) = rounding.summaries(work.read_csv("study_rounding.csv"))
     assert one["stops"] + one["cycles"] <= 4
 
 
 def test_who_claims_more_gains_what_others_lose(curve):
-    settings = dataclasses.replace(SETTINGS, study="misreports", curve=curve, ratios=(1.0,), agents=2)
-    misreports = all_settings.study_of(settings)
-    table = misreports.jobs(study.read(settings))["1/1/0"]()
+    settings = settings_of("misreports", curve=curve, ratios=(1.0,), agents=2)
+    misreports = base.study_of(settings)
+    table = misreports.jobs(ground_of(settings))["1/1/0"]()
     assert {row["mechanism"] for row in table} == {"falkinger"}
     assert table[0]["best"] > 1
     assert table[0]["best_gain"] > 0 > table[0]["others"]
@@ -161,32 +183,29 @@ def test_who_claims_more_gains_what_others_lose(curve):
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("text", "changes", "words"),
     [
-        (
-            {"study": "costs", "ratios": (2.0,)},
-            "--ratios has no use with --study=costs, only with misreports, unequal_costs",
-        ),
-        ({"study": "unequal_costs", "rounds": 3}, "--rounds has no use .* only with label_skew"),
-        (
-            {"study": "everything"},
-            r"--study: there is no study 'everything' \(there are agents, .*unequal_costs",
-        ),
-        ({"study": "agents(count=[2])"}, "--study: agents has no option 'count'; did you mean 'counts'"),
-        (
-            {"study": "agents(counts=[1])"},
-            r"--study: agents: `counts` must be a number, at least 2, got \[1.\]",
-        ),
-        ({"study": "costs(draws=2.5)"}, "--study: costs: `draws` must be a whole number, got 2.5"),
-        ({"study": "agents", "agents": 4}, "--agents has no use with --study=agents, only with costs, "),
-        ({"study": "costs", "costs": (0.0,)}, "--costs must be a number, greater than 0"),
-        ({"capacity": (3, 4, 5)}, "--capacity must be one number"),
-        ({"study": "label_skew", "curve": "a.csv"}, "--curve has no use"),
+        ("agents(count=[2])", {}, "--study: agents has no option 'count'; did you mean 'counts'"),
+        ("agents(counts=[1])", {}, r"--study: agents: `counts` must be a number, at least 2, got \[1.\]"),
+        ("costs(draws=2.5)", {}, "--study: costs: `draws` must be a whole number, got 2.5"),
+        ("costs", {"costs": (0.0,)}, "--costs must be a number, greater than 0"),
+        ("costs(draws=2)", {"draws": 3}, r"--draws has no use with --study=costs\(draws=2\), which says it"),
+        ("costs", {"agents": 1}, "--agents must be a number, at least 2, got 1"),
+        ("costs", {"study": "agents"}, "--study=agents: another study has other settings"),
+        ("label_skew", {"cost": (0.1, 0.2)}, "--cost needs one number or one for each of 3 agents, got 2"),
     ],
 )
-def test_settings_that_a_study_cannot_use(changes, words):
+def test_settings_that_a_study_cannot_have(text, changes, words):
     with pytest.raises(ValueError, match=words):
-        all_settings.check(dataclasses.replace(all_settings.Settings(), **changes))
+        experiment(text).check(settings_of(**{"study": text} | changes), Resources())
+
+
+def test_every_study_has_the_settings_that_it_uses_and_no_others():
+    for study in base.STUDIES.values():
+        names = {field.name for field in dataclasses.fields(experiment_of(study).settings)}
+        assert names >= {"study", "fit", *registry.options(study)}
+        if not study.trains:
+            assert names == {"study", "curve", "fit", *study.uses, *registry.options(study)}
 
 
 OPTIONS = {
@@ -200,36 +219,29 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("text", OPTIONS)
-def test_options_by_text_and_by_short_flags_are_the_same(text):
+def test_options_by_text_and_by_flags_are_the_same(text):
     name = text.partition("(")[0]
-    short = all_settings.Settings(study=name, **OPTIONS[text])
-    one, other = (all_settings.study_of(x) for x in (short, all_settings.Settings(study=text)))
-    assert registry.text_of(one) == registry.text_of(other)
-    assert (
-        vars(one)
-        == vars(other)
-        == vars(all_settings.study_of(all_settings.Settings(study=name))) | OPTIONS[text]
+    one, other, usual = (
+        base.study_of(settings_of(name, **OPTIONS[text])),
+        base.study_of(settings_of(text)),
+        base.study_of(settings_of(name)),
     )
-    all_settings.check(short)
-    all_settings.check(all_settings.Settings(study=text))
-    given = {field: value for field, value in all_settings.used(short).items() if field in OPTIONS[text]}
-    assert given == OPTIONS[text]
+    assert registry.text_of(one) == registry.text_of(other)
+    assert vars(one) == vars(other) == vars(usual) | OPTIONS[text]
 
 
-def test_options_by_text_and_by_short_flags_make_the_same_files(curve, tmp_path):
-    given = {"curve": curve, "fit": "power", "study": "unequal_costs"}
-    run(path=tmp_path / "flags", ratios=(2.0,), **given)
-    run(path=tmp_path / "text", **given | {"study": "unequal_costs([2])"})
-    run(path=tmp_path / "both", ratios=(3.0,), **given | {"study": "unequal_costs([2])"})  # the text wins
+def test_options_by_text_and_by_flags_make_the_same_files(curve, tmp_path):
+    given = {"curve": curve, "fit": "power"}
+    run(path=tmp_path / "flags", study="unequal_costs", ratios=(2.0,), **given)
+    run(path=tmp_path / "text", study="unequal_costs([2])", **given)
     for name in ("study_unequal_costs.csv", "study_unequal_costs.json"):
-        files = {(tmp_path / folder / name).read_bytes() for folder in ("flags", "text", "both")}
-        assert len(files) == 1
+        assert (tmp_path / "flags" / name).read_bytes() == (tmp_path / "text" / name).read_bytes()
 
 
 def drawn(name, table):
-    """The figure of a study, from what `csv` reads of its table."""
-    fig = study.plots.figure.Figure()
-    registry.read("study", name).figure([{k: str(x) for k, x in row.items()} for row in table], fig)
+    """The figure of a study."""
+    fig = figure.Figure()
+    registry.read("study", name).figure(table, fig)
     return fig
 
 
@@ -267,7 +279,7 @@ def test_a_study_of_ones_own_has_a_table_a_figure_and_json(curve, tmp_path):
     assert "certified" not in header
     assert "| no payments " in first
     assert "| one price (price = 0.002) " in second
-    fig = drawn("worth", table)
+    fig = drawn("worth", work.read_csv("study_worth.csv"))
     assert [ax.get_title() for ax in fig.axes] == [
         "total data S, samples",
         "mean utility",
@@ -282,13 +294,8 @@ def test_a_study_of_ones_own_has_a_table_a_figure_and_json(curve, tmp_path):
         "one price (price = 0.002)",
         "first best",
     ]
-    settings = all_settings.Settings(study="worth", agents=4, fit="power", seed=3)
-    all_settings.check(settings)
-    assert set(all_settings.used(settings)) == {
-        *("study", "agents", "capacity", "cost", "p", "seed", "fit", "curve", "sha256")
-    }
-    with pytest.raises(ValueError, match=r"--rounds has no use with --study=worth, only with label_skew"):
-        all_settings.check(dataclasses.replace(settings, rounds=3))
+    names = [field.name for field in dataclasses.fields(experiment("worth").settings)]
+    assert names == ["study", "curve", "fit", "agents", "capacity", "cost", "p", "seed", "values"]
 
 
 def test_a_study_of_other_columns_than_ours_is_drawn_too(curve, tmp_path):
@@ -304,9 +311,9 @@ def test_a_study_of_other_columns_than_ours_is_drawn_too(curve, tmp_path):
                 ]
             }
 
-    text, table, _ = run(curve, tmp_path, study="slopes", fit="power")
+    text, table, work = run(curve, tmp_path, study="slopes", fit="power")
     assert text.splitlines()[0] == "| size | a       | word | none |"
-    (ax,) = drawn("slopes", table).axes
+    (ax,) = drawn("slopes", work.read_csv("study_slopes.csv")).axes
     assert (ax.get_title(), ax.get_xlabel()) == ("a", "size")
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), numbers(table, "a"))
     words = [
@@ -317,29 +324,29 @@ def test_a_study_of_other_columns_than_ours_is_drawn_too(curve, tmp_path):
     assert fig.axes[0].get_legend_handles_labels()[1] == ["what I call it", "no payments"]
 
 
-def test_short_flags_are_checked_by_the_ranges_of_the_study():
+def test_flags_are_checked_by_the_ranges_of_the_study():
     @registry.register("narrow")
     class Narrow(Study):
         ratios: tuple = registry.option("at most 3", (1.0,), high=3, kind=float)
         steps: int = registry.option("at least 5", 9, low=5)
 
-    assert all_settings.study_of(all_settings.Settings(study="narrow", steps=5)).steps == 5
+    assert base.study_of(settings_of("narrow", steps=5)).steps == 5
     for changes, message in (
-        ({"steps": 4}, "--study: `steps` must be a number, at least 5, got 4"),
-        ({"ratios": (1.0, 4.0)}, "--study: `ratios` must be a number, at most 3, got"),
+        ({"steps": 4}, "--steps must be a number, at least 5, got 4"),
+        ({"ratios": (1.0, 4.0)}, "--ratios must be a number, at most 3, got 4.0"),
     ):
         with pytest.raises(ValueError, match=message):
-            all_settings.check(all_settings.Settings(study="narrow", **changes))
+            experiment("narrow").check(settings_of("narrow", **changes), Resources())
 
 
 def test_curves_that_a_study_cannot_use(tmp_path):
     file = tmp_path / "curve.csv"
     file.write_text("samples,accuracy,agent\n0,0.1,a\n1,0.2,a\n")
     with pytest.raises(ValueError, match="a curve for each agent"):
-        study.read(dataclasses.replace(SETTINGS, curve=str(file)))
+        ground_of(settings_of(curve=str(file)))
     file.write_text("samples,accuracy\n1,0.1\n2,0.2\n")
     with pytest.raises(ValueError, match=r"curve.csv: --fit=concave: the first size must be 0"):
-        study.read(dataclasses.replace(SETTINGS, curve=str(file)))
+        ground_of(settings_of(curve=str(file)))
 
 
 class Linear(nn.Module):
@@ -361,14 +368,24 @@ def skewed(path, **changes):
         "p": (1.0,),
         "fit": "power",  # compiles in less time
     }
-    task = training.prepare(all_settings.Settings(**given | changes))._replace(model=Linear())
-    return task, label_skew.run(task, storage.Workdir(path), workers=2, cache=path / "cache")
+    made = experiment("label_skew")
+    prepared = made.prepare(made.settings(**given | changes))
+    prepared = prepared._replace(ground=prepared.ground._replace(model=Linear()))
+    return prepared, *computed(prepared, path)
+
+
+def computed(prepared, path):
+    made = experiment("label_skew")
+    work = workdir.open_workdir(str(path), "this", described(prepared), path.exists(), False)
+    made.compute(prepared, work, Resources(workers=2, cache=path.parent / "cache"))
+    return work, made.show(work)
 
 
 @pytest.fixture(scope="module")
 def skew(tmp_path_factory):
-    path = tmp_path_factory.mktemp("skew")
-    return path, *skewed(path, alpha=0.2)
+    path = tmp_path_factory.mktemp("skew") / "run"
+    prepared, _, text = skewed(path, alpha=0.2)
+    return path, prepared, text
 
 
 def read(file):
@@ -384,7 +401,7 @@ def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
     assert shares.max() > 0.3  # skewed
     alike = [r["accuracy"] for r in read(path / "classes.csv") if r["partition"] == "iid"]
     assert [r["accuracy"] for r in measured] != alike  # same keys, other images
-    curves = inputs.read_curve(str(path / "curve.csv"), inputs.read_agents(str(path / "agents.csv")).names)
+    curves = measurements.read(str(path / "curve.csv"), agents.read(str(path / "agents.csv")).names)
     for i, one in enumerate(curves.values()):
         for k, size in enumerate((0, 6, 20, 120)):
             by_seed = [
@@ -405,21 +422,21 @@ def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
 
 
 def test_a_label_skew_study_that_is_resumed_is_the_same(skew):
-    path, task, _ = skew
+    path, prepared, text = skew
     before = {
         name: (path / name).read_bytes() for name in ("classes.csv", "study_label_skew.csv", "curve.csv")
     }
     next((path / "jobs" / "iid").glob("*-20.json")).unlink()
-    label_skew.run(task, storage.Workdir(path), workers=2)
+    assert computed(prepared, path)[1] == text
     assert {name: (path / name).read_bytes() for name in before} == before
 
 
 def test_with_no_skew_all_curves_are_those_of_iid_images_to_noise(tmp_path):
-    task, _ = skewed(tmp_path, alpha=1e6, epochs=10)
-    held = classes.deal(task, "dirichlet")
+    prepared, *_ = skewed(tmp_path / "run", alpha=1e6, epochs=10)
+    held = label_skew.deal(prepared.ground, "dirichlet", 1e6)
     shares = np.stack([np.bincount(labels, minlength=10) for labels in held.labels]) / held.labels.shape[1]
     np.testing.assert_allclose(shares, 0.1, atol=0.01)
-    table = {(r["agent"], r["samples"]): float(r["accuracy"]) for r in read(tmp_path / "curves.csv")}
+    table = {(r["agent"], r["samples"]): float(r["accuracy"]) for r in read(tmp_path / "run" / "curves.csv")}
     for agent in ("agent 0", "agent 1"):
         for size in ("20", "120"):
             assert table[agent, size] == pytest.approx(table["i.i.d.", size], abs=0.12)
@@ -428,11 +445,11 @@ def test_with_no_skew_all_curves_are_those_of_iid_images_to_noise(tmp_path):
 def test_held_out_images_are_as_many_of_every_class():
     labels = np.array([0, 1, 1, 2, 2, 2, 0])
     images = federated.Images(np.arange(7.0).reshape(7, 1, 1, 1), labels)
-    same = classes.by_class(images, 3)
+    same = label_skew.by_class(images, 3)
     assert same.labels.tolist() == [[0, 0], [1, 1], [2, 2]]
     assert same.images.ravel().tolist() == [0, 6, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="lack a class"):
-        classes.by_class(images, 4)
+        label_skew.by_class(images, 4)
 
 
 def test_costs_are_spaced_geometrically_around_their_mean():

@@ -5,8 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from fedgame.experiments import checkpoints, settings, storage, training
+from fedgame.experiments import task as tasks
+from fedgame.experiments import train as training
 from fedgame.learning import evaluation, federated, models
+from fedgame.runs import snapshots, workdir
 
 TINY = {"agents": 3, "capacity": (12,), "rounds": 4, "epochs": 3, "held_out": 50, "learning_rate": 0.1}
 
@@ -20,13 +22,14 @@ class Linear(nn.Module):
 
 
 def a_task(**changes):
-    return training.prepare(settings.TrainSettings(**TINY | changes))._replace(model=Linear())
+    return training.prepare(training.Settings(**TINY | changes))._replace(model=Linear())
 
 
 def train(path, task=None, save_every=1e9, resume=False):
-    work = storage.open_workdir(str(path), "this", {}, resume=resume, overwrite=False)
+    work = workdir.open_workdir(str(path), "this", {}, resume=resume, overwrite=False)
     work.save_every = save_every
-    return training.run(task or a_task(), work)
+    training.compute(task or a_task(), work)
+    return training.show(work)
 
 
 def rows_of(file):
@@ -34,7 +37,7 @@ def rows_of(file):
 
 
 def model_bytes(path):
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(checkpoints.load_model(path / "model"))]
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(snapshots.load_model(path / "model"))]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def test_the_model_left_behind_has_the_accuracy_reported(trained):
     rows = rows_of(path / "rounds.csv")
     assert [int(row["round"]) for row in rows] == [0, 1, 2, 3, 4]
     task = a_task()
-    params = checkpoints.load_model(path / "model")
+    params = snapshots.load_model(path / "model")
     found = float(evaluation.accuracy(task.model, params, task.server.test))
     assert found == float(rows[-1]["accuracy"])
     assert f"{found:.4f} after 4 rounds" in text
@@ -59,7 +62,7 @@ def test_the_model_left_behind_has_the_accuracy_reported(trained):
 @pytest.mark.parametrize("changes", [{}, {"partition": "dirichlet", "alpha": 0.1}, {"partition": "shards"}])
 def test_the_table_of_holdings_says_what_every_agent_holds(changes, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_train", lambda *args: training._State({}, np.ones(1), np.zeros(1)))
-    monkeypatch.setattr(checkpoints, "save_model", lambda *args: None)
+    monkeypatch.setattr(snapshots, "save_model", lambda *args: None)
     seen, deal = [], training.partitions.partition
     monkeypatch.setattr(training.partitions, "partition", lambda *args: seen.append(deal(*args)) or seen[0])
     text = train(tmp_path / "run", a_task(capacity=(12, 20, 7), **changes))
@@ -140,7 +143,7 @@ def test_full_batch_rounds_are_gradient_descent_on_the_union(tmp_path):
     for _ in range(2):
         params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient(params))
     for found, expected in zip(
-        jax.tree.leaves(checkpoints.load_model(tmp_path / "run" / "model")),
+        jax.tree.leaves(snapshots.load_model(tmp_path / "run" / "model")),
         jax.tree.leaves(params),
         strict=True,
     ):
@@ -172,10 +175,10 @@ def test_interrupted_after_every_round_it_ends_where_it_would_have(trained, tmp_
     rounds, do = [], federated.federated_round
     monkeypatch.setattr(federated, "federated_round", lambda *args: rounds.append(args[6]) or do(*args))
     for number in range(1, 5):
-        work = storage.open_workdir(str(tmp_path / "run"), "this", {}, resume=number > 1, overwrite=False)
+        work = workdir.open_workdir(str(tmp_path / "run"), "this", {}, resume=number > 1, overwrite=False)
         work.stop.set()
-        with pytest.raises(checkpoints.Interrupted):
-            training.run(a_task(), work)
+        with pytest.raises(snapshots.Interrupted):
+            training.compute(a_task(), work)
         assert not work.has("rounds.csv")
     assert train(tmp_path / "run", resume=True) == trained[1]
     assert rounds == [1, 2, 3, 4]
@@ -194,10 +197,10 @@ def test_a_finished_run_says_the_same_again_and_computes_nothing(trained, monkey
 
 
 def test_divergence_names_round_and_agents_also_when_resumed(tmp_path):
-    work = storage.open_workdir(str(tmp_path / "run"), "this", {}, resume=False, overwrite=False)
+    work = workdir.open_workdir(str(tmp_path / "run"), "this", {}, resume=False, overwrite=False)
     work.stop.set()
-    with pytest.raises(checkpoints.Interrupted):
-        training.run(a_task(), work)
+    with pytest.raises(snapshots.Interrupted):
+        training.compute(a_task(), work)
     task = a_task(learning_rate=1e37, contributions=(12, 0, 12))
     for _ in range(2):
         with pytest.raises(FloatingPointError, match=r"diverged in round 2: the loss of agents \[0, 2\] is"):
@@ -208,13 +211,13 @@ def test_divergence_names_round_and_agents_also_when_resumed(tmp_path):
 def test_images_that_have_changed_are_known():
     task = a_task()
     train_part = task.agents.train
-    digest = training.digest(task.agents, task.server)
-    assert training.digest(a_task().agents, a_task().server) == digest
+    digest = tasks.digest(task.agents, task.server)
+    assert tasks.digest(a_task().agents, a_task().server) == digest
     others = [
         train_part._replace(labels=train_part.labels[::-1]),
         train_part._replace(images=np.nextafter(train_part.images, 2)),
         train_part._replace(images=train_part.images.reshape(-1, 4, 16, 1)),
     ]
     for other in others:
-        assert training.digest(task.agents._replace(train=other), task.server) != digest
-    assert training.digest(task.server, task.agents) != digest
+        assert tasks.digest(task.agents._replace(train=other), task.server) != digest
+    assert tasks.digest(task.server, task.agents) != digest

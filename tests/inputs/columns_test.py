@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedgame import registry
-from fedgame.experiments import inputs
+from fedgame.inputs import agents, measurements
 
 
 def write(tmp_path, text, name="file.csv", encoding="utf-8"):
@@ -28,11 +28,11 @@ def test_every_column_is_read_and_empty_cells_have_their_defaults(tmp_path):
         "\ufeff# made by hand\n Name ;COST; capacity;exponent;fixed;quality;value\n"
         "north;0.5;10;;1e-3;;\n\n;;;;;;\nsüd;0;0;2;;0.5;3\n",
     )
-    agents = inputs.read_agents(path)
-    assert agents.names == ["north", "süd"]
+    people = agents.read(path)
+    assert people.names == ["north", "süd"]
     expected = {"cost": [0.5, 0], "capacity": [10, 0], "exponent": [1, 2], "fixed": [1e-3, 0]}
     expected |= {"quality": [1, 0.5], "value": [1, 3]}
-    found = {**agents._asdict(), **agents.numbers}
+    found = {**people._asdict(), **people.numbers}
     for name, numbers in expected.items():
         np.testing.assert_array_equal(found[name], numbers)
         assert found[name].dtype == np.float64
@@ -64,9 +64,9 @@ def test_agents_come_back_bit_for_bit(tmp_path, rows, columns, delimiter):
     writer = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    agents = inputs.read_agents(write(tmp_path, text.getvalue()))
-    assert agents.names == [row["name"] for row in rows]
-    found = {**agents._asdict(), **agents.numbers}
+    people = agents.read(write(tmp_path, text.getvalue()))
+    assert people.names == [row["name"] for row in rows]
+    found = {**people._asdict(), **people.numbers}
     for name in COLUMNS[1:]:
         np.testing.assert_array_equal(found[name], [row[name] for row in rows])
 
@@ -111,7 +111,7 @@ def test_agents_come_back_bit_for_bit(tmp_path, rows, columns, delimiter):
 )
 def test_what_is_wrong_with_participants_is_said(tmp_path, text, message):
     path = write(tmp_path, text)
-    told = complaint(inputs.read_agents, path)
+    told = complaint(agents.read, path)
     assert message in told
     assert path in told
 
@@ -145,23 +145,23 @@ OPEN = registry.option("anything between", 0.5, above=0, below=1)
 )
 def test_what_is_wrong_with_columns_of_parameters_is_said(tmp_path, text, message):
     path = write(tmp_path, text)
-    assert message in complaint(inputs.read_agents, path, {"Rate": RATE}, {"part": OPEN})
+    assert message in complaint(agents.read, path, {"Rate": RATE}, {"part": OPEN})
 
 
 def test_columns_of_parameters(tmp_path):
     """Ends of a range that are allowed; an empty cell has the default; a column not there, none."""
     columns = {"Rate": RATE}, {"part": OPEN}
-    agents = inputs.read_agents(write(tmp_path, "name,capacity,Rate,part\na,1,0,0.25\nb,1,2,\n"), *columns)
-    assert set(agents.numbers) == {"Rate", "part"}
-    np.testing.assert_array_equal(agents.numbers["Rate"], [0, 2])
-    np.testing.assert_array_equal(agents.numbers["part"], [0.25, 0.5])
-    agents = inputs.read_agents(write(tmp_path, "name,capacity,Rate\na,1,0\n"), *columns)
-    assert set(agents.numbers) == {"Rate"}
+    people = agents.read(write(tmp_path, "name,capacity,Rate,part\na,1,0,0.25\nb,1,2,\n"), *columns)
+    assert set(people.numbers) == {"Rate", "part"}
+    np.testing.assert_array_equal(people.numbers["Rate"], [0, 2])
+    np.testing.assert_array_equal(people.numbers["part"], [0.25, 0.5])
+    people = agents.read(write(tmp_path, "name,capacity,Rate\na,1,0\n"), *columns)
+    assert set(people.numbers) == {"Rate"}
 
 
 def test_all_bad_rows_are_told_at_once_up_to_ten(tmp_path):
     bad = "".join(f"a{i},x,2\n" for i in range(13))
-    lines = complaint(inputs.read_agents, write(tmp_path, "name,cost,capacity\n" + bad)).splitlines()
+    lines = complaint(agents.read, write(tmp_path, "name,cost,capacity\n" + bad)).splitlines()
     assert len(lines) == 11
     assert "line 2: " in lines[0]
     assert "line 11: " in lines[9]
@@ -170,22 +170,22 @@ def test_all_bad_rows_are_told_at_once_up_to_ten(tmp_path):
 
 def test_every_kind_of_bad_row_is_told_in_one_go(tmp_path):
     text = 'name,cost,capacity\na,1\nb,x,2\n"c,1,2\na,1,y\n'
-    lines = complaint(inputs.read_agents, write(tmp_path, text)).splitlines()
+    lines = complaint(agents.read, write(tmp_path, text)).splitlines()
     assert [line.split(", line ")[1][0] for line in lines] == ["2", "3", "4", "5"]
 
 
 def test_missing_files_and_other_encodings(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no file /nowhere\.csv"):
-        inputs.read_agents("/nowhere.csv")
+        agents.read("/nowhere.csv")
     path = write(tmp_path, "name,cost,capacity\nsüd,1,2\n", encoding="latin-1")
-    assert "not a text file in UTF-8" in complaint(inputs.read_agents, path)
+    assert "not a text file in UTF-8" in complaint(agents.read, path)
 
 
 def test_repeated_measurements_become_rows_with_holes(tmp_path):
     path = write(
         tmp_path, "size,seed,accuracy\n10,0,0.5\n0,0,0.1\n10,1,0.7\n20,0,0.8\n"
     )  # as compare writes it
-    (curve,) = inputs.read_curve(path, ["a"]).values()
+    (curve,) = measurements.read(path, ["a"]).values()
     np.testing.assert_array_equal(curve.sizes, [0, 10, 20])
     np.testing.assert_array_equal(curve.accuracy, [[0.1, 0.5, 0.8], [np.nan, 0.7, np.nan]])
     assert curve.error is None
@@ -195,7 +195,7 @@ def test_standard_errors_and_curves_of_their_own(tmp_path):
     path = write(
         tmp_path, "samples\taccuracy\tstandard_error\tagent\n0\t0.1\t0.01\tb\n5\t0.2\t0\tb\n0\t0.3\t0.02\ta\n"
     )
-    curves = inputs.read_curve(path, ["a", "b"])
+    curves = measurements.read(path, ["a", "b"])
     assert set(curves) == {"a", "b"}
     np.testing.assert_array_equal(curves["b"].accuracy, [[0.1, 0.2]])
     np.testing.assert_array_equal(curves["b"].error, [0.01, 0])
@@ -226,7 +226,7 @@ def test_standard_errors_and_curves_of_their_own(tmp_path):
     ],
 )
 def test_what_is_wrong_with_a_curve_is_said(tmp_path, text, message):
-    assert message in complaint(inputs.read_curve, write(tmp_path, text), ["a", "b"])
+    assert message in complaint(measurements.read, write(tmp_path, text), ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_what_is_wrong_with_a_curve_is_said(tmp_path, text, message):
     ],
 )
 def test_each_bad_row_of_a_curve_is_told_once(tmp_path, rows, lines):
-    told = complaint(inputs.read_curve, write(tmp_path, "samples,accuracy,standard_error\n" + rows))
+    told = complaint(measurements.read, write(tmp_path, "samples,accuracy,standard_error\n" + rows))
     assert [
         line.split(", line ")[1][: len(x)] for line, x in zip(told.splitlines(), lines, strict=True)
     ] == lines
@@ -249,15 +249,15 @@ def test_each_bad_row_of_a_curve_is_told_once(tmp_path, rows, lines):
 
 def test_every_row_without_its_agent_is_told(tmp_path):
     path = write(tmp_path, "samples,accuracy,agent\n0,.1,a\n1,.2,\n2,.3,\n")
-    assert complaint(inputs.read_curve, path).count("`agent` must not be empty") == 2
+    assert complaint(measurements.read, path).count("`agent` must not be empty") == 2
 
 
 def test_participants_without_a_curve_are_counted(tmp_path):
     path = write(tmp_path, "samples,accuracy,agent\n0,.1,z\n")
-    told = complaint(inputs.read_curve, path, ["z", *map(str, range(15))])
+    told = complaint(measurements.read, path, ["z", *map(str, range(15))])
     assert "no curve for 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 5 more" in told
 
 
 def test_ignored_columns_may_be_empty_or_there_twice(tmp_path):
     path = write(tmp_path, "samples,accuracy,seed,seed,,\n0,0.1,1,1,,\n")
-    np.testing.assert_array_equal(inputs.read_curve(path)[""].accuracy, [[0.1]])
+    np.testing.assert_array_equal(measurements.read(path)[""].accuracy, [[0.1]])

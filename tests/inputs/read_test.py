@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from fedgame import equilibria, games, registry
-from fedgame.experiments import equilibrium, mechanism, storage
-from fedgame.experiments import scenario as own_scenario
+from fedgame.experiments import equilibrium, mechanism
 from fedgame.games import curves, scenarios
+from fedgame.inputs import read as inputs
+from fedgame.runs import workdir
 
 NUMBERS = equilibrium.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
     capacity=(100.0,),
 )  # fmt: skip
-SHARED = [field.name for field in dataclasses.fields(own_scenario.ScenarioSettings)]
+SHARED = [field.name for field in dataclasses.fields(inputs.ScenarioSettings)]
 TRUTH = games.PowerLaw(0.95, 6.0, 0.8, 12.0)
 SIZES = np.array([0, 10, 20, 40, 80, 160, 320.0])
 
@@ -33,13 +34,24 @@ def files(tmp_path):
     return equilibrium.Settings(agents=str(agents), curve=str(curve))
 
 
+def read(settings):
+    return equilibrium.prepare(settings).scenario
+
+
+def run(experiment, settings, folder):
+    """What launch.equilibrium or launch.mechanism leaves and prints."""
+    work = workdir.Workdir(folder)
+    experiment.compute(experiment.prepare(settings), work)
+    return work, experiment.show(work)
+
+
 def solved(settings):
-    game = equilibrium.read(settings).game
+    game = read(settings).game
     return jax.jit(equilibria.solve)(game).profile
 
 
 def test_numbers_on_the_command_line_make_the_game_of_the_readme():
-    scenario = equilibrium.read(NUMBERS)
+    scenario = read(NUMBERS)
     direct = games.Game(
         games.PowerLaw(0.97, 6.0, 0.8, 12.0),
         games.LinearCost(jnp.array([0.004, 0.005, 0.012])),
@@ -51,7 +63,7 @@ def test_numbers_on_the_command_line_make_the_game_of_the_readme():
 
 
 def test_without_a_capacity_agents_have_what_the_best_accuracy_can_pay_for():
-    game = equilibrium.read(dataclasses.replace(NUMBERS, capacity=None, exponent=(2.0,), fixed=(0.1,))).game
+    game = read(dataclasses.replace(NUMBERS, capacity=None, exponent=(2.0,), fixed=(0.1,))).game
     np.testing.assert_allclose(game.capacity, np.sqrt((0.97 - 0.1) / np.array([0.004, 0.005, 0.012])))
 
 
@@ -94,7 +106,7 @@ def test_the_bound_has_a_family_and_held_samples_count():
 )
 def test_contradictory_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        equilibrium.read(dataclasses.replace(NUMBERS, **changes))
+        read(dataclasses.replace(NUMBERS, **changes))
 
 
 def test_numbers_that_would_be_ignored_are_refused(files):
@@ -103,12 +115,12 @@ def test_numbers_that_would_be_ignored_are_refused(files):
         ({"best": (0.9,)}, "--best has no use with --curve"),
     ):
         with pytest.raises(ValueError, match=message):
-            equilibrium.read(dataclasses.replace(files, **changes))
+            read(dataclasses.replace(files, **changes))
 
 
 def test_the_interval_is_that_of_the_printed_total(files):
     settings = dataclasses.replace(files, bootstrap=20, held=30.0)
-    scenario = equilibrium.read(settings)
+    scenario = read(settings)
     _, summary, _ = equilibrium.bootstrap(settings, scenario)
     total = float(solved(settings).sum()) + 30
     assert summary["total_low"] < total < summary["total_high"]
@@ -121,21 +133,19 @@ def test_the_total_is_of_standard_samples_whatever_the_payoff(tmp_path):
     game = games.check(games.Game(payoff, cost, jnp.array([9.0, 9.0]), quality=jnp.array([1.0, 0.5])))
     scenarios.save(tmp_path / "scenario.json", game)
     settings = equilibrium.Settings(scenario=str(tmp_path / "scenario.json"))
-    work = storage.Workdir(tmp_path / "run")
-    text = equilibrium.run(settings, equilibrium.read(settings), work)
+    work, text = run(equilibrium, settings, tmp_path / "run")
     summary = json.loads((work.path / "equilibrium.json").read_text())
     assert (summary["contributed"], summary["total"]) == pytest.approx((7.5, 6.25), rel=1e-9)
     assert "S = 6.25 samples" in text
     settings = mechanism.Settings(scenario=settings.scenario, mechanism="none", leave=False, over_beta=2)
-    work = storage.Workdir(tmp_path / "mechanism")
-    mechanism.run(settings, mechanism.read(settings), work)
+    work, _ = run(mechanism, settings, tmp_path / "mechanism")
     assert float(work.read_csv("over_beta.csv")[0]["total"]) == pytest.approx(6.25, rel=1e-9)
 
 
 def test_an_equilibrium_beyond_the_measurements_is_called_an_extrapolation(files, tmp_path):
     for held, beyond in ((0.0, False), (400.0, True)):
         settings = dataclasses.replace(files, held=held)
-        text = equilibrium.run(settings, equilibrium.read(settings), storage.Workdir(tmp_path / str(held)))
+        _, text = run(equilibrium, settings, tmp_path / str(held))
         assert ("BEYOND THE MEASUREMENTS, which end at 320 samples" in text) == beyond
 
 
@@ -143,17 +153,16 @@ def test_a_curve_that_cannot_be_fitted_says_whose(files, tmp_path):
     short = tmp_path / "short.csv"
     short.write_text("samples,accuracy\n1,0.1\n2,0.2\n3,0.3\n")
     with pytest.raises(ValueError, match=r"short.csv: --fit=power: `sizes` must be at least 4"):
-        equilibrium.read(dataclasses.replace(files, curve=str(short)))
+        read(dataclasses.replace(files, curve=str(short)))
     with pytest.raises(ValueError, match=r"short.csv: --fit=concave: the first size must be 0, got 1"):
-        equilibrium.read(dataclasses.replace(files, curve=str(short), fit="concave"))
+        read(dataclasses.replace(files, curve=str(short), fit="concave"))
 
 
 @pytest.mark.parametrize("fit", curves.fits())
 def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
     settings = dataclasses.replace(files, fit=fit, conditions=fit == "power")
-    scenario = equilibrium.read(settings)
-    work = storage.Workdir(tmp_path / "run")
-    text = equilibrium.run(settings, scenario, work)
+    scenario = read(settings)
+    work, text = run(equilibrium, settings, tmp_path / "run")
     rows = work.read_csv("outcome.csv")
     found = jax.jit(equilibria.solve)(scenario.game)
     np.testing.assert_allclose([float(r["contribution"]) for r in rows], found.profile, rtol=1e-9, atol=1e-12)
@@ -161,7 +170,7 @@ def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
         [float(r["utility"]) for r in rows], games.utilities(scenario.game, found.profile), rtol=1e-9
     )
     assert [r["name"] for r in rows] == ["a", "b", "c"]
-    assert rows[2]["rather_leaves"] == "True"  # a fixed cost of 2, for an accuracy below 1
+    assert rows[2]["rather_leaves"] is True  # a fixed cost of 2, for an accuracy below 1
     assert "would rather leave (utility below 0): c" in text
     assert f"{fit} fit, root mean square error" in text
     assert ("λ" in text) == (fit == "power")
@@ -169,14 +178,14 @@ def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
     assert summary["converged"]
     assert [f["fit"] for f in summary["fits"] if f["used"]] == [fit]
     assert (tmp_path / "run" / "equilibrium.png").read_bytes().startswith(b"\x89PNG")
-    again = equilibrium.read(equilibrium.Settings(scenario=str(tmp_path / "run" / "scenario.json")))
+    again = read(equilibrium.Settings(scenario=str(tmp_path / "run" / "scenario.json")))
     jax.tree.map(np.testing.assert_array_equal, again.game, scenario.game)
     assert again.names == scenario.names
 
 
 def test_intervals_come_from_resampled_games(files, tmp_path):
     settings = dataclasses.replace(files, bootstrap=60, confidence=0.9, seed=3)
-    scenario = equilibrium.read(settings)
+    scenario = read(settings)
     rows, summary, (x, low, high) = equilibrium.bootstrap(settings, scenario)
     assert summary["certified"] == summary["resamples"] == 60
     (measured,) = scenario.origin.measured.values()
@@ -197,7 +206,7 @@ def test_intervals_come_from_resampled_games(files, tmp_path):
     assert rows[2]["rather_leaves_in"] == 1.0
     true = np.asarray(jax.vmap(TRUTH.curve)(jnp.asarray(x)))
     assert np.mean((low - 0.02 <= true) & (true <= high + 0.02)) > 0.95
-    equilibrium.run(settings, scenario, work := storage.Workdir(tmp_path / "run"))
+    work, _ = run(equilibrium, settings, tmp_path / "run")
     assert float(work.read_csv("outcome.csv")[0]["contribution_low"]) == pytest.approx(
         rows[0]["contribution_low"]
     )
@@ -213,12 +222,12 @@ def test_every_agent_can_have_a_curve_of_her_own(files, tmp_path):
     own.write_text("samples,accuracy,agent,standard_error\n" + "".join(rows))
     for fit in ("power", "concave"):
         settings = dataclasses.replace(files, curve=str(own), fit=fit, bootstrap=5)
-        scenario = equilibrium.read(settings)
+        scenario = read(settings)
         at_end = games.payoff_values(scenario.game, jnp.array([50.0, 80.0, 9.0]))
         expected = [float(games.PowerLaw(best, 6.0, 0.8, 12.0).curve(139.0)) for best in (0.9, 0.95, 0.85)]
         # The power law is found again; a concave curve has 80 and 160 samples to go by, not 139.
         np.testing.assert_allclose(at_end, expected, atol={"power": 1e-5, "concave": 3e-3}[fit])
-        text = equilibrium.run(settings, scenario, storage.Workdir(tmp_path / fit))
+        _, text = run(equilibrium, settings, tmp_path / fit)
         assert "curve of a: " in text
         assert "5 certified of 5" in text
 
@@ -230,19 +239,19 @@ def test_a_payoff_that_defines_fit_is_a_choice(files, tmp_path, saturation):
         "samples,accuracy\n" + "".join(f"{s},{a}\n" for s, a in zip(SIZES, values, strict=True)) * 2
     )
     settings = dataclasses.replace(files, curve=str(curve), fit="saturation", bootstrap=3)
-    scenario = equilibrium.read(settings)
+    scenario = read(settings)
     assert type(scenario.game.payoff) is saturation
     assert float(scenario.game.payoff.half) == pytest.approx(40.0, rel=1e-6)
     assert list(scenario.origin.fits[""]) == ["bound", "concave", "power", "saturation"]
-    text = equilibrium.run(settings, scenario, storage.Workdir(tmp_path / "run"))
+    _, text = run(equilibrium, settings, tmp_path / "run")
     assert "saturation fit, root mean square error 0.0000, largest 0.0000  <- used" in text
     assert "3 certified of 3" in text
-    again = equilibrium.read(equilibrium.Settings(scenario=str(tmp_path / "run" / "scenario.json")))
+    again = read(equilibrium.Settings(scenario=str(tmp_path / "run" / "scenario.json")))
     jax.tree.map(np.testing.assert_array_equal, again.game, scenario.game)
     with pytest.raises(
         ValueError, match="--fit must be one of bound, concave, power, saturation, got 'spline'"
     ):
-        equilibrium.read(dataclasses.replace(settings, fit="spline"))
+        read(dataclasses.replace(settings, fit="spline"))
 
 
 def test_agents_can_each_have_a_curve_of_a_strangers_family(files, tmp_path, saturation):
@@ -253,7 +262,7 @@ def test_agents_can_each_have_a_curve_of_a_strangers_family(files, tmp_path, sat
     ]
     own = tmp_path / "own.csv"
     own.write_text("samples,accuracy,agent\n" + "".join(rows))
-    game = equilibrium.read(dataclasses.replace(files, curve=str(own), fit="saturation")).game
+    game = read(dataclasses.replace(files, curve=str(own), fit="saturation")).game
     np.testing.assert_allclose(game.payoff.best, [0.9, 0.8, 0.7], rtol=1e-6)
 
 
@@ -266,7 +275,7 @@ def test_concave_curves_of_different_numbers_of_sizes_are_refused(files, tmp_pat
     with pytest.raises(
         ValueError, match="--fit=concave needs the same number of sizes in every agent's curve"
     ):
-        equilibrium.read(dataclasses.replace(files, curve=str(own), fit="concave"))
+        read(dataclasses.replace(files, curve=str(own), fit="concave"))
 
 
 POWER = "power(best=0.97, scale=6, exponent=0.8, shift=12)"
@@ -277,7 +286,7 @@ BY_TEXT = dataclasses.replace(
 
 def same(settings, other):
     """Whether two settings make games with the same utilities and equilibrium, bit for bit."""
-    one, two = (equilibrium.read(x).game for x in (settings, other))
+    one, two = (read(x).game for x in (settings, other))
     np.testing.assert_array_equal(one.capacity, two.capacity)
     s = 0.3 * one.capacity
     np.testing.assert_array_equal(games.utilities(one, s), games.utilities(two, s))
@@ -306,12 +315,12 @@ def test_a_payoff_and_a_cost_by_their_texts_are_those_of_the_short_flags(tmp_pat
 
 def test_numbers_in_a_text_say_how_many_agents_there_are():
     records = "ordered([[0.001, 0.002], [0.002, 0.003]])"
-    game = equilibrium.read(dataclasses.replace(BY_TEXT, cost=records, capacity=(2.0,))).game
+    game = read(dataclasses.replace(BY_TEXT, cost=records, capacity=(2.0,))).game
     assert (type(game.cost), game.n) == (games.OrderedCost, 2)
     payoff = "linear([[0.1, 0.2], [0.3, 0.1]])"
-    assert equilibrium.read(dataclasses.replace(BY_TEXT, payoff=payoff, cost="linear(0.2)")).game.n == 2
+    assert read(dataclasses.replace(BY_TEXT, payoff=payoff, cost="linear(0.2)")).game.n == 2
     with pytest.raises(FileNotFoundError, match=r"--cost: linear: `rate`: there is no file nowhere.csv"):
-        equilibrium.read(dataclasses.replace(BY_TEXT, cost="linear('nowhere.csv')"))
+        read(dataclasses.replace(BY_TEXT, cost="linear('nowhere.csv')"))
 
 
 def with_columns(tmp_path, text, **given):
@@ -322,7 +331,7 @@ def with_columns(tmp_path, text, **given):
 def test_parameters_of_named_costs_and_payoffs_are_columns(tmp_path):
     columns = "name,capacity,rate,cost.exponent,payoff.exponent,best,scale\n"
     text = columns + "a,9,0.1,1,0.8,0.9,1\nb,8,0.2,2,0.7,0.8,2\n"
-    found = equilibrium.read(with_columns(tmp_path, text, cost="power", payoff="power(shift=12)"))
+    found = read(with_columns(tmp_path, text, cost="power", payoff="power(shift=12)"))
     assert found.names == ["a", "b"]
     payoff, cost = found.game.payoff, found.game.cost
     for column, expected in (
@@ -333,12 +342,12 @@ def test_parameters_of_named_costs_and_payoffs_are_columns(tmp_path):
         np.testing.assert_array_equal(column, expected)
     # Where a text gives one of two parameters of a name, the other one is the column of that name.
     text = "name,capacity,rate,exponent\na,9,0.1,1\nb,8,0.2,2\n"
-    game = equilibrium.read(with_columns(tmp_path, text, cost="power", payoff="power(0.9, 1, 0.8)")).game
+    game = read(with_columns(tmp_path, text, cost="power", payoff="power(0.9, 1, 0.8)")).game
     np.testing.assert_array_equal(game.cost.exponent, [1, 2])
     np.testing.assert_array_equal(game.payoff.exponent, 0.8)
     # Costs of --agents without --cost are as ever, whatever the payoff calls its parameters.
     text = "name,capacity,cost,exponent,payoff.exponent\na,9,0.1,1,0.8\nb,8,0.2,2,0.7\n"
-    game = equilibrium.read(with_columns(tmp_path, text, payoff="power(0.9, 1)")).game
+    game = read(with_columns(tmp_path, text, payoff="power(0.9, 1)")).game
     np.testing.assert_array_equal(game.cost.exponent, [1, 2])
     np.testing.assert_array_equal(game.payoff.exponent, [0.8, 0.7])
 
@@ -383,12 +392,12 @@ def test_the_columns_of_a_cost_make_the_game_of_the_columns_without_one(files):
 )
 def test_columns_that_do_not_fit_the_texts(text, given, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        equilibrium.read(with_columns(tmp_path, text, **{"payoff": "power(0.9, 1, 0.8)"} | given))
+        read(with_columns(tmp_path, text, **{"payoff": "power(0.9, 1, 0.8)"} | given))
 
 
 def test_empty_cells_of_parameters_have_their_defaults(tmp_path):
     text = "name,capacity,rate,fixed\na,1,1,\nb,1,1,0.5\n"
-    game = equilibrium.read(with_columns(tmp_path, text, cost="linear", payoff="bound(0.9, 1)")).game
+    game = read(with_columns(tmp_path, text, cost="linear", payoff="bound(0.9, 1)")).game
     np.testing.assert_array_equal(game.cost.fixed, [0, 0.5])
 
 
@@ -406,7 +415,7 @@ def test_parameters_of_a_strangers_cost_may_have_any_name(tmp_path):
             return self.quality * own**2 / self.K
 
     text = "name,capacity,cost.quality,quality,K\na,9,0.1,2,3\nb,9,0.2,1,\n"
-    game = equilibrium.read(with_columns(tmp_path, text, cost="tiered(maybe=1)", payoff="bound(0.9, 1)")).game
+    game = read(with_columns(tmp_path, text, cost="tiered(maybe=1)", payoff="bound(0.9, 1)")).game
     assert type(game.cost) is Tiered
     np.testing.assert_array_equal(game.cost.quality, [0.1, 0.2])
     np.testing.assert_array_equal(game.quality, [2, 1])
@@ -420,8 +429,7 @@ def test_a_rate_by_its_text_is_that_of_the_flag(tmp_path):
         "flag": {"mechanism": "beta", "beta": 0.5},
         "text": {"mechanism": "beta(0.5)"},
     }.items():
-        work, one = storage.Workdir(tmp_path / folder), dataclasses.replace(settings, **given)
-        mechanism.run(one, mechanism.read(one), work)
+        work, _ = run(mechanism, dataclasses.replace(settings, **given), tmp_path / folder)
         names = (
             "outcome.csv",
             "p_means.csv",

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from fedgame import games
-from fedgame.experiments import checkpoints, jobs, storage
 from fedgame.learning import curve, federated, local, models, trainer
 from fedgame.mechanisms import rules
 from fedgame.protocols import afl, base, fedavg, fedbr, mwfed, qffl
+from fedgame.runs import jobs, snapshots, workdir
 
 
 class Memory(NamedTuple):
@@ -28,7 +28,7 @@ def a_state(rounds=1):
 
 def keep(folder, identity=None, every=0.0, stop=None, last=None):
     identity = {"run": "this"} if identity is None else identity
-    return checkpoints.snapshots(folder, identity, every, stop or threading.Event(), last)
+    return snapshots.snapshots(folder, identity, every, stop or threading.Event(), last)
 
 
 def everything(folder):
@@ -146,27 +146,27 @@ def test_a_file_in_the_place_of_the_folder(tmp_path):
 
 def test_when_a_round_is_kept(tmp_path):
     stop = threading.Event()
-    snapshots = keep(tmp_path / "kept", every=1e9, stop=stop, last=8)
+    kept = keep(tmp_path / "kept", every=1e9, stop=stop, last=8)
     for number in range(1, 8):
-        snapshots.offer(number, a_state())
+        kept.offer(number, a_state())
     assert not (tmp_path / "kept").exists()
-    snapshots.offer(8, a_state())
+    kept.offer(8, a_state())
     assert (tmp_path / "kept" / "8").is_dir()
     stop.set()
-    with pytest.raises(checkpoints.Interrupted):
-        snapshots.offer(9, a_state())
+    with pytest.raises(snapshots.Interrupted):
+        kept.offer(9, a_state())
     assert (tmp_path / "kept" / "9").is_dir()
 
 
 def test_time_counts_from_when_a_run_begins(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
-    snapshots = keep(tmp_path / "kept", every=30)
+    monkeypatch.setattr(snapshots.time, "monotonic", lambda: now[0])
+    kept = keep(tmp_path / "kept", every=30)
     now[0] = 100.0  # it waited for its turn
-    snapshots.restore(a_state())
-    for now[0], kept in ((101.0, False), (129.0, False), (130.0, True)):
-        snapshots.offer(int(now[0]), a_state())
-        assert (tmp_path / "kept").exists() == kept
+    kept.restore(a_state())
+    for now[0], written in ((101.0, False), (129.0, False), (130.0, True)):
+        kept.offer(int(now[0]), a_state())
+        assert (tmp_path / "kept").exists() == written
 
 
 def test_a_model_is_read_by_orbax_too(tmp_path):
@@ -174,10 +174,10 @@ def test_a_model_is_read_by_orbax_too(tmp_path):
 
     params = a_state()[0]
     (tmp_path / "model.orbax-checkpoint-tmp" / "d").mkdir(parents=True)  # killed while it was written
-    checkpoints.save_model(tmp_path / "model", params)
+    snapshots.save_model(tmp_path / "model", params)
     with ocp.StandardCheckpointer() as checkpointer:
         chex.assert_trees_all_equal(checkpointer.restore(tmp_path / "model"), params)
-    chex.assert_trees_all_equal(checkpoints.load_model(tmp_path / "model"), params)
+    chex.assert_trees_all_equal(snapshots.load_model(tmp_path / "model"), params)
 
 
 class Linear(nn.Module):
@@ -235,7 +235,7 @@ def test_interrupted_after_every_round_a_run_ends_where_it_would_have(run, tmp_p
     stop = threading.Event()
     stop.set()
     for _ in range(ROUNDS):
-        with pytest.raises(checkpoints.Interrupted):
+        with pytest.raises(snapshots.Interrupted):
             run(keep(tmp_path / "kept", stop=stop))
     resumed = run(keep(tmp_path / "kept"))
     assert trained == list(range(1, ROUNDS + 1))  # none of them twice
@@ -247,7 +247,7 @@ def test_interrupted_after_every_round_a_run_ends_where_it_would_have(run, tmp_p
 
 
 def test_of_two_workers_one_with_a_damaged_checkpoint_the_other_keeps_what_it_did(tmp_path):
-    work = storage.open_workdir(str(tmp_path / "run"), "this", {}, resume=False, overwrite=False)
+    work = workdir.open_workdir(str(tmp_path / "run"), "this", {}, resume=False, overwrite=False)
     work.save_every = 1e9
     work.snapshots("bad", last=1).offer(1, a_state())
     (file,) = tmp_path.rglob("snapshot.json")

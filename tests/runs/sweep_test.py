@@ -1,12 +1,17 @@
 import csv
+import dataclasses
 import json
 import string
 
 import numpy as np
 import pytest
 from absl import flags
+from matplotlib import figure
 
-from fedgame.experiments import checkpoints, settings, storage, sweep, sweep_report
+from fedgame.experiments import compare, equilibrium, table1
+from fedgame.report import figures, text
+from fedgame.runs import snapshots, sweep, workdir
+from fedgame.runs.experiment import Resources
 from launch import settings_flags
 
 FEW = {"agents": 3, "capacity": (12,), "held_out": 50}
@@ -15,14 +20,15 @@ FEW = {"agents": 3, "capacity": (12,), "held_out": 50}
 @pytest.fixture(scope="module")
 def parse():
     """As launch.compare reads values: with its flags."""
-    settings_flags.define(settings.CompareSettings)
-    yield lambda name, text: settings_flags.parse(settings.CompareSettings, name, text)
-    for field in settings.CompareSettings.__dataclass_fields__:
+    settings_flags.define(compare.Settings)
+    yield lambda name, text: settings_flags.parse(compare.Settings, name, text)
+    for field in compare.Settings.__dataclass_fields__:
         delattr(flags.FLAGS, field)
 
 
 def product(parse, *swept, **changes):
-    return sweep.product(swept, settings.CompareSettings(**(FEW | changes)), parse)
+    given = compare.Settings(**(FEW | changes))
+    return sweep.product(swept, compare.EXPERIMENT, given, parse, Resources())
 
 
 def test_the_product_is_in_the_order_of_the_flags(parse):
@@ -36,7 +42,7 @@ def test_the_product_is_in_the_order_of_the_flags(parse):
         "cost=0.01+0.02+0.03,protocol=fedbr_bg,full_batch=true",
     ]
     changes = {"cost": (0.01, 0.02, 0.03), "protocol": ("fedbr", "fedavg"), "full_batch": True}
-    assert variants[2].settings == settings.CompareSettings(**FEW, **changes)
+    assert variants[2].settings == compare.Settings(**FEW, **changes)
     assert variants[2].values == {"cost": "0.01+0.02+0.03", "protocol": "fedbr+fedavg", "full_batch": "true"}
 
 
@@ -136,16 +142,22 @@ def test_what_cannot_run_is_one_sentence_that_names_the_variant(swept, message, 
 
 def test_a_data_set_that_is_not_there(parse):
     with pytest.raises(FileNotFoundError, match="mnist is not prepared"):
-        sweep.product(["dataset=digits,mnist"], settings.CompareSettings(**FEW), parse, "/nowhere")
+        sweep.product(
+            ["dataset=digits,mnist"],
+            compare.EXPERIMENT,
+            compare.Settings(**FEW),
+            parse,
+            Resources("/nowhere"),
+        )
 
 
 class Comparisons:
-    """In place of `compare.compare`: what ran; some fail, or are interrupted."""
+    """In place of `compare.compute`: what ran; some fail, or are interrupted."""
 
     def __init__(self, **errors):
         self.errors, self.ran = errors, []
 
-    def __call__(self, task, work):
+    def __call__(self, task, work, resources):
         (cost, *_), seed = task.settings.cost, task.settings.seed
         self.ran.append(f"{cost:g}-{seed}")
         if error := self.errors.get(f"at_{seed}"):
@@ -163,13 +175,19 @@ class Comparisons:
         rows[0] |= {"welfare": None, "undefined": "negative utility of agent 1"}
         work.write_csv("welfare.csv", rows)
         work.write_csv("runs.csv", [name | {"mean_utility": cost, "charged": 12.0} for name in names])
-        return "one variant's tables"
+        work.write_csv("table1.csv", table1.table_rows(rows))
+
+
+def experiment(compute):
+    changes = {"program": "this", "compute": compute, "show": lambda work: "one variant's tables"}
+    return dataclasses.replace(compare.EXPERIMENT, **changes)
 
 
 def run(parse, path, compute, resume=False):
     variants = product(parse, "cost=0.1,0.2", "seed=1,2")
-    work = storage.open_workdir(str(path), "this", {}, resume, False)
-    return variants, work, sweep.run(variants, "this", compute, work)
+    work = workdir.open_workdir(str(path), "this", {}, resume, False)
+    sweep.run(variants, experiment(compute), work, Resources())
+    return variants, work, compare.show_sweep(work)
 
 
 def states(work):
@@ -208,7 +226,7 @@ def test_a_failed_variant_is_reported_and_run_again_alone(parse, tmp_path):
     assert failing.ran == ["0.1-1", "0.1-2", "0.2-1", "0.2-2"]
     assert list(states(work).values()) == ["done", "failed", "done", "failed"]
     assert "2 of 4 variants failed\ncost=0.1,seed=2: training diverged at step 3\ncost=0.2,seed=2:" in report
-    assert [row["variant"] for row in sweep_report.failed(work)] == ["cost=0.1,seed=2", "cost=0.2,seed=2"]
+    assert [row["variant"] for row in sweep.failed(work)] == ["cost=0.1,seed=2", "cost=0.2,seed=2"]
     assert {row["variant"] for row in work.read_csv("runs.csv")} == {"cost=0.1,seed=1", "cost=0.2,seed=1"}
     again = Comparisons()
     _, work, report = run(parse, tmp_path, again, resume=True)
@@ -216,7 +234,7 @@ def test_a_failed_variant_is_reported_and_run_again_alone(parse, tmp_path):
     assert set(states(work).values()) == {"done"}
     assert "failed" not in report
     undisturbed = run(parse, tmp_path / "other", Comparisons())[1]
-    for name in sweep.COLLECTED:
+    for name in (*compare.EXPERIMENT.collected, sweep.HEADLINES):
         assert (work.path / name).read_bytes() == (undisturbed.path / name).read_bytes()
 
 
@@ -228,10 +246,10 @@ def test_if_all_fail_there_is_no_table(parse, tmp_path):
 
 
 def test_an_interrupt_is_no_failure_and_a_bug_is_no_result(parse, tmp_path):
-    for error in (checkpoints.Interrupted(), TypeError("a bug")):
+    for error in (snapshots.Interrupted(), TypeError("a bug")):
         with pytest.raises(type(error)):
             run(parse, tmp_path, Comparisons(at_2=error), resume=True)
-        assert list(states(storage.Workdir(tmp_path)).values()) == ["done", "not run", "not run", "not run"]
+        assert list(states(workdir.Workdir(tmp_path)).values()) == ["done", "not run", "not run", "not run"]
     _, work, _ = run(parse, tmp_path, done := Comparisons(), resume=True)
     assert done.ran == ["0.1-2", "0.2-1", "0.2-2"]
     assert set(states(work).values()) == {"done"}
@@ -239,17 +257,17 @@ def test_an_interrupt_is_no_failure_and_a_bug_is_no_result(parse, tmp_path):
 
 def test_between_variants_an_interrupt_stops_the_sweep(parse, tmp_path):
     variants = product(parse, "seed=1,2")
-    work = storage.open_workdir(str(tmp_path), "this", {}, False, False)
+    work = workdir.open_workdir(str(tmp_path), "this", {}, False, False)
     compute = Comparisons()
 
-    def then_stop(task, mine):
+    def then_stop(task, mine, resources):
         assert not mine.stop.is_set()
         work.stop.set()
         assert mine.stop.is_set()  # training sees it
-        return compute(task, mine)
+        return compute(task, mine, resources)
 
-    with pytest.raises(checkpoints.Interrupted):
-        sweep.run(variants, "this", then_stop, work)
+    with pytest.raises(snapshots.Interrupted):
+        sweep.run(variants, experiment(then_stop), work, Resources())
     assert list(states(work).values()) == ["done", "not run"]
 
 
@@ -271,12 +289,13 @@ def test_a_variant_of_other_images_is_not_mixed_in(parse, tmp_path):
 
 def test_the_figure_shows_welfare_over_one_numeric_setting(parse, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(sweep_report.plots, "draw", lambda work, name, function, size: drawn.append(function))
+    monkeypatch.setattr(figures, "draw", lambda work, name, function, size: drawn.append(function))
     variants = product(parse, "seed=2,1,40", "fit=concave,power")
-    work = storage.open_workdir(str(tmp_path), "this", {}, False, False)
-    sweep.run(variants, "this", Comparisons(), work)
+    work = workdir.open_workdir(str(tmp_path), "this", {}, False, False)
+    sweep.run(variants, experiment(Comparisons()), work, Resources())
+    compare.show_sweep(work)
     (function,) = drawn
-    fig = sweep_report.plots.figure.Figure()
+    fig = figure.Figure()
     function(work, fig)
     (ax,) = fig.axes
     assert (ax.get_xlabel(), ax.get_xscale(), ax.get_ylabel()) == (
@@ -292,6 +311,32 @@ def test_the_figure_shows_welfare_over_one_numeric_setting(parse, tmp_path, monk
 
 def test_the_files_say_what_the_report_says(parse, tmp_path):
     _, work, report = run(parse, tmp_path, Comparisons())
-    assert sweep_report.write(work) == report
+    assert compare.show_sweep(work) == report
     with (tmp_path / "variants.csv").open() as file:
         assert next(csv.reader(file)) == ["variant", "cost", "seed", "status", "message", "seconds"]
+
+
+def test_any_experiment_can_be_swept(tmp_path):
+    """Without training: a table and a figure of what came of every variant, from the files alone."""
+    given = {"family": "power", "best": (0.97,), "scale": (6.0,), "power": (0.8,), "shift": (12.0,)}
+    settings = equilibrium.Settings(**given, cost=(0.004, 0.005), capacity=(100.0,))
+    swept, parse = ["held=0,10"], lambda name, text: float(text)
+    variants = sweep.product(swept, equilibrium.EXPERIMENT, settings, parse, Resources())
+    work = workdir.open_workdir(str(tmp_path), "this", {}, False, False)
+    sweep.run(variants, equilibrium.EXPERIMENT, work, Resources())
+    assert {row["status"] for row in work.read_csv("variants.csv")} == {"done"}
+    for row, variant in zip(work.read_csv("headlines.csv"), variants, strict=True):
+        alone = workdir.Workdir(tmp_path / variant.folder).read_json("equilibrium.json")
+        assert (row["held"], row["total"]) == (variant.settings.held, alone["total"])
+    assert len(work.read_csv("outcome.csv")) == 4
+    lines = text.sweep(work).splitlines()
+    assert [x.strip() for x in lines[0].split("|")[1:4]] == ["--held", "total", "contributed"]
+    assert len(lines) == 4
+    figures.show_sweep(work)
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    fig = figure.Figure()
+    figures.sweep(work, fig)
+    assert [ax.get_title() for ax in fig.axes][:2] == ["total", "contributed"]
+    np.testing.assert_array_equal(fig.axes[0].lines[0].get_xdata(), [0, 10])
+    with pytest.raises(ValueError, match="--sweep, variant held=-1: --held must be a number, at least 0"):
+        sweep.product(["held=0,-1"], equilibrium.EXPERIMENT, settings, parse, Resources())

@@ -10,13 +10,13 @@ import pytest
 
 import fedgame
 from fedgame import registry
-from fedgame.experiments import checkpoints, jobs, storage
+from fedgame.runs import jobs, snapshots, workdir
 
 SETTINGS = {"agents": 10, "p": (0.2, 1.0)}
 
 
 def open_workdir(path, settings=SETTINGS, resume=False, overwrite=False):
-    return storage.open_workdir(str(path), "this", settings, resume, overwrite)
+    return workdir.open_workdir(str(path), "this", settings, resume, overwrite)
 
 
 def test_a_new_directory_says_what_made_it(tmp_path):
@@ -85,7 +85,7 @@ def test_a_run_begun_with_a_file_of_ones_own_goes_on_with_that_file_alone(tmp_pa
     assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["use"] == {file: digest}
     assert open_workdir(tmp_path / "run", resume=True).path == tmp_path / "run"
     registry._USED.clear()
-    for check in (storage.check_workdir, lambda path, program, *again: open_workdir(path, SETTINGS, *again)):
+    for check in (workdir.check_workdir, lambda path, program, *again: open_workdir(path, SETTINGS, *again)):
         with pytest.raises(ValueError, match=r"--resume: the run in .* was begun with --use=") as error:
             check(str(tmp_path / "run"), "this", True, False)
         assert f"with --use={file} ({digest[:8]}), not with none; in brackets is how" in str(error.value)
@@ -95,8 +95,8 @@ def test_a_run_begun_with_a_file_of_ones_own_goes_on_with_that_file_alone(tmp_pa
     with pytest.raises(
         ValueError, match=rf"begun with --use=.* \({digest[:8]}\), not with --use=.* \(\w{{8}}\);"
     ):
-        storage.check_workdir(str(tmp_path / "run"), "this", True, False)
-    storage.check_workdir(str(tmp_path / "run"), "this", False, True)  # --overwrite begins anew
+        workdir.check_workdir(str(tmp_path / "run"), "this", True, False)
+    workdir.check_workdir(str(tmp_path / "run"), "this", False, True)  # --overwrite begins anew
     open_workdir(tmp_path / "run", overwrite=True)
     assert open_workdir(tmp_path / "run", resume=True).path == tmp_path / "run"
 
@@ -133,9 +133,8 @@ def test_csv_and_json_hold_every_digit_and_no_invalid_number(tmp_path):
     work = open_workdir(tmp_path)
     rows = [{"x": 0.1 + 0.2, "y": None}, {"x": float("-inf"), "y": "a,b"}]
     work.write_csv("rows.csv", rows)
-    read = work.read_csv("rows.csv")
-    assert [float(row["x"]) for row in read] == [0.1 + 0.2, float("-inf")]
-    assert [row["y"] for row in read] == ["", "a,b"]
+    assert work.read_csv("rows.csv") == rows
+    assert [row["y"] for row in work.read_texts("rows.csv")] == ["", "a,b"]
     work.write_json("rows.json", rows)
     assert json.loads((tmp_path / "rows.json").read_text())[1]["x"] == "-inf"
 
@@ -181,7 +180,7 @@ def test_jobs_that_run_beside_a_failing_one_save_what_they_did(tmp_path):
     def lasting():
         both.wait(10)
         told.append(work.stop.wait(10))
-        raise checkpoints.Interrupted
+        raise snapshots.Interrupted
 
     with pytest.raises(FloatingPointError, match=r"^runs/0-FedAvg: training diverged"):
         jobs.run("stage", {"runs/0-FedAvg": (2, fail), "other": (1, lasting)}, work, workers=2)
@@ -193,7 +192,7 @@ def test_once_stopped_nothing_begins_and_what_is_stored_still_counts(tmp_path):
     first = jobs.run("stage", todo, work, workers=1)
     work.stop.set()
     assert jobs.run("stage", todo, work, workers=1) == first
-    with pytest.raises(checkpoints.Interrupted):
+    with pytest.raises(snapshots.Interrupted):
         jobs.run("stage", {"b": (1, lambda: {"x": 2})}, work, workers=1)
     assert not work.has("jobs/b.json")
 
@@ -228,7 +227,7 @@ def test_killed_while_the_directory_is_made_or_emptied(tmp_path):
     assert open_workdir(tmp_path / "run", resume=True).path == work.path
     assert open_workdir(tmp_path / "run", resume=True).path == work.path
     work.job("a", lambda: {"x": 1})
-    storage._empty(work.path)  # and killed: it still is a run, of no jobs
+    workdir._empty(work.path)  # and killed: it still is a run, of no jobs
     assert [file.name for file in work.path.iterdir()] == ["config.json"]
     assert open_workdir(tmp_path / "run", overwrite=True).path == work.path
 
@@ -241,40 +240,40 @@ def test_what_is_measured_once_is_not_measured_again(tmp_path):
         return {"accuracy": 0.1 + 0.2}
 
     key = {"rounds": 3, "sizes": (1, 2)}
-    values = [storage.cached(tmp_path / "cache", key, compute) for _ in range(3)]
+    values = [workdir.cached(tmp_path / "cache", key, compute) for _ in range(3)]
     assert values == [{"accuracy": 0.1 + 0.2}] * 3
     assert len(computed) == 1
-    storage.cached(tmp_path / "cache", {**key, "rounds": 4}, compute)
+    workdir.cached(tmp_path / "cache", {**key, "rounds": 4}, compute)
     assert len(computed) == 2
-    storage.cached(None, key, compute)
+    workdir.cached(None, key, compute)
     assert len(computed) == 3
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"key": {"other": 1}, "value": 9}', '{"key": {"k": 1}}'])
 def test_a_damaged_cache_is_replaced(tmp_path, text):
-    storage.cached(tmp_path, {"k": 1}, lambda: 5)
+    workdir.cached(tmp_path, {"k": 1}, lambda: 5)
     (file,) = tmp_path.iterdir()
     file.write_text(text)
-    assert storage.cached(tmp_path, {"k": 1}, lambda: 5) == 5
+    assert workdir.cached(tmp_path, {"k": 1}, lambda: 5) == 5
     assert json.loads(file.read_text()) == {"key": {"k": 1}, "value": 5}
-    assert storage.cached(tmp_path, {"k": 1}, lambda: 6) == 5
+    assert workdir.cached(tmp_path, {"k": 1}, lambda: 6) == 5
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path):
     (tmp_path / "cache").write_text("a file")
-    assert storage.cached(tmp_path / "cache", {"k": 1}, lambda: 5) == 5
+    assert workdir.cached(tmp_path / "cache", {"k": 1}, lambda: 5) == 5
 
 
 def test_two_may_write_one_file_at_once(tmp_path, monkeypatch):
-    both, replace = threading.Barrier(2), storage.os.replace
+    both, replace = threading.Barrier(2), workdir.os.replace
 
     def replace_together(*names):
         both.wait(10)
         replace(*names)
 
-    monkeypatch.setattr(storage.os, "replace", replace_together)
+    monkeypatch.setattr(workdir.os, "replace", replace_together)
     with futures.ThreadPoolExecutor(2) as pool:
-        for one in [pool.submit(storage.write, tmp_path / "file", text) for text in ("one", "two")]:
+        for one in [pool.submit(workdir.write, tmp_path / "file", text) for text in ("one", "two")]:
             one.result()
     assert [file.read_text() in ("one", "two") for file in tmp_path.iterdir()] == [True]

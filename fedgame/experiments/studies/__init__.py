@@ -6,14 +6,12 @@ agents          few agents and many
 label_skew      every agent tests on her own distribution: accuracy curves that differ between agents
 rounding        contributions rounded in every step of the dynamics, and where they get stuck
 misreports      what an agent gains by claiming other costs, and what the others lose
-base            the contract of a study, and what studies begin with
-settings        their settings as flags
-rows            what they share: a row of a table for an outcome, colours, titles
-study           runs those that need no training: jobs, tables, the figure
+base            the contract of a study, what studies begin with, the experiment that each is
+rows            what they share: games on a measured curve, a row of a table for an outcome
 """
 
 from fedgame.experiments.studies import agents, costs, label_skew, misreports, rounding, unequal_costs
-from fedgame.experiments.studies.base import STUDIES, Ground, Study
+from fedgame.experiments.studies.base import STUDIES, Ground, Study, experiment_of, flags_of
 
 __all__ = [
     "STUDIES",
@@ -21,6 +19,8 @@ __all__ = [
     "Study",
     "agents",
     "costs",
+    "experiment_of",
+    "flags_of",
     "label_skew",
     "misreports",
     "rounding",

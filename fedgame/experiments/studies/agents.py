@@ -1,14 +1,19 @@
 """From two agents to a thousand, all alike: total data and welfare with and without payments."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from matplotlib import figure as figures
 
 from fedgame.experiments.studies import base, rows
 from fedgame.registry import option, register
+from fedgame.report import tables
+
+if TYPE_CHECKING:
+    from matplotlib import figure
 
 
 @register("agents")
@@ -36,9 +41,9 @@ class Agents(base.Study):
         header = {"agents": "n", "mechanism": "mechanism", "beta": "β", "total": "S, samples"}
         header |= {"accuracy": "accuracy"} | dict(list(rows.powers_of(table).items())[:1])
         header |= {"share_of_first_best": "share of first best", "nash_gap": "Nash gap"}
-        return rows.table(header | {"extrapolated": "S not measured"}, table)
+        return tables.table(header | {"extrapolated": "S not measured"}, table)
 
-    def figure(self, table: list[dict[str, str]], fig: figures.Figure) -> None:
+    def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
         super().figure(table, fig)
         for ax in fig.axes:
             ax.set(xscale="log", xlabel="number of agents n")

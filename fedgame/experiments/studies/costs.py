@@ -3,19 +3,24 @@
 Unequal costs are lognormal around c: c exp(σ z - σ²/2) with mean c, the same draws of z at every c.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from matplotlib import figure as figures
 
 from fedgame import registry
-from fedgame.experiments import tables
 from fedgame.experiments.studies import base, rows
 from fedgame.games import game as games
 from fedgame.mechanisms import outcomes
 from fedgame.registry import option, register
+from fedgame.report import figures, tables
+
+if TYPE_CHECKING:
+    from matplotlib import figure
+
 
 _NAMES = ("none", "beta_star", "falkinger")
 
@@ -53,12 +58,12 @@ class Costs(base.Study):
         game, found = ground.game(cost * factor), []
         for row in ground.rows(game, _NAMES):
             after = {"stay": None, "total_of_those": None}
-            if row["mechanism"] != rows.FIRST_BEST:
+            if row["mechanism"] != tables.FIRST_BEST:
                 left = outcomes.participation(game, registry.read("rule", row["mechanism"]))
                 there = 0.0
                 if left.outcome is not None:
                     rest = games.subset(game, left.stay)
-                    there = float(tables.total(rest, left.outcome.equilibrium.profile))
+                    there = float(games.total(rest, left.outcome.equilibrium.profile))
                 after = {"stay": len(left.stay), "total_of_those": there}
             found.append({"costs": kind, "cost": cost} | row | after)
         return found
@@ -68,9 +73,9 @@ class Costs(base.Study):
         first = next(iter(rows.powers_of(table)))
         pivot: dict[tuple, dict[str, Any]] = {}
         for row in averages(table):
-            line, title = pivot.setdefault((row["costs"], row["cost"]), {}), rows.title(row["mechanism"])
+            line, title = pivot.setdefault((row["costs"], row["cost"]), {}), tables.title(row["mechanism"])
             line |= {"costs": row["costs"], "c": row["cost"]}
-            if row["mechanism"] != rows.FIRST_BEST:
+            if row["mechanism"] != tables.FIRST_BEST:
                 gap = max(line.get("nash_gap", 0.0), row["nash_gap"])
                 leave = max(line.get("would leave", 0.0), row["rather_alone"], row["rather_nothing"])
                 line |= {f"S, {title}": row["total"], f"contribute, {title}": row["contributors"]}
@@ -78,19 +83,20 @@ class Costs(base.Study):
             line |= {f"utility, {title}": row[first]}
         found = list(pivot.values())
         header = {name: name for name in found[0] if name != "nash_gap"} | {"nash_gap": "largest Nash gap"}
-        return rows.table(header, found)
+        return tables.table(header, found)
 
-    def figure(self, table: list[dict[str, str]], fig: figures.Figure) -> None:
+    def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
         """Data, utility, who contributes, who would rather leave, over c; equal costs above unequal ones."""
         averaged = averages(table)
         shown = {"total": "total data S, samples"} | dict(list(rows.powers_of(averaged).items())[:1])
         shown |= {"contributors": "agents who contribute"}
+        color = figures.colors([row["mechanism"] for row in averaged])
         axes = fig.subplots(2, len(shown), sharex=True, sharey="col")
         for across, kind in zip(axes, ("equal", "lognormal"), strict=True):
             mine = [row for row in averaged if row["costs"] == kind]
             for ax, (column, label) in zip(across, shown.items(), strict=True):
-                for name in dict.fromkeys(row["mechanism"] for row in mine):
-                    rows.line(ax, "cost", column, name, [row for row in mine if row["mechanism"] == name])
+                for name, one in tables.by(mine, "mechanism").items():
+                    figures.line(ax, "cost", column, name, one, color[name])
                 ax.set(xscale="log", title=label if kind == "equal" else "")
             across[0].set_ylabel(f"{kind} costs")
         for ax in axes[-1]:
@@ -103,22 +109,15 @@ class Costs(base.Study):
 
 def averages(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of equal costs as they are, those of unequal ones averaged over draws."""
-    groups: dict[tuple, list[dict[str, Any]]] = {}
-    for row in table:
-        kind = "equal" if row["costs"] == "equal" else "lognormal"
-        groups.setdefault((kind, float(row["cost"]), row["mechanism"]), []).append(row)
+    kinds = [row | {"costs": "equal" if row["costs"] == "equal" else "lognormal"} for row in table]
     found = []
-    for (kind, cost, name), mine in groups.items():
+    for (kind, cost, name), mine in tables.by(kinds, "costs", "cost", "mechanism").items():
         averaged: dict[str, Any] = {"costs": kind, "cost": cost, "mechanism": name}
         for column in mine[0]:
             if column not in averaged and column not in ("nash_gap", "certified", "proved"):
-                numbers = [_number(row[column]) for row in mine if row[column] not in (None, "")]
+                numbers = [row[column] for row in mine if row[column] is not None]
                 averaged[column] = float(np.mean(numbers)) if len(numbers) == len(mine) else None
-        gaps = [_number(row["nash_gap"]) for row in mine if row["nash_gap"] not in (None, "")]
-        certified = all(row["certified"] in (True, "True", None, "") for row in mine)
+        gaps = [row["nash_gap"] for row in mine if row["nash_gap"] is not None]
+        certified = all(row["certified"] is not False for row in mine)
         found.append(averaged | {"nash_gap": max(gaps) if gaps else None, "certified": certified})
     return found
-
-
-def _number(value: Any) -> float:
-    return {"True": 1.0, "False": 0.0}[value] if value in ("True", "False") else float(value)

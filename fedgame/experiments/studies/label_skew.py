@@ -8,30 +8,39 @@ dealt i.i.d. is the curve of a server that knows nothing of skew.
 That a_i depends on S alone is an assumption: where agents contribute unequally, so do their classes.
 """
 
-import dataclasses
-import pathlib
+from __future__ import annotations
+
+import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib import axes
-from matplotlib import figure as figures
 
 from fedgame import mechanisms
-from fedgame.experiments import plots, storage, training
-from fedgame.experiments import scenario as own_scenario
-from fedgame.experiments import settings as all_settings
-from fedgame.experiments.studies import base, classes, rows
-from fedgame.experiments.studies import settings as own_settings
+from fedgame.experiments import curve
+from fedgame.experiments import task as tasks
+from fedgame.experiments.studies import base, rows
+from fedgame.experiments.task import Task
 from fedgame.games import costs, curves
 from fedgame.games import game as games
-from fedgame.learning import partitions
+from fedgame.inputs import read as inputs
+from fedgame.learning import evaluation, federated, models, partitions
+from fedgame.learning import trainer as trainers
 from fedgame.mechanisms import outcomes
 from fedgame.registry import option, register
+from fedgame.report import figures, tables
+from fedgame.runs import jobs, workdir
+from fedgame.runs.experiment import Resources
+from fedgame.runs.workdir import Workdir
+
+if TYPE_CHECKING:
+    from matplotlib import axes, figure
+
 
 OWN, ALIKE = "own", "i.i.d."
+KINDS = ("dirichlet", "iid")
 
 
 def weighted(shares: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
@@ -44,69 +53,160 @@ class LabelSkew(base.Study):
     """Every agent tests on her own distribution: accuracy curves that differ between agents."""
 
     trains: ClassVar[bool] = True
-    uses: ClassVar[tuple[str, ...]] = (*all_settings.names(all_settings.CurveSettings), "cost", "p")
+    size: ClassVar[tuple[float, float]] = (11, 4.2)
 
     alpha: float = option("of the Dirichlet partition; the smaller, the more skewed", 0.3, above=0)
 
-    def train(
-        self,
-        task: training.Task,
-        work: storage.Workdir,
-        workers: int | None = None,
-        cache: pathlib.Path | None = None,
-    ) -> str:
-        return run(task, work, workers, cache)
+    def train(self, task: Task, work: Workdir, resources: Resources) -> list[dict[str, Any]]:
+        """Measures, fits, solves.
+
+        Writes `classes.csv` (accuracy by class of every training run), `shares.csv` (of classes in what an
+        agent holds), `curve.csv` and `agents.csv` (which launch.equilibrium and launch.mechanism read),
+        `curves.csv` and `by_agent.csv`.
+        """
+        settings = task.settings
+        held = {kind: deal(task, kind, self.alpha) for kind in KINDS}
+        most = np.full(settings.agents, held["iid"].labels.shape[1])
+        shares = partitions.holdings(held["dirichlet"].labels, most, len(task.classes)) / most[:, None]
+        accuracy = measure(task, work, held, self.alpha, resources)
+        sizes = np.asarray(curve.sizes_of(settings))
+        own = weighted(shares, accuracy["dirichlet"])  # [seeds, sizes, n]
+        names = [f"agent {i}" for i in range(settings.agents)]
+        measured = {name: own[:, :, i] for i, name in enumerate(names)}
+        measured[ALIKE] = np.mean(accuracy["iid"], axis=-1)
+        fitted = {name: curves.fit(settings.fit, sizes, one) for name, one in measured.items()}
+        _write_curves(settings, work, shares, measured, fitted)
+        payoffs = {OWN: inputs.payoff_of({n: fitted[n].payoff for n in names}, names)}
+        payoffs[ALIKE] = fitted[ALIKE].payoff
+        table, contributions = [], []
+        for which, payoff in payoffs.items():
+            cost = costs.LinearCost(np.broadcast_to(settings.cost, (settings.agents,)))
+            game = games.check(games.Game(payoff, cost, np.asarray(settings.capacity, float)))
+            # What an agent has alone is not on these curves: her model would be trained on her classes only.
+            found = rows.outcomes_of(game)
+            mine = rows.rows_of(game, found, float(sizes[-1]), settings.p, alone=False)
+            table += [{"curves": which} | row for row in mine]
+            contributions += _agent_rows(game, which, found)
+        work.write_csv("by_agent.csv", contributions)
+        return table
+
+    def show(self, work: Workdir) -> str:
+        name = base.file_of(LabelSkew)
+        figures.draw(work, name, draw, self.size)
+        return self.text(work.read_csv(f"{name}.csv"))
+
+    def text(self, table: Sequence[dict[str, Any]]) -> str:
+        header = {"curves": "curves", "mechanism": "mechanism", "beta": "β (mean β_i)", "total": "S, samples"}
+        header |= {"contributors": "contributors", "accuracy": "accuracy, mean"} | rows.powers_of(table)
+        header |= {"share_of_first_best": "share of first best", "nash_gap": "Nash gap"}
+        return tables.table(header | {"extrapolated": "S not measured"}, table)
 
 
-def run(
-    task: training.Task, work: storage.Workdir, workers: int | None = None, cache: pathlib.Path | None = None
-) -> str:
-    """Measures, fits, solves; returns the table as text.
-
-    Writes `classes.csv` (accuracy by class of every training run), `shares.csv` (of classes in what an agent
-    holds), `curve.csv` and `agents.csv` (which launch.equilibrium and launch.mechanism read), `curves.csv`,
-    `by_agent.csv`, `study_label_skew.csv`, `study_label_skew.json` and `study_label_skew.png`.
-    """
-    alpha = own_settings.study_of(task.settings).alpha
-    task = task._replace(settings=dataclasses.replace(task.settings, alpha=alpha))
+def deal(task: Task, kind: str, alpha: float) -> federated.Images:
+    """What agents hold, the same for all seeds: [n, most, ...], with most enough for the largest total."""
     settings = task.settings
-    held = {kind: classes.deal(task, kind) for kind in classes.KINDS}
-    most = np.full(settings.agents, held["iid"].labels.shape[1])
-    shares = partitions.holdings(held["dirichlet"].labels, most, len(task.classes)) / most[:, None]
-    accuracy = classes.measure(task, work, held, task.workers(workers), cache)
-    sizes = np.asarray(classes.sizes_of(settings))
-    own = weighted(shares, accuracy["dirichlet"])  # [seeds, sizes, n]
-    names = [f"agent {i}" for i in range(settings.agents)]
-    measured = {name: own[:, :, i] for i, name in enumerate(names)}
-    measured[ALIKE] = np.mean(accuracy["iid"], axis=-1)
-    fitted = {name: curves.fit(settings.fit, sizes, one) for name, one in measured.items()}
-    _write_curves(settings, work, shares, measured, fitted)
-    payoffs = {OWN: own_scenario.payoff_of({n: fitted[n].payoff for n in names}, names)}
-    payoffs[ALIKE] = fitted[ALIKE].payoff
-    table, contributions = [], []
-    for which, payoff in payoffs.items():
-        cost = costs.LinearCost(np.broadcast_to(settings.cost, (settings.agents,)))
-        game = games.check(games.Game(payoff, cost, np.asarray(settings.capacity, float)))
-        # What an agent has alone is not on these curves: her model would be trained on her classes only.
-        found = rows.outcomes_of(game)
-        mine = rows.rows_of(game, found, float(sizes[-1]), settings.p, alone=False)
-        table += [{"curves": which} | row for row in mine]
-        contributions += _agent_rows(game, which, found)
-    work.write_csv("by_agent.csv", contributions)
-    work.write_csv("study_label_skew.csv", table)
-    work.write_json("study_label_skew.json", table)
-    plots.draw(work, "study_label_skew", figure, (11, 4.2))
-    return text(table)
+    most = np.full(settings.agents, -(-max(curve.sizes_of(settings)) // settings.agents))
+    key = jax.random.fold_in(task.key, KINDS.index(kind))
+    return partitions.partition(task.server.train, most, key, kind, alpha)
+
+
+def by_class(images: federated.Images, classes: int) -> federated.Images:
+    """The same number of images of every class, [classes, m, ...], as many as there are of the rarest.
+
+    Raises:
+      ValueError: there is no image of some class.
+    """
+    labels = np.asarray(images.labels)
+    m = int(np.min(np.bincount(labels, minlength=classes)))
+    if m == 0:
+        raise ValueError(f"--held_out={len(labels)}: held-out images lack a class; ask for more of them")
+    chosen = np.stack([np.flatnonzero(labels == k)[:m] for k in range(classes)])
+    return federated.Images(images.images[chosen], images.labels[chosen])
+
+
+def measure(
+    task: Task, work: Workdir, held: dict[str, federated.Images], alpha: float, resources: Resources
+) -> dict[str, np.ndarray]:
+    """Accuracy of every class at every total, by kind of partition, [seeds, sizes, classes]; `classes.csv`.
+
+    Args:
+      task: images, network and settings.
+      work: where finished runs are kept.
+      held: what agents hold, by kind, from `deal`.
+      alpha: of the Dirichlet partition.
+      resources: its cache is asked for accuracies that any run measured.
+    """
+    settings, cache, sizes = task.settings, resources.cache, curve.sizes_of(task.settings)
+    test = by_class(task.server.test, len(task.classes))
+    shared = tasks.fingerprint(task, [__name__], task.server) if cache else {}
+    shared |= {"alpha": alpha, "sizes": sizes}
+
+    def trained(kind: str, seed: int, size: int, name: str) -> dict[str, list[float]]:
+        key = task.key_of("curve", seed)
+        what = shared | {"kind": kind, "size": size, "key": jax.random.key_data(key).tolist()}
+        train = functools.partial(_train, task, held[kind], test, size, key, work.snapshots(name))
+        return {"accuracy": workdir.cached(cache, what, train)}
+
+    names = {
+        (kind, seed, size): f"{kind}/{seed}-{size}"
+        for kind in KINDS
+        for seed in range(settings.curve_seeds)
+        for size in sizes
+    }
+    todo = {name: (of[2], functools.partial(trained, *of, name)) for of, name in names.items()}
+    done = jobs.run("measuring accuracy by class", todo, work, task.workers(resources.workers))
+    table = [
+        {"partition": kind, "seed": seed, "samples": size, "class": k, "accuracy": x}
+        for (kind, seed, size), name in names.items()
+        for k, x in enumerate(done[name]["accuracy"])
+    ]
+    work.write_csv("classes.csv", table)
+    shape = settings.curve_seeds, len(sizes), len(task.classes)
+    return {
+        kind: np.reshape([row["accuracy"] for row in table if row["partition"] == kind], shape)
+        for kind in KINDS
+    }
+
+
+def _train(
+    task: Task,
+    held: federated.Images,
+    test: federated.Images,
+    total: int,
+    key: jax.Array,
+    snapshots: trainers.Snapshots,
+) -> list[float]:
+    """Accuracy of every class after training on `total` of the held images, the same share of each agent's.
+
+    Which images these are depends on the key, and those of a smaller total are a subset of a larger one's.
+    """
+    settings = task.settings
+    order_key, init_key, train_key = jax.random.split(key, 3)
+    n, most = held.labels.shape
+    order = np.asarray(jax.vmap(lambda k: jax.random.permutation(k, most))(jax.random.split(order_key, n)))
+    agent = np.arange(n)[:, None]
+    agents = federated.place(
+        federated.Images(held.images[agent, order], held.labels[agent, order]), task.mesh
+    )
+    drawn = np.asarray(total // n + (np.arange(n) < total % n), np.int32)
+    params = jax.device_get(models.initial_parameters(task.model, init_key, held.images.shape[2:]))
+    trainer = trainers.Trainer(task.model, task.local_training, agents, train_key, task.mesh)
+
+    def step(params: Any, number: int) -> Any:
+        return trainer.average(params, drawn, number)
+
+    params = trainers.run(step, params, settings.rounds if total else 0, snapshots)
+    return np.asarray(evaluation.accuracy(task.model, federated.local_copy(params), test), float).tolist()
 
 
 def _write_curves(
     settings: Any,
-    work: storage.Workdir,
+    work: Workdir,
     shares: np.ndarray,
     measured: dict[str, np.ndarray],
     fitted: dict[str, curves.Fit],
 ) -> None:
-    sizes, names = classes.sizes_of(settings), [name for name in measured if name != ALIKE]
+    sizes, names = curve.sizes_of(settings), [name for name in measured if name != ALIKE]
     costs = np.broadcast_to(settings.cost, (settings.agents,))
     held = [
         {"agent": name} | {f"class {k}": float(x) for k, x in enumerate(q)}
@@ -149,25 +249,17 @@ def _agent_rows(game: games.Game, which: str, solved: dict[str, outcomes.Outcome
     best = np.asarray(mechanisms.first_best(game).profile)
     more = {"utility": None, "payment": None}
     return found + [
-        {"curves": which, "mechanism": rows.FIRST_BEST, "agent": i, "contribution": float(s)} | more
+        {"curves": which, "mechanism": tables.FIRST_BEST, "agent": i, "contribution": float(s)} | more
         for i, s in enumerate(best)
     ]
 
 
-def text(table: Sequence[dict[str, Any]]) -> str:
-    """The table as Markdown."""
-    header = {"curves": "curves", "mechanism": "mechanism", "beta": "β (mean β_i)", "total": "S, samples"}
-    header |= {"contributors": "contributors", "accuracy": "accuracy, mean"} | rows.powers_of(table)
-    header |= {"share_of_first_best": "share of first best", "nash_gap": "Nash gap"}
-    return rows.table(header | {"extrapolated": "S not measured"}, table)
-
-
-def figure(work: storage.Workdir, fig: figures.Figure) -> None:
+def draw(work: Workdir, fig: figure.Figure) -> None:
     """Every agent's curve; what she contributes, and what she has, by mechanism."""
     left, middle, right = fig.subplots(1, 3)
-    for name, one in plots.by(work.read_csv("curves.csv"), "agent").items():
+    for name, one in tables.by(work.read_csv("curves.csv"), "agent").items():
         style = {"color": "black", "linewidth": 2} if name == ALIKE else {"linewidth": 1}
-        x, mean = plots.columns(one, "samples", "accuracy")
+        x, mean = tables.columns(one, "samples", "accuracy")
         left.plot(x, mean, marker=".", label="all alike, i.i.d." if name == ALIKE else name, **style)
     left.set(xlabel="total data S, samples", title="accuracy on her own classes", ylim=(0, 1))
     left.set_xscale("symlog", linthresh=10)
@@ -175,18 +267,19 @@ def figure(work: storage.Workdir, fig: figures.Figure) -> None:
     left.legend(frameon=False, loc="lower right", fontsize="x-small", ncols=2)
     mine = [row for row in work.read_csv("by_agent.csv") if row["curves"] == OWN]
     _bars(middle, mine, "contribution")
-    _bars(right, [row for row in mine if row["utility"]], "utility")
+    _bars(right, [row for row in mine if row["utility"] is not None], "utility")
     middle.set_title("contribution s_i, samples")
     right.set_title("utility u_i")
     fig.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
 
 
-def _bars(ax: axes.Axes, table: list[dict[str, str]], column: str) -> None:
+def _bars(ax: axes.Axes, table: list[dict[str, Any]], column: str) -> None:
     """A group of bars for every agent, a bar for every mechanism."""
-    groups = plots.by(table, "mechanism")
+    groups = tables.by(table, "mechanism")
+    color = figures.colors(groups)
     for k, (name, hers) in enumerate(groups.items()):
-        agent, height = plots.columns(hers, "agent", column)
+        agent, height = tables.columns(hers, "agent", column)
         place = agent + 0.85 * ((k + 0.5) / len(groups) - 0.5)
-        ax.bar(place, height, 0.85 / len(groups), color=rows.color(name), label=rows.title(name))
+        ax.bar(place, height, 0.85 / len(groups), color=color[name], label=tables.title(name))
     ax.set_xlabel("agent")
     ax.xaxis.get_major_locator().set_params(integer=True)

@@ -3,17 +3,21 @@
 Every agent misreports alone, the others being honest; the server applies its rule to what is reported.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
-
-from matplotlib import figure as figures
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedgame import registry
-from fedgame.experiments import plots
 from fedgame.experiments.studies import base, rows
 from fedgame.mechanisms import misreports
 from fedgame.registry import option, register
+from fedgame.report import figures, tables
+
+if TYPE_CHECKING:
+    from matplotlib import figure
+
 
 _ROUNDING = 1e-12  # gains below this share of the honest utility are none
 _NAMES = ("beta_star", "falkinger", "personal")
@@ -73,20 +77,21 @@ class Misreports(base.Study):
             }
             for row in reversed(first.values())
         ]
-        return rows.table(header, shown)
+        return tables.table(header, shown)
 
-    def figure(self, table: list[dict[str, str]], fig: figures.Figure) -> None:
+    def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
         """The gain over the claimed cost, a picture for each ratio of costs."""
-        by_ratio = plots.by(table, "ratio")
+        by_ratio = tables.by(table, "ratio")
+        color = figures.colors([row["mechanism"] for row in table])
         axes = fig.subplots(1, len(by_ratio), squeeze=False, sharey=True)[0]
         for ax, (ratio, one) in zip(axes, by_ratio.items(), strict=True):
             agents = list(dict.fromkeys(row["agent"] for row in one))
-            for name, mine in plots.by(one, "mechanism").items():
-                for agent, hers in plots.by(mine, "agent").items():
+            for name, mine in tables.by(one, "mechanism").items():
+                for agent, hers in tables.by(mine, "agent").items():
                     style = ("-", "--", ":")[agents.index(agent)]
                     whose = f", agent of cost {float(hers[0]['cost']):.3g}" if len(agents) > 1 else ""
-                    x, gain = plots.columns(hers, "factor", "gain")
-                    ax.plot(x, gain, style, color=rows.color(name), label=rows.title(name) + whose)
+                    x, gain = tables.columns(hers, "factor", "gain")
+                    ax.plot(x, gain, style, color=color[name], label=tables.title(name) + whose)
             ax.axhline(0, color="0.8", linewidth=1, zorder=0)
             ax.set(xscale="log", xlabel="claimed cost / true cost", title=f"max/min cost = {float(ratio):g}")
             ax.xaxis.set_major_formatter("{x:g}")

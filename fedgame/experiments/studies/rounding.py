@@ -4,25 +4,29 @@ Both start from the same random contributions. The printed update here reads the
 sample, so that rounding, the step δ = Δs/c and the forward difference are all that differs.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib import axes
-from matplotlib import figure as figures
 
 from fedgame import registry
-from fedgame.equilibria import certificates
-from fedgame.experiments import plots
-from fedgame.experiments.studies import base, rows
+from fedgame.experiments import rows as all_rows
+from fedgame.experiments.studies import base
 from fedgame.games import game as games
 from fedgame.mechanisms import budget_balanced, outcomes
 from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import Plan, fedbr, literal
 from fedgame.registry import option, register
+from fedgame.report import figures, tables
+
+if TYPE_CHECKING:
+    from matplotlib import axes, figure
+
 
 _NAMES = ("none", "beta_star")
 _PRINTED = 10  # Δs of Section 5.2
@@ -78,7 +82,7 @@ class Rounding(base.Study):
                 row = {"interval": interval, "start": k, "from": float(np.sum(plan.path[0]))}
                 row |= _ending(plan, game, mechanism, ground.measured.longest)
                 row |= {"continuous": float(np.sum(smooth[k].profile))}
-                found.append(row | {"continuous_gap": _gap(game, mechanism.rates, smooth[k].profile)})
+                found.append(row | {"continuous_gap": _gap(game, mechanism, smooth[k].profile)})
         return found
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
@@ -92,9 +96,9 @@ class Rounding(base.Study):
         formatted = [{**row, "continuous": f"{row['continuous']:.1e}"} for row in kept]
         for row in formatted:
             row |= {name: f"{row[name]:.1e}" for name in ("gap", "continuous_gap")}
-        return rows.table(header, formatted)
+        return tables.table(header, formatted)
 
-    def figure(self, table: list[dict[str, str]], fig: figures.Figure) -> None:
+    def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
         """Ends over starts, without payments and with; swings over the number of agents."""
         *ends, right = fig.subplots(1, 3)
         for ax, name in zip(ends, _NAMES, strict=True):
@@ -117,25 +121,19 @@ def _ending(
         "highest": highest,
         "period": ending.period,
         "dead": ending.dead,
-        "gap": float(_gap(game, mechanism.rates, plan.profile)),
+        "gap": float(_gap(game, mechanism, plan.profile)),
         "extrapolated": highest > longest,
     }
 
 
-def _gap(game: games.Game, rates: Any, s: np.ndarray) -> float:
-    return float(_largest_gap(budget_balanced.under_mechanism(game, rates), jnp.asarray(s)))
-
-
-_largest_gap = jax.jit(lambda played, s: jnp.max(certificates.nash_gap(played, s)))
+def _gap(game: games.Game, mechanism: budget_balanced.Refunds, s: np.ndarray) -> float:
+    return float(all_rows.largest_gap(game, mechanism, jnp.asarray(s)))
 
 
 def summaries(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Over starts, a row for each number of agents, β and Δs."""
-    groups: dict[tuple, list[dict[str, Any]]] = {}
-    for row in table:
-        groups.setdefault((row["agents"], row["mechanism"], row["interval"]), []).append(row)
     found = []
-    for mine in groups.values():
+    for mine in tables.by(table, "agents", "mechanism", "interval").values():
         column = {name: np.asarray([row[name] for row in mine], float) for name in _SUMMED}
         found.append({
             **{name: mine[0][name] for name in ("agents", "mechanism", "interval", "equilibrium")},
@@ -157,37 +155,37 @@ def _shown(table: Sequence[dict[str, Any]]) -> Any:
     return next((x for x in intervals if int(x) == _PRINTED), intervals[-1])
 
 
-def _ends(ax: axes.Axes, table: list[dict[str, str]], name: str) -> None:
+def _ends(ax: axes.Axes, table: list[dict[str, Any]], name: str) -> None:
     """Where the first number of agents ends, over where they start."""
     mine = [row for row in table if row["mechanism"] == name and row["agents"] == table[0]["agents"]]
-    for k, (interval, one) in enumerate(plots.by(mine, "interval").items()):
-        start, low, high = plots.columns(one, "from", "lowest", "highest")
+    for k, (interval, one) in enumerate(tables.by(mine, "interval").items()):
+        start, low, high = tables.columns(one, "from", "lowest", "highest")
         ax.vlines(start, low, high, color=f"C{k}", linewidth=1)
-        mean = plots.columns(one, "total")[0]
+        mean = tables.columns(one, "total")[0]
         ax.plot(
             start, mean, "osD^v"[k % 5], ms=5, color=f"C{k}", alpha=0.8, label=f"rounded, Δs = {interval}"
         )
-    start, end = plots.columns(one, "from", "continuous")
+    start, end = tables.columns(one, "from", "continuous")
     ax.plot(start, end, "_", color="black", ms=9, mew=2, label="continuous")
     ax.axhline(
         float(mine[0]["equilibrium"]), color="black", linewidth=0.8, linestyle=":", label="equilibrium"
     )
     ax.set(xlabel="S at the start, samples", ylim=(0, None))
-    ax.set_title(f"{rows.title(name)}, n = {table[0]['agents']}: S at the end")
+    ax.set_title(f"{tables.title(name)}, n = {table[0]['agents']}: S at the end")
 
 
-def _swings(ax: axes.Axes, table: list[dict[str, str]]) -> None:
+def _swings(ax: axes.Axes, table: list[dict[str, Any]]) -> None:
     """How far S swings around the equilibrium in the end, over the number of agents."""
     shown = _shown(table)
     for name in _NAMES:
         mine = [row for row in table if row["mechanism"] == name and row["interval"] == shown]
-        groups = sorted(plots.by(mine, "agents").items(), key=lambda item: int(item[0]))
+        groups = sorted(tables.by(mine, "agents").items(), key=lambda item: int(item[0]))
         n = [int(count) for count, _ in groups]
         low, high = (
-            [np.median(np.divide(*plots.columns(one, end, "equilibrium"))) for _, one in groups]
+            [np.median(np.divide(*tables.columns(one, end, "equilibrium"))) for _, one in groups]
             for end in ("lowest", "highest")
         )
-        color, label = rows.color(name), rows.title(name)
+        color, label = figures.colors([name])[name], tables.title(name)
         ax.fill_between(n, low, high, color=color, alpha=0.3, linewidth=0)
         ax.plot(n, low, color=color, marker="v", ms=4, label=f"{label}: lowest S")
         ax.plot(n, high, color=color, marker="^", ms=4, label=f"{label}: highest S")

@@ -5,17 +5,16 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from matplotlib import axes
 
 from fedgame import mechanisms, registry
 from fedgame.equilibria import solvers
-from fedgame.experiments import inputs, plots, tables
 from fedgame.games import curves
 from fedgame.games import game as games
+from fedgame.inputs import measurements
 from fedgame.mechanisms import outcomes, personal
+from fedgame.report import tables
 
 RULES = ("none", "beta_star", "falkinger", "personal")
-FIRST_BEST, title = tables.FIRST_BEST, tables.title
 HEADER = {  # what columns are called that do not say it themselves
     "beta": "β (mean β_i)",
     "total": "S, samples",
@@ -24,14 +23,13 @@ HEADER = {  # what columns are called that do not say it themselves
     "extrapolated": "S not measured",
 }
 UNTOLD = ("only_total", "rather_nothing", "rather_alone", "certified", "proved")  # in the file alone
-_COLORS = {"none": "C7", "beta_star": "C1", "falkinger": "C0", "personal": "C2", FIRST_BEST: "black"}
 
 
 class Measured(NamedTuple):
     """A curve as it was measured, and fitted."""
 
     fit: curves.Fit
-    measurements: inputs.Measurements
+    measurements: measurements.Measurements
 
     @property
     def longest(self) -> float:
@@ -43,10 +41,10 @@ def read_curve(file: str, fit: str) -> Measured:
     """Reads and fits the curve in a file.
 
     Raises:
-      ValueError: the file is not as `inputs` describes, has several curves, or cannot be fitted.
+      ValueError: the file is not as `inputs.measurements` describes, has several curves, or cannot be fitted.
       FileNotFoundError: there is no such file.
     """
-    measured = inputs.read_curve(file)
+    measured = measurements.read(file)
     if list(measured) != [""]:
         raise ValueError(f"{file} has a curve for each agent: a study needs one for all")
     (one,) = measured.values()
@@ -59,11 +57,6 @@ def read_curve(file: str, fit: str) -> Measured:
 def spaced(cost: float, ratio: float, n: int) -> np.ndarray:
     """[n] costs with this geometric mean and this largest over the smallest, evenly spaced in logarithms."""
     return cost * ratio ** (np.arange(n) / (n - 1) - 0.5)
-
-
-def color(name: str) -> str:
-    """The colour of a mechanism in all figures; one of its own for others than those of `RULES`."""
-    return _COLORS.get(name, f"C{3 + sum(name.encode()) % 4}")
 
 
 def outcome_row(
@@ -117,7 +110,7 @@ def bound_row(
     """
     total = float(games.statistic(game, best.profile))
     means = {name: best.welfare / game.n for name in row if name.startswith("p=")}
-    known = {"mechanism": FIRST_BEST, "total": total, "share_of_first_best": 1.0}
+    known = {"mechanism": tables.FIRST_BEST, "total": total, "share_of_first_best": 1.0}
     known |= {"contributors": int(np.sum(np.asarray(best.profile) > 0)), "extrapolated": total > longest}
     known |= {"accuracy": float(jnp.mean(games.payoff_values(game, best.profile))), "proved": best.proved}
     return {name: None for name in row} | means | known
@@ -147,36 +140,6 @@ def powers_of(table: Sequence[dict[str, Any]]) -> dict[str, str]:
     names = [name for name in table[0] if name.startswith("p=")]
     known = {"p=1": "mean utility", "p=-inf": "smallest utility"}
     return {name: known.get(name, f"p-mean, {name.replace('=', ' = ')}") for name in names}
-
-
-def line(ax: axes.Axes, x: str, y: str, name: str, table: list[dict[str, Any]]) -> None:
-    """A column over another, for one mechanism ("": none), in its colour; empty cells are left out."""
-    known = [row for row in table if row[y] not in (None, "")]
-    style = {"personal": "--", FIRST_BEST: ":"}.get(name, "-")
-    wide = {"linewidth": 5, "alpha": 0.35} if name == "falkinger" else {}  # others often lie upon it
-    if known:
-        about = {"color": color(name), "label": title(name)} if name else {"color": "C0"}
-        ax.plot(*plots.columns(known, x, y), style, marker="o", ms=4, **about, **wide)
-
-
-def table(header: dict[str, str], rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown of some columns: name of the column -> how it is called, numbers with four or five digits."""
-    body = [[cell(name, row) for name in header] for row in rows]
-    return tables.markdown(list(header.values()), body)
-
-
-def cell(name: str, row: dict[str, Any]) -> str:
-    """What a row has in a column, as people read it."""
-    value = row[name]
-    if value is None:
-        return ""
-    if name == "mechanism":
-        return title(value) + (", not proved" if row.get("proved") is False else "")
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if name == "nash_gap":
-        return f"{value:.1e}"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _means(u: Any, powers: Sequence[float]) -> dict[str, float | None]:

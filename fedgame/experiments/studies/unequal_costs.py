@@ -1,14 +1,17 @@
 """Costs that differ more and more: β* against 1 - 1/n, personal rates, and the first best."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from matplotlib import figure as figures
-
-from fedgame.experiments import plots
 from fedgame.experiments.studies import base, rows
 from fedgame.registry import option, register
+from fedgame.report import figures, tables
+
+if TYPE_CHECKING:
+    from matplotlib import figure
 
 
 @register("unequal_costs")
@@ -37,16 +40,16 @@ class UnequalCosts(base.Study):
         header = {"ratio": "max/min cost", "mechanism": "mechanism", "beta": "β (mean β_i)"}
         header |= {"total": "S, samples", "contributors": "contributors"} | rows.powers_of(table)
         header |= {"rather_alone": "better alone", "nash_gap": "Nash gap", "extrapolated": "S not measured"}
-        return rows.table(header, table)
+        return tables.table(header, table)
 
-    def figure(self, table: list[dict[str, str]], fig: figures.Figure) -> None:
+    def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
         """Welfare by the first and the last p, and total data, over the ratio of costs."""
         powers = list(rows.powers_of(table).items())
         shown = dict([powers[0], powers[-1]]) | {"total": "total data S, samples"}
-        axes = fig.subplots(1, len(shown))
+        axes, color = fig.subplots(1, len(shown)), figures.colors([row["mechanism"] for row in table])
         for ax, (column, label) in zip(axes, shown.items(), strict=True):
-            for name, mine in plots.by(table, "mechanism").items():
-                rows.line(ax, "ratio", column, name, mine)
+            for name, mine in tables.by(table, "mechanism").items():
+                figures.line(ax, "ratio", column, name, mine, color[name])
             ax.set_xscale("log", base=2)
             ax.xaxis.set_major_formatter("{x:g}")
             ax.set(xlabel="largest cost / smallest cost", title=label)

@@ -1,0 +1,9 @@
+"""Runs of experiments: directories that are written whole, resumed and swept. Knows no game.
+
+experiment  the contract of an experiment: prepare, compute, show
+settings    what the user chose, checked against the limits of each field
+workdir     the directory of one run
+snapshots   the state of unfinished training runs
+jobs        many stored computations, several at a time, with a progress bar
+sweep       the product of settings of any experiment, one run per variant
+"""

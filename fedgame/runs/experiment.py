@@ -1,0 +1,65 @@
+"""The contract of an experiment: prepare, compute, show."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from fedgame.runs import settings as all_settings
+from fedgame.runs.workdir import Workdir
+
+
+class Resources(NamedTuple):
+    """What a run may use. It decides how long results take, not what they are."""
+
+    data_dir: str | None = None  # where tensorflow-datasets keeps its data
+    workers: int | None = None  # training runs at a time; None: one per processor on a CPU, else one
+    cache: pathlib.Path | None = None  # directory of trained results that all runs share; None: none
+
+
+class Prepared(Protocol):
+    """What `prepare` returns: whatever `compute` needs, and these two."""
+
+    settings: Any  # with every default filled in
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of what was read beside files that the settings name, for example {"images": ...}."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A claim that can be measured, as three functions. One command runs any, alone or over a sweep.
+
+    Attributes:
+      program: its name in `config.json`, as "launch.equilibrium".
+      settings: dataclass of what the user can choose; everything that decides the results is there.
+      check: refuses settings that cannot be, before anything is computed: ValueError, FileNotFoundError.
+      prepare: checks, reads files, fills in defaults; raises as `check`, and where files cannot be used.
+      compute: leaves rows, numbers and models as files; what is there already is not computed again.
+      show: draws the figures and returns the text, both from the files of the directory alone.
+      results: the default of --workdir, from the settings.
+      headline: the rows that say in a sweep what came of one run.
+      collected: the CSV files that a sweep puts together from those of its variants.
+      show_sweep: as `show`, for the directory of a sweep; None: a table of all headlines.
+      resources: names of the `Resources` that it uses. With any it trains: an interrupt waits for snapshots.
+      processes: whether several processes may run it together, on one file system.
+    """
+
+    program: str
+    settings: type
+    check: Callable[[Any, Resources], None]
+    prepare: Callable[[Any, Resources], Prepared]
+    compute: Callable[[Any, Workdir, Resources], None]
+    show: Callable[[Workdir], str]
+    results: Callable[[Any], str]
+    headline: Callable[[Workdir], list[dict[str, Any]]]
+    collected: tuple[str, ...]
+    show_sweep: Callable[[Workdir], str] | None = None
+    resources: tuple[str, ...] = ()
+    processes: bool = False
+
+
+def described(prepared: Prepared) -> dict[str, Any]:
+    """All that decides the results, as JSON values: the settings, and digests of what was read."""
+    return all_settings.described(prepared.settings) | prepared.digests
