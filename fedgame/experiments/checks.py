@@ -12,7 +12,7 @@ from fedgame.experiments import settings as all_settings
 from fedgame.games import costs, payoffs
 from fedgame.games import game as games
 from fedgame.learning import local, models
-from fedgame.mechanisms import base, budget_balanced, rules
+from fedgame.mechanisms import base, refunds, rules
 from fedgame.protocols import fedbr
 
 
@@ -103,7 +103,7 @@ def _makes_a_difference(settings: all_settings.CompareSettings, flag: str) -> bo
 
 
 def _check_literal(title: str, rule: base.Rule, game: games.Game) -> None:
-    if rule.announces is not None and not issubclass(rule.announces, budget_balanced.Refunds):
+    if rule.announces is not None and not issubclass(rule.announces, refunds.Refunds):
         raise ValueError(f"--mode=literal is printed for refunds of costs only, not for {title}")
     if rules.linear_rates(game) is None:
         raise ValueError("--cost: --mode=literal divides by costs: they must be linear and above 0")

@@ -13,7 +13,7 @@ from fedgame.experiments import scenario as own_scenario
 from fedgame.experiments import settings as all_settings
 from fedgame.games import game as games
 from fedgame.games import scenarios
-from fedgame.mechanisms import base, budget_balanced, outcomes, personal, prices, rules
+from fedgame.mechanisms import base, outcomes, personal, prices, refunds, rules
 from fedgame.registry import option
 
 # Flags, the rule that each belongs to, and its option.
@@ -109,7 +109,7 @@ def run(settings: Settings, prepared: Prepared, work: storage.Workdir) -> str:
     """
     game, found = prepared.scenario.game, _found(settings, prepared)
     everybody = found.everybody
-    before = outcomes.known_or_new(game, budget_balanced.Refunds(), [everybody])
+    before = outcomes.known_or_new(game, refunds.Refunds(), [everybody])
     best = mechanisms.first_best(game) if everybody.best is None else everybody.best
     rows = agent_rows(settings, prepared, found, before)
     welfare = over_beta.welfare_rows(game, found, before, best, settings.p)
@@ -214,7 +214,7 @@ def _verdicts(
     at_bound = float(jnp.ptp(u)) <= close and short <= rest.n * close
     first = f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
     first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound" if at_bound else ""
-    if not isinstance(mechanism, budget_balanced.Refunds):
+    if not isinstance(mechanism, refunds.Refunds):
         return [first, _reached(rest, found.outcome, best)]
     if np.ndim(mechanism.rates):
         return [first]  # Theorem 4.1 is about one rate of refunds for all

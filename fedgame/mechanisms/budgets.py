@@ -19,7 +19,7 @@ import numpy as np
 
 from fedgame import registry
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced
+from fedgame.mechanisms import refunds
 from fedgame.registry import option
 
 _ROUNDING = 1e-13  # of all money involved
@@ -126,7 +126,7 @@ def _quasi_linear(agent: Any, unspent: jax.Array, total: jax.Array) -> jax.Array
 def unspent(game: BudgetGame, beta: Any, s: jax.Array) -> jax.Array:
     """b_i = B_i - c_i(s_i) + p_i(s), [n]; feasible where it is at least 0. Rounding errors are 0."""
     spent = game.rate * s + game.fixed
-    b = game.budget - spent + budget_balanced.payments(beta, spent)
+    b = game.budget - spent + refunds.payments(beta, spent)
     rounding = jnp.abs(b) <= _ROUNDING * (game.budget + jnp.sum(jnp.abs(spent)))
     return b - jax.lax.stop_gradient(jnp.where(rounding, b, 0.0))
 
@@ -144,7 +144,7 @@ def marginals(game: BudgetGame, beta: Any, s: jax.Array) -> tuple[jax.Array, jax
 
 def best_response(game: BudgetGame, beta: Any, s: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Every agent's best feasible contribution, [n], and who has none, [n]: those get 0."""
-    budget_balanced.check_beta(beta, game.n)
+    refunds.check_beta(beta, game.n)
     s = games.as_profile(s)
     return jax.vmap(lambda i: _respond(game, beta, s, i))(jnp.arange(game.n))
 
@@ -204,7 +204,7 @@ def certify(
     A grid on two scales, then ever closer looks around its best point, without concavity. An agent who
     overspends at s although she need not, or leaves [0, τ_i], has an infinite gap.
     """
-    budget_balanced.check_beta(beta, game.n)
+    refunds.check_beta(beta, game.n)
     s = games.as_profile(s)
     grid = jnp.sort(jnp.concatenate([jnp.linspace(0.0, 1.0, 500), jnp.logspace(-14, 0, 500)]))
 
@@ -256,7 +256,7 @@ def solve(
       sweeps: most rounds. No theorem says that they end here: `converged` tells.
       tolerance: of the certificate.
     """
-    budget_balanced.check_beta(beta, game.n)
+    refunds.check_beta(beta, game.n)
     if start is None:
         closer = lambda _, s: s + (best_response(game, beta, s)[0] - s) / game.n  # noqa: E731
         start = jax.lax.fori_loop(0, 100, closer, jnp.zeros(game.n))

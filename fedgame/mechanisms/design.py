@@ -13,7 +13,7 @@ import numpy as np
 
 from fedgame.equilibria import certificates, implicit, solvers
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, welfare
+from fedgame.mechanisms import refunds, welfare
 
 _GRID = 64  # rates of the first look
 _HALVINGS = 45
@@ -43,8 +43,8 @@ def welfare_of_rates(game: games.Game, rates: Any, p: Welfare) -> tuple[jax.Arra
     Returns:
       Welfare, NaN where it is undefined (see `welfare.p_mean`); and the profile, [n].
     """
-    s = implicit.profile(budget_balanced.under_mechanism(game, rates))
-    u = budget_balanced.utilities(game, rates, s)
+    s = implicit.profile(refunds.under_mechanism(game, rates))
+    u = refunds.utilities(game, rates, s)
     return (p(u) if callable(p) else welfare.p_mean(u, p)), s
 
 
@@ -65,7 +65,7 @@ def design_beta(game: games.Game, p: Welfare) -> Design:
     half = _GRID // 2
     # Contributions go with 1/(1 - β): half of the looks are spread evenly, half on the scale of 1 - β.
     spread = [np.linspace(0.0, 1.0, half), 1.0 - np.geomspace(1e-3 / game.n, 1.0, half - 1)]
-    betas = jnp.sort(jnp.asarray(np.concatenate([*spread, [budget_balanced.falkinger_beta(game.n)]])))
+    betas = jnp.sort(jnp.asarray(np.concatenate([*spread, [refunds.falkinger_beta(game.n)]])))
     last = len(betas) - 1
 
     def look(beta: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -117,7 +117,7 @@ def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rat
     import optax  # takes as long as all else that fedgame imports beside JAX
 
     _check(game)
-    budget_balanced.check_beta(start, game.n)
+    refunds.check_beta(start, game.n)
     first = jnp.broadcast_to(jnp.asarray(start, float), (game.n,))
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
     look = jax.value_and_grad(lambda rates: welfare_of_rates(game, rates, p), has_aux=True)
@@ -142,12 +142,12 @@ def _check(game: games.Game) -> None:
 
 def _counted(game: games.Game, rates: jax.Array, value: jax.Array, s: jax.Array) -> jax.Array:
     """The welfare, or -∞ where it is undefined or the profile is not certified as an equilibrium."""
-    certified = certificates.is_equilibrium(budget_balanced.under_mechanism(game, rates), s)
+    certified = certificates.is_equilibrium(refunds.under_mechanism(game, rates), s)
     return jnp.where(certified & ~jnp.isnan(value), value, -jnp.inf)
 
 
 def _result(game: games.Game, rates: jax.Array, most: jax.Array, p: Welfare) -> Design:
-    played = budget_balanced.under_mechanism(game, rates)
+    played = refunds.under_mechanism(game, rates)
     (value, s), slope = jax.value_and_grad(lambda r: welfare_of_rates(game, r, p), has_aux=True)(rates)
     value, slope = (jnp.where(most == -jnp.inf, jnp.nan, x) for x in (value, slope))
     return Design(rates, value, slope, solvers.solve(played), implicit.kinks(played, s))

@@ -16,7 +16,7 @@ import numpy as np
 import scipy
 
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, budgets, welfare
+from fedgame.mechanisms import budgets, refunds, welfare
 
 
 class Optimum(NamedTuple):
@@ -67,7 +67,7 @@ def maximize_welfare(game: games.Game | budgets.BudgetGame, beta: Any, p: float)
     """
     if not p <= 1:
         raise ValueError(f"`p` must lie in [-inf, 1], got {p}")
-    budget_balanced.check_beta(beta, game.n)
+    refunds.check_beta(beta, game.n)
     program = _Program(game, jnp.asarray(beta, float))
     s = program.start(p)
     if p < 1 and not np.min(program.look(s)[0]) > 0:
@@ -220,7 +220,7 @@ class _Program:
 def _values(game: Any, beta: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
     if isinstance(game, budgets.BudgetGame):
         return budgets.utilities(game, beta, s), budgets.unspent(game, beta, s)
-    return budget_balanced.utilities(game, beta, s), jnp.zeros(0)
+    return refunds.utilities(game, beta, s), jnp.zeros(0)
 
 
 @jax.jit

@@ -37,7 +37,7 @@ from fedgame import registry
 from fedgame.equilibria import certificates, total
 from fedgame.games import game as games
 from fedgame.games import payoffs
-from fedgame.mechanisms import budget_balanced, optimum
+from fedgame.mechanisms import optimum, refunds
 from fedgame.registry import option
 
 
@@ -52,7 +52,7 @@ class FirstBest(NamedTuple):
 class Personal(NamedTuple):
     """Personal rates and transfers, and what they lead to."""
 
-    mechanism: budget_balanced.Refunds
+    mechanism: refunds.Refunds
     profile: jax.Array  # [n] s*, an equilibrium under the rates
     utilities: jax.Array  # [n] with all payments
     nash_gap: jax.Array  # [n] what each could still gain by deviating from s*: 0 where utilities are concave
@@ -144,18 +144,18 @@ def personal_rates(game: games.Game, outside: Any = None) -> Personal:
       ValueError: all agents together have less than Σ r_i, even at the optimum, or an r_i is NaN.
     """
     best = first_best(game)
-    mechanism = refunds(game, best, outside)
+    mechanism = mechanism_at(game, best, outside)
     found, certified = _certify(mechanism.under(game), best.profile)
     utilities = mechanism.utilities(game, best.profile)
     return Personal(mechanism, best.profile, utilities, found.gap, bool(certified), alone(game), best.proved)
 
 
-def refunds(game: games.Game, best: FirstBest, outside: Any = None) -> budget_balanced.Refunds:
+def mechanism_at(game: games.Game, best: FirstBest, outside: Any = None) -> refunds.Refunds:
     """The rates and transfers of `personal_rates`, for a first best that is known; arguments as there."""
     rates = _rates(game, best.profile)
-    budget_balanced.check_beta(rates, game.n)
-    before = budget_balanced.utilities(game, rates, best.profile)
-    return budget_balanced.Refunds(rates, equalising(before, best.welfare, outside))
+    refunds.check_beta(rates, game.n)
+    before = refunds.utilities(game, rates, best.profile)
+    return refunds.Refunds(rates, equalising(before, best.welfare, outside))
 
 
 @jax.jit

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedgame import equilibria, registry
 from fedgame.games import game as games
-from fedgame.mechanisms import base, budget_balanced
+from fedgame.mechanisms import base, refunds
 from fedgame.registry import option
 
 _POINTS, _ZOOMS = 33, 3  # prices in a look, and closer looks around the best one
@@ -27,7 +27,7 @@ class Price(base.Mechanism):
     price: Any = option("q, currency per sample", 0.0, low=0)
 
     def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
-        return budget_balanced.payments(1.0, self.price * s)
+        return refunds.payments(1.0, self.price * s)
 
 
 class BestPrice(NamedTuple):

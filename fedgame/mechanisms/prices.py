@@ -8,7 +8,7 @@ import numpy as np
 
 from fedgame import registry
 from fedgame.games import game as games
-from fedgame.mechanisms import base, budget_balanced, personal
+from fedgame.mechanisms import base, personal, refunds
 from fedgame.registry import option
 
 
@@ -32,7 +32,7 @@ class Prices(base.Mechanism):
     optimum: Any = option("s*_i, the contribution for which the prices are made")
 
     def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
-        return budget_balanced.payments(1.0, self.prices * s, self.transfers)
+        return refunds.payments(1.0, self.prices * s, self.transfers)
 
     def announced(self, n: int) -> dict[str, jax.Array]:
         numbers = {"price": self.prices, "transfer": self.transfers}

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 
 from fedgame.games import game as games
-from fedgame.mechanisms import base, baselines, budget_balanced, design
+from fedgame.mechanisms import base, baselines, design, refunds
 from fedgame.mechanisms import personal as personal_rates
 from fedgame.mechanisms import price as one_price
 from fedgame.mechanisms import prices as pigou
 from fedgame.mechanisms import shapley as shapley_values
 from fedgame.mechanisms.base import Announcement, Mechanism
-from fedgame.mechanisms.budget_balanced import Refunds
+from fedgame.mechanisms.refunds import Refunds
 from fedgame.registry import option, register
 
 Rule = Callable[[games.Game], Mechanism]  # a `base.Rule`, or any function
@@ -49,13 +49,13 @@ def rewards_data(game: games.Game) -> None:
 @register("beta_star", "β*", requires=has_beta_star)
 def beta_star(game: games.Game) -> Mechanism:
     """Refunds of the share β* of Definition 2, for linear costs above 0."""
-    return Refunds(budget_balanced.beta_star(linear_rates(game))) if game.n > 1 else Refunds()
+    return Refunds(refunds.beta_star(linear_rates(game))) if game.n > 1 else Refunds()
 
 
 @register("falkinger", "β = 1 - 1/n")
 def falkinger(game: games.Game) -> Mechanism:
     """Refunds of the share 1 - 1/n (Falkinger et al. 2000)."""
-    return Refunds(budget_balanced.falkinger_beta(game.n))
+    return Refunds(refunds.falkinger_beta(game.n))
 
 
 @register("beta", "β")
@@ -84,7 +84,7 @@ def personal(
     best = personal_rates.first_best(game) if best is None else best
     known = alone if outside == "alone" else None
     least = personal_rates.outside(game, outside) if outside is not None and known is None else known
-    return Announcement(personal_rates.refunds(game, best, least), best)
+    return Announcement(personal_rates.mechanism_at(game, best, least), best)
 
 
 @register("designed", "designed β")

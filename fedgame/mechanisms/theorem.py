@@ -14,7 +14,7 @@ import numpy as np
 from fedgame import equilibria
 from fedgame.equilibria import certificates
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, budgets, optimum, welfare
+from fedgame.mechanisms import budgets, optimum, refunds, welfare
 
 _TOLERANCE = 1e-6  # relative, of residuals and welfare
 
@@ -94,7 +94,7 @@ def audit(
         raise ValueError("`budget` is for games without one: a `BudgetGame` has its own")
     if general.n < 2 or np.ndim(beta):
         raise ValueError(f"M_β needs at least two agents and one β for all, got {general.n} and {beta}")
-    budget_balanced.check_beta(beta, general.n)
+    refunds.check_beta(beta, general.n)
     bounded = general is game or budget is not None
     if profile is None:
         s, gap, certified = _equilibrium(game, general, beta, bounded)
@@ -135,7 +135,7 @@ def _equilibrium(game: Any, general: budgets.BudgetGame, beta: float, bounded: b
     """
     starts = [None]
     if isinstance(game, games.Game):
-        found = equilibria.solve(budget_balanced.under_mechanism(game, beta))
+        found = equilibria.solve(refunds.under_mechanism(game, beta))
         if not bounded or jnp.all(_unspent(general, beta, found.profile) >= 0):
             return found.profile, found.nash_gap, found.converged
         starts.append(found.profile)
@@ -156,7 +156,7 @@ def _given(game: Any, general: budgets.BudgetGame, beta: float, bounded: bool, p
         return s, *_examined(general, beta, s)
     if known:
         return s, profile.nash_gap, profile.converged
-    evidence, certified = _certify(budget_balanced.under_mechanism(game, beta), s)
+    evidence, certified = _certify(refunds.under_mechanism(game, beta), s)
     return s, evidence.gap, certified
 
 
@@ -239,7 +239,7 @@ def _verdict(game: budgets.BudgetGame, found: Audit) -> str:
         maximal = "maximises W_p: proved"
     else:
         maximal = "maximises W_p as far as was found, which is no proof"
-    equal = abs(found.beta - float(budget_balanced.beta_star(np.asarray(game.rate)))) <= 1e-9
+    equal = abs(found.beta - float(refunds.beta_star(np.asarray(game.rate)))) <= 1e-9
     if not equal:
         return f"the equilibrium {maximal}. (Theorem 4.1 is about β*, and says nothing of this β.)"
     if not found.positive:

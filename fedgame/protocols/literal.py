@@ -13,12 +13,12 @@ import numpy as np
 
 from fedgame import registry
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, rules
+from fedgame.mechanisms import refunds, rules
 from fedgame.mechanisms.base import Announcement, Mechanism, Rule
 from fedgame.protocols import base, fedbr
 from fedgame.registry import option
 
-NO_PAYMENTS = budget_balanced.Refunds()
+NO_PAYMENTS = refunds.Refunds()
 
 
 class Printed(NamedTuple):
@@ -94,10 +94,10 @@ def prepare(
         value, or the server holds samples, of which the algorithms know nothing; or rates are not what
         `under_mechanism` takes.
     """
-    if not isinstance(mechanism, budget_balanced.Refunds):
+    if not isinstance(mechanism, refunds.Refunds):
         kind = type(mechanism).__name__
         raise ValueError(f"Algorithms 1 and 2 are printed for refunds of costs only, not for {kind}")
-    budget_balanced.check_beta(mechanism.rates, game.n)
+    refunds.check_beta(mechanism.rates, game.n)
     costs = rules.linear_rates(game)
     if costs is None:
         raise ValueError("Algorithms 1 and 2 are printed for linear costs above 0; here some are not")

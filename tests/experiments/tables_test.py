@@ -4,7 +4,7 @@ import pytest
 
 from fedgame import games
 from fedgame.experiments import compare, tables
-from fedgame.mechanisms import budget_balanced, price, rules, shapley
+from fedgame.mechanisms import price, refunds, rules, shapley
 
 GAME = games.check(games.Game(games.PowerLaw(1.0, 1.0, 1.0, 1.0), games.LinearCost([0.1, 0.2]), [5, 5]))
 
@@ -16,7 +16,7 @@ def trial(beta=0.0, profile=(1.2, 2.0), charged=(1, 2), accuracy=(0.9, 0.7), mec
         "held_out_accuracy": 0.75,
         "seconds": 1.0,
     }
-    mechanism = mechanism or budget_balanced.Refunds(beta)
+    mechanism = mechanism or refunds.Refunds(beta)
     path = np.asarray([profile])
     return compare.Trial("FedBR", mechanism, 0, 0, True, np.asarray(profile), path, training)
 
@@ -53,8 +53,8 @@ def test_accuracy_that_the_mechanism_would_not_give_is_accounted():
 
 def test_what_is_announced_is_told_in_a_few_characters():
     for mechanism, words in (
-        (budget_balanced.Refunds(0.5), "β = 0.5"),
-        (budget_balanced.Refunds(jnp.asarray([0.25, 0.5])), "β_i = 0.25 to 0.5"),
+        (refunds.Refunds(0.5), "β = 0.5"),
+        (refunds.Refunds(jnp.asarray([0.25, 0.5])), "β_i = 0.25 to 0.5"),
         (price.Price(0.125), "price = 0.125"),
         (shapley.Shapley(), ""),
     ):

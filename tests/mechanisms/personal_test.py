@@ -10,7 +10,7 @@ import scipy.optimize
 
 from fedgame import equilibria, games, mechanisms
 from fedgame.equilibria import solvers
-from fedgame.mechanisms import budget_balanced, personal
+from fedgame.mechanisms import personal, refunds
 
 solve, under = jax.jit(equilibria.solve), mechanisms.under_mechanism
 few = hypothesis.settings(max_examples=8)
@@ -386,4 +386,4 @@ def test_a_hundred_thousand_agents():
     assert 0.01 < np.mean(found.profile == game.capacity) < 0.99
     assert float(found.nash_gap.max()) <= 1e-12
     assert float(jnp.ptp(found.utilities)) <= 1e-10
-    np.testing.assert_array_equal(budget_balanced.whole_units(found.mechanism.transfers, 1e-6).sum(), 0)
+    np.testing.assert_array_equal(refunds.whole_units(found.mechanism.transfers, 1e-6).sum(), 0)

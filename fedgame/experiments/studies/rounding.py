@@ -19,7 +19,7 @@ from fedgame.equilibria import certificates
 from fedgame.experiments import plots
 from fedgame.experiments.studies import base, rows
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, outcomes
+from fedgame.mechanisms import outcomes, refunds
 from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import Plan, fedbr, literal
 from fedgame.registry import option, register
@@ -104,9 +104,7 @@ class Rounding(base.Study):
         fig.legend(*entries, loc="outside lower center", ncols=6, frameon=False)
 
 
-def _ending(
-    plan: Plan, game: games.Game, mechanism: budget_balanced.Refunds, longest: float
-) -> dict[str, Any]:
+def _ending(plan: Plan, game: games.Game, mechanism: refunds.Refunds, longest: float) -> dict[str, Any]:
     """Where a path of the printed update ends: in a profile, or in a cycle (`period` 0: in neither yet)."""
     ending = plan.memory
     round_trip = np.sum(plan.path[-max(ending.period, 1) :], axis=1)
@@ -123,7 +121,7 @@ def _ending(
 
 
 def _gap(game: games.Game, rates: Any, s: np.ndarray) -> float:
-    return float(_largest_gap(budget_balanced.under_mechanism(game, rates), jnp.asarray(s)))
+    return float(_largest_gap(refunds.under_mechanism(game, rates), jnp.asarray(s)))
 
 
 _largest_gap = jax.jit(lambda played, s: jnp.max(certificates.nash_gap(played, s)))
