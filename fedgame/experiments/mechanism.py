@@ -13,7 +13,7 @@ from fedgame.experiments import scenario as own_scenario
 from fedgame.experiments import settings as all_settings
 from fedgame.games import game as games
 from fedgame.games import scenarios
-from fedgame.mechanisms import base, outcomes, personal, prices, refunds, rules
+from fedgame.mechanisms import base, optimum, outcomes, personal, prices, refunds, rules
 from fedgame.registry import option
 
 # Flags, the rule that each belongs to, and its option.
@@ -197,7 +197,7 @@ def _whole_units(final: outcomes.Outcome, unit: float) -> np.ndarray:
 
 
 def _verdicts(
-    settings: Settings, game: games.Game, found: outcomes.Participation, best: personal.FirstBest
+    settings: Settings, game: games.Game, found: outcomes.Participation, best: optimum.FirstBest
 ) -> list[str]:
     """Whether the equilibrium of those who stay is optimal, in sentences."""
     if found.outcome is None or not found.certified:
@@ -226,7 +226,7 @@ def _verdicts(
         return [first, f"not audited: {error}"]
 
 
-def _reached(game: games.Game, found: outcomes.Outcome, best: personal.FirstBest) -> str:
+def _reached(game: games.Game, found: outcomes.Outcome, best: optimum.FirstBest) -> str:
     """How much of the first best a mechanism reaches that is no refund of costs, and at whose expense."""
     sum_, mechanism = float(jnp.sum(found.utilities)), found.mechanism
     text = f"Σ u is {sum_:.6g}"
@@ -250,7 +250,7 @@ def _audited(game: games.Game, found: outcomes.Outcome, p: float) -> str:
 
 
 def _summary(
-    settings: Settings, prepared: Prepared, found: outcomes.Participation, best: personal.FirstBest
+    settings: Settings, prepared: Prepared, found: outcomes.Participation, best: optimum.FirstBest
 ) -> dict[str, Any]:
     names, final = prepared.scenario.names, found.outcome
     summary = {

@@ -10,7 +10,7 @@ import numpy as np
 from fedgame import mechanisms, registry
 from fedgame.experiments import jobs, tables
 from fedgame.games import game as games
-from fedgame.mechanisms import outcomes, personal, refunds, rules
+from fedgame.mechanisms import optimum, outcomes, refunds, rules
 
 _STACKED = 8  # agents whose contributions the figure tells apart
 _AT_ONCE = 8  # rates β that are solved in one call
@@ -20,7 +20,7 @@ def welfare_rows(
     game: games.Game,
     found: outcomes.Participation,
     before: outcomes.Outcome,
-    best: personal.FirstBest,
+    best: optimum.FirstBest,
     powers: Sequence[float],
 ) -> list[dict[str, Any]]:
     """Normalised p-means with everybody taking part, by mechanism, and of those who stay.

@@ -4,7 +4,7 @@ base             the contract of a mechanism: payments, and what a game is under
 refunds          refunds of costs: M_β, β* (Definition 2, Lemma 1), Falkinger's 1 - 1/n, whole currency units
 welfare          p-means, on the scale of Section 1.1 and on that of Table 1; rows that contradict themselves
 budgets          the general model u_i(b_i, S) of Section 4, program (5)
-optimum          welfare optima: without payments, and programs (7), (19) with duals and a bound
+optimum          welfare optima: the first best, the p-mean without payments, programs (7), (19) with duals and a bound
 theorem          Theorem 4.1 on your game: KKT (20)-(26) at the equilibrium, and a verdict
 personal         personal rates whose equilibrium is the utilitarian optimum
 price, prices    one price per sample for all; Pigou's prices, one for each
@@ -22,9 +22,9 @@ from fedgame.mechanisms.baselines import data_maximizing
 from fedgame.mechanisms.constrained import constrained_equilibrium, optimal_collaboration, price_of_stability
 from fedgame.mechanisms.design import design_beta, design_rates, welfare_of_rates
 from fedgame.mechanisms.misreports import manipulation
-from fedgame.mechanisms.optimum import largest_p_mean, maximize_welfare
+from fedgame.mechanisms.optimum import first_best, largest_p_mean, maximize_welfare
 from fedgame.mechanisms.outcomes import Outcome, outcome, participation
-from fedgame.mechanisms.personal import alone, first_best, personal_rates
+from fedgame.mechanisms.personal import alone, personal_rates
 from fedgame.mechanisms.refunds import (
     Refunds,
     beta_star,

@@ -112,7 +112,7 @@ class Announcement(NamedTuple):
     """What a rule announces for a game, and what it found of the game on the way."""
 
     mechanism: Mechanism
-    best: Any = None  # `personal.FirstBest` of the game
+    best: Any = None  # `optimum.FirstBest` of the game
     equilibrium: Any = None  # `solvers.Equilibrium` of `mechanism.under(game)`
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fedgame import equilibria
 from fedgame.equilibria import certificates, solvers
 from fedgame.games import game as games
-from fedgame.mechanisms import base, personal, rules
+from fedgame.mechanisms import base, optimum, personal, rules
 
 
 class Outcome(NamedTuple):
@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
     utilities: jax.Array  # [n] u_i + p_i
     # Whether it is certified from payments as they stand, not only in the form in which it was solved.
     general: bool
-    best: personal.FirstBest | None = None  # of the game, if the rule had to find it
+    best: optimum.FirstBest | None = None  # of the game, if the rule had to find it
 
 
 class Participation(NamedTuple):

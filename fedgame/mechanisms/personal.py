@@ -33,20 +33,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame import registry
-from fedgame.equilibria import certificates, total
+from fedgame.equilibria import certificates
 from fedgame.games import game as games
-from fedgame.games import payoffs
 from fedgame.mechanisms import optimum, refunds
-from fedgame.registry import option
-
-
-class FirstBest(NamedTuple):
-    """The largest Σ u_i; payments that balance cannot change it."""
-
-    profile: jax.Array  # [n] s*, samples
-    welfare: float  # Σ u_i, fixed costs included
-    proved: bool  # whether no other profile has more, to rounding; see `first_best`
 
 
 class Personal(NamedTuple):
@@ -61,77 +50,6 @@ class Personal(NamedTuple):
     proved: bool  # whether s* is proved to be the utilitarian optimum
 
 
-@registry.family
-class _Pooled(payoffs.OfTotal):
-    """Σ_j v_j a_j(S), what all agents together gain."""
-
-    game: games.Game = option("whose payoffs", rank=None)  # under vmap it is computed once for all
-
-    def curve(self, total: jax.Array) -> jax.Array:
-        def one(agent: games.Game) -> jax.Array:
-            return agent.value * agent.payoff.curve(total)
-
-        return jnp.sum(jax.vmap(one, (games.agent_axes(self.game),))(self.game))
-
-
-_between = jax.jit(total.root_between)
-_gained = jax.jit(lambda game, total: _Pooled(game).curve(total))
-_sum_of_utilities = jax.jit(lambda game, s: jnp.sum(games.utilities(game, s)))
-
-
-def first_best(game: games.Game) -> FirstBest:
-    """The profile with the largest Σ u_i.
-
-    Payoffs of S that are known to be concave where they are not 0: what one more sample is worth to all
-    falls with S between two neighbouring z_i (see `equilibria.total`), so there is one candidate in each
-    such interval, and S₀. From the largest S down, until payoffs at the upper end, for free, would not be
-    more: that proves it. A million agents take a second. Other payoffs: `optimum.maximize_welfare`,
-    proved by its bound where payoffs are known to be concave. Not for use inside jit.
-    """
-    if not (game.payoff.of_total and game.concave):
-        found = optimum.maximize_welfare(game, 0.0, 1.0)
-        idle = float(_sum_of_utilities(game, jnp.zeros(game.n))) / game.n
-        moved = found.welfare - idle if np.isfinite(idle) else abs(found.welfare)
-        close = found.bound - found.welfare <= 1e-6 * moved + 1e-14 * float(np.mean(np.abs(found.utilities)))
-        proved = game.concave and found.concave and close
-        return FirstBest(jnp.asarray(found.profile), game.n * found.welfare, proved)
-    pooled = game.replace(payoff=_Pooled(game), value=1.0, capacity=jnp.asarray(game.capacity, float))
-    starts = np.unique(np.asarray(total.pays_from(game)))
-    # A little more than all there is: in another compiled expression the same sum may round up.
-    upper, held = float(total.most(pooled)) * (1.0 + 1e-12), float(game.held)
-    best = jnp.zeros(game.n)
-    fixed = float(jnp.sum(games.incurred_costs(game, best)))
-    most = float(_sum_of_utilities(game, best))
-    for lower in [*starts[(starts > held) & (starts < upper)][::-1], held]:
-        if float(_gained(game, upper)) - fixed <= most:
-            break
-        root = _between(pooled, jnp.asarray(lower, float), jnp.asarray(upper, float))
-        if np.isfinite(root.total) and (sum_ := float(_sum_of_utilities(game, root.profile))) > most:
-            best, most = _in_turn(pooled, root), sum_
-        upper = lower
-    return FirstBest(best, most, True)
-
-
-def _in_turn(pooled: games.Game, root: total.Root) -> jax.Array:
-    """The profile of the root if agents who are indifferent contribute in turn, not all the same share."""
-    return _fill(pooled, root.total) if root.ties > 1 else root.profile
-
-
-@jax.jit
-def _fill(pooled: games.Game, at: jax.Array) -> jax.Array:
-    """Those to whom the model is worth the most come first: they are the last to rather give nothing."""
-    margin = 1e-13 if at.dtype == jnp.float64 else 1e-5
-    more, less = (total.wanted(pooled, at, less=x) for x in (-margin, margin))
-    room = pooled.quality * (more - less)
-    game = pooled.payoff.game
-    worth = jax.vmap(lambda agent: agent.value * agent.payoff.curve(at), (games.agent_axes(game),))(game)
-    first = jnp.argsort(-worth)
-    before = jnp.zeros_like(room).at[first].set(jnp.cumsum(room[first]) - room[first])
-    lacking = at - pooled.held - jnp.sum(pooled.quality * less)
-    part = jnp.clip(lacking - before, 0.0, room)
-    return jnp.where(part < room, less + part / pooled.quality, more)  # a capacity without rounding
-
-
 def personal_rates(game: games.Game, outside: Any = None) -> Personal:
     """The mechanism described above.
 
@@ -143,14 +61,14 @@ def personal_rates(game: games.Game, outside: Any = None) -> Personal:
     Raises:
       ValueError: all agents together have less than Σ r_i, even at the optimum, or an r_i is NaN.
     """
-    best = first_best(game)
+    best = optimum.first_best(game)
     mechanism = mechanism_at(game, best, outside)
     found, certified = _certify(mechanism.under(game), best.profile)
     utilities = mechanism.utilities(game, best.profile)
     return Personal(mechanism, best.profile, utilities, found.gap, bool(certified), alone(game), best.proved)
 
 
-def mechanism_at(game: games.Game, best: FirstBest, outside: Any = None) -> refunds.Refunds:
+def mechanism_at(game: games.Game, best: optimum.FirstBest, outside: Any = None) -> refunds.Refunds:
     """The rates and transfers of `personal_rates`, for a first best that is known; arguments as there."""
     rates = _rates(game, best.profile)
     refunds.check_beta(rates, game.n)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedgame import registry
 from fedgame.games import game as games
-from fedgame.mechanisms import base, personal, refunds
+from fedgame.mechanisms import base, optimum, personal, refunds
 from fedgame.registry import option
 
 
@@ -42,7 +42,7 @@ class Prices(base.Mechanism):
         return jnp.broadcast_to(jnp.asarray(self.optimum, float), (game.n,))
 
 
-def pigou(game: games.Game, outside: Any = None, best: personal.FirstBest | None = None) -> Prices:
+def pigou(game: games.Game, outside: Any = None, best: optimum.FirstBest | None = None) -> Prices:
     """The prices of a game, with transfers that make utilities equal at s*, or as equal as `outside` allows.
 
     Args:
@@ -53,7 +53,7 @@ def pigou(game: games.Game, outside: Any = None, best: personal.FirstBest | None
     Raises:
       ValueError: as `personal.personal_rates`.
     """
-    best = personal.first_best(game) if best is None else best
+    best = optimum.first_best(game) if best is None else best
     s = best.profile
     found = Prices(_worth_to_others(game, s), jnp.zeros(game.n), s)
     return found.replace(transfers=personal.equalising(found.utilities(game, s), best.welfare, outside))

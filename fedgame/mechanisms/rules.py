@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from fedgame.games import game as games
-from fedgame.mechanisms import base, baselines, design, refunds
+from fedgame.mechanisms import base, baselines, design, optimum, refunds
 from fedgame.mechanisms import personal as personal_rates
 from fedgame.mechanisms import price as one_price
 from fedgame.mechanisms import prices as pigou
@@ -21,7 +21,7 @@ from fedgame.registry import option, register
 Rule = Callable[[games.Game], Mechanism]  # a `base.Rule`, or any function
 
 
-def announced(rule: Rule, game: games.Game, best: personal_rates.FirstBest | None = None) -> Announcement:
+def announced(rule: Rule, game: games.Game, best: optimum.FirstBest | None = None) -> Announcement:
     """What any rule announces, with what it found on the way if it is a `base.Rule`."""
     if isinstance(rule, base.Rule):
         return rule.announced(game, best)
@@ -75,13 +75,13 @@ def personal(
         choices=("alone", "nothing"),
         kind=str,
     ),
-    best: personal_rates.FirstBest | None = None,
+    best: optimum.FirstBest | None = None,
     alone: np.ndarray | None = None,
 ) -> Announcement:
     """Refunds at personal rates; transfers make utilities equal, or as equal as `outside` allows."""
     if game.n < 2:
         return Announcement(Refunds())
-    best = personal_rates.first_best(game) if best is None else best
+    best = optimum.first_best(game) if best is None else best
     known = alone if outside == "alone" else None
     least = personal_rates.outside(game, outside) if outside is not None and known is None else known
     return Announcement(personal_rates.mechanism_at(game, best, least), best)
@@ -124,9 +124,9 @@ def price(
 
 
 @register("prices", "Pigou's prices", announces=pigou.Prices)
-def prices(game: games.Game, best: personal_rates.FirstBest | None = None) -> Announcement:
+def prices(game: games.Game, best: optimum.FirstBest | None = None) -> Announcement:
     """A price for each agent's samples, what they are worth to all others (Pigou); utilities are equal."""
-    best = personal_rates.first_best(game) if best is None else best
+    best = optimum.first_best(game) if best is None else best
     return Announcement(pigou.pigou(game, best=best), best)
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import jax
 
 from fedgame.games import game as games
-from fedgame.mechanisms import personal, rules
+from fedgame.mechanisms import optimum, rules
 from fedgame.mechanisms.base import Announcement, Rule
 from fedgame.protocols import base
 from fedgame.registry import register
@@ -25,5 +25,5 @@ class FirstBest(base.Protocol):
 
     def start(self, game: games.Game, announced: Announcement, key: jax.Array) -> base.Plan:
         del key
-        best = personal.first_best(game) if announced.best is None else announced.best
+        best = optimum.first_best(game) if announced.best is None else announced.best
         return base.always(best.profile)

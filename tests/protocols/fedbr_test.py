@@ -10,7 +10,7 @@ from fedgame import equilibria, games
 from fedgame.equilibria import dynamics
 from fedgame.games import curves
 from fedgame.games import game as the_game
-from fedgame.mechanisms import personal, refunds, rules
+from fedgame.mechanisms import optimum, refunds, rules
 from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import fedbr, first_best
 
@@ -142,7 +142,7 @@ def test_the_first_best_is_what_no_protocol_beats_and_equal_for_all():
     game = a_game(np.linspace(0.003, 0.007, 7), MEASURED)
     plan, mechanism = started(first_best.FirstBest(), game, 0)
     utilities = refunds.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
-    np.testing.assert_allclose(utilities, personal.first_best(game).welfare / 7, rtol=1e-9)
+    np.testing.assert_allclose(utilities, optimum.first_best(game).welfare / 7, rtol=1e-9)
     played = refunds.under_mechanism(game, mechanism.rates)
     assert jnp.max(nash_gap(played, plan.profile)) < 1e-9
     for rule in (rules.none, rules.falkinger):
@@ -157,7 +157,7 @@ def test_the_first_best_is_what_no_protocol_beats_and_equal_for_all():
 def test_the_first_best_is_found_once():
     """It may stand in the announcement; else it is found."""
     game = a_game(np.linspace(0.003, 0.007, 3), MEASURED)
-    best = personal.first_best(game)
+    best = optimum.first_best(game)
     told = rules.personal.announced(game, best)
     assert told.best is best
     half = best._replace(profile=best.profile / 2)
