@@ -4,7 +4,7 @@ base             the contract of a mechanism: payments, and what a game is under
 refunds          refunds of costs: M_β, β* (Definition 2, Lemma 1), Falkinger's 1 - 1/n, whole currency units
 welfare          p-means, on the scale of Section 1.1 and on that of Table 1; rows that contradict themselves
 budgets          the general model u_i(b_i, S) of Section 4, program (5)
-optimum          welfare optima: the first best, the p-mean without payments, programs (7), (19) with duals and a bound
+optimum          the first best, and the largest W_p under M_β: programs (7), (19), with duals and a bound
 theorem          Theorem 4.1 on your game: KKT (20)-(26) at the equilibrium, and a verdict
 personal         personal rates whose equilibrium is the utilitarian optimum
 price, prices    one price per sample for all; Pigou's prices, one for each
