@@ -1,6 +1,6 @@
-"""Rules: from a game, as it is reported to the server, to what the server announces for it.
+"""Rules: from the reported game to the mechanism that the server announces for it.
 
-A rule is applied anew when somebody has left (`outcomes`) or reports something else (`misreports`).
+A rule is applied again if an agent has left (`outcomes`) or reports something else (`misreports`).
 """
 
 from collections.abc import Callable
@@ -22,7 +22,13 @@ Rule = Callable[[games.Game], Mechanism]  # a `base.Rule`, or any function
 
 
 def announced(rule: Rule, game: games.Game, best: optimum.FirstBest | None = None) -> Announcement:
-    """What any rule announces, with what it found on the way if it is a `base.Rule`."""
+    """What a rule announces for a game; of a `base.Rule`, with the optimum or equilibrium that it found.
+
+    Args:
+      rule: a `base.Rule`, or any function from a game to a mechanism.
+      game: as it is reported.
+      best: its first best, if known.
+    """
     if isinstance(rule, base.Rule):
         return rule.announced(game, best)
     return Announcement(rule(game))
@@ -41,7 +47,7 @@ def has_beta_star(game: games.Game) -> None:
 
 
 def rewards_data(game: games.Game) -> None:
-    """Raises a `ValueError` if accuracy cannot be the reward: too many agents, costs not linear or 0."""
+    """Raises a `ValueError` if accuracy cannot be the reward: too many agents, or costs not linear or 0."""
     base.check_size(baselines.Schedule, game.n)
     baselines.check_costs(game)
 
@@ -82,8 +88,12 @@ def personal(
     if game.n < 2:
         return Announcement(Refunds())
     best = optimum.first_best(game) if best is None else best
-    known = alone if outside == "alone" else None
-    least = personal_rates.outside(game, outside) if outside is not None and known is None else known
+    if outside is None:
+        least = None
+    elif outside == "alone" and alone is not None:
+        least = alone
+    else:
+        least = personal_rates.outside(game, outside)
     return Announcement(personal_rates.mechanism_at(game, best, least), best)
 
 
@@ -112,8 +122,7 @@ def price(
     """One price per sample for all, which all others pay in equal parts.
 
     Raises:
-      ValueError: no price is given, and at none of those tried an equilibrium is certified: to announce one
-        of them would be to announce nothing that is known.
+      ValueError: no price is given, and an equilibrium is certified at none of those tried.
     """
     if game.n < 2:
         return Announcement(Refunds())
@@ -151,7 +160,7 @@ def data_maximizing(
 
 
 def linear_rates(game: games.Game) -> np.ndarray | None:
-    """[n] c_i of c_i(s_i) = c_i s_i + d_i, per standard sample; None if a cost is not linear, or free."""
+    """c_i of c_i(s_i) = c_i s_i + d_i, [n], per standard sample; None unless all are linear and above 0."""
     line = game.cost.line()
     if line is None:
         return None
