@@ -1,8 +1,8 @@
-"""The first best: what a server would decide if it could, as the measure of everything else.
+"""The first best: what a server would decide if it could. Other protocols are compared with it.
 
-Agents contribute the profile with the largest Σ u_i, and costs are settled with the payments of personal
-rates (`mechanisms.personal`), whose transfers make all utilities equal. So every p-mean with p ≤ 1 is at
-its bound, (max Σ u_j)/n, as long as accuracies are those of ã.
+Agents contribute the profile with the largest Σ u_i, and receive the payments of personal rates
+(`mechanisms.personal`), whose transfers make all utilities equal. So every p-mean with p ≤ 1 is at its
+bound, (max Σ u_j)/n, as long as accuracies are those of ã.
 """
 
 from typing import ClassVar
