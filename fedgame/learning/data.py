@@ -22,10 +22,11 @@ from fedgame.learning import preparation
 from fedgame.learning.federated import Images
 
 _DIGITS = 1797
-_DIGITS_TEST = 597  # scikit-learn's digits have no split of their own: 1,200 for training
+_DIGITS_TEST = 597  # scikit-learn's digits have no split of their own: 1,200 are for training
 _NAME = re.compile(r"\w+(/\w[\w.+-]*)?")  # of tensorflow-datasets, perhaps with a configuration
+_PARTS = ("train", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
-_ARRAYS = (
+_ARRAYS = (  # names of arrays in an .npz file: images, labels, and then those of the test set
     ("images", "labels"),
     ("x_train", "y_train", "x_test", "y_test"),  # Keras
     ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST
@@ -40,7 +41,7 @@ class Data(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where images come from; nothing is decoded before it is asked for."""
+    """Where images come from; they are decoded when they are read."""
 
     sizes: tuple[int, int]  # training and test images
     classes: tuple[str, ...]  # names, in the order of the labels
@@ -48,43 +49,43 @@ class Source(NamedTuple):
 
 
 def to_images(pixels: np.ndarray, labels: np.ndarray) -> Images:
-    """Pixels as float32, whole numbers 0 to 255 scaled to [0, 1]; labels as int32."""
+    """Pixels as float32 in [0, 1], scaled if they are uint8; labels as int32."""
     pixels = np.asarray(pixels)
     pixels = pixels / np.float32(255) if pixels.dtype == np.uint8 else pixels.astype(np.float32)
     return Images(pixels, np.asarray(labels, np.int32))
 
 
 def fixed_split(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """The split of data that come without one: always the same random third is the test set."""
+    """Rows for training and rows for testing, of data without a split: the same random third is for tests."""
     order = np.random.default_rng(0).permutation(number)
     return order[number // 3 :], order[: number // 3]
 
 
 def sizes(name: str, data_dir: str | None = None) -> tuple[int, int]:
-    """Numbers of training and test images that the data set `name` has; raises what `load` does."""
+    """Numbers of training and test images in the data set `name`; errors as of `load`."""
     return _open(name, data_dir).sizes
 
 
 def classes(name: str, data_dir: str | None = None) -> tuple[str, ...]:
-    """Names of the classes of the data set `name`, in the order of the labels; raises what `load` does."""
+    """Names of the classes of the data set `name`, in the order of the labels; errors as of `load`."""
     return _open(name, data_dir).classes
 
 
 def load(name: str, train: int, test: int, seed: int, data_dir: str | None = None) -> Data:
     """Draws `train` and `test` different images of the data set `name`.
 
-    Where a data set has no test images of its own, those for validation serve, or `fixed_split`.
+    If a data set has no test images, its validation images are used, or else those of `fixed_split`.
 
     Args:
       name: "digits", a name of tensorflow-datasets, or a path: it ends in .npz or contains a slash.
       train: number of training images.
       test: number of test images.
       seed: of the draw.
-      data_dir: where tensorflow-datasets keeps its prepared data; None is its default,
-        ~/tensorflow_datasets. Used by its data sets alone.
+      data_dir: where tensorflow-datasets keeps its prepared data; None: its default, ~/tensorflow_datasets.
+        Ignored by all other data sets.
 
     Raises:
-      ValueError: more images asked for than there are, or this is no image classification set.
+      ValueError: there are fewer images than are asked for, or it is no image classification set.
       FileNotFoundError: there is no such file or folder, or nothing is prepared under `data_dir`.
     """
     source = _open(name, data_dir)
@@ -94,15 +95,16 @@ def load(name: str, train: int, test: int, seed: int, data_dir: str | None = Non
             f"{name} has {available[0]} training and {available[1]} test images, not {train} and {test}"
         )
     rng = np.random.default_rng(seed)
-    if name == "digits":  # the seed decides on the split, too
+    if name == "digits":  # there is no fixed split: the seed makes one
         order = rng.permutation(_DIGITS)
-        rows = order[:train], order[available[0] : available[0] + test]
+        train_rows, test_rows = order[:train], order[available[0] : available[0] + test]
     else:
-        rows = rng.permutation(available[0])[:train], rng.permutation(available[1])[:test]
-    return Data(source.read("train", rows[0]), source.read("test", rows[1]))
+        train_rows, test_rows = rng.permutation(available[0])[:train], rng.permutation(available[1])[:test]
+    return Data(source.read("train", train_rows), source.read("test", test_rows))
 
 
 def _open(name: str, data_dir: str | None) -> Source:
+    """The data set `name`, see `load`."""
     if name == "digits":
         return Source((_DIGITS - _DIGITS_TEST, _DIGITS_TEST), tuple("0123456789"), _read_digits)
     path = pathlib.Path(name).expanduser()
@@ -121,11 +123,11 @@ def _read_digits(part: str, rows: np.ndarray) -> Images:
 
 
 def _prepared_folder(name: str, data_dir: str | None) -> pathlib.Path:
-    """Where the newest version of a data set of tensorflow-datasets is, without asking the network.
+    """The folder of the newest version of a data set of tensorflow-datasets, without using the network.
 
     Raises:
-      ValueError: it cannot be a name, or there are several configurations.
-      FileNotFoundError: it is not there.
+      ValueError: this cannot be a name, or there are several configurations.
+      FileNotFoundError: the data set is not prepared.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a data set: a path contains a slash or ends in .npz")
@@ -133,23 +135,29 @@ def _prepared_folder(name: str, data_dir: str | None) -> pathlib.Path:
     patterns = f"{name}/[0-9]*/dataset_info.json", f"{name}/*/[0-9]*/dataset_info.json"
     found = [info.parent for pattern in patterns for info in folder.glob(pattern)]
     if not found:
-        how = (
-            f"`python -m launch.prepare --dataset={name} --data_dir={folder}`"
-            if name in preparation.NAMES
-            else f"`pip install tensorflow tensorflow-datasets && tfds build {name} "
-            f"--file_format=array_record --data_dir={folder}` in an environment of its own"
-        )
+        if name in preparation.NAMES:
+            how = f"`python -m launch.prepare --dataset={name} --data_dir={folder}`"
+        else:
+            how = (
+                f"`pip install tensorflow tensorflow-datasets && tfds build {name} "
+                f"--file_format=array_record --data_dir={folder}` in an environment of its own"
+            )
         subject = f"{name} is no folder, and it" if "/" in name else name
         raise FileNotFoundError(
             f"{subject} is not prepared under {folder}: name its folder with --data_dir, or run {how}"
         )
-    if len(configurations := {version.parent.relative_to(folder) for version in found}) > 1:
+    configurations = {version.parent.relative_to(folder) for version in found}
+    if len(configurations) > 1:
         raise ValueError(f"name one of {', '.join(map(str, sorted(configurations)))} instead of {name}")
     return max(found, key=lambda version: [int(x) for x in re.findall(r"\d+", version.name)])
 
 
 def _prepared(name: str, folder: pathlib.Path) -> Source:
-    """A data set that tensorflow-datasets prepared in `folder`, checked to be images and their classes."""
+    """A data set that tensorflow-datasets has prepared in `folder`.
+
+    Raises:
+      ValueError: it is not images of one size, 8 bits and one class each, or its files need TensorFlow.
+    """
     import tensorflow_datasets as tfds  # slow to import, and of no use to the other data sets
 
     builder = tfds.builder_from_directory(folder)
@@ -168,9 +176,9 @@ def _prepared(name: str, folder: pathlib.Path) -> Source:
         )
     if "train" not in splits:
         raise ValueError(f"{name} has no split `train`, but {', '.join(splits)}")
-    held_out = next((part for part in ("test", "validation") if part in splits), None)
+    held_out = [part for part in ("test", "validation") if part in splits][:1]
     try:
-        sources = [builder.as_data_source(part) for part in ("train", held_out) if part]
+        sources = [builder.as_data_source(part) for part in ("train", *held_out)]
     except NotImplementedError:
         raise ValueError(
             f"{name} in {folder} is stored as {builder.info.file_format.value}: prepare it with "
@@ -182,7 +190,7 @@ def _prepared(name: str, folder: pathlib.Path) -> Source:
         parts = [(sources[0], rows) for rows in fixed_split(len(sources[0]))]
 
     def read(part: str, rows: np.ndarray) -> Images:
-        source, numbers = parts[("train", "test").index(part)]
+        source, numbers = parts[_PARTS.index(part)]
         records = source.__getitems__(numbers[rows].tolist())
         images = [record["image"] for record in records]
         labels = np.array([record["label"] for record in records], np.int32)
@@ -196,21 +204,23 @@ def _prepared(name: str, folder: pathlib.Path) -> Source:
 def arrays(path: pathlib.Path) -> Source:
     """The images of an .npz file.
 
-    It holds `images` and `labels`, of which `fixed_split` makes a test set, or Keras' x_train, y_train,
-    x_test, y_test, or MedMNIST's train_images, train_labels, test_images, test_labels. Images are
-    [n, h, w] or [n, h, w, c], whole numbers 0 to 255 (uint8) or floats in [0, 1]; labels [n] or [n, 1] are
-    whole numbers. Classes are the labels that occur; an array `classes` of names says that they are 0, 1, ….
+    It holds the arrays `images` and `labels`, which are split by `fixed_split`; or Keras' x_train, y_train,
+    x_test, y_test; or MedMNIST's train_images, train_labels, test_images, test_labels. Images are [n, h, w]
+    or [n, h, w, c], whole numbers 0 to 255 (uint8) or floats in [0, 1]. Labels are [n] or [n, 1], whole
+    numbers. If there is an array `classes` of names, labels are 0, 1, … in this order; otherwise the classes
+    are the labels that occur.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is something else, names the array that is wrong.
+      ValueError: it is not such a file; names the array that is wrong.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     held, names = _load_arrays(path)
-    images = [_pixels(f"`{name}` of {path}", held[name]) for name in names[::2]]
-    labels = [_labels(f"`{name}` of {path}", held[name]) for name in names[1::2]]
-    for name, pixels, numbers in zip(names[::2], images, labels, strict=True):
+    image_names, label_names = names[::2], names[1::2]  # they alternate in `_ARRAYS`
+    images = [_pixels(f"`{name}` of {path}", held[name]) for name in image_names]
+    labels = [_labels(f"`{name}` of {path}", held[name]) for name in label_names]
+    for name, pixels, numbers in zip(image_names, images, labels, strict=True):
         if len(pixels) != len(numbers):
             raise ValueError(f"{path} has {len(pixels)} images in `{name}` and {len(numbers)} labels")
     if len(images) == 1:
@@ -246,29 +256,32 @@ def folders(path: pathlib.Path) -> Source:
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: a class without images or in one part only; `read`: an image that differs or is broken.
+      ValueError: a class has no images or is in one part only; from `read`: an image is broken, or of another
+        shape than the first.
     """
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}")
-    if all((path / part).is_dir() for part in ("train", "test")):
-        listings = [_listing(path / part) for part in ("train", "test")]
+    if all((path / part).is_dir() for part in _PARTS):
+        listings = [_listing(path / part) for part in _PARTS]
         if lonely := sorted(listings[0].keys() ^ listings[1].keys()):
             raise ValueError(f"class {lonely[0]!r} must be in both {path / 'train'} and {path / 'test'}")
     else:
         listings = [_listing(path)]
     classes = tuple(listings[0])
-    parts = []  # of files and their labels
+    parts = []  # for each part, files and their labels
     for listing in listings:
         labels = np.repeat(np.arange(len(classes)), [len(files) for files in listing.values()])
         parts.append((np.array([f for files in listing.values() for f in files], object), labels))
     if len(parts) == 1:
-        parts = [tuple(array[rows] for array in parts[0]) for rows in fixed_split(len(parts[0][1]))]
-    _check_every_class_is_trained(path, classes, parts[0][1])
-    first = parts[0][0][0]
+        files, labels = parts[0]
+        parts = [(files[rows], labels[rows]) for rows in fixed_split(len(labels))]
+    train_files, train_labels = parts[0]
+    _check_every_class_is_trained(path, classes, train_labels)
+    first = train_files[0]
     shape = _decode(first).shape
 
     def read(part: str, rows: np.ndarray) -> Images:
-        files, labels = parts[("train", "test").index(part)]
+        files, labels = parts[_PARTS.index(part)]
         pixels = np.zeros((len(rows), *shape), np.uint8)
         for place, file in zip(pixels, files[rows], strict=True):
             image = _decode(file)
@@ -279,11 +292,11 @@ def folders(path: pathlib.Path) -> Source:
             place[:] = image
         return to_images(pixels, labels[rows])
 
-    return Source((len(parts[0][1]), len(parts[1][1])), classes, read)
+    return Source((len(train_labels), len(parts[1][1])), classes, read)
 
 
 def _load_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """What the file holds that is of use, and which of `_ARRAYS` it is."""
+    """The arrays of the file that are used, by name, and which of `_ARRAYS` it has."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not an .npz file")
     with np.load(path, allow_pickle=False) as archive:
@@ -327,6 +340,7 @@ def _labels(what: str, labels: np.ndarray) -> np.ndarray:
 
 
 def _check_every_class_is_trained(path: pathlib.Path, classes: tuple[str, ...], labels: np.ndarray) -> None:
+    """Raises a `ValueError` if a class does not occur in the training labels."""
     counts = np.bincount(labels, minlength=len(classes))
     if empty := [name for name, count in zip(classes, counts, strict=True) if not count]:
         raise ValueError(f"class {empty[0]!r} has no training image in {path}")
@@ -334,15 +348,19 @@ def _check_every_class_is_trained(path: pathlib.Path, classes: tuple[str, ...], 
 
 def _listing(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """The images of each class, in the order of their names."""
-    classes = sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
-    if not classes:
+
+    def visible(path: pathlib.Path) -> list[pathlib.Path]:
+        return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+
+    class_folders = [entry for entry in visible(folder) if entry.is_dir()]
+    if not class_folders:
         raise ValueError(f"{folder} has no folders of classes")
     listing = {}
-    for d in classes:
-        images = [f for f in d.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
+    for class_folder in class_folders:
+        images = [file for file in visible(class_folder) if file.suffix.lower() in SUFFIXES]
         if not images:
-            raise ValueError(f"class folder {d} holds no images ({', '.join(SUFFIXES)})")
-        listing[d.name] = sorted(images)
+            raise ValueError(f"class folder {class_folder} holds no images ({', '.join(SUFFIXES)})")
+        listing[class_folder.name] = images
     return listing
 
 
@@ -351,9 +369,14 @@ def _decode(file: pathlib.Path) -> np.ndarray:
     try:
         with Image.open(file) as image:
             mode = image.mode
-            pixels = None if mode[0] in "IF" else image.convert("L" if mode in ("1", "L", "LA") else "RGB")
+            if mode[0] in "IF":  # 16 or 32 bits: converting them would clip
+                pixels = None
+            elif mode in ("1", "L", "LA"):
+                pixels = image.convert("L")
+            else:
+                pixels = image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file} cannot be read as an image: {error}") from None
-    if pixels is None:  # converting them would clip
+    if pixels is None:
         raise ValueError(f"pixels of {file} must have 8 bits a channel, its mode is {mode}")
     return np.atleast_3d(np.asarray(pixels))
