@@ -54,11 +54,14 @@ class Schedule(base.Mechanism):
 
 
 def schedule_of(game: games.Game, epsilon: float = 0.0) -> Schedule:
-    """The data-maximising mechanism of a game; errors as `data_maximizing`."""
+    """The data-maximising mechanism of a game; arguments and errors as of `data_maximizing`."""
     found = data_maximizing(game, epsilon)
     reward = (jnp.asarray(game.cost.line()[0]) + epsilon) / game.value
-    numbers = found.alone, found.contributions, jnp.broadcast_to(reward, (game.n,))
-    return Schedule(*(jnp.asarray(x) for x in numbers))
+    return Schedule(
+        alone=jnp.asarray(found.alone),
+        contributions=jnp.asarray(found.contributions),
+        reward=jnp.broadcast_to(reward, (game.n,)),
+    )
 
 
 def data_maximizing(game: games.Game, epsilon: float = 0.0) -> DataMaximizing:

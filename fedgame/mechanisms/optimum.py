@@ -53,10 +53,10 @@ class Optimum(NamedTuple):
 
     @property
     def attained(self) -> bool | None:
-        """Whether the maximum over s ≥ 0 is one over s > 0 too, or just a supremum; None if it is open.
+        """Whether the maximum over s ≥ 0 is attained by s > 0, or is only a supremum there; None: not known.
 
-        By weak duality every maximiser has s_i ≤ (bound - welfare) / (multiplier of s_i ≥ 0). If that is less
-        than 1e-6 of the largest contribution for some agent, no maximiser has s > 0.
+        By weak duality every maximiser has s_i ≤ (bound - welfare) / (multiplier of s_i ≥ 0). If that is
+        below 1e-6 of the largest contribution for some agent, it counts as 0, and the maximum as a supremum.
         """
         largest = np.max(self.profile)
         if np.all(self.profile > 1e-9 * largest):
@@ -91,7 +91,7 @@ def first_best(game: games.Game) -> FirstBest:
 
     For payoffs of S that are concave wherever they are not 0: let z_i be the total from which agent i's
     payoff is above 0 (see `equilibria.total`). Between two neighbouring z_i, what one more sample is worth
-    to all falls with S, so each such interval has one candidate, and so has S₀. The intervals are searched
+    to all falls with S, so each such interval has one candidate; S₀ is one too. The intervals are searched
     from the largest S down. The search ends when even the payoffs at the upper end of an interval, if they
     cost nothing, would not be more than the best candidate: that proves it. A million agents take a second.
 
