@@ -15,7 +15,7 @@ import numpy as np
 
 from fedgame import equilibria, games
 from fedgame.equilibria import solvers
-from fedgame.mechanisms import budget_balanced, design
+from fedgame.mechanisms import design, refunds
 
 
 def game_of(n: int) -> games.Game:
@@ -40,8 +40,8 @@ def seconds(function, *args, repeat: int) -> float:
 
 def main() -> None:
     jax.config.update("jax_enable_x64", True)
-    solve = jax.jit(lambda game, rates: equilibria.solve(budget_balanced.under_mechanism(game, rates)))
-    find = jax.jit(lambda game, rates: solvers.find(budget_balanced.under_mechanism(game, rates))[0])
+    solve = jax.jit(lambda game, rates: equilibria.solve(refunds.under_mechanism(game, rates)))
+    find = jax.jit(lambda game, rates: solvers.find(refunds.under_mechanism(game, rates))[0])
 
     def welfare(rates: jax.Array, game: games.Game) -> jax.Array:
         return design.welfare_of_rates(game, rates, 0.0)[0]

@@ -18,7 +18,7 @@ from fedgame import equilibria, games
 from fedgame.equilibria import dynamics
 from fedgame.games import curves
 from fedgame.games import game as the_game
-from fedgame.mechanisms import budget_balanced, rules
+from fedgame.mechanisms import refunds, rules
 from fedgame.protocols import fedbr
 
 SIZES = [0, 10, 20, 50, 100, 200, 500, 1000]
@@ -77,7 +77,7 @@ def main() -> None:
             for n in AGENTS:
                 game = games.check(games.Game(payoff, games.LinearCost(cost(n)), np.full(n, 100.0)))
                 rates = jnp.broadcast_to(jnp.asarray(rule(game).rates, float), (n,))
-                played = budget_balanced.under_mechanism(game, rates)
+                played = refunds.under_mechanism(game, rates)
                 keys = (jax.random.key(k) for k in range(3))
                 starts = jnp.stack([fedbr.random_start(key, game.capacity) for key in keys])
                 for name, play in plays.items():

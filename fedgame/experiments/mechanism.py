@@ -13,7 +13,7 @@ from fedgame.experiments import rows as all_rows
 from fedgame.games import game as games
 from fedgame.games import scenarios
 from fedgame.inputs import read as inputs
-from fedgame.mechanisms import base, budget_balanced, outcomes, personal, prices, rules
+from fedgame.mechanisms import base, optimum, outcomes, personal, prices, refunds, rules
 from fedgame.registry import option
 from fedgame.report import figures, text
 from fedgame.runs import jobs
@@ -127,7 +127,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     settings = prepared.settings
     game, found = prepared.scenario.game, _found(settings, prepared)
     everybody = found.everybody
-    before = outcomes.known_or_new(game, budget_balanced.Refunds(), [everybody])
+    before = outcomes.known_or_new(game, refunds.Refunds(), [everybody])
     best = mechanisms.first_best(game) if everybody.best is None else everybody.best
     rows = agent_rows(settings, prepared, found, before)
     welfare = over_beta.welfare_rows(game, found, before, best, settings.p)
@@ -226,7 +226,7 @@ def _whole_units(final: outcomes.Outcome, unit: float) -> np.ndarray:
 
 
 def _verdicts(
-    settings: Settings, game: games.Game, found: outcomes.Participation, best: personal.FirstBest
+    settings: Settings, game: games.Game, found: outcomes.Participation, best: optimum.FirstBest
 ) -> list[str]:
     """Whether the equilibrium of those who stay is optimal, in sentences."""
     if found.outcome is None or not found.certified:
@@ -243,7 +243,7 @@ def _verdicts(
     at_bound = float(jnp.ptp(u)) <= close and short <= rest.n * close
     first = f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
     first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound" if at_bound else ""
-    if not isinstance(mechanism, budget_balanced.Refunds):
+    if not isinstance(mechanism, refunds.Refunds):
         return [first, _reached(rest, found.outcome, best)]
     if np.ndim(mechanism.rates):
         return [first]  # Theorem 4.1 is about one rate of refunds for all
@@ -255,7 +255,7 @@ def _verdicts(
         return [first, f"not audited: {error}"]
 
 
-def _reached(game: games.Game, found: outcomes.Outcome, best: personal.FirstBest) -> str:
+def _reached(game: games.Game, found: outcomes.Outcome, best: optimum.FirstBest) -> str:
     """How much of the first best a mechanism reaches that is no refund of costs, and at whose expense."""
     sum_, mechanism = float(jnp.sum(found.utilities)), found.mechanism
     text = f"Σ u is {sum_:.6g}"
@@ -279,7 +279,7 @@ def _audited(game: games.Game, found: outcomes.Outcome, p: float) -> str:
 
 
 def _summary(
-    settings: Settings, prepared: Prepared, found: outcomes.Participation, best: personal.FirstBest
+    settings: Settings, prepared: Prepared, found: outcomes.Participation, best: optimum.FirstBest
 ) -> dict[str, Any]:
     names, final = prepared.scenario.names, found.outcome
     summary = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedgame import mechanisms, registry
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, outcomes, personal, rules
+from fedgame.mechanisms import optimum, outcomes, refunds, rules
 from fedgame.report import tables
 from fedgame.runs import jobs
 
@@ -21,7 +21,7 @@ def welfare_rows(
     game: games.Game,
     found: outcomes.Participation,
     before: outcomes.Outcome,
-    best: personal.FirstBest,
+    best: optimum.FirstBest,
     powers: Sequence[float],
 ) -> list[dict[str, Any]]:
     """Normalised p-means with everybody taking part, by mechanism, and of those who stay.
@@ -89,7 +89,7 @@ def rows_by_beta(
 
 
 def _solved(game: games.Game, outside: jax.Array, beta: jax.Array) -> tuple[jax.Array, ...]:
-    found = outcomes.outcome(game, budget_balanced.Refunds(beta), general=False)
+    found = outcomes.outcome(game, refunds.Refunds(beta), general=False)
     leave = outside - found.utilities > outcomes.negligible(game, found, outside)
     s = found.equilibrium.profile
     certified = found.equilibrium.converged
@@ -107,7 +107,7 @@ def marks(
       chosen: the rate that was asked for, if one was.
       designed: what the β with the largest p-mean leads to, if it is known.
     """
-    found = {rules.falkinger.name: budget_balanced.falkinger_beta(game.n)}
+    found = {rules.falkinger.name: refunds.falkinger_beta(game.n)}
     if designed is None:
         design = jax.jit(mechanisms.design_beta, static_argnums=1)(game, power)
         rate, known = design.rates, np.isfinite(design.welfare)
@@ -117,7 +117,7 @@ def marks(
     if known:
         found[registry.text_of(rules.designed.having(p=power))] = float(rate)
     if (linear := rules.linear_rates(game)) is not None:
-        found[rules.beta_star.name] = float(budget_balanced.beta_star(linear))
+        found[rules.beta_star.name] = float(refunds.beta_star(linear))
     if chosen is not None:
         found["chosen"] = chosen
     return [{"name": name, "beta": beta} for name, beta in found.items()]

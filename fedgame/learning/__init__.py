@@ -1,6 +1,6 @@
 """The model that agents train (Sections 5.1-5.2).
 
-data, files             images: the digits, tensorflow-datasets, your own
+data                    images: the digits, tensorflow-datasets, your own
 partitions              who holds which of them
 preparation, downloads  raw files of MNIST and CIFAR to what tensorflow-datasets reads
 models                  the CNN and VGG11

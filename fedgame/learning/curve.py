@@ -11,9 +11,17 @@ from fedgame.learning import trainer as trainers
 
 
 def grid(most: int, points: int, agents: int, interval: int | None = None) -> np.ndarray:
-    """Totals at which to measure ã: 0, then `points` geometrically spaced from `agents` to `most`.
+    """Totals, in samples, at which to measure ã.
 
-    With an `interval` Δs, all its multiples up to `most`, as in Section 5.1, and `most`.
+    Args:
+      most: the largest total.
+      points: number of totals above 0, geometrically spaced from `agents` to `most`.
+      agents: number of agents.
+      interval: Δs, samples. If given, the totals are its multiples up to `most`, as in Section 5.1, and
+        `most`; `points` and `agents` are ignored.
+
+    Returns:
+      [k] increasing, from 0 to `most`.
     """
     if interval is not None:
         return np.append(np.arange(0, most, interval), most)
@@ -33,10 +41,10 @@ def measure(
     mesh: jax.sharding.Mesh | None = None,
     snapshots: trainers.Snapshots = trainers.FORGET,
 ) -> float:
-    """Accuracy on held-out data after `rounds` rounds on `total` samples split evenly over agents.
+    """Accuracy on held-out data after `rounds` rounds on `total` samples, split evenly over agents.
 
-    A pure function of its arguments. The images of a smaller total are a subset of a larger one's
-    under the same key, and shapes do not depend on `total`, so one compilation serves the whole curve.
+    A pure function of its arguments. Under the same key, the images of a smaller total are among those of a
+    larger one. Shapes do not depend on `total`, so the whole curve is compiled once.
 
     Args:
       model: the network that the agents will train.
@@ -46,14 +54,15 @@ def measure(
       total: S, number of samples.
       agents: number of simulated agents.
       rounds: rounds of federated averaging.
-      key: of the images' order, the initial model and the training.
+      key: for the order of images, the initial model and the training.
       mesh: devices that share the agents, or None.
-      snapshots: keep what is done for a run that is interrupted.
+      snapshots: keep the model, so that an interrupted run can go on.
     """
-    most = len(train.labels) // agents
+    most = len(train.labels) // agents  # images of each agent
     deal_key, init_key, train_key = jax.random.split(key, 3)
     owners = federated.place(partitions.partition(train, np.full(agents, most), deal_key), mesh)
-    samples = np.asarray(total // agents + (np.arange(agents) < total % agents), np.int32)
+    samples = np.full(agents, total // agents, np.int32)
+    samples[: total % agents] += 1  # the remainder goes to the first agents
     params = jax.device_get(models.initial_parameters(model, init_key, train.images.shape[1:]))
     trainer = trainers.Trainer(model, options, owners, train_key, mesh)
 

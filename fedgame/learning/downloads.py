@@ -1,4 +1,4 @@
-"""Files from the network, complete and of the right checksum or not at all."""
+"""Downloads files: complete and with the right checksum, or not at all."""
 
 import contextlib
 import hashlib
@@ -22,10 +22,12 @@ class RawFile(NamedTuple):
 
 
 def download(file: RawFile, path: pathlib.Path) -> None:
-    """Downloads `file` to `path`, which exists only if the file is complete and its checksum right.
+    """Downloads `file` to `path`, which then exists only if it is complete and its checksum is right.
+
+    Does nothing if that file is already there.
 
     Raises:
-      ConnectionError: no answer, or the connection broke.
+      ConnectionError: there is no answer, or the connection broke.
       ValueError: the checksum is wrong.
     """
     if path.exists() and digest_of(path) == file.sha256:
@@ -46,13 +48,17 @@ def digest_of(path: pathlib.Path) -> str:
 
 
 def check(file: RawFile, found: str, where: object) -> None:
-    """Raises ValueError if `found`, the checksum of what is at `where`, is not the file's."""
+    """Raises a `ValueError` if `found`, the checksum of what is at `where`, is not that of `file`."""
     if found != file.sha256:
         raise ValueError(f"{where} has the SHA-256 checksum {found}, expected {file.sha256}")
 
 
 def _transfer(file: RawFile, partial: pathlib.Path) -> str:
-    """Writes what the server sends; its SHA-256."""
+    """Writes what the server sends to `partial`, and returns its SHA-256.
+
+    Raises:
+      ConnectionError: there is no answer, or the connection broke.
+    """
     digest, arrived, expected, broken = hashlib.sha256(), 0, file.size, ""
     try:
         with contextlib.ExitStack() as stack:

@@ -24,7 +24,7 @@ class Images(NamedTuple):
 
 
 def agents_mesh() -> jax.sharding.Mesh | None:
-    """A mesh named `agents` of all devices of all processes; None if there is but one device."""
+    """A mesh with the axis "agents" over all devices of all processes; None if there is only one device."""
     if jax.device_count() == 1:
         return None
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
@@ -38,7 +38,7 @@ def place(agents: Images, mesh: jax.sharding.Mesh | None) -> Images:
       mesh: from `agents_mesh`; None leaves everything as it is.
 
     Returns:
-      The same, sharded; agents without images fill up where devices do not divide n.
+      The same, sharded. If the number of devices does not divide n, agents without images are added.
     """
     if mesh is None:
         return agents
@@ -56,19 +56,25 @@ def _put(x: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
 
 
 def _everywhere(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
-    """On all devices: a model that comes from elsewhere would be compiled for once more."""
+    """Replicates the model on all devices of the mesh: another sharding would compile anew."""
     if mesh is None:
         return tree
     sharding = jax.sharding.NamedSharding(mesh, jax.P())
 
-    def there(x: Any) -> bool:
-        return isinstance(x, jax.Array) and x.sharding == sharding
+    def replicated(x: Any) -> jax.Array:
+        if isinstance(x, jax.Array) and x.sharding == sharding:
+            return x
+        return _put(np.asarray(x), sharding)
 
-    return jax.tree.map(lambda x: x if there(x) else _put(np.asarray(x), sharding), tree)
+    return jax.tree.map(replicated, tree)
 
 
 def local_copy(tree: Any) -> Any:
-    """numpy copies of arrays that every device holds, such as a model; a ValueError for any other."""
+    """numpy copies of arrays that every device holds, such as a model.
+
+    Raises:
+      ValueError: an array is sharded, so that no device holds all of it.
+    """
 
     def copied(x: Any) -> Any:
         if not isinstance(x, jax.Array):
@@ -90,12 +96,12 @@ def federated_round(
     number: int,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Any:
-    """Round `number` of federated averaging: params + Σ_i (s_i/S) (params_i - params), checked.
+    """Round `number` of federated averaging: params + Σ_i (s_i/S) (params_i - params).
 
-    Args and errors as `changes`, whose weights are s_i/S; with S = 0 the parameters come back as they were.
+    Arguments and errors as of `changes`, with weights s_i/S.
 
     Returns:
-      The new global model.
+      The new global model; with S = 0 `params` as they are.
     """
     params, weights = _everywhere(params, mesh), np.asarray(samples) / max(np.sum(samples), 1)
     change, _ = changes(model, options, params, agents, samples, weights, key, number, mesh)
@@ -113,7 +119,18 @@ def changes(
     number: int,
     mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[Any, np.ndarray]:
-    """What agents' models of round `number` change, `weighted_change`, its randomness from (key, number).
+    """The `weighted_change` of round `number`, with the random key of that round, checked.
+
+    Args:
+      model: a flax module, [b, h, w, c] -> logits.
+      options: local training of each agent.
+      params: the global model.
+      agents: images [n, most, h, w, c] and labels [n, most]; with a mesh, as `place` puts them.
+      samples: s, [n]; agent i trains on her first s_i images.
+      weights: [n].
+      key: of the training run.
+      number: of the round.
+      mesh: of `agents_mesh`; None computes on one device.
 
     Returns:
       Σ_i weights_i (params_i - params), and ‖params_i - params‖² of every agent, [n].
@@ -122,8 +139,10 @@ def changes(
       FloatingPointError: an agent's training diverged; names the round and the agents.
     """
     params, weights = _everywhere(params, mesh), np.asarray(weights, np.float32)
-    arrays = agents, samples, weights, jax.random.fold_in(key, number)
-    change, losses, squares = weighted_change(model, options, params, *arrays, mesh=mesh)
+    key = jax.random.fold_in(key, number)
+    change, losses, squares = weighted_change(
+        model, options, params, agents, samples, weights, key, mesh=mesh
+    )
     diverged = np.flatnonzero(~np.isfinite(local_copy(losses))).tolist()
     if diverged:
         raise FloatingPointError(
@@ -150,10 +169,10 @@ def weighted_change(
     key: jax.Array,
     mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[Any, jax.Array, jax.Array]:
-    """Σ_i weights_i (params_i - params), params_i from agent i's local training.
+    """Σ_i weights_i (params_i - params), with params_i from agent i's local training.
 
-    Agents with s_i = 0 train nothing. `samples` is traced: one compilation serves every profile, and on a
-    CPU the work is proportional to S.
+    Agents with s_i = 0 do not train. `samples` is traced: another profile does not compile anew, and on a CPU
+    the work is proportional to S.
 
     Args:
       model: a flax module, [b, h, w, c] -> logits.
@@ -173,8 +192,9 @@ def weighted_change(
     arrays = (*agents, samples, jax.random.split(key, n))
     if mesh is None:
         return _change(model, options, params, weights, arrays)
-    filled = jnp.minimum(jnp.arange(len(agents.labels)), n - 1)
-    there = jnp.arange(len(agents.labels)) < n
+    # `place` may have added agents without images: they repeat the last agent, with no samples and weight 0.
+    rows = jnp.arange(len(agents.labels))
+    filled, there = jnp.minimum(rows, n - 1), rows < n
     samples, weights = jnp.where(there, samples[filled], 0), jnp.where(there, weights[filled], 0)
     change, *numbers = jax.shard_map(
         functools.partial(_shard, model, options),
@@ -187,7 +207,10 @@ def weighted_change(
 
 
 def _shard(model: nn.Module, options: local.LocalTraining, params: Any, weights: Any, arrays: Any) -> Any:
-    """One device's part. Without the cast, gradients of a shared model would be summed over devices."""
+    """One device's agents, then the sum over devices.
+
+    Without the cast, gradients by a model that is the same on all devices would be summed over them.
+    """
     params = jax.lax.pcast(params, AXIS, to="varying")
     change, *numbers = _change(model, options, params, weights, arrays)
     return jax.lax.psum(change, AXIS), *numbers

@@ -57,9 +57,9 @@ def convolve_and_pool(
 
 
 def max_pool(images: jax.Array) -> jax.Array:
-    """The largest of each 2×2 block, [b, h, w, c] -> [b, h//2, w//2, c]; odd edges are dropped.
+    """The maximum of each 2×2 block, [b, h, w, c] -> [b, h//2, w//2, c]; odd edges are dropped.
 
-    A reshape and a maximum: the gradient of `reduce_window` is slow on CPUs.
+    It is a reshape and a maximum, because the gradient of `reduce_window` is slow on CPUs.
     """
     b, h, w, c = images.shape
     h, w = h // 2, w // 2
@@ -90,7 +90,7 @@ def _product_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -
     patches, kernel = saved
     if kernel.shape[0] <= kernel.shape[1]:
         return gradient @ kernel.T, patches.T @ gradient
-    transposed = jax.lax.dot_general(gradient, patches, (((0,), (0,)), ((), ())))
+    transposed = jax.lax.dot_general(gradient, patches, (((0,), (0,)), ((), ())))  # gradient.T @ patches
     return gradient @ kernel.T, jax.lax.optimization_barrier(transposed).T  # or XLA would swap them back
 
 
@@ -122,7 +122,7 @@ def _space_to_depth(images: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _largest(x: jax.Array, axes: Sequence[int]) -> jax.Array:
-    """`jnp.max(x, axes)`; equal entries share its gradient, as there, but in one pass over x."""
+    """`jnp.max(x, axes)`, with the same gradient, which equal entries share, in one pass over x."""
     return jnp.max(x, axes)
 
 
@@ -136,12 +136,14 @@ def _largest_backward(
 ) -> tuple[jax.Array]:
     x, largest = saved
     hits = x == jnp.expand_dims(largest, axes)
-    number = jnp.zeros_like(gradient)
-    for place in itertools.product(
-        *(range(x.shape[axis]) for axis in axes)
-    ):  # a reduction would be a pass more
-        where = dict(zip(axes, place, strict=True))
-        number += hits[tuple(where.get(axis, slice(None)) for axis in range(x.ndim))]
+    number = jnp.zeros_like(
+        gradient
+    )  # of entries that are largest, added up: a reduction would be a pass more
+    for place in itertools.product(*(range(x.shape[axis]) for axis in axes)):
+        index = [slice(None)] * x.ndim
+        for axis, position in zip(axes, place, strict=True):
+            index[axis] = position
+        number += hits[tuple(index)]
     return (jnp.where(hits, jnp.expand_dims(gradient / number, axes), 0),)
 
 

@@ -19,9 +19,9 @@ class LocalTraining(NamedTuple):
       epochs: passes over an agent's samples.
       learning_rate: the paper's α.
       momentum: of SGD; it starts at 0 in every round.
-      full_batch: instead of all that, one step along the gradient over all of an agent's samples, as in
-        Algorithms 1 and 2.
-      lowering: one of `layers.LOWERINGS`: whether agents train one by one ("patches") or batched.
+      full_batch: whether to do a single step along the gradient over all of an agent's samples, as in
+        Algorithms 1 and 2; epochs and momentum are then ignored.
+      lowering: one of `layers.LOWERINGS`: "patches" trains agents one by one, "native" all at once.
     """
 
     batch_size: int = 10
@@ -41,13 +41,15 @@ def train(
     samples: jax.Array,
     key: jax.Array,
 ) -> tuple[Any, jax.Array]:
-    """`sgd` or, with `options.full_batch`, `full_batch_step`; a loss of NaN tells of parameters not finite.
+    """`sgd`, or `full_batch_step` with `options.full_batch`; arguments and results as of `sgd`.
 
-    Arguments and results are the same. The last step of a run may overflow after a loss that was finite.
+    Returns a NaN loss if any parameter is not finite: the last step may overflow although its loss was
+    finite.
     """
     rule = full_batch_step if options.full_batch else sgd
     params, loss = rule(apply, options, params, images, labels, samples, key)
-    finite = jnp.isfinite(sum(jnp.sum(x) for x in jax.tree.leaves(params)))  # one by one: slow to compile
+    # The sum of all is finite only if each is; to check each would be slow to compile.
+    finite = jnp.isfinite(sum(jnp.sum(x) for x in jax.tree.leaves(params)))
     return params, jnp.where(finite, loss, jnp.nan)
 
 
@@ -60,10 +62,10 @@ def sgd(
     samples: jax.Array,
     key: jax.Array,
 ) -> tuple[Any, jax.Array]:
-    """Trains on the first `samples` of an agent's images, so contributing more only adds data.
+    """Trains by SGD with momentum on the first `samples` of an agent's images.
 
-    The work is proportional to `samples`, a traced number: no recompilation when it changes. Each
-    epoch has a new order and ends with the partial batch that is left; momentum starts at 0.
+    So contributing more only adds data. `samples` is traced: another number does not compile anew, and the
+    work is proportional to it. Each epoch has a new order and ends with the partial batch that is left.
 
     Args:
       apply: (params, images [b, h, w, c]) -> logits [b, classes].
@@ -71,12 +73,12 @@ def sgd(
       params: where training starts.
       images: [most, h, w, c].
       labels: [most] int32.
-      samples: scalar int32 in [0, most]; at 0 the parameters come back as they were.
+      samples: scalar int32 in [0, most]; 0 returns the parameters as they are.
       key: for the order of the samples.
 
     Returns:
-      The trained parameters and the last batch's mean loss (0 without samples), or the first one that is
-      not finite.
+      The trained parameters, and the mean loss of the last batch (0 without samples), or the first loss that
+      is not finite.
     """
     batch = options.batch_size
     optimizer = optax.sgd(options.learning_rate, options.momentum)
@@ -88,9 +90,10 @@ def sgd(
 
     def epoch(index: jax.Array, carry: Any) -> Any:
         noise = jax.random.uniform(jax.random.fold_in(key, index), (most,), jnp.float32)
-        mine = jnp.arange(most) < samples
-        order = jnp.argsort(jnp.where(mine, noise, jnp.inf)).astype(jnp.int32)
-        order = jnp.where(mine, order, order[0])  # fills the last batch, with weight 0
+        contributed = jnp.arange(most) < samples
+        order = jnp.argsort(jnp.where(contributed, noise, jnp.inf)).astype(jnp.int32)
+        # One of her samples, with weight 0, fills the last batch.
+        order = jnp.where(contributed, order, order[0])
         order = jnp.pad(order, (0, batch), mode="edge")
 
         def step(number: jax.Array, carry: Any) -> Any:
@@ -101,7 +104,8 @@ def sgd(
             updates, state = optimizer.update(gradient, state, params)
             return optax.apply_updates(params, updates), state, jnp.where(jnp.isfinite(last), value, last)
 
-        return jax.lax.fori_loop(0, -(-samples // batch), step, carry)
+        batches = -(-samples // batch)  # rounded up
+        return jax.lax.fori_loop(0, batches, step, carry)
 
     carry = params, optimizer.init(params), jnp.zeros_like(samples, dtype)
     params, _, value = jax.lax.fori_loop(0, options.epochs, epoch, carry)
@@ -117,10 +121,10 @@ def full_batch_step(
     samples: jax.Array,
     key: jax.Array,
 ) -> tuple[Any, jax.Array]:
-    """θ - α ∇L_i(θ), L_i the mean loss over all of the agent's samples: lines 6-7 of Algorithms 1 and 2.
+    """θ - α ∇L_i(θ), with the mean loss L_i over all of the agent's samples: Algorithms 1 and 2, lines 6-7.
 
-    Averaged with weights s_i/S, agents' results are one gradient step on the union of their data, line
-    11. The gradient is summed over batches, so memory does not grow with `samples`; `key` is not used.
+    The average of agents' results with weights s_i/S, line 11, is one gradient step on the union of their
+    data. The gradient is summed over batches, so memory does not grow with `samples`. `key` is ignored.
 
     Returns:
       As `sgd`; the loss is L_i(θ) before the step.
@@ -134,16 +138,18 @@ def full_batch_step(
 
     def add(number: jax.Array, carry: Any) -> Any:
         rows = number * batch + jnp.arange(batch)
-        mine = rows < samples  # the rest of the last batch is filled with the first image, with weight 0
-        weight = mine.astype(dtype) / samples.astype(dtype)
-        part = jax.value_and_grad(loss)(params, jnp.where(mine, rows, 0), weight)
+        contributed = rows < samples
+        weight = contributed.astype(dtype) / samples.astype(dtype)
+        rows = jnp.where(contributed, rows, 0)  # the first image, with weight 0, fills the last batch
+        part = jax.value_and_grad(loss)(params, rows, weight)
         return jax.tree.map(jnp.add, carry, part)
 
     nothing = jnp.zeros_like(samples, dtype), jax.tree.map(jnp.zeros_like, params)
-    value, gradient = jax.lax.fori_loop(0, -(-samples // batch), add, nothing)
+    batches = -(-samples // batch)  # rounded up
+    value, gradient = jax.lax.fori_loop(0, batches, add, nothing)
     return jax.tree.map(lambda p, g: p - options.learning_rate * g, params, gradient), value
 
 
 def losses(apply: Callable, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-    """The cross entropy of every image, [b]."""
+    """The cross entropy of the logits of every image, [b]."""
     return optax.softmax_cross_entropy_with_integer_labels(apply(params, images), labels)

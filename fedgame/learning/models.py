@@ -80,8 +80,8 @@ class CNN(nn.Module):
 class VGG11(nn.Module):
     """Eight 3×3 convolutions with ReLU, five of them followed by pooling (Simonyan and Zisserman 2014).
 
-    The paper's model for CIFAR-10. Configuration A without batch normalisation, for 32×32 images, which
-    five poolings leave one pixel of: then one linear layer is enough, as is common on CIFAR-10.
+    The paper's model for CIFAR-10: configuration A without batch normalisation. Five poolings reduce 32×32
+    images to one pixel, after which one linear layer is enough, as is common on CIFAR-10.
 
     Attributes:
       classes: number of outputs.
@@ -118,5 +118,5 @@ PRESETS = {
 
 @functools.partial(jax.jit, static_argnames=("model", "image_shape"))
 def initial_parameters(model: nn.Module, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
-    """Fresh float32 parameters for images of shape [h, w, c]."""
+    """Random initial parameters, float32, for images of shape [h, w, c]."""
     return model.init(key, jnp.zeros((1, *image_shape), jnp.float32))

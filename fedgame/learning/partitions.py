@@ -1,4 +1,4 @@
-"""Who holds which images: i.i.d., Dirichlet label skew, shards; every kind honours any sizes."""
+"""Who holds which images: i.i.d., Dirichlet label skew or shards, each for any numbers of images."""
 
 import jax
 import numpy as np
@@ -16,14 +16,13 @@ def partition(
     The order of an agent's images is random: any prefix of her row is a random sample of what she holds.
 
     - "iid": uniformly random images.
-    - "dirichlet" (Hsu, Qi and Brown 2019): agent i prefers classes in proportions p_i ~ Dirichlet(α·1)
-      and gets min(λ p_i, what is left of the class) images of each, rounded, with the λ that makes them
-      sizes[i]. So where a class runs out, the others take its place in proportion to p_i. Agents are
-      served in random order; where hardly more images are asked for than there are, the last get what
-      is left over.
-    - "shards" (McMahan et al. 2017): as many random images as are asked for are sorted by label and cut
-      into contiguous shards, of which every agent gets `shards` random ones. Agent i's shards have
-      sizes[i] / shards images each, give or take one.
+    - "dirichlet" (Hsu, Qi and Brown 2019): agent i prefers classes in proportions p_i ~ Dirichlet(α·1). Of
+      each class she gets min(λ p_i, what is left of it) images, rounded, with the λ at which these sum to
+      sizes[i]. So if a class runs out, others take its place in proportion to p_i. Agents are served in
+      random order; if almost all images are dealt, the last agents get what is left.
+    - "shards" (McMahan et al. 2017): sum(sizes) random images are sorted by label and cut into contiguous
+      shards, of which every agent gets `shards` random ones. Agent i's shards have sizes[i] / shards images
+      each, give or take one.
 
     Args:
       pool: at least sum(sizes) images [m, h, w, c] with labels [m].
@@ -42,7 +41,8 @@ def partition(
     sizes = np.asarray(sizes)
     if kind not in KINDS:
         raise ValueError(f"`kind` must be one of {', '.join(KINDS)}, got {kind!r}")
-    if sizes.ndim != 1 or not sizes.size or not np.issubdtype(sizes.dtype, np.integer) or sizes.min() < 0:
+    a_vector = sizes.ndim == 1 and sizes.size > 0
+    if not (a_vector and np.issubdtype(sizes.dtype, np.integer) and sizes.min() >= 0):
         raise ValueError(
             f"`sizes` must be a whole number of at least 0 for every agent, got {sizes.tolist()}"
         )
@@ -103,11 +103,12 @@ def _dirichlet(
 
 def _nearest(share: np.ndarray, left: np.ndarray, size: int) -> np.ndarray:
     """Whole numbers that sum to `size`, near min(λ share, left), by largest remainders; [k]."""
-    share = np.maximum(share, 1e-290)  # a class preferred by nobody still counts when others are gone
+    share = np.maximum(share, 1e-290)  # a class that is not preferred is taken when all others have run out
     order = np.argsort(left / share)  # as λ grows, classes run out in this order
     before = np.cumsum(left[order]) - left[order]
-    still = np.cumsum(share[order][::-1])[::-1]
-    scale = np.max((size - before) / still)  # Σ min(λ share, left) is the least of these lines in λ
+    not_run_out = np.cumsum(share[order][::-1])[::-1]  # [k] the sum of the shares from the k-th on
+    # Σ min(λ share, left) is the minimum over k of the lines before[k] + λ not_run_out[k].
+    scale = np.max((size - before) / not_run_out)
     exact = np.minimum(scale * share, left)
     whole = np.floor(exact).astype(int)
     remainder = np.where(whole < left, exact - whole, -1)
@@ -121,6 +122,7 @@ def _shards(
     """Rows of the pool and their owners, [Σ sizes] each."""
     rows = rng.permutation(len(labels))[: np.sum(sizes)]
     rows = rows[np.argsort(labels[rows], kind="stable")]
+    # [n, shards] images in each shard: the remainder goes to an agent's first shards.
     lengths = sizes[:, None] // shards + (np.arange(shards) < sizes[:, None] % shards)
     order = rng.permutation(lengths.size)
     return rows, np.repeat(order // shards, lengths.ravel()[order])

@@ -38,15 +38,15 @@ def prepare(
 ) -> str:
     """Writes what `tensorflow_datasets.data_source(name, data_dir=data_dir, download=False)` reads.
 
-    What is already prepared is left alone, what is already downloaded is not downloaded again. Nothing
-    is at its place before it is complete, so an interrupted run is just run again.
+    Does nothing if that is already prepared, and does not download again what is already there. Files get
+    their names when they are complete, so an interrupted run can simply be repeated.
 
     Args:
       name: one of `NAMES`.
-      data_dir: where tensorflow-datasets keeps its data; None is ~/tensorflow_datasets.
-      raw_dir: a folder of raw files, instead of downloading them; MNIST's may be unzipped.
-      url: of the archive of CIFAR, or where MNIST's four files are, instead of the publisher's.
-      sha256: of the files, instead of the publisher's; MNIST's in the order of `raw_files`.
+      data_dir: where tensorflow-datasets keeps its data; None: ~/tensorflow_datasets.
+      raw_dir: a folder of raw files, which are then not downloaded; MNIST's may be unzipped.
+      url: of CIFAR's archive, or of the folder of MNIST's four files; None: the publisher's.
+      sha256: checksums of the files, MNIST's in the order of `raw_files`; (): the publisher's.
 
     Returns:
       A sentence that says what was done.
@@ -113,12 +113,23 @@ def raw_files(official: Any, url: str | None = None, sha256: tuple[str, ...] = (
 
 
 def _find(files: list[downloads.RawFile], folder: pathlib.Path) -> list[pathlib.Path]:
-    """The raw files in `folder`, with their checksums, or MNIST's unzipped, which have none."""
-    paths = []
+    """Paths of the raw files in `folder`: with the right checksums, or unzipped ones, which have none.
+
+    Raises:
+      FileNotFoundError: names the files that are missing.
+      ValueError: a checksum is wrong.
+    """
+    paths, missing = [], []
     for file in files:
-        unzipped = [] if file.name.endswith(".tar.gz") else [file.name.removesuffix(".gz")]
-        paths.append(next((p for n in [file.name, *unzipped] if (p := folder / n).is_file()), None))
-    if missing := [file.name for file, path in zip(files, paths, strict=True) if path is None]:
+        names = [file.name]
+        if not file.name.endswith(".tar.gz"):
+            names.append(file.name.removesuffix(".gz"))
+        found = [folder / name for name in names if (folder / name).is_file()]
+        if found:
+            paths.append(found[0])
+        else:
+            missing.append(file.name)
+    if missing:
         raise FileNotFoundError(f"{folder} has no {', '.join(missing)}")
     for file, path in zip(files, paths, strict=True):
         if path.name == file.name:
@@ -127,6 +138,7 @@ def _find(files: list[downloads.RawFile], folder: pathlib.Path) -> list[pathlib.
 
 
 def _read_mnist(paths: list[pathlib.Path]) -> dict[str, Split]:
+    """The splits of the four files, in the order of `raw_files`."""
     splits = {}
     for part, (images, labels) in {"train": paths[:2], "test": paths[2:]}.items():
         pixels, numbers = _read_idx(images, 3), _read_idx(labels, 1)
@@ -140,7 +152,7 @@ def _read_mnist(paths: list[pathlib.Path]) -> dict[str, Split]:
 
 
 def _read_idx(path: pathlib.Path, rank: int) -> np.ndarray:
-    """An array of bytes in IDX format: 0, 0, 8, rank, the shape in 32 bits each, then the bytes."""
+    """An array of bytes in IDX format: bytes 0, 0, 8, rank; the shape, 32 bits each; then the array."""
     with _reading(path):
         content = path.read_bytes() if path.suffix != ".gz" else gzip.decompress(path.read_bytes())
     if content[:4] != bytes([0, 0, 8, rank]):
@@ -154,7 +166,7 @@ def _read_idx(path: pathlib.Path, rank: int) -> np.ndarray:
 
 
 def _read_cifar(path: pathlib.Path, official: Any) -> tuple[dict[str, Split], dict[str, list[str]]]:
-    """Images, and the names of the classes of each feature."""
+    """The splits, and the names of the classes of each feature that is a label."""
     info = official._cifar_info.fget(official)  # a property that needs no instance
     parts = {"train": info.train_files, "test": info.test_files}
     contents = {}
@@ -188,6 +200,7 @@ def _read_cifar(path: pathlib.Path, official: Any) -> tuple[dict[str, Split], di
 
 @contextlib.contextmanager
 def _reading(path: pathlib.Path) -> Iterator[None]:
+    """Turns the errors of a damaged archive into a `ValueError` that names the file."""
     try:
         yield
     except (EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
@@ -195,6 +208,7 @@ def _reading(path: pathlib.Path) -> Iterator[None]:
 
 
 def _check_labels(path: pathlib.Path, labels: np.ndarray, classes: int) -> None:
+    """Raises a `ValueError` unless there are labels, and all are below `classes`."""
     if not labels.size or labels.max() >= classes:
         got = f"up to {labels.max()}" if labels.size else "none"
         raise ValueError(f"labels in {path} must be 0 to {classes - 1}, got {got}")
@@ -203,7 +217,7 @@ def _check_labels(path: pathlib.Path, labels: np.ndarray, classes: int) -> None:
 def _write(
     official: Any, folder: pathlib.Path, splits: dict[str, Split], names: dict[str, list[str]]
 ) -> None:
-    """Writes the splits by a subclass of the official builder that gets its images from here."""
+    """Writes the splits with a subclass of the official builder that takes its images from `splits`."""
     import tensorflow_datasets as tfds
 
     def examples(part: str, split: Split) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -212,7 +226,7 @@ def _write(
             png = io.BytesIO()
             Image.fromarray(pixels.squeeze()).save(png, "PNG")
             example = {key: int(numbers[index]) for key, numbers in split.labels.items()}
-            extra = {"id": f"{part}_{index:05d}"} if names else {}  # of CIFAR
+            extra = {"id": f"{part}_{index:05d}"} if names else {}  # only CIFAR has a feature `id`
             yield index, example | extra | {"image": png.getvalue()}
 
     def split_generators(builder: Any, _: Any) -> dict[str, Iterator]:
@@ -224,5 +238,5 @@ def _write(
     kind = type(official)(official.__name__, (official,), methods, skip_registration=True)
     config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # it says that it downloads
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints that it downloads, which it does not
         kind(data_dir=folder, file_format="array_record").download_and_prepare(download_config=config)

@@ -17,7 +17,7 @@ class Snapshots(NamedTuple):
     offer: Callable[[int, Any], None]  # rounds done, state; called after every round
 
 
-FORGET = Snapshots(lambda state: (0, state), lambda number, state: None)
+FORGET = Snapshots(lambda state: (0, state), lambda number, state: None)  # keeps nothing
 
 
 def run(
@@ -30,10 +30,11 @@ def run(
     """The state after `rounds` rounds.
 
     Args:
-      step: state, number of the round, from 1 -> state after it. All randomness follows from the number.
+      step: (state, number of the round, from 1) -> state after it. Its randomness depends on the number
+        alone, so that an interrupted run ends like one without interrupt.
       state: at the start, a pytree of arrays.
-      rounds: 0 leaves it as it is.
-      snapshots: keep it for a run that is interrupted.
+      rounds: 0 returns the state as it is.
+      snapshots: restore and keep the state.
       over: wraps the numbers of the rounds that are left, like `tqdm.tqdm`.
     """
     done, state = snapshots.restore(state)
@@ -44,7 +45,7 @@ def run(
 
 
 class Trainer(NamedTuple):
-    """What the rounds of a federation need beside the model, and what agents report of a model.
+    """What all rounds of a training run share, and what agents report about a model.
 
     Attributes:
       model: the network.
@@ -52,7 +53,7 @@ class Trainer(NamedTuple):
       train: the agents' images, [n, most, h, w, c]; with a mesh, as `federated.place` puts them.
       key: for the order of samples.
       mesh: devices that share the agents, or None.
-      test: the agents' own test images, [n, m, h, w, c], where somebody asks for accuracies.
+      test: the agents' own test images, [n, m, h, w, c]; None if `accuracy` is not used.
     """
 
     model: nn.Module
@@ -63,16 +64,24 @@ class Trainer(NamedTuple):
     test: federated.Images | None = None
 
     def average(self, params: Any, samples: np.ndarray, number: int) -> Any:
-        """Round `number` of federated averaging, agent i training on her first `samples[i]` images."""
-        arrays = params, self.train, samples, self.key
-        return federated.federated_round(self.model, self.options, *arrays, number, self.mesh)
+        """The model after round `number` of federated averaging, see `federated.federated_round`.
+
+        Args:
+          params: the model before the round.
+          samples: [n], agent i trains on her first `samples[i]` images.
+          number: of the round.
+        """
+        return federated.federated_round(
+            self.model, self.options, params, self.train, samples, self.key, number, self.mesh
+        )
 
     def changes(
         self, params: Any, samples: np.ndarray, weights: np.ndarray, number: int
     ) -> tuple[Any, np.ndarray]:
         """Σ_i weights_i (params_i - params) of round `number`, and ‖params_i - params‖², [n]."""
-        arrays = params, self.train, samples, weights, self.key
-        return federated.changes(self.model, self.options, *arrays, number, self.mesh)
+        return federated.changes(
+            self.model, self.options, params, self.train, samples, weights, self.key, number, self.mesh
+        )
 
     def accuracy(self, params: Any) -> np.ndarray:
         """[n] each agent's accuracy on her own test images."""

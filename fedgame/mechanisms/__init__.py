@@ -1,10 +1,10 @@
 """What a server can add (Section 4), audited, and what does better.
 
 base             the contract of a mechanism: payments, and what a game is under them
-budget_balanced  refunds of costs: M_β, β* (Definition 2, Lemma 1), Falkinger's 1 - 1/n, whole currency units
+refunds          refunds of costs: M_β, β* (Definition 2, Lemma 1), Falkinger's 1 - 1/n, whole currency units
 welfare          p-means, on the scale of Section 1.1 and on that of Table 1; rows that contradict themselves
 budgets          the general model u_i(b_i, S) of Section 4, program (5)
-optimum          welfare optima: without payments, and programs (7), (19) with duals and a bound
+optimum          the first best, and the largest W_p under M_β: programs (7), (19), with duals and a bound
 theorem          Theorem 4.1 on your game: KKT (20)-(26) at the equilibrium, and a verdict
 personal         personal rates whose equilibrium is the utilitarian optimum
 price, prices    one price per sample for all; Pigou's prices, one for each
@@ -19,7 +19,13 @@ constrained      Blum et al. 2021: the least data that reaches a target
 
 from fedgame.mechanisms.base import RULES, Announcement, Mechanism, Rule
 from fedgame.mechanisms.baselines import data_maximizing
-from fedgame.mechanisms.budget_balanced import (
+from fedgame.mechanisms.constrained import constrained_equilibrium, optimal_collaboration, price_of_stability
+from fedgame.mechanisms.design import design_beta, design_rates, welfare_of_rates
+from fedgame.mechanisms.misreports import manipulation
+from fedgame.mechanisms.optimum import first_best, largest_p_mean, maximize_welfare
+from fedgame.mechanisms.outcomes import Outcome, outcome, participation
+from fedgame.mechanisms.personal import alone, personal_rates
+from fedgame.mechanisms.refunds import (
     Refunds,
     beta_star,
     falkinger_beta,
@@ -28,12 +34,6 @@ from fedgame.mechanisms.budget_balanced import (
     utilities,
     whole_units,
 )
-from fedgame.mechanisms.constrained import constrained_equilibrium, optimal_collaboration, price_of_stability
-from fedgame.mechanisms.design import design_beta, design_rates, welfare_of_rates
-from fedgame.mechanisms.misreports import manipulation
-from fedgame.mechanisms.optimum import largest_p_mean, maximize_welfare
-from fedgame.mechanisms.outcomes import Outcome, outcome, participation
-from fedgame.mechanisms.personal import alone, first_best, personal_rates
 from fedgame.mechanisms.rules import announced
 from fedgame.mechanisms.theorem import audit, kkt_residuals
 from fedgame.mechanisms.welfare import log_p_mean, p_mean

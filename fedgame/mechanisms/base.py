@@ -16,76 +16,84 @@ from fedgame.games import game as games
 from fedgame.games import payoffs
 from fedgame.registry import option
 
+# `_rule` is defined below, so it is looked up when it is called.
 RULES: dict[str, "Rule"] = registry.kind("rule", lambda *x, **more: _rule(*x, **more), "mechanism")
-MOST = 2000  # agents, at most, in the general form: every look at all of them costs n² numbers
+MOST = 2000  # maximum of agents in the general form, in which the utilities of all take O(n²)
 
 
 class Mechanism:
-    """What the server announces: how the reported game and contributions decide what agents receive.
+    """What the server announces: what agents receive, given the reported game and their contributions.
 
-    Its numbers are fields made by `registry.option`; `payments` is all that has to be defined. A `Rule` makes
-    a mechanism from a game, as it is reported. A class with a name, see `registry.register`, is a rule
-    itself, which announces the numbers given to it whatever the game is; one without is a `registry.family`.
+    Its numbers are fields made by `registry.option`. Only `payments` must be defined. A `Rule` makes a
+    mechanism from the reported game. A class that is registered under a name (`registry.register`) is a rule
+    itself: it announces the numbers it is given, whatever the game. One without a name is a
+    `registry.family`.
     """
 
     kind: ClassVar[str] = "mechanism"
     balanced: ClassVar[bool] = True  # Σ p_i = 0 whatever agents do
-    # A promise: v_i a_i + p_i - c_i is concave in s_i where v_i a_i - c_i is. False is always safe.
+    # A promise: v_i a_i + p_i - c_i is concave in s_i wherever v_i a_i - c_i is. False is always safe.
     concave: ClassVar[bool] = False
-    columns: ClassVar[dict[str, str]] = {}  # of `announced`, those to show in tables, and their headers
+    columns: ClassVar[dict[str, str]] = {}  # name in `announced` -> header, of what tables show
 
     @registry.needed
     def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
-        """p_i, [n], what each receives (negative: pays) in the currency of costs.
+        """p_i, [n], what each agent receives (negative: pays), in the currency of costs.
 
         Args:
           reported: the game as it is reported to the server, without payments.
-          s: [n] contributions, samples; differentiable in them.
+          s: [n] contributions, samples. The payments must be differentiable in them.
         """
         raise NotImplementedError
 
     def payment(self, reported: games.Game, s: jax.Array, i: jax.Array) -> jax.Array:
-        """p_i of agent i alone. To be overridden where the payments of all cost more than hers."""
+        """p_i of agent i alone. Override it if that takes less work than the payments of all."""
         return self.payments(reported, s)[i]
 
     def received(self, game: games.Game, s: jax.Array) -> jax.Array:
-        """[n] the payoff of the model that each is given: a_i(s), unless the mechanism degrades it."""
+        """[n] the payoff of the model that each agent is given: a_i(s), unless the mechanism degrades it."""
         return games.payoff_values(game, s)
 
     def withheld(self, game: games.Game, s: jax.Array) -> jax.Array:
-        """[n] v_i (a_i(s) - received_i), what a degraded model costs each, in the currency of costs."""
+        """[n] v_i (a_i(s) - received_i), what a degraded model costs each agent, in the currency of costs."""
         return game.value * (games.payoff_values(game, s) - self.received(game, s))
 
     def under(self, game: games.Game, reported: games.Game | None = None) -> games.Game:
-        """The game that agents play: its utilities are `utilities`, up to what an agent cannot influence.
+        """The game that agents play: its utilities are `utilities`, up to terms an agent cannot influence.
 
-        By default u_i = v_i a_i + p_i - c_i as it stands. A mechanism under which the game is of a kind that
-        is solved faster overrides this.
+        By default this is the general form, u_i = v_i a_i + p_i - c_i. Override it if the game under the
+        mechanism is of a kind that is solved faster.
 
         Args:
           game: n agents with their true numbers.
-          reported: the game as it is reported; None if it is the true one.
+          reported: the game as it is reported; None: the true one.
 
         Raises:
           ValueError: there are too many agents for the general form.
         """
         check_size(type(self), game.n)
-        pieces = self.concave_in(game) and reported is None and game.concave and not self.degrades
-        smooth = pieces and has_no_kink(game)
-        paid = Paid(game, game if reported is None else reported, self, pieces, smooth)
+        honest = reported is None
+        pieces = self.concave_in(game) and honest and game.concave and not self.degrades
+        paid = Paid(
+            game=game,
+            reported=game if honest else reported,
+            mechanism=self,
+            pieces=pieces,
+            concave=pieces and has_no_kink(game),
+        )
         return games.Game(paid, game.cost, game.capacity)
 
     def under_scaled(self, game: games.Game, factor: jax.Array) -> games.Game:
-        """`under` if agents report `factor`, [n], times their costs."""
+        """`under` if agent i reports `factor[i]` times her cost."""
         return self.under(game, games.scale_costs(game, factor))
 
     def profile(self, game: games.Game) -> jax.Array | None:
-        """[n] an equilibrium that is known without a solver, or None. Callers certify it too."""
+        """[n] an equilibrium that is known without a solver, or None. Callers still certify it."""
         del game
         return None
 
     def concave_in(self, game: games.Game) -> bool:
-        """Whether the promise `concave` holds in this game. By default what is promised of every game."""
+        """Whether the promise `concave` holds in this game. By default it holds in all or none."""
         del game
         return self.concave
 
@@ -95,7 +103,7 @@ class Mechanism:
         return type(self).received is not Mechanism.received
 
     def announced(self, n: int) -> dict[str, jax.Array]:
-        """What n agents are told, by name, [n] each: columns of result tables. By default all numbers."""
+        """What n agents are told, by name, [n] each: columns of result tables. By default all fields."""
         return {
             field.name: jnp.broadcast_to(jnp.asarray(getattr(self, field.name), float), (n,))
             for field in registry.numbers(self)
@@ -103,32 +111,32 @@ class Mechanism:
         }
 
     def utilities(self, game: games.Game, s: jax.Array, reported: games.Game | None = None) -> jax.Array:
-        """u_i(s) + p_i(s), [n]."""
+        """v_i received_i(s) - c_i(s_i) + p_i(s), [n]; payments are those of the `reported` game, if given."""
         paid = self.payments(game if reported is None else reported, s)
         return game.value * self.received(game, s) + paid - games.incurred_costs(game, s)
 
 
 class Announcement(NamedTuple):
-    """What a rule announces for a game, and what it found of the game on the way."""
+    """What a rule announces for a game, and what it has computed for that, so that it is not done twice."""
 
     mechanism: Mechanism
-    best: Any = None  # `personal.FirstBest` of the game
+    best: Any = None  # `optimum.FirstBest` of the game
     equilibrium: Any = None  # `solvers.Equilibrium` of `mechanism.under(game)`
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Rule(registry.Function):
-    """From a game, as it is reported to the server, to what the server announces for it.
+    """From the reported game to what the server announces for it.
 
-    Made by `registry.register` of a function of the game, whose other parameters have defaults made by
-    `registry.option`. It returns a `Mechanism`, or an `Announcement` if it had to find an optimum or an
-    equilibrium first, so that nobody finds it again. A parameter `best` is the first best, and `alone` what
-    agents have by training alone, if that is known.
+    `registry.register` makes it from a function of the game, whose other parameters have defaults made by
+    `registry.option`. The function returns a `Mechanism`, or an `Announcement` if it had to find an optimum
+    or an equilibrium, so that callers need not find it again. It may also have a parameter `best`, for the
+    first best, and `alone`, for what agents have by training alone: they are passed if known.
 
     Attributes:
       requires: raises a `ValueError` if the costs or the number of agents of a game do not allow the rule,
-        whatever the payoff is, so that they are refused before it is measured.
-      announces: the class of its mechanisms, if it is known before there is a game.
+        whatever the payoff is. So such games are refused before the payoff is measured.
+      announces: the class of the mechanisms that it announces, if that is known before there is a game.
     """
 
     requires: Callable[[games.Game], None] = lambda game: None
@@ -138,7 +146,13 @@ class Rule(registry.Function):
         return self.announced(game).mechanism
 
     def announced(self, game: games.Game, best: Any = None, alone: Any = None) -> Announcement:
-        """What it announces, with what it found on the way; `best` and `alone` of the game, if known."""
+        """What it announces for a game.
+
+        Args:
+          game: as it is reported.
+          best: its first best (`optimum.FirstBest`), if known.
+          alone: [n] what agents have by training alone, if known.
+        """
         self.requires(game)
         if isinstance(self.function, type):
             return Announcement(self.function(**self.values))
@@ -155,7 +169,10 @@ def _rule(
     requires: Callable[[games.Game], None] | None = None,
     announces: type[Mechanism] | None = None,
 ) -> tuple[Rule, Any]:
-    """The rule that a function is, or a class of mechanisms; `requires` by default what `under` does."""
+    """A rule made from a function or a class of mechanisms, and what its name in the module then means.
+
+    `requires` is by default the limit on the number of agents, if mechanisms are solved in the general form.
+    """
     if isinstance(thing, type):
         registry.a_family(name, label, thing)
     kind = thing if isinstance(thing, type) else announces
@@ -169,20 +186,24 @@ def _rule(
 
 
 def _has_general_form(kind: type[Mechanism], game: games.Game) -> None:
+    """`check_size` of a game."""
     check_size(kind, game.n)
 
 
 def check_size(kind: type[Mechanism], n: int) -> None:
-    """Raises the `ValueError` of the general form if there are too many agents for it."""
+    """Raises a `ValueError` if n agents are too many for the general form."""
     if n > MOST:
         raise ValueError(f"{kind.__name__} is solved in its general form, for up to {MOST} agents, got {n}")
 
 
 def check(mechanism: Any, n: int) -> None:
-    """Raises a `ValueError` that names what is wrong with the numbers of a mechanism for n agents.
+    """Checks the numbers of a mechanism for n agents.
 
-    Each has one value or one per agent, within the range that its `registry.option` states. Numbers that are
-    being traced are not looked at, nor those shared by all whatever their shape.
+    Each must be shared by all agents or have one entry for each, within the range of its `registry.option`.
+    Ignored are numbers that are being traced, and those of rank None, which have any shape.
+
+    Raises:
+      ValueError: names the number that is wrong.
     """
     for field in registry.numbers(mechanism):
         x, rank = getattr(mechanism, field.name), field.metadata.get("rank", 0)
@@ -192,7 +213,9 @@ def check(mechanism: Any, n: int) -> None:
             check(x, n)
             continue
         shape = np.shape(x)
-        if len(shape) != rank and (len(shape) != rank + 1 or shape[0] != n):
+        shared = len(shape) == rank
+        one_for_each = len(shape) == rank + 1 and shape[0] == n
+        if not (shared or one_for_each):
             raise ValueError(
                 f"`{field.name}` must be shared or have one entry for each of {n} agents, got shape {shape}"
             )
@@ -200,16 +223,19 @@ def check(mechanism: Any, n: int) -> None:
 
 
 def has_no_kink(game: games.Game) -> bool:
-    """Whether payoffs are concave from 0 on; False if that cannot be told inside jit."""
+    """Whether all payoffs are concave from 0 on, as they are if none is 0 up to some total.
+
+    False inside jit, where that is not known. Payoffs of more than the total have no such kink.
+    """
     if not game.payoff.of_total:
         return True
-    none = jnp.all(total.pays_from(game) <= game.held)
-    return not isinstance(none, jax.core.Tracer) and bool(none)
+    no_kink = jnp.all(total.pays_from(game) <= game.held)
+    return not isinstance(no_kink, jax.core.Tracer) and bool(no_kink)
 
 
 @registry.family
 class Paid(payoffs.Payoff):
-    """v_i a_i(s) + p_i(s), what an agent has under a mechanism before her cost; s in samples."""
+    """v_i a_i(s) + p_i(s), utility under a mechanism before costs; its statistic is s itself, in samples."""
 
     game: games.Game = option("the true one", rank=None)
     reported: games.Game = option("what payments are made for", rank=None)
@@ -239,5 +265,5 @@ class Paid(payoffs.Payoff):
     def _worth(self, own: jax.Array, i: jax.Array, s: jax.Array, others: Any) -> jax.Array:
         if self.mechanism.degrades:
             return (self.game.value * self.mechanism.received(self.game, s))[i]
-        agent = games.agent_of(self.game, i)  # the same, without the payoffs of all others
+        agent = games.agent_of(self.game, i)  # a_i(s) alone, without the payoffs of all others
         return agent.value * agent.payoff.value(agent.quality * own, others)

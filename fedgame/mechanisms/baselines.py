@@ -1,5 +1,6 @@
 """Karimireddy, Guo and Jordan (2022): accuracy is the reward for data, without payments."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -19,19 +20,19 @@ _curve = jax.jit(lambda payoff, total: jnp.vectorize(payoff.curve)(total))
 class DataMaximizing(NamedTuple):
     """The equilibrium of the data-maximising mechanism."""
 
-    alone: np.ndarray  # [n] m_i*, what she would collect for herself, samples
+    alone: np.ndarray  # [n] m_i*, what agent i would collect for herself, samples
     contributions: np.ndarray  # [n] m_i^max, samples
-    received: np.ndarray  # [n] a of the model she is given, at most a(Σ m^max)
+    received: np.ndarray  # [n] accuracy of the model that she is given, at most a(Σ m^max)
     utilities: np.ndarray  # [n] v_i received_i - c_i(m_i^max)
     gap: np.ndarray  # [n] utility she could gain by another contribution, on a grid
 
 
 @registry.family
 class Schedule(base.Mechanism):
-    """Accuracy as the reward: nobody pays, but who contributes less is given a worse model (`schedule`).
+    """Accuracy as the reward: nobody pays, but whoever contributes less is given a worse model.
 
-    Its `profile` has everybody at m_i^max. Between m_i* and m_i^max agents are indifferent, so a solver of
-    best responses would not find it.
+    How much worse, `schedule` says. In its `profile` every agent contributes m_i^max. With ε = 0 agents are
+    indifferent between m_i* and m_i^max, so a solver of best responses would not find that equilibrium.
     """
 
     columns: ClassVar[dict[str, str]] = {"alone": "for herself"}
@@ -53,19 +54,31 @@ class Schedule(base.Mechanism):
 
 
 def schedule_of(game: games.Game, epsilon: float = 0.0) -> Schedule:
-    """The data-maximising mechanism of a game; errors as `data_maximizing`."""
+    """The data-maximising mechanism of a game; arguments and errors as of `data_maximizing`."""
     found = data_maximizing(game, epsilon)
     reward = (jnp.asarray(game.cost.line()[0]) + epsilon) / game.value
-    numbers = found.alone, found.contributions, jnp.broadcast_to(reward, (game.n,))
-    return Schedule(*(jnp.asarray(x) for x in numbers))
+    return Schedule(
+        alone=jnp.asarray(found.alone),
+        contributions=jnp.asarray(found.contributions),
+        reward=jnp.broadcast_to(reward, (game.n,)),
+    )
 
 
 def data_maximizing(game: games.Game, epsilon: float = 0.0) -> DataMaximizing:
     """m_i^max = m_i* + v_i (a(S) - a(m_i*)) / (c_i + ε) for all agents, S = Σ m^max the largest root.
 
-    An agent whose capacity is less gives all of it, and gets what her schedule says: less than a(S). With
-    ε = 0 she is indifferent between m_i* and m_i^max. a is non-decreasing and the same for all; v_i and
-    linear costs may differ. Roots of S closer than 5 % go unseen. `ValueError`: another game, or ε < 0.
+    m_i* is what agent i would collect for herself. One whose capacity is below m_i^max contributes all of it,
+    and is given what her schedule says: less than a(S). With ε = 0 every agent is indifferent between m_i*
+    and m_i^max.
+
+    Roots in S that are closer than 5 % may be missed.
+
+    Args:
+      game: one payoff a for all, non-decreasing in S; linear costs; v_i, c_i and τ_i may differ.
+      epsilon: ε ≥ 0, currency per sample: by how much the reward of a sample exceeds its cost.
+
+    Raises:
+      ValueError: another game, or ε < 0.
     """
     game = _common(game, epsilon)
     alone = np.asarray(certificates.best_response(game, jnp.zeros(game.n)))
@@ -73,25 +86,53 @@ def data_maximizing(game: games.Game, epsilon: float = 0.0) -> DataMaximizing:
     price, accuracy = (game.cost.line()[0] + epsilon) / game.value, _curve(game.payoff, alone)
 
     def wanted(total: Any) -> np.ndarray:
+        """m^max if the total is `total`, [...]: [..., n]."""
         gain = _curve(game.payoff, np.asarray(total)[..., None]) - accuracy
         return np.asarray(jnp.minimum(alone + gain / price, capacity))
 
-    total, most = np.sum(alone), np.sum(capacity)
-    totals = np.geomspace(max(total, 1e-12 * most), 2.0 * most, 1025) if most > 0 else np.zeros(1)
-    if len(last := np.flatnonzero(wanted(totals).sum(axis=1) > totals)[-1:]):
-        total = scipy.optimize.brentq(lambda x: wanted(x).sum() - x, *totals[[*last, *last + 1]], xtol=1e-300)
-    given = wanted(total)
-    parts = np.linspace(0.0, 2.0, 801)[:, None] * np.stack([capacity, given, alone])[:, None]
-    tried = np.clip(np.concatenate([given[None], *parts]), 0.0, capacity)
+    given = wanted(_largest_root(wanted, np.sum(alone), np.sum(capacity)))
+    # For the gap: multiples from 0 to 2 of what each could give, gives, and would collect for herself.
+    multiples = np.linspace(0.0, 2.0, 801)[:, None]
+    grid = multiples * np.stack([capacity, given, alone])[:, None]
+    tried = np.clip(np.concatenate([given[None], *grid]), 0.0, capacity)  # her choice first
     received = schedule(game, alone, given, tried, epsilon)
     utility = np.asarray(game.value * received - jax.vmap(games.incurred_costs, (None, 0))(game, tried))
     return DataMaximizing(alone, given, received[0], utility[0], utility.max(axis=0) - utility[0])
 
 
+def _largest_root(wanted: Callable[[Any], np.ndarray], least: float, most: float) -> float:
+    """The largest S with Σ wanted(S) = S on a logarithmic grid of totals; `least` if there is none above.
+
+    Args:
+      wanted: from totals, [...], to contributions, [..., n].
+      least: total that agents would collect for themselves, samples.
+      most: total of all capacities, samples.
+    """
+    if not most > 0:
+        return least
+    totals = np.geomspace(max(least, 1e-12 * most), 2.0 * most, 1025)
+    too_small = np.flatnonzero(wanted(totals).sum(axis=1) > totals)
+    if not len(too_small):
+        return least
+    last = too_small[-1]
+    # A tolerance in S that is never reached: the relative one of `brentq` ends the search.
+    return scipy.optimize.brentq(lambda x: wanted(x).sum() - x, totals[last], totals[last + 1], xtol=1e-300)
+
+
 def schedule(game: games.Game, alone: Any, profile: Any, own: Any, epsilon: float = 0.0) -> np.ndarray:
-    """The payoff agent i is given for `own` samples, [..., n], if the others keep to `profile`, [n].
+    """The accuracy that agent i is given for m = `own` samples if the others keep to `profile`.
 
     a(m) up to m_i*, then a(m_i*) + (c_i + ε)/v_i (m - m_i*), but never more than all the data allow.
+
+    Args:
+      game: as in `data_maximizing`.
+      alone: [n] m_i*, samples.
+      profile: [n] samples.
+      own: [..., n] samples.
+      epsilon: ε.
+
+    Returns:
+      [..., n].
     """
     game, own = games.check(game), np.asarray(own, float)
     line = _curve(game.payoff, alone) + (game.cost.line()[0] + epsilon) / game.value * (own - alone)
@@ -107,6 +148,7 @@ def check_costs(game: games.Game) -> None:
 
 
 def _common(game: games.Game, epsilon: float) -> games.Game:
+    """The checked game, if agents differ in costs, values and capacities alone; else a `ValueError`."""
     game, payoff = games.check(game), game.payoff
     check_costs(game)
     alike = payoff.of_total and 0 not in jax.tree.leaves(registry.axes(payoff))

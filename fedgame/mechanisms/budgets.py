@@ -4,10 +4,10 @@ Under M_β, program (5):
 
     b_i + (1-β) c_i(s_i) + β/(n-1) Σ_{j≠i} c_j(s_j) = B_i,    b_i ≥ 0,    c_i(s_i) = rate_i s_i + fixed_i.
 
-What others spend decides what agent i can afford, so this is a *generalised* Nash game: the sets of
-actions depend on each other. They can be empty: with B_i = 0.1 and β = 0.5, others who spend 1 leave her
-nothing that is feasible. The theorem's existence proof has no such agent in mind; here she is named.
-Quasi-linear utility u_i = b_i + v_i a_i(S) is the model of Section 2, plus B_i.
+What others spend decides what agent i can afford, so this is a *generalised* Nash game: an agent's feasible
+actions depend on those of the others. There may be none: with B_i = 0.1 and β = 0.5, others who spend 1 leave
+agent i without a feasible action. The theorem's existence proof overlooks such agents; here they are called
+stranded. Quasi-linear utility u_i = b_i + v_i a_i(S) is the model of Section 2, plus B_i.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,10 @@ import numpy as np
 
 from fedgame import registry
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced
+from fedgame.mechanisms import refunds
 from fedgame.registry import option
 
-_ROUNDING = 1e-13  # of all money involved
+_ROUNDING = 1e-13  # share of all money involved, up to which b_i counts as 0
 _EPS = float(np.finfo(float).eps)
 
 
@@ -35,7 +35,7 @@ class BudgetGame:
       rate: [n] c_i > 0, currency per sample.
       fixed: [n] d_i, paid at s_i = 0 too.
       budget: [n] B_i.
-      capacity: [n] most samples.
+      capacity: [n] τ_i, maximum of samples.
       utility: u(agent, b, S) of ONE agent, concave in (b, S).
     """
 
@@ -55,14 +55,14 @@ class BudgetGame:
 
 @registry.family
 class BudgetEquilibrium:
-    """Where best responses under budgets end.
+    """Where best responses under budgets end, and whether it is an equilibrium.
 
     Attributes:
       profile: [n] contributions, samples.
-      unspent: [n] b_i; negative for agents who cannot pay what the others' costs oblige them to.
-      nash_gap: [n] what each could gain by a deviation that she can afford; 0 for stranded ones.
-      stranded: [n] whether she has no feasible action, given what the others do.
-      converged: nobody is stranded and no gap exceeds tolerance times what the agent's decision moves.
+      unspent: [n] b_i, currency; negative for agents who cannot pay their part of the others' costs.
+      nash_gap: [n] utility each could gain by a deviation that she can afford; 0 for stranded agents.
+      stranded: [n] whether the agent has no feasible action, given what the others do.
+      converged: whether nobody is stranded and no gap exceeds the tolerance, see `certify`.
       sweeps: rounds of best responses.
     """
 
@@ -77,9 +77,16 @@ class BudgetEquilibrium:
 def budget_game(
     utility: Callable, agents: Any, rate: Any, budget: Any, fixed: Any = 0.0, capacity: Any = None
 ) -> BudgetGame:
-    """A `BudgetGame` whose numbers are checked; those given once are everybody's.
+    """A `BudgetGame` with checked numbers.
 
-    Without `capacity` it is Σ B_j / c_i: as payments balance, nobody can spend more than all budgets.
+    Args:
+      utility: u(agent, b, S) of ONE agent, concave in (b, S).
+      agents: what distinguishes them, any pytree with leading axis [n].
+      rate: c_i > 0, one or [n], currency per sample.
+      budget: B_i, one or [n], currency.
+      fixed: d_i, one or [n], currency.
+      capacity: τ_i, one or [n], samples. None: Σ B_j / c_i, as payments balance, so that nobody can spend
+        more than all budgets.
 
     Raises:
       ValueError: a rate that is not positive, a number that is negative or not finite, or shapes that
@@ -93,9 +100,12 @@ def budget_game(
         x = np.asarray(x, float)
         if x.shape not in ((), (n,)):
             raise ValueError(f"`{name}` must be one number or one for each of {n} agents, got {x}")
-        if not np.all(np.isfinite(x) & ((x > 0) if name == "rate" else (x >= 0))):
-            above = "above" if name == "rate" else "at least"
-            raise ValueError(f"`{name}` must be finite and {above} 0, got {x}")
+        if name == "rate":
+            large_enough, limit = x > 0, "above 0"
+        else:
+            large_enough, limit = x >= 0, "at least 0"
+        if not np.all(np.isfinite(x) & large_enough):
+            raise ValueError(f"`{name}` must be finite and {limit}, got {x}")
         numbers[name] = jnp.broadcast_to(jnp.asarray(x), (n,))
     if capacity is None:
         numbers["capacity"] = jnp.sum(numbers["budget"]) / numbers["rate"]
@@ -103,7 +113,11 @@ def budget_game(
 
 
 def with_budgets(game: games.Game, budget: Any) -> BudgetGame:
-    """The quasi-linear special case u_i = b_i + v_i a_i(S), where u_i - B_i is the game's utility.
+    """The quasi-linear special case u_i = b_i + v_i a_i(S), in which u_i - B_i is the utility of `game`.
+
+    Args:
+      game: payoffs of S, linear costs, w_i = 1.
+      budget: B_i, one or [n], currency.
 
     Raises:
       ValueError: the payoff is not one of S, costs are not linear, or samples differ in quality.
@@ -124,15 +138,15 @@ def _quasi_linear(agent: Any, unspent: jax.Array, total: jax.Array) -> jax.Array
 
 
 def unspent(game: BudgetGame, beta: Any, s: jax.Array) -> jax.Array:
-    """b_i = B_i - c_i(s_i) + p_i(s), [n]; feasible where it is at least 0. Rounding errors are 0."""
+    """b_i = B_i - c_i(s_i) + p_i(s), [n]: feasible if at least 0. Values that are just rounding become 0."""
     spent = game.rate * s + game.fixed
-    b = game.budget - spent + budget_balanced.payments(beta, spent)
+    b = game.budget - spent + refunds.payments(beta, spent)
     rounding = jnp.abs(b) <= _ROUNDING * (game.budget + jnp.sum(jnp.abs(spent)))
     return b - jax.lax.stop_gradient(jnp.where(rounding, b, 0.0))
 
 
 def utilities(game: BudgetGame, beta: Any, s: jax.Array) -> jax.Array:
-    """u_i(b_i, S) under M_β, [n], whether or not b_i ≥ 0."""
+    """u_i(b_i, S) under M_β, [n], also where b_i < 0."""
     return jax.vmap(game.utility, (0, 0, None))(game.agents, unspent(game, beta, s), jnp.sum(s))
 
 
@@ -143,14 +157,16 @@ def marginals(game: BudgetGame, beta: Any, s: jax.Array) -> tuple[jax.Array, jax
 
 
 def best_response(game: BudgetGame, beta: Any, s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Every agent's best feasible contribution, [n], and who has none, [n]: those get 0."""
-    budget_balanced.check_beta(beta, game.n)
+    """Every agent's best feasible contribution, [n], and whether she is stranded, [n]; if so it is 0."""
+    refunds.check_beta(beta, game.n)
     s = games.as_profile(s)
     return jax.vmap(lambda i: _respond(game, beta, s, i))(jnp.arange(game.n))
 
 
-def _own(game: BudgetGame, beta: Any, s: jax.Array, i: jax.Array) -> tuple:
-    """Agent i's u as a function of her contribution, the most she can afford, and whether that is none."""
+def _own(
+    game: BudgetGame, beta: Any, s: jax.Array, i: jax.Array
+) -> tuple[Callable[[jax.Array], jax.Array], jax.Array, jax.Array]:
+    """Agent i's u as a function of her contribution, the most she can afford, and whether she is stranded."""
     agent, price = jax.tree.map(lambda x: x[i], game.agents), ((1.0 - beta) * game.rate)[i]
     idle, others = unspent(game, beta, s)[i] + price * s[i], jnp.sum(s) - s[i]  # idle: b_i at s_i = 0
     slack = _ROUNDING * (game.budget[i] + jnp.sum(game.rate * s + game.fixed))
@@ -163,29 +179,34 @@ def _own(game: BudgetGame, beta: Any, s: jax.Array, i: jax.Array) -> tuple:
 
 
 def _respond(game: BudgetGame, beta: Any, s: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Bisection of the slope of agent i's u, where she can afford it, around the best of a few points."""
+    """Agent i's best feasible contribution, and whether she is stranded.
+
+    The best of 65 points, then bisection of the slope of u between the neighbours of that point.
+    """
     u, top, stranded = _own(game, beta, s, i)
     grid = top * jnp.linspace(0.0, 1.0, 65)
     k = jnp.argmax(_finite(jax.vmap(u)(grid)))
 
-    def halve(_: int, bracket: tuple) -> tuple:
+    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bracket
         middle = (low + high) / 2
         rising = jax.grad(u)(middle) > 0
         return jnp.where(rising, middle, low), jnp.where(rising, high, middle)
 
-    bracket = grid[jnp.maximum(k - 1, 0)], grid[jnp.minimum(k + 1, 64)]
-    x = jnp.stack([grid[k], sum(jax.lax.fori_loop(0, 100, halve, bracket)) / 2])
-    best = x[jnp.argmax(_finite(jax.vmap(u)(x)))]
+    bracket = grid[jnp.maximum(k - 1, 0)], grid[jnp.minimum(k + 1, len(grid) - 1)]
+    low, high = jax.lax.fori_loop(0, 100, halve, bracket)
+    candidates = jnp.stack([grid[k], (low + high) / 2])
+    best = candidates[jnp.argmax(_finite(jax.vmap(u)(candidates)))]
     return jnp.where(stranded, 0.0, best), stranded
 
 
 def _finite(u: jax.Array) -> jax.Array:
+    """u, and -∞ where it is NaN, so that a maximum ignores it."""
     return jnp.where(jnp.isnan(u), -jnp.inf, u)
 
 
 def nash_gap(game: BudgetGame, beta: Any, s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What each could gain by a deviation that she can afford, [n], and who has no feasible action, [n].
+    """What each could gain by a deviation that she can afford, [n], and whether she is stranded, [n].
 
     See `certify`.
     """
@@ -195,16 +216,26 @@ def nash_gap(game: BudgetGame, beta: Any, s: jax.Array) -> tuple[jax.Array, jax.
 def certify(
     game: BudgetGame, beta: Any, s: jax.Array, tolerance: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Nash gaps [n], who has no feasible action [n], and whether s is an equilibrium.
+    """Nash gaps of a profile, and whether it is an equilibrium.
 
-    It is if nobody is without a feasible action, and no gap exceeds `tolerance` times what the agent's own
-    decision moves: the larger of what the data bring her and of what their costs take from her, at s_i and
-    at her best response. Rounding of utilities is allowed for.
+    It is one if nobody is stranded, and no gap exceeds `tolerance` times what is at stake for the agent, plus
+    the rounding of utilities. At stake is the larger of what her data bring her and what their costs take
+    from her, at s_i or at her best response.
 
-    A grid on two scales, then ever closer looks around its best point, without concavity. An agent who
-    overspends at s although she need not, or leaves [0, τ_i], has an infinite gap.
+    Deviations are searched on a grid of two scales, then on ever smaller ones around the best point, without
+    assuming concavity. An agent who overspends at s although she need not, or is outside [0, τ_i], has an
+    infinite gap.
+
+    Args:
+      game: n agents.
+      beta: β in [0, 1], or β_i, [n].
+      s: [n] samples.
+      tolerance: relative to what is at stake.
+
+    Returns:
+      Gaps, [n]; whether each is stranded, [n]; whether s is an equilibrium.
     """
-    budget_balanced.check_beta(beta, game.n)
+    refunds.check_beta(beta, game.n)
     s = games.as_profile(s)
     grid = jnp.sort(jnp.concatenate([jnp.linspace(0.0, 1.0, 500), jnp.logspace(-14, 0, 500)]))
 
@@ -213,8 +244,8 @@ def certify(
         agent, others = jax.tree.map(lambda x: x[i], game.agents), jnp.sum(s) - s[i]
         idle = jnp.maximum(unspent(game, beta, s)[i] + ((1.0 - beta) * game.rate)[i] * s[i], 0.0)
 
-        def moved(x: jax.Array) -> jax.Array:
-            with_data = game.utility(agent, idle, others + x)  # as if they were free
+        def at_stake(x: jax.Array) -> jax.Array:
+            with_data = game.utility(agent, idle, others + x)  # as if her data were free
             brought = with_data - game.utility(agent, idle, others)
             return jnp.maximum(jnp.abs(brought), jnp.abs(with_data - u(x)))
 
@@ -227,11 +258,13 @@ def certify(
             better = values[k] > best
             return *inner, jnp.where(better, values[k], best), jnp.where(better, x[k], at)
 
-        start, now = (jnp.zeros_like(top), top, jnp.full_like(top, -jnp.inf), s[i]), _finite(u(s[i]))
+        start = jnp.zeros_like(top), top, jnp.full_like(top, -jnp.inf), s[i]
+        now = _finite(u(s[i]))
         _, _, best, at = jax.lax.fori_loop(0, 6, zoom, start)
-        stake = jnp.maximum(moved(at), moved(s[i]))
+        stake = jnp.maximum(at_stake(at), at_stake(s[i]))
         allowed = tolerance * jnp.where(jnp.isfinite(stake), stake, 0.0) + 8 * _EPS * jnp.abs(now)
-        # What all spend, or she might, must not be lost in what she keeps, or no gap means anything.
+        # If what all spend, or she might, is below a thousand rounding errors of what she keeps, gaps mean
+        # nothing, and with -1 none is allowed: s is not certified.
         price = (1.0 - beta) * game.rate
         spends = jnp.maximum(price[i] * at, jnp.sum(price * s))
         lost = (spends > 0) & (8 * _EPS * idle > 1e-3 * spends)
@@ -253,12 +286,15 @@ def solve(
       beta: β in [0, 1], or β_i, [n].
       start: [n] profile; None: from 0 a hundred steps, each 1/n of the way to all best responses, so that
         agents who are alike contribute alike.
-      sweeps: most rounds. No theorem says that they end here: `converged` tells.
+      sweeps: maximum of rounds. No theorem says that they converge: see `converged`.
       tolerance: of the certificate.
     """
-    budget_balanced.check_beta(beta, game.n)
+    refunds.check_beta(beta, game.n)
     if start is None:
-        closer = lambda _, s: s + (best_response(game, beta, s)[0] - s) / game.n  # noqa: E731
+
+        def closer(_: int, s: jax.Array) -> jax.Array:
+            return s + (best_response(game, beta, s)[0] - s) / game.n
+
         start = jax.lax.fori_loop(0, 100, closer, jnp.zeros(game.n))
 
     def turn(i: int, s: jax.Array) -> jax.Array:

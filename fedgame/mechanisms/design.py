@@ -13,10 +13,10 @@ import numpy as np
 
 from fedgame.equilibria import certificates, implicit, solvers
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, welfare
+from fedgame.mechanisms import refunds, welfare
 
-_GRID = 64  # rates of the first look
-_HALVINGS = 45
+_GRID = 64  # rates that are tried first
+_HALVINGS = 45  # of the interval between two of them: 2^-45 is 3e-14
 Welfare = float | Callable[[jax.Array], jax.Array]
 
 
@@ -24,16 +24,16 @@ class Design(NamedTuple):
     """The best rates that were found, of those under which an equilibrium is certified."""
 
     rates: jax.Array  # β, or β_i, [n]
-    welfare: jax.Array  # there; NaN if it is undefined, or no equilibrium certified, wherever was looked
-    slope: jax.Array  # ∂welfare/∂rates there, by implicit differentiation
-    equilibrium: solvers.Equilibrium  # under these rates, certified: see its `converged`
-    kinks: jax.Array  # [n] agents at whose entering, leaving or turns the slope is one-sided
+    welfare: jax.Array  # at these rates; NaN if at all rates tried it is undefined or nothing is certified
+    slope: jax.Array  # ∂welfare/∂rates at these rates, by implicit differentiation
+    equilibrium: solvers.Equilibrium  # under these rates; certified if `converged`
+    kinks: jax.Array  # [n] whether the slope is one-sided because she is about to enter, leave or take turns
 
 
 def welfare_of_rates(game: games.Game, rates: Any, p: Welfare) -> tuple[jax.Array, jax.Array]:
-    """W_p at `solve`'s profile under rates β_i (or one β), and that profile; differentiable in both.
+    """W_p at the profile that `solve` finds under rates β_i (or one β); differentiable in the rates.
 
-    Not certified: where there is no equilibrium this is the welfare of a profile that is none.
+    Nothing is certified: if there is no equilibrium, this is the welfare of some other profile.
 
     Args:
       game: n ≥ 2 agents.
@@ -41,83 +41,113 @@ def welfare_of_rates(game: games.Game, rates: Any, p: Welfare) -> tuple[jax.Arra
       p: in [-∞, 1], or a function from utilities, [n], to a number.
 
     Returns:
-      Welfare, NaN where it is undefined (see `welfare.p_mean`); and the profile, [n].
+      Welfare, NaN where it is undefined (see `welfare.p_mean`); and the profile, [n], samples.
     """
-    s = implicit.profile(budget_balanced.under_mechanism(game, rates))
-    u = budget_balanced.utilities(game, rates, s)
+    s = implicit.profile(refunds.under_mechanism(game, rates))
+    u = refunds.utilities(game, rates, s)
     return (p(u) if callable(p) else welfare.p_mean(u, p)), s
 
 
-def design_beta(game: games.Game, p: Welfare) -> Design:
-    """The one β in [0, 1] for all whose equilibrium has the largest welfare. Works under jit and vmap.
+class _Search(NamedTuple):
+    """The state of `design_beta`."""
 
-    Looks at 64 rates, then halves the interval around the best one by the sign of the slope, which also
-    finds a maximum at a kink, and by welfare itself, which can jump where agents take turns. Every look is
-    certified, and one at what is no equilibrium does not count. A higher peak that lies between two of the 64
-    can be missed. A welfare of NaN says that it is undefined, or nothing certified, at all of them; the rate
-    is 0 then.
+    low: jax.Array  # the maximum is looked for in [low, high]
+    high: jax.Array
+    best: jax.Array  # the best rate so far
+    most: jax.Array  # its welfare, or -∞
+
+
+def design_beta(game: games.Game, p: Welfare) -> Design:
+    """The β in [0, 1], one for all, whose equilibrium has the largest welfare. Works under jit and vmap.
+
+    Tries 64 rates, then halves the interval around the best one by the sign of the slope, which also finds a
+    maximum at a kink, and by welfare itself, which can jump where agents take turns. Rates at which no
+    equilibrium is certified are ignored. A higher peak between two of the 64 rates can be missed.
+
+    Args:
+      game: n ≥ 2 agents.
+      p: in [-∞, 1], or a function from utilities, [n], to a number.
+
+    Returns:
+      The best rate found. Its welfare is NaN, and the rate 0, if at all rates tried welfare is undefined or
+      nothing is certified.
 
     Raises:
       ValueError: fewer than two agents, or p is out of range.
     """
     _check(game)
-
-    half = _GRID // 2
-    # Contributions go with 1/(1 - β): half of the looks are spread evenly, half on the scale of 1 - β.
-    spread = [np.linspace(0.0, 1.0, half), 1.0 - np.geomspace(1e-3 / game.n, 1.0, half - 1)]
-    betas = jnp.sort(jnp.asarray(np.concatenate([*spread, [budget_balanced.falkinger_beta(game.n)]])))
+    betas = _first_rates(game.n)
     last = len(betas) - 1
 
     def look(beta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Welfare, -∞ if it does not count, and its slope."""
         (value, s), (slope, _) = jax.jvp(
             lambda b: welfare_of_rates(game, b, p), (beta,), (jnp.ones_like(beta),)
         )
         return _counted(game, beta, value, s), slope
 
-    def turn(t: jax.Array, search: tuple) -> tuple:
-        """Grid and halvings are turns of one loop, so that the solver in it is compiled once."""
+    def turn(t: jax.Array, search: _Search) -> _Search:
+        """The trial t, of a rate of the grid or of the middle: one loop, so that it is compiled once."""
         low, high, best, most = search
-        first = t <= last
-        beta = jnp.where(first, betas[jnp.minimum(t, last)], (low + high) / 2)
+        on_grid = t <= last
+        beta = jnp.where(on_grid, betas[jnp.minimum(t, last)], (low + high) / 2)
         value, slope = look(beta)
         size = jnp.where(jnp.isfinite(most), jnp.abs(most), 0.0)
-        # At a flat top the slope tells, not welfare.
-        better = value > jnp.where(first, most, most - 4.0 * jnp.finfo(value.dtype).eps * size)
-        # By welfare itself where it is lower than the best seen: it may have jumped there.
-        good = value >= most - 1e-12 * size
-        rising = jnp.where(good, slope > 0, beta < best)
-        around = betas[jnp.maximum(t - 1, 0)], betas[jnp.minimum(t + 1, last)]
-        low = jnp.where(first, jnp.where(better, around[0], low), jnp.where(rising, beta, low))
-        high = jnp.where(first, jnp.where(better, around[1], high), jnp.where(rising, high, beta))
-        return low, high, jnp.where(better, beta, best), jnp.maximum(value, most)
+        # When halving, a value that is equal up to rounding counts as better: at a flat top the slope knows
+        # the way, and welfare does not.
+        rounding = 4.0 * jnp.finfo(value.dtype).eps * size
+        better = value > jnp.where(on_grid, most, most - rounding)
+        # The maximum is to the right if welfare rises here; if it is lower than the best seen, it may have
+        # jumped, and the maximum is on the side of that best one.
+        comparable = value >= most - 1e-12 * size
+        to_the_right = jnp.where(comparable, slope > 0, beta < best)
+        left_neighbour, right_neighbour = betas[jnp.maximum(t - 1, 0)], betas[jnp.minimum(t + 1, last)]
+        around_best = jnp.where(better, left_neighbour, low), jnp.where(better, right_neighbour, high)
+        half = jnp.where(to_the_right, beta, low), jnp.where(to_the_right, high, beta)
+        return _Search(
+            low=jnp.where(on_grid, around_best[0], half[0]),
+            high=jnp.where(on_grid, around_best[1], half[1]),
+            best=jnp.where(better, beta, best),
+            most=jnp.maximum(value, most),
+        )
 
-    start = betas[0], betas[1], betas[0], jnp.full_like(betas[0], -jnp.inf)
-    _, _, best, most = jax.lax.fori_loop(0, last + 1 + _HALVINGS, turn, start)
-    return _result(game, best, most, p)
+    start = _Search(betas[0], betas[1], betas[0], jnp.full_like(betas[0], -jnp.inf))
+    found = jax.lax.fori_loop(0, last + 1 + _HALVINGS, turn, start)
+    return _result(game, found.best, found.most, p)
+
+
+def _first_rates(n: int) -> jax.Array:
+    """[_GRID] rates in [0, 1], ascending.
+
+    Contributions go with 1/(1 - β): half of the rates are spread evenly, half on the scale of 1 - β.
+    """
+    half = _GRID // 2
+    evenly, close_to_1 = np.linspace(0.0, 1.0, half), 1.0 - np.geomspace(1e-3 / n, 1.0, half - 1)
+    return jnp.sort(jnp.asarray(np.concatenate([evenly, close_to_1, [refunds.falkinger_beta(n)]])))
 
 
 def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rate: float = 0.03) -> Design:
-    """Personal rates β_i by projected gradient ascent (Adam) from `start`; the best on the way is kept.
+    """Personal rates β_i by projected gradient ascent (Adam) from `start`. Works under jit and vmap.
 
-    A local method: agents who contribute nothing have no slope, and so do not enter. Starts worth trying
-    are `design_beta`'s rate and those of `personal.personal_rates`. Where welfare is undefined at the start
-    there is no slope either: its welfare, NaN, is returned. Rates under which no equilibrium is certified are
-    passed through, and not kept. Works under jit and vmap.
+    Returns the best rates on the way; those under which no equilibrium is certified are ignored. A local
+    method: agents who contribute nothing have a slope of 0, and so do not enter. If welfare is undefined at
+    the start, so is its slope, and NaN is returned. Starts worth trying are the rate of `design_beta` and
+    those of `personal.personal_rates`.
 
     Args:
       game: n ≥ 2 agents.
       p: in [-∞, 1], or a function from utilities, [n], to a number.
       start: scalar or [n] in [0, 1].
       steps: of the ascent; each costs a solve and its derivative.
-      rate: the largest change of a rate in the first step; falls to 0 by a cosine.
+      rate: the maximum change of a rate in the first step; it decays to 0 along a cosine.
 
     Raises:
       ValueError: fewer than two agents, p is out of range, or `start` outside [0, 1].
     """
-    import optax  # takes as long as all else that fedgame imports beside JAX
+    import optax  # imported here: it takes as long as all else that fedgame imports beside JAX
 
     _check(game)
-    budget_balanced.check_beta(start, game.n)
+    refunds.check_beta(start, game.n)
     first = jnp.broadcast_to(jnp.asarray(start, float), (game.n,))
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
     look = jax.value_and_grad(lambda rates: welfare_of_rates(game, rates, p), has_aux=True)
@@ -131,7 +161,8 @@ def design_rates(game: games.Game, p: Welfare, start: Any, steps: int = 300, rat
         return (jnp.clip(rates + update, 0.0, 1.0), best, most, state), None
 
     carry = first, first, jnp.asarray(-jnp.inf), optimizer.init(first)
-    (_, best, most, _), _ = jax.lax.scan(climb, carry, length=steps + 1)  # the last look moves nothing
+    # One step more: it looks at the rates to which the last step has moved.
+    (_, best, most, _), _ = jax.lax.scan(climb, carry, length=steps + 1)
     return _result(game, best, most, p)
 
 
@@ -142,12 +173,13 @@ def _check(game: games.Game) -> None:
 
 def _counted(game: games.Game, rates: jax.Array, value: jax.Array, s: jax.Array) -> jax.Array:
     """The welfare, or -∞ where it is undefined or the profile is not certified as an equilibrium."""
-    certified = certificates.is_equilibrium(budget_balanced.under_mechanism(game, rates), s)
+    certified = certificates.is_equilibrium(refunds.under_mechanism(game, rates), s)
     return jnp.where(certified & ~jnp.isnan(value), value, -jnp.inf)
 
 
 def _result(game: games.Game, rates: jax.Array, most: jax.Array, p: Welfare) -> Design:
-    played = budget_balanced.under_mechanism(game, rates)
+    """The `Design` of the best rates; `most` is -∞ if none of those tried counted."""
+    played = refunds.under_mechanism(game, rates)
     (value, s), slope = jax.value_and_grad(lambda r: welfare_of_rates(game, r, p), has_aux=True)(rates)
     value, slope = (jnp.where(most == -jnp.inf, jnp.nan, x) for x in (value, slope))
     return Design(rates, value, slope, solvers.solve(played), implicit.kinks(played, s))

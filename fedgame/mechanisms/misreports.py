@@ -1,8 +1,9 @@
-"""What the assumption of public costs carries (Remark 2): the gain of an agent who misreports hers.
+"""What an agent gains by misreporting her cost, which the paper assumes to be public (Remark 2).
 
-The server computes rates and pays on *reported* costs; agents then play with their true ones. Who
-reports f c_i instead of c_i gets back β_i f c_i, so a sample costs her (1 - β_i f) times its true cost:
-with f > 1/β_i she earns by contributing."""
+The server computes rates and pays on *reported* costs; agents then play with their true ones. An agent who
+reports f c_i instead of c_i gets back β_i f c_i, so a sample costs her (1 - β_i f) times its true cost: with
+f > 1/β_i she earns by contributing.
+"""
 
 from typing import NamedTuple
 
@@ -20,21 +21,21 @@ _ZOOMS, _POINTS = 4, 17  # closer looks around the best report, and points in ea
 class Manipulation(NamedTuple):
     """Reports f c_i of one agent, and what they bring her."""
 
-    factors: np.ndarray  # [k] f, ascending, 1 among them
-    gains: np.ndarray  # [k] her utility less the one of the honest report; NaN where none is certified
+    factors: np.ndarray  # [k] f, ascending; 1 is among them
+    gains: np.ndarray  # [k] utility gained over the honest report; NaN without a certified equilibrium
     contributions: np.ndarray  # [k] what she contributes, samples
-    best: float  # the f that gains most of those with a certified equilibrium; 1 if none gains
-    gain: float  # what it gains, ≥ 0; NaN if the honest report, or every other, leads to none certified
+    best: float  # the f with the largest gain, of those with a certified equilibrium; 1 if none gains
+    gain: float  # at `best`, ≥ 0; NaN if no equilibrium is certified for f = 1, or for no other f
     honest: float  # her utility with the honest report
-    others: float  # what the best report changes in the sum of the others' utilities
-    nash_gap: float  # the largest of all equilibria that were compared, the certified ones
-    certified: bool  # whether an equilibrium was certified for the honest report and every other
+    others: float  # change in the sum of the others' utilities from f = 1 to `best`
+    nash_gap: float  # the largest of all certified equilibria
+    certified: bool  # whether an equilibrium was certified for every report
 
 
 class _Look(NamedTuple):
     """What one report leads to; NaN where no equilibrium is certified."""
 
-    utility: float  # hers
+    utility: float  # of the agent who reports
     contribution: float
     nash_gap: float
     others: float  # the sum of the others' utilities
@@ -51,21 +52,21 @@ def manipulation(
 ) -> Manipulation:
     """The best report f c_i with f in [low, high] of one agent, the others being honest.
 
-    A grid on a logarithmic scale, then closer looks around its best point: welfare jumps where agents
-    take turns, so a higher peak between two points of the grid can be missed.
+    Searches on a logarithmic grid, then on ever closer ones around the best point. Utility jumps where
+    agents take turns, so a higher peak between two points of the grid can be missed.
 
     Args:
       game: with the true costs.
       rule: from a game, as reported, to what the server announces.
       agent: her number, 0 … n-1.
       low: smallest factor, > 0.
-      high: largest.
-      fixed: whether the server announced its rates for the true costs before, and only pays on reports;
-        else the rule is applied to the reports.
-      points: of the grid.
+      high: largest factor.
+      fixed: whether the server has announced rates for the true costs and only pays on reports; otherwise
+        the rule is applied to the reports.
+      points: of the first grid.
 
     Raises:
-      ValueError: no such agent, or an interval that is none.
+      ValueError: there is no such agent, or not 0 < low < high.
     """
     if not 0 <= agent < game.n:
         raise ValueError(f"`agent` must be one of 0 to {game.n - 1}, got {agent}")
@@ -75,13 +76,13 @@ def manipulation(
 
     def look(factor: float) -> _Look:
         mechanism = rule(_reported(game, agent, factor)) if announced is None else announced
-        if factor == 1.0 and mechanism.profile(game) is not None:  # the one that is announced
+        if factor == 1.0 and mechanism.profile(game) is not None:  # the equilibrium that is announced
             there = outcomes.outcome(game, mechanism, general=False)
             u, found = there.utilities, there.equilibrium
             s, gap, certified = found.profile[agent], jnp.max(found.nash_gap), found.converged
         else:
             u, s, gap, certified = _play(game, mechanism, agent, factor)
-        if not certified:  # nobody knows where a report would lead that leads to no equilibrium
+        if not certified:  # it is not known where this report would lead
             return _Look(np.nan, float(s), np.nan, np.nan)
         return _Look(float(u[agent]), float(s), float(gap), float(jnp.sum(u) - u[agent]))
 
@@ -89,30 +90,46 @@ def manipulation(
     grid = np.geomspace(low, high, points)
     for _ in range(_ZOOMS + 1):
         seen |= {float(f): look(float(f)) for f in grid if float(f) not in seen}
-        ordered = np.asarray(sorted(seen))
-        own = np.asarray([seen[f].utility for f in ordered])
-        inside = (ordered >= low) & (ordered <= high) & ~np.isnan(own)
-        k = int(np.argmax(np.where(inside, own, -np.inf)))
-        around = np.clip(ordered[[max(k - 1, 0), min(k + 1, len(ordered) - 1)]], low, high)
-        grid = np.linspace(*around, _POINTS)
-    u, s, gap, others = (np.asarray(x) for x in zip(*(seen[f] for f in ordered), strict=True))
-    honest = seen[1.0]
-    gain = u[k] - honest.utility if np.any(inside & (ordered != 1.0)) else np.nan
-    best, changed = (float(ordered[k]), float(others[k] - honest.others)) if gain > 0 else (1.0, 0.0)
+        factors = np.asarray(sorted(seen))
+        own = np.asarray([seen[f].utility for f in factors])
+        allowed = (factors >= low) & (factors <= high) & ~np.isnan(own)
+        k = int(np.argmax(np.where(allowed, own, -np.inf)))
+        before, after = factors[max(k - 1, 0)], factors[min(k + 1, len(factors) - 1)]
+        grid = np.linspace(np.clip(before, low, high), np.clip(after, low, high), _POINTS)
+    return _manipulation(factors, [seen[f] for f in factors], allowed, k)
+
+
+def _manipulation(factors: np.ndarray, looks: list[_Look], allowed: np.ndarray, k: int) -> Manipulation:
+    """The best report k of all, and its gain over the honest one.
+
+    Args:
+      factors: [m] f, ascending.
+      looks: what each leads to.
+      allowed: [m] whether a factor is in the interval and its equilibrium certified.
+      k: index of the allowed factor with the largest utility.
+    """
+    utilities = np.asarray([one.utility for one in looks])
+    gaps = np.asarray([one.nash_gap for one in looks])
+    honest = looks[int(np.flatnonzero(factors == 1.0)[0])]
+    gain = utilities[k] - honest.utility if np.any(allowed & (factors != 1.0)) else np.nan
+    best, change = 1.0, 0.0
+    if gain > 0:
+        best, change = float(factors[k]), float(looks[k].others - honest.others)
     return Manipulation(
-        factors=ordered,
-        gains=u - honest.utility,
-        contributions=s,
+        factors=factors,
+        gains=utilities - honest.utility,
+        contributions=np.asarray([one.contribution for one in looks]),
         best=best,
         gain=float(np.maximum(gain, 0.0)),
         honest=honest.utility,
-        others=changed,
-        nash_gap=float(np.nanmax(gap)) if np.any(~np.isnan(gap)) else np.nan,
-        certified=not np.any(np.isnan(u)),
+        others=change,
+        nash_gap=float(np.nanmax(gaps)) if np.any(~np.isnan(gaps)) else np.nan,
+        certified=not np.any(np.isnan(utilities)),
     )
 
 
 def _reported(game: games.Game, agent: int, factor: float) -> games.Game:
+    """The game as it is reported if the agent reports `factor` times her cost."""
     scale = jnp.ones(game.n).at[agent].set(factor)
     return games.scale_costs(game, scale)
 
@@ -121,7 +138,7 @@ def _reported(game: games.Game, agent: int, factor: float) -> games.Game:
 def _play(
     game: games.Game, mechanism: base.Mechanism, agent: jax.Array, factor: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Utilities [n], her contribution, the largest Nash gap, and whether it is certified."""
+    """Utilities, [n], the agent's contribution, the largest Nash gap, and whether it is an equilibrium."""
     reported = jnp.ones(game.n).at[agent].set(factor)  # of every true cost
     found = equilibria.solve(mechanism.under_scaled(game, reported))
     u = mechanism.utilities(game, found.profile, games.scale_costs(game, reported))

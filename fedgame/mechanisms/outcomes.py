@@ -10,7 +10,7 @@ import numpy as np
 from fedgame import equilibria
 from fedgame.equilibria import certificates, solvers
 from fedgame.games import game as games
-from fedgame.mechanisms import base, personal, rules
+from fedgame.mechanisms import base, optimum, personal, rules
 
 
 class Outcome(NamedTuple):
@@ -24,14 +24,14 @@ class Outcome(NamedTuple):
     utilities: jax.Array  # [n] u_i + p_i
     # Whether it is certified from payments as they stand, not only in the form in which it was solved.
     general: bool
-    best: personal.FirstBest | None = None  # of the game, if the rule had to find it
+    best: optimum.FirstBest | None = None  # of the game, if the rule had to find it
 
 
 class Participation(NamedTuple):
     """Who stays, who left, and where it ends.
 
-    If no equilibrium is certified nobody's decision can be told: `certified` is False then, `stay` are those
-    who were there, `outcome` is that profile, and who of them would leave is not known.
+    `certified` is False if at some point no equilibrium was certified, so that nobody's decision is known:
+    `stay` are then the agents who took part at that point, and `outcome` is the profile that was found.
     """
 
     stay: np.ndarray  # [k] numbers of the agents who stay, ascending
@@ -88,8 +88,9 @@ def outcome(
     base.check(mechanism, game.n)
     found = _equilibrium(game, mechanism) if solved is None else solved
     # A mechanism that is solved in its general form has been certified from payments already.
-    certified_so = type(mechanism).under is base.Mechanism.under
-    if prove := general and not certified_so and game.n <= _GENERAL:
+    solved_in_general_form = type(mechanism).under is base.Mechanism.under
+    prove = general and not solved_in_general_form and game.n <= _GENERAL
+    if prove:
         evidence, certified = _prove(base.Mechanism.under(mechanism, game), found.profile)
         wrong = jnp.where(jnp.all(evidence.told), solvers.NOT_FOUND, solvers.NOT_TOLD)
         status = jnp.where(found.converged & ~certified, wrong, found.status)
@@ -102,16 +103,20 @@ def outcome(
             unique=found.unique & certified,
             status=status,
         )
-    return Outcome(mechanism, found, *settle(game, mechanism, found.profile), prove or certified_so)
+    settled = settle(game, mechanism, found.profile)
+    return Outcome(
+        mechanism=mechanism, equilibrium=found, **settled._asdict(), general=prove or solved_in_general_form
+    )
 
 
 def _equilibrium(game: games.Game, mechanism: base.Mechanism) -> equilibria.Equilibrium:
+    """The one that the mechanism knows, certified, or the one that is found."""
     played, known = mechanism.under(game), mechanism.profile(game)
     return equilibria.solve(played) if known is None else _certified(played, known)
 
 
 def of_announcement(game: games.Game, announced: base.Announcement) -> Outcome:
-    """The `outcome` of what a rule announces, without finding again what the rule has found."""
+    """The `outcome` of what a rule announces; what the rule has already found is not solved again."""
     found = outcome(game, announced.mechanism, solved=announced.equilibrium)
     return found._replace(best=announced.best)
 
@@ -122,7 +127,7 @@ def known_or_new(
     known: Sequence[Outcome],
     solved: equilibria.Equilibrium | None = None,
 ) -> Outcome:
-    """The one of the `known` outcomes, all of this game, that has this mechanism; else its `outcome`."""
+    """The one of the `known` outcomes of this game whose mechanism is equal; else a new `outcome`."""
     for one in known:
         if _equal(one.mechanism, mechanism):
             return one
@@ -130,6 +135,7 @@ def known_or_new(
 
 
 def _equal(one: base.Mechanism, other: base.Mechanism) -> bool:
+    """Whether two mechanisms are of one class and have the same numbers."""
     (numbers, kind), (others, other_kind) = jax.tree.flatten(one), jax.tree.flatten(other)
     return kind == other_kind and all(map(np.array_equal, numbers, others))
 
@@ -141,17 +147,17 @@ def participation(
     progress: Callable = lambda: None,
     announced: base.Announcement | None = None,
 ) -> Participation:
-    """Agents leave, one at a time, the one first who is worst off compared with what she has outside.
+    """Lets agents leave, one at a time: always the one who falls shortest of what she has outside.
 
-    After each one the rule is applied to those who are left, and their equilibrium found anew. Nobody
-    comes back. Ends when nobody would rather leave, when fewer than two are left, or when no equilibrium is
-    certified: nobody decides on a profile that is none.
+    After each departure the rule is applied to those who are left, and they play a new equilibrium. Nobody
+    comes back. It ends when nobody would rather leave, when fewer than two agents are left, or when no
+    equilibrium is certified, as there is then no profile to decide on.
 
     Args:
       game: n agents.
       rule: what the server announces.
-      outside: [n] what each has outside; None is training alone (`personal.alone`), 0 is having no
-        model. Agents whose shortfall is below 1e-9 of what is at stake for them, or rounding, stay.
+      outside: [n] what each has outside, currency; None is training alone (`personal.alone`), 0 is having
+        no model. Agents whose shortfall is `negligible` stay.
       progress: called once for everybody who leaves.
       announced: what the rule announces for all n, if that is known.
 
@@ -182,23 +188,26 @@ def participation(
 
 
 def _worst_off(game: games.Game, found: Outcome, short: np.ndarray, leaves: np.ndarray) -> int:
-    """Who of those who would leave does so first.
+    """The agent with the largest shortfall of those who would leave.
 
-    Of agents with equal shortfalls, to nine digits, the one whose data are missed least: the order in which
-    agents are numbered is not to matter.
+    Shortfalls that agree to nine digits count as equal. Of such agents the one who contributes least leaves,
+    then the one with the smallest capacity, so that the result does not depend on how agents are numbered.
     """
-    equal = leaves & (short >= np.max(short[leaves]) * (1.0 - 1e-9))
-    s = np.asarray(found.equilibrium.profile) * np.asarray(game.quality)
-    s = np.where(s > 1e-9 * np.max(s), np.round(s / np.max(s), 9), 0.0) if np.max(s) > 0 else s
-    return int(min(np.flatnonzero(equal), key=lambda i: (s[i], float(game.capacity[i]))))
+    tied = leaves & (short >= np.max(short[leaves]) * (1.0 - 1e-9))
+    contributed = np.asarray(found.equilibrium.profile) * np.asarray(game.quality)
+    largest = np.max(contributed)
+    if largest > 0:  # nine digits here too: what is equal up to rounding is equal
+        share = np.round(contributed / largest, 9)
+        contributed = np.where(contributed > 1e-9 * largest, share, 0.0)
+    return int(min(np.flatnonzero(tied), key=lambda i: (contributed[i], float(game.capacity[i]))))
 
 
 @jax.jit
 def negligible(game: games.Game, found: Outcome, outside: jax.Array) -> jax.Array:
-    """[n] how much less than outside an agent may have and still be as well off, in her currency.
+    """[n] the shortfall up to which an agent counts as just as well off as outside, currency.
 
-    1e-9 of the most that taking part moves for her: what everybody's data bring her, what hers cost her, or
-    her payment. And rounding of the two utilities that are compared.
+    It is 1e-9 of what taking part changes for her (the maximum of what all data bring her, what hers cost
+    her, and her payment), plus the rounding error of the two utilities that are compared.
     """
     s = found.equilibrium.profile
     payoff, nothing = (game.value * games.payoff_values(game, x) for x in (s, jnp.zeros_like(s)))

@@ -5,26 +5,28 @@ at s*, of which m_i = v_i ∂a_i/∂s_i is hers. Take
 
     β_i = 1 - m_i / λ_i,
 
-with which she bears the share of her costs that is hers of what they bring (Lindahl's prices; for
-payoffs of S it is v_i a_i'(S*) / Σ_j v_j a_j'(S*), and 1/n if payoffs are identical).
+with which she bears the share m_i / λ_i of her costs: her share of what they bring (Lindahl's prices). For
+payoffs of S it is v_i a_i'(S*) / Σ_j v_j a_j'(S*), and 1/n if payoffs are identical.
 
-s* is an equilibrium: her utility is concave in s_i with slope m_i - (1-β_i) c_i'(s*_i) = (m_i/λ_i)(λ_i -
+s* is an equilibrium: her utility is concave in s_i, with slope m_i - (1-β_i) c_i'(s*_i) = (m_i/λ_i)(λ_i -
 c_i'(s*_i)) at s*, and λ_i - c_i' is 0 at an interior s*_i, ≥ 0 at capacity and ≤ 0 at 0, because s* is
 an optimum. So no deviation gains. Payments sum to 0, so Σ u_i = max Σ u_j, and no p-mean with p ≤ 1 of
 utilities with this sum exceeds (max Σ u_j)/n: constants t_i that make utilities equal at s* attain that.
 
-Four traps. Agents with linear costs equal to λ_i are indifferent, and other splits of S* are then
-equilibria, where t_i no longer equalises: here such agents contribute in turn, so at most one is between
-0 and her capacity; those at 0 get β_i = 0 and those at capacity a larger β_i, and want nothing else
-(records of equal costs likewise, see `OrderedCost`). An agent who gains nothing herself, m_i = 0, bears
-nothing, whatever she gives: no rates make her want s*_i and nothing else.
-Payoffs (2) and (3) clipped at 0 are not concave, and at s* somebody whose payoff is small may rather
-give nothing: `Personal.certified` says it. And equal utilities may leave an agent worse off than what
-she has elsewhere: `outside` asks for the largest p-means that do not, which are those of utilities
-max(r_i, level).
+Four exceptions:
 
-What the server must know: every agent's marginal payoff at s* for the rates, all payoffs and costs
-for s* and t_i. Agents can misreport them: see `misreports`.
+- Agents with linear costs equal to λ_i are indifferent. Other splits of S* are then equilibria too, at which
+  t_i no longer equalises. In `optimum.first_best` such agents contribute in turn, so at most one of them is
+  strictly between 0 and her capacity. Those at 0 get β_i = 0 and those at capacity a larger β_i, so that
+  they are not indifferent. (For records of equal costs likewise, see `OrderedCost`.)
+- If m_i = 0 she is reimbursed in full and indifferent, so no rate makes s*_i her only best response.
+- Payoffs (2) and (3), clipped at 0, are not concave: an agent whose payoff at s* is still small may prefer
+  to give nothing. `Personal.certified` tells.
+- Equal utilities may leave an agent worse off than she is elsewhere. With `outside`, r_i, utilities are
+  max(r_i, level), which has the largest p-means of all that give everybody r_i.
+
+What the server must know: every agent's marginal payoff at s* for the rates, and all payoffs and costs for
+s* and t_i. Agents can misreport them: see `misreports`.
 """
 
 from typing import Any, NamedTuple
@@ -33,26 +35,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame import registry
-from fedgame.equilibria import certificates, total
+from fedgame.equilibria import certificates
 from fedgame.games import game as games
-from fedgame.games import payoffs
-from fedgame.mechanisms import budget_balanced, optimum
-from fedgame.registry import option
-
-
-class FirstBest(NamedTuple):
-    """The largest Σ u_i; payments that balance cannot change it."""
-
-    profile: jax.Array  # [n] s*, samples
-    welfare: float  # Σ u_i, fixed costs included
-    proved: bool  # whether no other profile has more, to rounding; see `first_best`
+from fedgame.mechanisms import optimum, refunds
 
 
 class Personal(NamedTuple):
     """Personal rates and transfers, and what they lead to."""
 
-    mechanism: budget_balanced.Refunds
+    mechanism: refunds.Refunds
     profile: jax.Array  # [n] s*, an equilibrium under the rates
     utilities: jax.Array  # [n] with all payments
     nash_gap: jax.Array  # [n] what each could still gain by deviating from s*: 0 where utilities are concave
@@ -61,79 +52,8 @@ class Personal(NamedTuple):
     proved: bool  # whether s* is proved to be the utilitarian optimum
 
 
-@registry.family
-class _Pooled(payoffs.OfTotal):
-    """Σ_j v_j a_j(S), what all agents together gain."""
-
-    game: games.Game = option("whose payoffs", rank=None)  # under vmap it is computed once for all
-
-    def curve(self, total: jax.Array) -> jax.Array:
-        def one(agent: games.Game) -> jax.Array:
-            return agent.value * agent.payoff.curve(total)
-
-        return jnp.sum(jax.vmap(one, (games.agent_axes(self.game),))(self.game))
-
-
-_between = jax.jit(total.root_between)
-_gained = jax.jit(lambda game, total: _Pooled(game).curve(total))
-_sum_of_utilities = jax.jit(lambda game, s: jnp.sum(games.utilities(game, s)))
-
-
-def first_best(game: games.Game) -> FirstBest:
-    """The profile with the largest Σ u_i.
-
-    Payoffs of S that are known to be concave where they are not 0: what one more sample is worth to all
-    falls with S between two neighbouring z_i (see `equilibria.total`), so there is one candidate in each
-    such interval, and S₀. From the largest S down, until payoffs at the upper end, for free, would not be
-    more: that proves it. A million agents take a second. Other payoffs: `optimum.maximize_welfare`,
-    proved by its bound where payoffs are known to be concave. Not for use inside jit.
-    """
-    if not (game.payoff.of_total and game.concave):
-        found = optimum.maximize_welfare(game, 0.0, 1.0)
-        idle = float(_sum_of_utilities(game, jnp.zeros(game.n))) / game.n
-        moved = found.welfare - idle if np.isfinite(idle) else abs(found.welfare)
-        close = found.bound - found.welfare <= 1e-6 * moved + 1e-14 * float(np.mean(np.abs(found.utilities)))
-        proved = game.concave and found.concave and close
-        return FirstBest(jnp.asarray(found.profile), game.n * found.welfare, proved)
-    pooled = game.replace(payoff=_Pooled(game), value=1.0, capacity=jnp.asarray(game.capacity, float))
-    starts = np.unique(np.asarray(total.pays_from(game)))
-    # A little more than all there is: in another compiled expression the same sum may round up.
-    upper, held = float(total.most(pooled)) * (1.0 + 1e-12), float(game.held)
-    best = jnp.zeros(game.n)
-    fixed = float(jnp.sum(games.incurred_costs(game, best)))
-    most = float(_sum_of_utilities(game, best))
-    for lower in [*starts[(starts > held) & (starts < upper)][::-1], held]:
-        if float(_gained(game, upper)) - fixed <= most:
-            break
-        root = _between(pooled, jnp.asarray(lower, float), jnp.asarray(upper, float))
-        if np.isfinite(root.total) and (sum_ := float(_sum_of_utilities(game, root.profile))) > most:
-            best, most = _in_turn(pooled, root), sum_
-        upper = lower
-    return FirstBest(best, most, True)
-
-
-def _in_turn(pooled: games.Game, root: total.Root) -> jax.Array:
-    """The profile of the root if agents who are indifferent contribute in turn, not all the same share."""
-    return _fill(pooled, root.total) if root.ties > 1 else root.profile
-
-
-@jax.jit
-def _fill(pooled: games.Game, at: jax.Array) -> jax.Array:
-    """Those to whom the model is worth the most come first: they are the last to rather give nothing."""
-    margin = 1e-13 if at.dtype == jnp.float64 else 1e-5
-    more, less = (total.wanted(pooled, at, less=x) for x in (-margin, margin))
-    room = pooled.quality * (more - less)
-    game = pooled.payoff.game
-    worth = jax.vmap(lambda agent: agent.value * agent.payoff.curve(at), (games.agent_axes(game),))(game)
-    first = jnp.argsort(-worth)
-    before = jnp.zeros_like(room).at[first].set(jnp.cumsum(room[first]) - room[first])
-    lacking = at - pooled.held - jnp.sum(pooled.quality * less)
-    part = jnp.clip(lacking - before, 0.0, room)
-    return jnp.where(part < room, less + part / pooled.quality, more)  # a capacity without rounding
-
-
 def personal_rates(game: games.Game, outside: Any = None) -> Personal:
-    """The mechanism described above.
+    """Personal rates β_i = 1 - m_i / λ_i, and transfers, with the certificate of s*.
 
     Args:
       game: n ≥ 2 agents; utilities concave in own contributions.
@@ -143,32 +63,42 @@ def personal_rates(game: games.Game, outside: Any = None) -> Personal:
     Raises:
       ValueError: all agents together have less than Σ r_i, even at the optimum, or an r_i is NaN.
     """
-    best = first_best(game)
-    mechanism = refunds(game, best, outside)
+    best = optimum.first_best(game)
+    mechanism = mechanism_at(game, best, outside)
     found, certified = _certify(mechanism.under(game), best.profile)
     utilities = mechanism.utilities(game, best.profile)
     return Personal(mechanism, best.profile, utilities, found.gap, bool(certified), alone(game), best.proved)
 
 
-def refunds(game: games.Game, best: FirstBest, outside: Any = None) -> budget_balanced.Refunds:
-    """The rates and transfers of `personal_rates`, for a first best that is known; arguments as there."""
+def mechanism_at(game: games.Game, best: optimum.FirstBest, outside: Any = None) -> refunds.Refunds:
+    """The rates and transfers of `personal_rates`, for a first best that is known.
+
+    Args:
+      game: as in `personal_rates`.
+      best: its first best.
+      outside: as in `personal_rates`.
+
+    Raises:
+      ValueError: as `personal_rates`.
+    """
     rates = _rates(game, best.profile)
-    budget_balanced.check_beta(rates, game.n)
-    before = budget_balanced.utilities(game, rates, best.profile)
-    return budget_balanced.Refunds(rates, equalising(before, best.welfare, outside))
+    refunds.check_beta(rates, game.n)
+    before = refunds.utilities(game, rates, best.profile)
+    return refunds.Refunds(rates, equalising(before, best.welfare, outside))
 
 
 @jax.jit
 def _rates(game: games.Game, s: jax.Array) -> jax.Array:
-    """β_i, [n]."""
+    """β_i = 1 - m_i / price_i, [n], with price_i = λ_i unless agent i would then be indifferent."""
     own = games.over_agents(
         jax.grad(lambda agent, x, rest: agent.value * agent.payoff.value(agent.quality * x, rest), argnums=1)
     )(game, s)
-    worth = jax.grad(lambda s: jnp.sum(game.value * games.payoff_values(game, s)))(s)
+    worth = jax.grad(lambda s: jnp.sum(game.value * games.payoff_values(game, s)))(s)  # λ
     below, above = (games.marginal_costs(game, s * factor) for factor in (1.0 - 1e-9, 1.0 + 1e-9))
-    above = jnp.minimum(jnp.where(s >= game.capacity, jnp.inf, above), 3.0 * worth)
-    # Somebody at her capacity, or between two records, shall want nothing else: what her last sample
-    # costs, or the next one, may be λ_i, and then (λ_i - c_i') / λ_i is to be above 0, or below.
+    above = jnp.minimum(jnp.where(s >= game.capacity, jnp.inf, above), 3.0 * worth)  # finite at capacity
+    # Her utility has slope (m_i / price_i) (price_i - c_i') at s*_i. At her capacity, or between two records,
+    # c_i' jumps there: the last sample costs `below`, the next one `above`. If one of the two is λ_i she is
+    # indifferent to that sample. A price halfway between them gives the slope a sign on either side.
     next_tied = (above <= worth * (1.0 + 1e-7)) & (below < worth * (1.0 - 1e-6))
     last_tied = (below >= worth * (1.0 - 1e-7)) & (above > worth * (1.0 + 1e-6))
     price = jnp.where(next_tied, (below + worth) / 2, jnp.where(last_tied, (above + worth) / 2, worth))
@@ -177,15 +107,18 @@ def _rates(game: games.Game, s: jax.Array) -> jax.Array:
 
 
 def equalising(utilities: jax.Array, welfare: float, outside: Any = None) -> jax.Array:
-    """[n] transfers, which sum to 0, to utilities that are equal, or as equal as `outside` allows.
+    """Transfers that make utilities equal, or as equal as `outside` allows.
 
     Args:
       utilities: [n] without transfers.
       welfare: their sum.
       outside: r_i, [n], what each shall have at least; None: nothing in particular.
 
+    Returns:
+      t_i, [n], currency; they sum to 0.
+
     Raises:
-      ValueError: Σ r_i is more than there is, or an r_i is NaN.
+      ValueError: Σ r_i exceeds `welfare`, or an r_i is NaN.
     """
     n = len(utilities)
     target = np.full(n, welfare / n)
@@ -196,23 +129,30 @@ def equalising(utilities: jax.Array, welfare: float, outside: Any = None) -> jax
 
 
 def at_least(outside: np.ndarray, total: float) -> np.ndarray:
-    """max(r_i, level) with the level that makes the sum `total`."""
+    """max(r_i, level), [n], for r = `outside`, [n], with the level that makes the sum `total`.
+
+    Raises:
+      ValueError: Σ r_i exceeds `total`, or an r_i is NaN.
+    """
     if not outside.sum() - total <= 1e-12 * (np.abs(outside).sum() + abs(total)):
         raise ValueError(
             f"no transfers leave everybody at least what she has outside: that is {outside.sum():.6g} in "
             f"all, and the largest sum of utilities is {total:.6g}"
         )
-    r = np.sort(outside)
-    others = np.append(np.cumsum(r[:0:-1])[::-1], 0.0)
-    levels = (total - others) / np.arange(1, len(r) + 1)  # if the k lowest are lifted
-    k = np.flatnonzero(np.append(levels[:-1] <= r[1:], True))[0]
-    return np.maximum(outside, levels[k])
+    ascending = np.sort(outside)
+    n = len(ascending)
+    sums_from = np.cumsum(ascending[::-1])[::-1]  # [k] the sum of ascending[k:]
+    kept_by_others = np.append(sums_from[1:], 0.0)  # if agents 0 … k are lifted to one level
+    levels = (total - kept_by_others) / np.arange(1, n + 1)
+    # The right k is the first whose level is not above what the next agent has; the last one has no next.
+    fits = np.append(levels[:-1] <= ascending[1:], True)
+    return np.maximum(outside, levels[np.argmax(fits)])
 
 
 def alone(game: games.Game) -> jax.Array:
-    """[n] what every agent has if she leaves and trains alone: max over x of v_i a_i(x, 0) - c_i(x) + c_i(0).
+    """[n] max over x of v_i a_i(x, 0) - c_i(x) + c_i(0): what every agent has if she trains alone.
 
-    She has only her own samples, not S₀, and pays no fixed cost, which is one of being enrolled.
+    She has only her own samples, not S₀, and pays no fixed cost c_i(0), which is one of being enrolled.
     """
     return _alone(game.replace(held=jnp.zeros(())))
 

@@ -8,17 +8,17 @@ import numpy as np
 
 from fedgame import equilibria, registry
 from fedgame.games import game as games
-from fedgame.mechanisms import base, budget_balanced
+from fedgame.mechanisms import base, refunds
 from fedgame.registry import option
 
-_POINTS, _ZOOMS = 33, 3  # prices in a look, and closer looks around the best one
+_POINTS, _ZOOMS = 33, 3  # prices on each scale of the first grid, and closer grids around the best one
 
 
 @registry.family
 class Price(base.Mechanism):
     """p_i = q s_i - q/(n-1) Σ_{j≠i} s_j, for samples as they are contributed.
 
-    It asks for no costs, so nobody can misreport any.
+    Payments do not depend on costs, so there is nothing to misreport.
     """
 
     concave: ClassVar[bool] = True
@@ -27,22 +27,22 @@ class Price(base.Mechanism):
     price: Any = option("q, currency per sample", 0.0, low=0)
 
     def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
-        return budget_balanced.payments(1.0, self.price * s)
+        return refunds.payments(1.0, self.price * s)
 
 
 class BestPrice(NamedTuple):
-    """The best of the prices that were looked at, and where it leads."""
+    """The best of the prices that were tried, and its equilibrium."""
 
     price: float  # currency per sample
-    welfare: float  # Σ u_i there
+    welfare: float  # Σ u_i at the equilibrium
     equilibrium: equilibria.Equilibrium  # certified, of the game under that price
 
 
 def best_price(game: games.Game) -> BestPrice:
     """The price whose certified equilibrium has the largest Σ u_i.
 
-    Looks at prices from 0 to the largest marginal cost, at which everybody gives all she has, evenly and on a
-    logarithmic scale, then closer around the best one. Not for use inside jit.
+    Tries prices from 0 to the largest marginal cost, at which everybody gives all she has: evenly and on a
+    logarithmic scale, then more closely around the best one. Not for use inside jit.
 
     Raises:
       ValueError: no equilibrium is certified at any of these prices.

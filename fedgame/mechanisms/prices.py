@@ -1,4 +1,4 @@
-"""Pigou's prices: a sample of every agent's is paid what it is worth to all others at the first best."""
+"""Pigou's prices: every agent is paid for a sample what it is worth to all others at the first best."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from fedgame import registry
 from fedgame.games import game as games
-from fedgame.mechanisms import base, budget_balanced, personal
+from fedgame.mechanisms import base, optimum, personal, refunds
 from fedgame.registry import option
 
 
@@ -16,12 +16,14 @@ from fedgame.registry import option
 class Prices(base.Mechanism):
     """p_i = q_i s_i - 1/(n-1) Σ_{j≠i} q_j s_j + t_i with q_i = Σ_{j≠i} v_j ∂a_j/∂s_i at the first best s*.
 
-    With q_i her own first-order condition at s* is that of Σ u_j, so s* is an equilibrium of every game whose
-    utilities are concave, also where an agent gains nothing herself: there the personal rates of `personal`
-    leave her indifferent whatever she gives. It need not be the only one: agents with linear costs who are
-    all between 0 and their capacities at s* are indifferent between splits of the same S (`splits`), and at
-    s* somebody whose payoff is small yet, (2) or (3) clipped, may rather give nothing, as the certificate
-    then says.
+    With q_i, agent i's first-order condition at s* is that of Σ u_j. So s* is an equilibrium if utilities are
+    concave, also if an agent gains nothing herself (the rates of `personal` leave such an agent indifferent).
+    Two exceptions:
+
+    - It need not be the only equilibrium: agents with linear costs who are strictly between 0 and their
+      capacities at s* are indifferent between splits of the same S, see `splits`.
+    - Payoffs (2) and (3), clipped at 0, are not concave: an agent whose payoff at s* is still small may
+      prefer to give nothing. The certificate tells.
     """
 
     concave: ClassVar[bool] = True
@@ -32,7 +34,7 @@ class Prices(base.Mechanism):
     optimum: Any = option("s*_i, the contribution for which the prices are made")
 
     def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
-        return budget_balanced.payments(1.0, self.prices * s, self.transfers)
+        return refunds.payments(1.0, self.prices * s, self.transfers)
 
     def announced(self, n: int) -> dict[str, jax.Array]:
         numbers = {"price": self.prices, "transfer": self.transfers}
@@ -42,29 +44,29 @@ class Prices(base.Mechanism):
         return jnp.broadcast_to(jnp.asarray(self.optimum, float), (game.n,))
 
 
-def pigou(game: games.Game, outside: Any = None, best: personal.FirstBest | None = None) -> Prices:
+def pigou(game: games.Game, outside: Any = None, best: optimum.FirstBest | None = None) -> Prices:
     """The prices of a game, with transfers that make utilities equal at s*, or as equal as `outside` allows.
 
     Args:
       game: n agents.
-      outside: r_i, [n], what each shall have at least, as in `personal.personal_rates`.
-      best: the first best, if it is known.
+      outside: r_i, [n], currency, what each shall have at least; None: nothing in particular.
+      best: the first best of `game`; None: it is found.
 
     Raises:
       ValueError: as `personal.personal_rates`.
     """
-    best = personal.first_best(game) if best is None else best
+    best = optimum.first_best(game) if best is None else best
     s = best.profile
     found = Prices(_worth_to_others(game, s), jnp.zeros(game.n), s)
     return found.replace(transfers=personal.equalising(found.utilities(game, s), best.welfare, outside))
 
 
 def splits(game: games.Game, mechanism: Prices) -> np.ndarray:
-    """Numbers of the agents between whom s* may be split otherwise and stay an equilibrium, or [].
+    """Numbers, [k], of the agents among whom s* may be split differently and still be an equilibrium.
 
-    Those who see a total, have linear costs, and are between 0 and their capacities with a marginal utility
-    of 0. First-best profiles have at most one such agent strictly between, so those at a bound with a
-    marginal utility of 0 count as well.
+    For payoffs of the total and linear costs, these are the agents with a marginal utility of 0, if one of
+    them can give less and another more. A first-best profile has at most one of them strictly between 0 and
+    her capacity, so those at a bound count as well. Empty if there are fewer than two.
     """
     if not game.payoff.of_total or game.cost.line() is None:
         return np.zeros(0, int)
@@ -73,12 +75,13 @@ def splits(game: games.Game, mechanism: Prices) -> np.ndarray:
     size = np.asarray(games.marginal_costs(game, s)) + np.abs(slope)
     tied = np.flatnonzero((np.abs(slope) <= 1e-7 * size) & (np.asarray(game.capacity) > 0))
     s, capacity = np.asarray(s), np.asarray(game.capacity)
-    exchange = np.any(s[tied] > 0) and np.any(s[tied] < capacity[tied])
-    return tied if len(tied) > 1 and exchange else np.zeros(0, int)
+    can_exchange = np.any(s[tied] > 0) and np.any(s[tied] < capacity[tied])
+    return tied if len(tied) > 1 and can_exchange else np.zeros(0, int)
 
 
 @jax.jit
 def _worth_to_others(game: games.Game, s: jax.Array) -> jax.Array:
+    """q_i = Σ_{j≠i} v_j ∂a_j/∂s_i, [n]."""
     worth = jax.grad(lambda s: jnp.sum(game.value * games.payoff_values(game, s)))(s)
     own = games.own_gradient(game, s) + games.marginal_costs(game, s)
     return worth - own

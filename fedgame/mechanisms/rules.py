@@ -1,6 +1,6 @@
-"""Rules: from a game, as it is reported to the server, to what the server announces for it.
+"""Rules: from the reported game to the mechanism that the server announces for it.
 
-A rule is applied anew when somebody has left (`outcomes`) or reports something else (`misreports`).
+A rule is applied again if an agent has left (`outcomes`) or reports something else (`misreports`).
 """
 
 from collections.abc import Callable
@@ -9,20 +9,26 @@ import jax
 import numpy as np
 
 from fedgame.games import game as games
-from fedgame.mechanisms import base, baselines, budget_balanced, design
+from fedgame.mechanisms import base, baselines, design, optimum, refunds
 from fedgame.mechanisms import personal as personal_rates
 from fedgame.mechanisms import price as one_price
 from fedgame.mechanisms import prices as pigou
 from fedgame.mechanisms import shapley as shapley_values
 from fedgame.mechanisms.base import Announcement, Mechanism
-from fedgame.mechanisms.budget_balanced import Refunds
+from fedgame.mechanisms.refunds import Refunds
 from fedgame.registry import option, register
 
 Rule = Callable[[games.Game], Mechanism]  # a `base.Rule`, or any function
 
 
-def announced(rule: Rule, game: games.Game, best: personal_rates.FirstBest | None = None) -> Announcement:
-    """What any rule announces, with what it found on the way if it is a `base.Rule`."""
+def announced(rule: Rule, game: games.Game, best: optimum.FirstBest | None = None) -> Announcement:
+    """What a rule announces for a game; of a `base.Rule`, with the optimum or equilibrium that it found.
+
+    Args:
+      rule: a `base.Rule`, or any function from a game to a mechanism.
+      game: as it is reported.
+      best: its first best, if known.
+    """
     if isinstance(rule, base.Rule):
         return rule.announced(game, best)
     return Announcement(rule(game))
@@ -41,7 +47,7 @@ def has_beta_star(game: games.Game) -> None:
 
 
 def rewards_data(game: games.Game) -> None:
-    """Raises a `ValueError` if accuracy cannot be the reward: too many agents, costs not linear or 0."""
+    """Raises a `ValueError` if accuracy cannot be the reward: too many agents, or costs not linear or 0."""
     base.check_size(baselines.Schedule, game.n)
     baselines.check_costs(game)
 
@@ -49,13 +55,13 @@ def rewards_data(game: games.Game) -> None:
 @register("beta_star", "β*", requires=has_beta_star)
 def beta_star(game: games.Game) -> Mechanism:
     """Refunds of the share β* of Definition 2, for linear costs above 0."""
-    return Refunds(budget_balanced.beta_star(linear_rates(game))) if game.n > 1 else Refunds()
+    return Refunds(refunds.beta_star(linear_rates(game))) if game.n > 1 else Refunds()
 
 
 @register("falkinger", "β = 1 - 1/n")
 def falkinger(game: games.Game) -> Mechanism:
     """Refunds of the share 1 - 1/n (Falkinger et al. 2000)."""
-    return Refunds(budget_balanced.falkinger_beta(game.n))
+    return Refunds(refunds.falkinger_beta(game.n))
 
 
 @register("beta", "β")
@@ -75,16 +81,20 @@ def personal(
         choices=("alone", "nothing"),
         kind=str,
     ),
-    best: personal_rates.FirstBest | None = None,
+    best: optimum.FirstBest | None = None,
     alone: np.ndarray | None = None,
 ) -> Announcement:
     """Refunds at personal rates; transfers make utilities equal, or as equal as `outside` allows."""
     if game.n < 2:
         return Announcement(Refunds())
-    best = personal_rates.first_best(game) if best is None else best
-    known = alone if outside == "alone" else None
-    least = personal_rates.outside(game, outside) if outside is not None and known is None else known
-    return Announcement(personal_rates.refunds(game, best, least), best)
+    best = optimum.first_best(game) if best is None else best
+    if outside is None:
+        least = None
+    elif outside == "alone" and alone is not None:
+        least = alone
+    else:
+        least = personal_rates.outside(game, outside)
+    return Announcement(personal_rates.mechanism_at(game, best, least), best)
 
 
 @register("designed", "designed β")
@@ -112,8 +122,7 @@ def price(
     """One price per sample for all, which all others pay in equal parts.
 
     Raises:
-      ValueError: no price is given, and at none of those tried an equilibrium is certified: to announce one
-        of them would be to announce nothing that is known.
+      ValueError: no price is given, and an equilibrium is certified at none of those tried.
     """
     if game.n < 2:
         return Announcement(Refunds())
@@ -124,9 +133,9 @@ def price(
 
 
 @register("prices", "Pigou's prices", announces=pigou.Prices)
-def prices(game: games.Game, best: personal_rates.FirstBest | None = None) -> Announcement:
+def prices(game: games.Game, best: optimum.FirstBest | None = None) -> Announcement:
     """A price for each agent's samples, what they are worth to all others (Pigou); utilities are equal."""
-    best = personal_rates.first_best(game) if best is None else best
+    best = optimum.first_best(game) if best is None else best
     return Announcement(pigou.pigou(game, best=best), best)
 
 
@@ -151,7 +160,7 @@ def data_maximizing(
 
 
 def linear_rates(game: games.Game) -> np.ndarray | None:
-    """[n] c_i of c_i(s_i) = c_i s_i + d_i, per standard sample; None if a cost is not linear, or free."""
+    """c_i of c_i(s_i) = c_i s_i + d_i, [n], per standard sample; None unless all are linear and above 0."""
     line = game.cost.line()
     if line is None:
         return None

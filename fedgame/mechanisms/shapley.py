@@ -1,4 +1,4 @@
-"""Shapley payments: everybody is paid what her data add to what all gain, averaged over orders of joining."""
+"""Shapley payments: every agent is paid what her data add for all, averaged over orders of joining."""
 
 from typing import Any
 
@@ -11,20 +11,23 @@ from fedgame.games import game as games
 from fedgame.mechanisms import base
 from fedgame.registry import option
 
-EXACT = 8  # agents up to whom all orders are taken
-ORDERS = 64  # announced orders with more agents, half of them the others backwards
-_NUMBERS = 2**22  # held at a time while payoffs of several coalitions are computed together, 32 MB
+EXACT = 8  # maximum of agents for whom φ is exact: the payoffs of 2^8 coalitions
+ORDERS = 64  # drawn with more agents; half of them are the other half backwards
+_NUMBERS = 2**22  # float64 numbers held while payoffs of several coalitions are computed at once: 32 MB
 
 
 @registry.family
 class Shapley(base.Mechanism):
-    """p_i = φ_i - v_i (a_i(s) - a_i(0)), so that agent i has her Shapley value φ_i, less her cost.
+    """p_i = φ_i - v_i (a_i(s) - a_i(0)), so that agent i gains her Shapley value φ_i, less her cost.
 
-    φ is the Shapley value of v(C) = Σ_j v_j a_j(s_C), what all agents gain from the data of those in C; s_C
-    is s with zeros outside C. The payments sum to 0, for Σ φ_i = v(N) - v(∅). Up to 8 agents it is exact.
-    With more φ is the mean over the announced `orders` of what i adds when she joins: the payments of every
-    order sum to 0, so the sampled mechanism is one itself, and its Nash gap is its own; `error` estimates
-    how far its payments are from those of all orders. Splitting one agent into two pays (Qi and Zhu 2024).
+    φ is the Shapley value of v(C) = Σ_j v_j a_j(s_C): what all agents gain from the data of the coalition C,
+    where s_C is s with zeros outside C. Payments sum to 0, since Σ φ_i = v(N) - v(∅).
+
+    With up to 8 agents φ is exact. With more, φ_i is the mean, over the announced `orders`, of what agent i
+    adds when she joins. The payments of every single order sum to 0, so this is a mechanism too, with Nash
+    gaps of its own; `error` estimates how far its payments are from the exact ones.
+
+    An agent gains by splitting into two (Qi and Zhu 2024).
     """
 
     orders: Any = option("orders in which agents join, [k, n]; (): all, for up to 8 agents", (), rank=None)
@@ -40,10 +43,10 @@ class Shapley(base.Mechanism):
             return self.payments(reported, s)[i]
 
         def joins(order: jax.Array) -> jax.Array:
+            """What agent i adds when she joins in this order."""
             place = _places(order)
-            without, with_her = (
-                gains(reported, jnp.where(there, s, 0.0)) for there in (place < place[i], place <= place[i])
-            )
+            without = gains(reported, jnp.where(place < place[i], s, 0.0))
+            with_her = gains(reported, jnp.where(place <= place[i], s, 0.0))
             return with_her - without
 
         value = games.agent_of(reported, i).value
@@ -51,10 +54,10 @@ class Shapley(base.Mechanism):
         return jnp.mean(jax.lax.map(joins, self.orders, batch_size=_at_once(reported.n))) - value * payoff
 
     def concave_in(self, game: games.Game) -> bool:
-        """Where payoffs are of the total and concave from no data on: φ_i is then a mean of concave terms.
+        """True if payoffs depend on the total and are concave from 0 on: φ_i is a mean of concave terms.
 
-        Others' payoffs count in it, so that they see the total matters; and a coalition's payoff that is 0 up
-        to some total begins at another contribution of hers than that of all.
+        Both are needed because φ_i contains the payoffs of others, and of coalitions: their payoffs must be
+        concave in s_i too, and one that is 0 up to some total has a kink at another s_i in each coalition.
         """
         return game.payoff.of_total and base.has_no_kink(game)
 
@@ -70,7 +73,7 @@ class Shapley(base.Mechanism):
         return weights @ jax.lax.map(worth, members, batch_size=_at_once(reported.n))
 
     def error(self, reported: games.Game, s: jax.Array) -> jax.Array:
-        """[n] standard errors of sampled φ_i, by pairs of orders; 0 if all orders are taken."""
+        """[n] standard errors of sampled φ_i, from pairs of an order and its reverse; 0 if φ is exact."""
         if not len(self.orders):
             return jnp.zeros_like(s)
         half = len(self.orders) // 2
@@ -80,10 +83,10 @@ class Shapley(base.Mechanism):
 
 
 def shapley(game: games.Game, seed: int = 0) -> Shapley:
-    """The mechanism for the agents of a game; with more than 8, over 64 orders drawn from `seed`.
+    """Shapley payments for the agents of a game: exact up to 8, else over 64 orders drawn from `seed`.
 
     Raises:
-      ValueError: somebody's payoff without any data is not a finite number, so that nothing can add to it.
+      ValueError: a payoff without any data is not finite, so that nothing can be added to it.
     """
     nothing = games.payoff_values(game, jnp.zeros(game.n))
     if not isinstance(nothing, jax.core.Tracer) and not np.all(np.isfinite(nothing)):
@@ -96,21 +99,20 @@ def shapley(game: games.Game, seed: int = 0) -> Shapley:
 
 
 def _at_once(n: int) -> int:
-    """Profiles of n agents whose payoffs are computed in one go, not one after the other.
+    """Number of coalitions of n agents whose payoffs are computed at once, not one after the other.
 
-    As many as take 32 MB where memory is needed most: a Newton step asks for every agent's utility, and how
-    each of all others changes it.
+    They take up to 32 MB in a Newton step, which needs most memory: n³ numbers for each coalition.
     """
     return max(1, _NUMBERS // n**3)
 
 
 def gains(game: games.Game, s: jax.Array) -> jax.Array:
-    """v = Σ_j v_j a_j(s), what all agents gain."""
+    """v = Σ_j v_j a_j(s), what all agents together gain; s has zeros outside the coalition."""
     return jnp.sum(game.value * games.payoff_values(game, s))
 
 
 def added(game: games.Game, s: jax.Array, orders: jax.Array) -> jax.Array:
-    """[k, n] what each agent's data add when she joins, in each order."""
+    """What each agent's data add when she joins, in each of the orders [k, n]: [k, n], currency."""
 
     def one(order: jax.Array) -> jax.Array:
         place = _places(order)
@@ -121,13 +123,14 @@ def added(game: games.Game, s: jax.Array, orders: jax.Array) -> jax.Array:
 
 
 def _places(order: jax.Array) -> jax.Array:
-    """[n] how many join before each agent."""
+    """[n] the number of agents who join before each."""
     return jnp.zeros_like(order).at[order].set(jnp.arange(len(order), dtype=order.dtype))
 
 
 def _coalitions(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Who is in each of the 2^n coalitions, [2^n, n], and what v of it counts in φ, [n, 2^n]."""
-    members = (np.arange(2**n)[:, None] >> np.arange(n)) & 1 == 1
+    """Who is in each of the 2^n coalitions C, [2^n, n], and the weight of v(C) in each φ_i, [n, 2^n]."""
+    bit_of_agent = np.arange(2**n)[:, None] >> np.arange(n)
+    members = bit_of_agent % 2 == 1
     size = members.sum(axis=1)
     # In φ_i a coalition with i counts (|C|-1)! (n-|C|)! / n!, one without her -|C|! (n-|C|-1)! / n!.
     factorial = np.cumprod([1.0, *range(1, n + 1)])

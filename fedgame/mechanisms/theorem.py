@@ -14,9 +14,9 @@ import numpy as np
 from fedgame import equilibria
 from fedgame.equilibria import certificates
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, budgets, optimum, welfare
+from fedgame.mechanisms import budgets, optimum, refunds, welfare
 
-_TOLERANCE = 1e-6  # relative, of residuals and welfare
+_TOLERANCE = 1e-6  # relative: below it residuals count as 0 and welfare as equal
 
 
 class Kkt(NamedTuple):
@@ -57,12 +57,15 @@ class Audit(NamedTuple):
         return self.optimum.welfare - self.welfare
 
     def __str__(self) -> str:
+        best = f"optimum of (7): W_p = {self.optimum.welfare:.6g}, at most {self.optimum.bound:.6g}"
+        if not self.optimum.concave:
+            best += " if utilities were concave, which they are not"
+        if self.optimum.attained is False:  # None: it is not known
+            best += "; approached by s > 0, not attained"
         lines = [
             f"M_β with β = {self.beta:.6g}, p = {self.p:g}: {self.verdict}",
             f"equilibrium: W_p = {self.welfare:.6g}, largest Nash gap {self.nash_gap:.1e}",
-            f"optimum of (7): W_p = {self.optimum.welfare:.6g}, at most {self.optimum.bound:.6g}"
-            + ("" if self.optimum.concave else " if utilities were concave, which they are not")
-            + {True: "", False: "; approached by s > 0, not attained", None: ""}[self.optimum.attained],
+            best,
         ]
         if self.kkt:
             lines.append("KKT residuals: " + ", ".join(f"{k} {v:.1e}" for k, v in self.kkt.residuals.items()))
@@ -78,10 +81,14 @@ def audit(
       game: payoffs of S and linear costs; or the general model with budgets.
       beta: β in [0, 1]; Theorem 4.1 is about β*.
       p: in [-∞, 1].
-      budget: B_i, one number or [n]: adds b_i ≥ 0, and B_i to utilities. None: neither.
-      profile: [n] the equilibrium to audit; or an `Equilibrium` of M_β, whose certificate counts unless
-        there are budgets. None is the one that is found, where agents who are indifferent contribute equal
-        shares.
+      budget: B_i, one number or [n], currency: adds the constraint b_i ≥ 0, and B_i to utilities. None:
+        neither.
+      profile: the equilibrium to audit: [n] samples, or an `Equilibrium` of M_β, whose certificate is taken
+        over unless there are budgets. None: one is solved for, in which agents who are indifferent
+        contribute equal shares.
+
+    Returns:
+      The equilibrium, the optimum, the KKT residuals of (20)-(26), and a verdict in words.
 
     Raises:
       ValueError: another model than Section 4's, fewer than two agents, p, β, a budget or the profile out
@@ -94,7 +101,7 @@ def audit(
         raise ValueError("`budget` is for games without one: a `BudgetGame` has its own")
     if general.n < 2 or np.ndim(beta):
         raise ValueError(f"M_β needs at least two agents and one β for all, got {general.n} and {beta}")
-    budget_balanced.check_beta(beta, general.n)
+    refunds.check_beta(beta, general.n)
     bounded = general is game or budget is not None
     if profile is None:
         s, gap, certified = _equilibrium(game, general, beta, bounded)
@@ -128,18 +135,21 @@ _utilities, _unspent, _marginals = map(jax.jit, (budgets.utilities, budgets.unsp
 _weight = jax.jit(jax.grad(welfare.p_mean), static_argnums=1)  # ∂W_p/∂u_i
 
 
-def _equilibrium(game: Any, general: budgets.BudgetGame, beta: float, bounded: bool) -> tuple:
-    """A profile, its Nash gaps, and whether it is an equilibrium.
+def _equilibrium(
+    game: Any, general: budgets.BudgetGame, beta: float, bounded: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A profile, [n], its Nash gaps, [n], and whether it is an equilibrium.
 
-    An equilibrium that everybody can afford is one with budgets too.
+    An equilibrium that everybody can afford is one with budgets too. If somebody cannot, best responses
+    under budgets start from it, and if they find no equilibrium, from their own start.
     """
     starts = [None]
     if isinstance(game, games.Game):
-        found = equilibria.solve(budget_balanced.under_mechanism(game, beta))
+        found = equilibria.solve(refunds.under_mechanism(game, beta))
         if not bounded or jnp.all(_unspent(general, beta, found.profile) >= 0):
             return found.profile, found.nash_gap, found.converged
-        starts.append(found.profile)
-    for start in starts[::-1]:
+        starts = [found.profile, None]
+    for start in starts:
         found = _solve_budgets(general, jnp.asarray(beta, float), start)
         if found.converged:
             break
@@ -147,7 +157,7 @@ def _equilibrium(game: Any, general: budgets.BudgetGame, beta: float, bounded: b
 
 
 def _given(game: Any, general: budgets.BudgetGame, beta: float, bounded: bool, profile: Any) -> tuple:
-    """As `_equilibrium`, of a profile, or of an equilibrium, that somebody else has found."""
+    """As `_equilibrium`, for a profile or an `Equilibrium` that the caller gives."""
     known = isinstance(profile, equilibria.Equilibrium)
     s = games.as_profile(profile.profile if known else profile)
     if s.shape != (general.n,) or not jnp.all((s >= 0) & (s <= general.capacity * (1 + 1e-9))):
@@ -156,12 +166,12 @@ def _given(game: Any, general: budgets.BudgetGame, beta: float, bounded: bool, p
         return s, *_examined(general, beta, s)
     if known:
         return s, profile.nash_gap, profile.converged
-    evidence, certified = _certify(budget_balanced.under_mechanism(game, beta), s)
+    evidence, certified = _certify(refunds.under_mechanism(game, beta), s)
     return s, evidence.gap, certified
 
 
 def _examined(general: budgets.BudgetGame, beta: float, s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Nash gaps of a profile, infinite for who has no feasible action, and whether it is certified."""
+    """Nash gaps of a profile, [n], and whether it is certified; ∞ for agents without a feasible action."""
     gap, stranded, certified = _certify_budgets(general, jnp.asarray(beta, float), s, _TOLERANCE)
     return jnp.where(stranded, jnp.inf, gap), certified
 
@@ -170,15 +180,15 @@ def kkt_residuals(game: budgets.BudgetGame, beta: float, p: float, s: Any, bound
     """The multipliers (24)-(25) of program (19) at a profile, and the residuals of its KKT conditions.
 
     W_p is the normalised one; without the 1/n all multipliers are n^(1/p) times as large. With equal costs
-    and β = 1 - 1/n, (24) is 0/0: then (20) only fixes Σ μ_i, and of all such μ the one is taken that the
-    limit of (21) asks for, μ_i = ∂W_p/∂u_i (∂u_i/∂b_i + λ_i).
+    and β = 1 - 1/n, (24) is 0/0 and (20) only determines Σ μ_i. The result is then the μ that (21) asks for
+    in the limit, μ_i = ∂W_p/∂u_i (∂u_i/∂b_i + λ_i).
 
     Args:
       game: the general model; `budgets.with_budgets` makes the quasi-linear one.
       beta: β in [0, 1).
       p: finite, at most 1; utilities at s are positive.
       s: [n] profile, s > 0.
-      bounded: whether b_i ≥ 0 is asked for.
+      bounded: whether b_i ≥ 0 is a constraint.
 
     Raises:
       ValueError: β or p out of range.
@@ -194,12 +204,13 @@ def kkt_residuals(game: budgets.BudgetGame, beta: float, p: float, s: Any, bound
     lagrange = np.where(spends_all, np.maximum(by_data / price - by_money, 0.0), 0.0)
     alpha = float(weight @ by_data)
     share = (1 / c) / np.sum(1 / c)
-    rest = 1.0 - beta * n / (n - 1)
+    rest = 1.0 - beta * n / (n - 1)  # 0 if β = 1 - 1/n
     if abs(rest) < 1e-9 and np.ptp(share) < 1e-9 / n:
         mu = weight * (by_money + lagrange)
-    else:
-        # With β = 1 - 1/n and unequal costs there are no such multipliers: they become NaN.
-        mu = alpha * np.sum(1 / c) * (share - beta / (n - 1)) / (rest if abs(rest) > 1e-12 else np.nan)
+    elif abs(rest) > 1e-12:
+        mu = alpha * np.sum(1 / c) * (share - beta / (n - 1)) / rest
+    else:  # β = 1 - 1/n and unequal costs: there are no such multipliers
+        mu = np.full(n, np.nan)
     gamma = mu * lagrange / (lagrange + by_money)
     common = c * (mu * (1.0 - beta) + beta / (n - 1) * (np.sum(mu) - mu))
     size = np.max(np.abs(mu))
@@ -219,9 +230,9 @@ def kkt_residuals(game: budgets.BudgetGame, beta: float, p: float, s: Any, bound
 
 
 def _verdict(game: budgets.BudgetGame, found: Audit) -> str:
-    idle = np.asarray(
-        _utilities(game, found.beta, jnp.zeros(game.n))
-    )  # constants in utilities are not at stake
+    """What the numbers of an audit say, in words."""
+    # Constants in utilities are not at stake: welfare is compared with what contributing changes.
+    idle = np.asarray(_utilities(game, found.beta, jnp.zeros(game.n)))
     size, moved = float(np.max(np.abs(found.utilities))), float(np.max(np.abs(found.utilities - idle)))
     tolerance = _TOLERANCE * (moved if np.isfinite(moved) else size) + 64 * np.finfo(float).eps * size
     if not found.certified:
@@ -239,13 +250,13 @@ def _verdict(game: budgets.BudgetGame, found: Audit) -> str:
         maximal = "maximises W_p: proved"
     else:
         maximal = "maximises W_p as far as was found, which is no proof"
-    equal = abs(found.beta - float(budget_balanced.beta_star(np.asarray(game.rate)))) <= 1e-9
-    if not equal:
+    is_beta_star = abs(found.beta - float(refunds.beta_star(np.asarray(game.rate)))) <= 1e-9
+    if not is_beta_star:
         return f"the equilibrium {maximal}. (Theorem 4.1 is about β*, and says nothing of this β.)"
     if not found.positive:
-        idle = np.flatnonzero(found.profile <= 1e-9 * np.max(found.profile)).tolist()
+        agents = np.flatnonzero(found.profile <= 1e-9 * np.max(found.profile)).tolist()
         return (
-            f"Theorem 4.1 says nothing, as agents {idle[:10]} contribute nothing; the equilibrium {maximal}"
+            f"Theorem 4.1 says nothing, as agents {agents[:10]} contribute nothing; the equilibrium {maximal}"
         )
     if np.any(found.profile >= np.asarray(game.capacity) * (1 - 1e-9)):
         binding = "it knows no capacities and here some bind"

@@ -1,7 +1,7 @@
 """p-mean welfare: from the average (p = 1) through the Nash welfare (p → 0) to the minimum (p = -∞).
 
-Section 1.1 has (1/n Σ u_i^p)^(1/p); Section 4 and Table 1 leave out the 1/n. Here that is
-`normalized`, and every table says which one it shows.
+Section 1.1 defines it as (1/n Σ u_i^p)^(1/p), Section 4 and Table 1 as (Σ u_i^p)^(1/p). Functions have a
+parameter `normalized` for the former, and every table says which of the two it shows.
 """
 
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def log_p_mean(u: jax.Array, p: float, normalized: bool = True) -> jax.Array:
-    """log W_p(u): for when W_p itself overflows, as the unnormalised one does for small p.
+    """log W_p(u), which is finite where W_p overflows, as the unnormalised one does for small p.
 
     Args:
       u: [n] utilities, n ≥ 1.
@@ -21,8 +21,8 @@ def log_p_mean(u: jax.Array, p: float, normalized: bool = True) -> jax.Array:
       normalized: whether the sum is divided by n.
 
     Returns:
-      Scalar. NaN if a utility is negative or NaN: then W_p does not exist for p < 1 (for p = 1 use
-      `p_mean`). Without normalisation p = 0 has no limit for n ≥ 2 and is NaN.
+      Scalar. NaN if a utility is negative or NaN, as W_p is undefined then for p < 1 (for p = 1 use
+      `p_mean`). NaN also for p = 0 and n ≥ 2 without normalisation, which has no limit for p → 0.
 
     Raises:
       ValueError: p > 1 or NaN.
@@ -31,22 +31,24 @@ def log_p_mean(u: jax.Array, p: float, normalized: bool = True) -> jax.Array:
         raise ValueError(f"`p` must lie in [-inf, 1], got {p}")
     u = jnp.asarray(u)
     undefined = ~jnp.all(u >= 0)
-    zero = jnp.any(u == 0) if p <= 0 else jnp.all(u == 0)  # either makes W_p = 0
+    zero = jnp.any(u == 0) if p <= 0 else jnp.all(u == 0)  # whether W_p = 0
     logs = jnp.log(jnp.where(u > 0, u, 1.0))
     if p == -jnp.inf:
         log_mean = jnp.min(logs)
     elif p == 0:
         log_mean = jnp.mean(logs)
     else:
+        # The utility with the largest power is taken out, so that no power exceeds 1.
         reference = jnp.max(jnp.where(u > 0, logs, -jnp.inf)) if p > 0 else jnp.min(logs)
         reference = jnp.where(zero | undefined, 0.0, reference)
-        powers = jnp.where(u > 0, p * (logs - reference), -jnp.inf)  # ≤ 0: nothing overflows
-        # Σ e^x - 1 keeps the digits of small x, that is of small |p|; the plain sum those of large.
+        powers = jnp.where(u > 0, p * (logs - reference), -jnp.inf)  # logarithms of powers, ≤ 0
+        # For small |p| all exponents x are small: the mean of e^x - 1 keeps their digits, that of e^x does
+        # not. The lower bound does not change the mean, one term of which is 1: it guards the derivative.
         mean = jnp.maximum(jnp.mean(jnp.exp(powers)), 0.5 / len(u))
         small = jnp.where(mean > 0.5, jnp.mean(jnp.expm1(powers)), 0.0)
         log_mean = reference + jnp.where(mean > 0.5, jnp.log1p(small), jnp.log(mean)) / p
-    if not normalized and p != -jnp.inf:
-        log_mean = log_mean + (jnp.log(len(u)) / p if p != 0 else (0.0 if len(u) == 1 else jnp.nan))
+    if not normalized and p != -jnp.inf and len(u) > 1:
+        log_mean = log_mean + (jnp.log(len(u)) / p if p != 0 else jnp.nan)  # (Σ)^(1/p) = n^(1/p) (mean)^(1/p)
     log_mean = jnp.where(zero, -jnp.inf, log_mean)
     return jnp.where(undefined, jnp.nan, log_mean)
 
@@ -58,10 +60,21 @@ def p_mean(u: jax.Array, p: float, normalized: bool = True) -> jax.Array:
     p = 1 is the arithmetic mean (or sum) and takes utilities of any sign; with p < 1 and a negative
     utility the result is NaN, and `undefined` names the agents.
 
-    Derivatives are those from above where utilities are 0: ∞ for 0 ≤ p < 1 if not all are, while for p < 0 a
-    single agent with 0 has n^(-1/p). Where several have 0, or at p = -∞ several the least, there is no
-    gradient: the one returned is that along equal rises of these. In a direction in which such a utility
-    does not move, 0 · ∞ is NaN.
+    Derivatives by a utility that is 0 are one-sided, from above: ∞ for 0 ≤ p < 1 unless all are 0, and
+    n^(-1/p) for p < 0 if no other is 0. If several are 0 and p < 0, or if p = -∞ and several are smallest,
+    W_p has no gradient: the result is the derivative along equal rises of these utilities. In a direction
+    in which a utility with derivative ∞ does not move, the result is 0 · ∞ = NaN.
+
+    Args:
+      u: [n] utilities.
+      p: in [-∞, 1]; a Python number.
+      normalized: whether the sum is divided by n.
+
+    Returns:
+      Scalar, in the unit of u.
+
+    Raises:
+      ValueError: p > 1 or NaN.
     """
     if p == 1:
         return jnp.mean(u) if normalized else jnp.sum(u)
@@ -73,8 +86,8 @@ def _p_mean_jvp(p: float, normalized: bool, primals: tuple, tangents: tuple) -> 
     (u,), (change,) = primals, tangents
     u = jnp.asarray(u)
     weights = _marginals(u, p)
-    if not normalized and p != -jnp.inf:
-        weights = weights * (len(u) ** (1.0 / p) if p != 0 else (1.0 if len(u) == 1 else jnp.nan))
+    if not normalized and p != -jnp.inf and len(u) > 1:
+        weights = weights * (len(u) ** (1.0 / p) if p != 0 else jnp.nan)
     return p_mean(u, p, normalized), jnp.sum(weights * change)
 
 
@@ -92,8 +105,9 @@ def _marginals(u: jax.Array, p: float) -> jax.Array:
     ratio = jnp.log(jnp.where(zero, 1.0, u)) - jnp.where(jnp.isfinite(log_mean), log_mean, 0.0)
     inside = jnp.exp((p - 1.0) * ratio) / n
     if p < 0:  # W_p ≈ (k/n)^(1/p) u if k utilities rise together from 0
-        share = jnp.maximum(count, 1) / n
-        at_zero, others = share ** (1.0 / p) / jnp.maximum(count, 1), jnp.where(count > 0, 0.0, inside)
+        rising = jnp.maximum(count, 1)
+        at_zero = (rising / n) ** (1.0 / p) / rising
+        others = jnp.where(count > 0, 0.0, inside)
     else:
         at_zero = jnp.where(count == n, 1.0 / n, jnp.inf)
         others = jnp.where((count > 0) & (p == 0), 0.0, inside)
@@ -101,23 +115,23 @@ def _marginals(u: jax.Array, p: float) -> jax.Array:
 
 
 def undefined(u: jax.Array, p: float) -> list[int]:
-    """The agents whose negative (or NaN) utility leaves W_p without a value; none if it has one."""
+    """Numbers of the agents whose negative (or NaN) utility makes W_p undefined; [] if it is defined."""
     u = np.asarray(u)
     return np.flatnonzero(np.isnan(u) if p == 1 else ~(u >= 0)).tolist()
 
 
 def inconsistencies(powers: Any, values: Any, rounding: Any = 0.0) -> list[tuple[float, float]]:
-    """Where a row of W_p contradicts itself, whatever the utilities behind it.
+    """Values in a row of W_p that no utilities can have.
 
     p ln W_p, unnormalised, is ln Σ u_i^p, which is convex in p: no inner value may lie above the chord
-    between its neighbours. The same holds for normalised rows. Rows that are averages over runs need
-    not obey this: of those see `falls`.
+    between its neighbours. The same holds for normalised rows. Averages over runs need not obey this: for
+    them see `falls`.
 
     Args:
       powers: [k] p, increasing, finite; k ≥ 3. 0 has a place in normalised rows only.
       values: [k] W_p > 0.
-      rounding: the most by which each value was rounded (half a unit of the last printed digit), one
-        number or [k]; differences that it explains are not reported.
+      rounding: maximum by which each value was rounded (half a unit of the last printed digit), one
+        number or [k]; differences that it explains are ignored.
 
     Returns:
       (p, by how much p ln W_p exceeds the chord) for every such p; empty if the row is consistent.
@@ -130,20 +144,25 @@ def inconsistencies(powers: Any, values: Any, rounding: Any = 0.0) -> list[tuple
         raise ValueError(f"`powers` must be finite and increase, one for each value, got {p}")
     if not (np.all(np.isfinite(w)) and np.all(w > 0)):
         raise ValueError(f"`values` must be positive and finite, got {w}")
-    off = np.minimum(np.broadcast_to(rounding, p.shape) / w, 1.0 - 1e-15)  # of w, at most
-    y, slack = p * np.log(w), np.abs(p) * -np.log1p(-off)
+    share = np.minimum(np.broadcast_to(rounding, p.shape) / w, 1.0 - 1e-15)  # of w that was rounded away
+    y, slack = p * np.log(w), np.abs(p) * -np.log1p(-share)  # maximum change of y by rounding
     left = (p[2:] - p[1:-1]) / (p[2:] - p[:-2])  # weight of the left neighbour
     excess = y[1:-1] - left * y[:-2] - (1 - left) * y[2:]
     explained = slack[1:-1] + left * slack[:-2] + (1 - left) * slack[2:]
+    # And rounding of these sums themselves.
     explained += 1e-12 * (np.abs(y[1:-1]) + left * np.abs(y[:-2]) + (1 - left) * np.abs(y[2:]))
     return [(float(p[k + 1]), float(excess[k])) for k in np.flatnonzero(excess > explained)]
 
 
 def falls(powers: Any, values: Any, slack: Any = 0.0) -> list[float]:
-    """The p at which a row of normalised means, also of averages over runs, is below one at a smaller p.
+    """The p at which a row of normalised p-means is below its value at a smaller p, ascending.
 
-    The normalised p-mean rises with p, for every run and so for their average. Differences up to `slack`,
-    one number or one for each value, are not reported.
+    The normalised p-mean rises with p, for every run, and so does an average over runs.
+
+    Args:
+      powers: [k] p, finite.
+      values: [k] W_p.
+      slack: differences up to this are ignored; one number or [k].
     """
     order = np.argsort(np.asarray(powers, float))
     p, w = np.asarray(powers, float)[order], np.asarray(values, float)[order]

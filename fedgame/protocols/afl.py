@@ -1,7 +1,8 @@
 """AFL, agnostic federated learning (Mohri et al. 2019), when all data is shared.
 
-It trains for the worst mixture of agents, min over θ of max over λ of Σ λ_i L_i(θ): the model goes down
-along the agents' mixture λ, and λ goes up along their losses, in turn, once in a round.
+It trains for the worst mixture of agents: min over θ of max over λ of Σ_i λ_i L_i(θ), with the model's
+parameters θ, weights λ of the agents that sum to 1, and their losses L_i. In every round θ descends on the
+mixture, then λ ascends along the losses.
 """
 
 from typing import Any
@@ -43,5 +44,5 @@ class AFL(base.Protocol):
 
 
 def _nearest(mixture: np.ndarray) -> np.ndarray:
-    """The nearest point of the simplex, [n]."""
+    """The point of the simplex that is nearest to `mixture`, [n]."""
     return np.asarray(optax.projections.projection_simplex(mixture), float)

@@ -1,13 +1,14 @@
 """FedBR and FedBR-BG (Algorithms 2 and 1): agents follow best-response dynamics, Eq. (4).
 
-One rule: FedBR-BG is FedBR under payments. Contributions stay continuous in the dynamics and follow the
-fitted curve's exact derivative; they are rounded only when samples are drawn. As printed is `literal`.
+FedBR-BG is FedBR under payments, so both are one class. Contributions stay continuous in the dynamics and
+follow the exact derivative of the fitted curve; they are rounded only when samples are drawn. `literal` has
+the algorithms as printed.
 
-Nobody acts on what she would not know. An agent has her own game (ã, what a sample costs her after her
-share β_i is paid back, τ_i) and her s_i, and hears two numbers in a step: ‖s‖₁, on which she reports her
-slope ∂u_i/∂s_i, and δ. Under payments that are no refunds of her costs she hears a third one, what a sample
-more is paid. `slope` and `move` are written for her alone. The server sees contributions and slopes, nothing
-else, and from them, and from the game as it is reported, makes these numbers.
+Nobody uses what she would not know. An agent knows her own game (ã, her cost per sample after her share β_i
+is paid back, τ_i) and her s_i. In every step she hears two numbers: ‖s‖₁, for which she reports her slope
+∂u_i/∂s_i, and δ. Under payments that are no refunds of costs she hears a third one: what one more sample of
+hers is paid. `slope` and `move` are written for ONE agent. The server sees contributions, slopes and the
+reported game, and makes these numbers from them.
 """
 
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ from fedgame.mechanisms.base import Announcement, Mechanism, Rule
 from fedgame.protocols import base
 from fedgame.registry import option, register
 
-_LABELS = {"none": "FedBR", "beta_star": "FedBR-BG"}  # by rule
+_LABELS = {"none": "FedBR", "beta_star": "FedBR-BG"}  # the paper's names, by rule
 _RULES = ("falkinger", "personal", "price", "prices", "shapley", "data_maximizing")
 
 
@@ -36,9 +37,10 @@ _RULES = ("falkinger", "personal", "price", "prices", "shapley", "data_maximizin
 class FedBR(base.Protocol):
     """Best-response dynamics under the payments that a rule announces, none or β* in the paper.
 
-    A mechanism that knows its equilibrium and makes utilities that are not concave, such as accuracy as the
-    reward, tells agents what to contribute: dynamics would not find it. Where it degrades models, nobody's
-    model is: what she is not given is accounted (`Mechanism.received`).
+    If a mechanism knows its equilibrium and its utilities are not concave, as with accuracy as the reward,
+    agents contribute that equilibrium: dynamics would not find it. If a mechanism degrades models, all agents
+    still train the same model, and what each is given less is only subtracted from her utility
+    (`Mechanism.received`).
     """
 
     aims: ClassVar[bool] = True
@@ -53,8 +55,8 @@ class FedBR(base.Protocol):
         """The path of the dynamics from a random start.
 
         Raises:
-          ValueError: the payoff depends on more than S, so that announcing S is not enough; or there are no
-            such payments in this game, as `Mechanism.under` says.
+          ValueError: the payoff depends on more than S, so that announcing S is not enough; or as
+            `Mechanism.under`.
         """
         if not game.payoff.of_total:
             raise ValueError(f"FedBR announces ‖s‖₁ alone; {type(game.payoff).__name__} depends on more")
@@ -62,10 +64,12 @@ class FedBR(base.Protocol):
         known, played = mechanism.profile(game), mechanism.under(game)
         if known is not None and not mechanism.concave_in(game):
             return base.always(known)
-        # Payments of S alone are in what she knows of her costs; of others she has to be told.
-        hers, paid = (played, None) if played.payoff.of_total else (game, mechanism)
         first = random_start(key, game.capacity)
-        path = np.asarray(_trace(hers, first, self.steps, self.step_size, paid))
+        if played.payoff.of_total:  # her game under the payments depends on S alone: she knows it
+            path = _trace(played, first, self.steps, self.step_size)
+        else:  # the server has to tell her what one more sample is paid
+            path = _trace(game, first, self.steps, self.step_size, mechanism)
+        path = np.asarray(path)
         return base.Plan(path[-1], path)
 
     @property
@@ -76,7 +80,7 @@ class FedBR(base.Protocol):
 
 
 def label_of(rule: Rule) -> str:
-    """What FedBR under a rule is called."""
+    """The name of FedBR under a rule in tables and figures."""
     return _LABELS.get(registry.text_of(rule)) or f"FedBR, {registry.title(rule)}"
 
 
@@ -85,23 +89,30 @@ def slope(agent: games.Game, own: jax.Array, announced: jax.Array, paid: Any = 0
 
     Args:
       agent: her own game, with costs as they are after payments.
-      own: s_i.
+      own: s_i, samples.
       announced: ‖s‖₁, her own samples included.
-      paid: what she is told that a sample more is paid, where that is not in her costs.
+      paid: what the server says one more sample is paid, if that is not in her costs.
     """
     others = announced - agent.quality * own
     return jax.grad(games.utility, argnums=1)(agent, own, others) + paid
 
 
 def move(agent: games.Game, own: jax.Array, reported: jax.Array, step_size: jax.Array) -> jax.Array:
-    """s_i of the next step, Eq. (4), as ONE agent chooses it who has reported her slope and hears δ."""
+    """s_i of the next step, Eq. (4), as ONE agent chooses it.
+
+    Args:
+      agent: her own game; only her capacity is used.
+      own: s_i, samples.
+      reported: the slope that she has reported.
+      step_size: δ, as the server announces it.
+    """
     return jnp.clip(own + step_size * reported, 0.0, agent.capacity)
 
 
 def offers(mechanism: Mechanism, game: games.Game, s: jax.Array) -> jax.Array:
-    """[n] what a sample more of each is paid, ∂p_i/∂s_i, as the server tells it.
+    """[n] ∂p_i/∂s_i: what the server pays for one more sample of each agent, currency per sample.
 
-    Where models are degraded, v_i times what she is given less of the model counts as paid by her.
+    If the mechanism degrades models, what that costs an agent counts as paid by her.
     """
 
     def paid(i: jax.Array, own: jax.Array) -> jax.Array:
@@ -121,17 +132,21 @@ def trace(
     step_size: float | None = None,
     mechanism: Mechanism | None = None,
 ) -> jax.Array:
-    """The path from s⁰, [n], to s^H, [H+1, n]: what agents and server do in turn. As `dynamics.trace`.
+    """The path of the dynamics, as that of `dynamics.trace`, with the parts of agents and server apart.
 
-    The server's part is `offers`, `dynamics.state_at` and `dynamics.after`, which see profiles and slopes,
-    capacities, and for payments the game as it is reported; a constant δ needs no slopes.
+    Agents compute `slope` and `move`. The server computes `offers`, `dynamics.state_at` and
+    `dynamics.after`, which use profiles, slopes, capacities and, for payments, the reported game. With a
+    constant δ it does not use slopes.
 
     Args:
-      game: payoffs of S, with costs as they are after payments if `mechanism` is None.
-      s: [n] in [0, τ].
+      game: payoffs of S; if `mechanism` is None, with costs as they are after payments.
+      s: s⁰, [n] samples in [0, τ].
       steps: H.
-      step_size: constant δ, in samples per utility-per-sample, or None.
-      mechanism: whose `offers` agents are told.
+      step_size: constant δ, in samples per utility-per-sample; None: adaptive.
+      mechanism: whose `offers` agents are told; None: none.
+
+    Returns:
+      s⁰ to s^H, [H+1, n].
     """
     agents = games.agent_axes(game)
     ask, tell = jax.vmap(slope, (agents, 0, None, 0)), jax.vmap(move, (agents, 0, 0, None))
@@ -155,6 +170,6 @@ _trace = jax.jit(trace, static_argnames="steps")
 
 
 def random_start(key: jax.Array, capacity: jax.Array, multiple: int = 10) -> jax.Array:
-    """s⁰ of Section 5.2: for every agent a random multiple of 10 in [0, τ_i], [n]."""
+    """s⁰ of Section 5.2: for every agent a random multiple of 10 (or `multiple`) in [0, τ_i], [n] samples."""
     choices = np.floor_divide(np.asarray(capacity), multiple).astype(np.int32) + 1
     return jax.random.randint(key, choices.shape, 0, choices) * float(multiple)

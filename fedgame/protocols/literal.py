@@ -1,8 +1,8 @@
 """FedBR and FedBR-BG as Algorithms 2 and 1 print them: raw ã, forward differences, rounding in every step.
 
-It is here to be compared with. Rounding makes a dead zone: an agent stays where she is while
-δ|∂u_i| < Δs/2, so contributions that start high under a large β never come down. And all agents answer
-one number with the same δ, so many of them overshoot together. `ending` tells what became of a path.
+It is here for comparison. Rounding makes a dead zone: an agent stays where she is while δ|∂u_i| < Δs/2, so
+contributions that start high under a large β never come down. And since all agents respond to the same
+number with the same δ, many of them overshoot together. `ending` says how a path ends.
 """
 
 import dataclasses
@@ -13,16 +13,16 @@ import numpy as np
 
 from fedgame import registry
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, rules
+from fedgame.mechanisms import refunds, rules
 from fedgame.mechanisms.base import Announcement, Mechanism, Rule
 from fedgame.protocols import base, fedbr
 from fedgame.registry import option
 
-NO_PAYMENTS = budget_balanced.Refunds()
+NO_PAYMENTS = refunds.Refunds()
 
 
 class Printed(NamedTuple):
-    """What the printed update needs."""
+    """The numbers that the printed update uses."""
 
     sizes: np.ndarray  # [k] totals at which ã was measured, in samples
     accuracy: np.ndarray  # [k] mean accuracy there
@@ -33,11 +33,11 @@ class Printed(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """What became of a path of H steps."""
+    """How a path of H steps ends."""
 
-    period: int  # 1: it stopped; k > 1: it goes round in k steps; 0: neither was seen
-    since: int  # the step from which it does; H if neither
-    dead: int  # agents who would move at the end, and do not because of the rounding
+    period: int  # 1: it has stopped; k > 1: it repeats every k steps; 0: neither within H steps
+    since: int  # the step from which it does; H if period is 0
+    dead: int  # number of agents who would move at the end but for the rounding
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,10 +77,10 @@ def prepare(
     mechanism: Mechanism = NO_PAYMENTS,
     step_size: float | None = None,
 ) -> Printed:
-    """What the printed update needs, checked.
+    """Checks all that the printed update uses, and collects it.
 
     Args:
-      game: without payments, linear costs; of it, costs and capacities are used, the payoff is not.
+      game: without payments, linear costs. Its costs and capacities are used, its payoff is ignored.
       sizes: [k] totals at which ã was measured, in samples, increasing.
       accuracy: [k] means of what was measured there.
       interval: Δs, in samples.
@@ -90,14 +90,13 @@ def prepare(
 
     Raises:
       ValueError: payments are no refunds of costs; costs are not linear and above 0; sizes do not increase or
-        have not one finite accuracy each; Δs or δ is not above 0; samples differ in quality or accuracy in
-        value, or the server holds samples, of which the algorithms know nothing; or rates are not what
-        `under_mechanism` takes.
+        have not one finite accuracy each; Δs or δ is not above 0; a quality or value is not 1, or the server
+        holds samples, which the algorithms do not provide for; or as `refunds.under_mechanism`.
     """
-    if not isinstance(mechanism, budget_balanced.Refunds):
+    if not isinstance(mechanism, refunds.Refunds):
         kind = type(mechanism).__name__
         raise ValueError(f"Algorithms 1 and 2 are printed for refunds of costs only, not for {kind}")
-    budget_balanced.check_beta(mechanism.rates, game.n)
+    refunds.check_beta(mechanism.rates, game.n)
     costs = rules.linear_rates(game)
     if costs is None:
         raise ValueError("Algorithms 1 and 2 are printed for linear costs above 0; here some are not")
@@ -133,9 +132,9 @@ def step(printed: Printed, s: np.ndarray) -> np.ndarray:
     print forgets.
     """
     slope = slopes(printed, np.sum(s))
-    frozen = ((s == 0) & (slope < 0)) | ((s == printed.capacity) & (slope > 0))
+    below_0, beyond_capacity = (s == 0) & (slope < 0), (s == printed.capacity) & (slope > 0)
     moved = np.rint((s + printed.step_size * slope) / printed.interval) * printed.interval
-    return np.where(frozen, s, np.clip(moved, 0.0, printed.capacity))
+    return np.where(below_0 | beyond_capacity, s, np.clip(moved, 0.0, printed.capacity))
 
 
 def trace(printed: Printed, s: np.ndarray, steps: int) -> np.ndarray:
@@ -147,12 +146,13 @@ def trace(printed: Printed, s: np.ndarray, steps: int) -> np.ndarray:
 
 
 def ending(printed: Printed, path: np.ndarray) -> Ending:
-    """What became of a path [H+1, n] of `trace`: a profile that comes back comes back for ever."""
+    """How a path of `trace`, [H+1, n], ends: if a profile comes back once, it does so for ever."""
     last, s = len(path) - 1, path[-1]
     before = np.flatnonzero(np.all(path[:-1] == s, axis=1))
     slope = slopes(printed, np.sum(s))
-    free = ((slope > 0) & (s < printed.capacity)) | ((slope < 0) & (s > 0))
-    dead = int(np.sum(free & (printed.step_size * np.abs(slope) < printed.interval / 2)))
+    wants_more, wants_less = (slope > 0) & (s < printed.capacity), (slope < 0) & (s > 0)
+    rounded_away = printed.step_size * np.abs(slope) < printed.interval / 2
+    dead = int(np.sum((wants_more | wants_less) & rounded_away))
     if not len(before):
         return Ending(0, last, dead)
     period = last - int(before[-1])

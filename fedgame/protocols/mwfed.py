@@ -13,7 +13,7 @@ from fedgame.registry import option, register
 
 
 class Memory(NamedTuple):
-    """What MWFed carries from round to round."""
+    """The state that MWFed carries from round to round."""
 
     capacity: np.ndarray  # [n] τ_i, samples
     weights: np.ndarray  # [n], sum 1
@@ -52,4 +52,5 @@ class MWFed(base.Protocol):
 
 
 def _profile(memory: Memory) -> np.ndarray:
+    """min(τ_i, round(w_i Σ_j τ_j)), [n] samples."""
     return np.minimum(memory.capacity, np.rint(memory.weights * np.sum(memory.capacity)))

@@ -1,6 +1,7 @@
 """q-FFL by q-FedAvg (Li et al. 2020, Algorithm 2), when all data is shared.
 
-It minimises Σ_i L_i(θ)^(q+1) / (q+1): the larger q, the more the agents count whose losses are large.
+It minimises Σ_i L_i(θ)^(q+1) / (q+1), with the model's parameters θ and the agents' losses L_i: the larger q
+is, the more weight agents with large losses have.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import base
 from fedgame.registry import option, register
 
-_LEAST = 1e-10  # a loss of exactly 0 has no power q - 1; the authors' code adds as much to every loss
+_LEAST = 1e-10  # minimum of losses, as 0^(q-1) is infinite for q < 1; the authors' code adds it instead
 
 
 @register("qffl", "q-FFL")
@@ -35,12 +36,12 @@ class QFFL(base.Protocol):
         return base.always(game.capacity)
 
     def train(self, trainer: trainers.Trainer, params: Any, plan: base.Plan, number: int) -> Any:
-        samples, steepness = base.draw(plan.profile), 1.0 / trainer.options.learning_rate
+        samples, steepness = base.draw(plan.profile), 1.0 / trainer.options.learning_rate  # L
         losses = np.maximum(np.asarray(trainer.loss(params, samples), float), _LEAST)
-        # What all F^q have in common cancels, and cannot overflow.
+        # F^q up to a common factor, which cancels below; without it F^q could overflow.
         powers = (losses / np.max(losses)) ** self.q
         powers = np.where(samples > 0, powers, 0.0)  # without data there is no loss to count
         change, squares = trainer.changes(params, samples, powers, number)
         norms = powers * (self.q * steepness**2 * squares / losses + steepness)  # h
-        share = steepness / max(np.sum(norms), steepness)  # of 0 if nobody has data
+        share = steepness / max(np.sum(norms), steepness)  # Σ h ≥ L, unless nobody has data
         return federated.add(params, change, share)

@@ -6,7 +6,7 @@ import pytest
 
 from fedgame import games, registry
 from fedgame.experiments import compare, contenders
-from fedgame.mechanisms import personal, rules
+from fedgame.mechanisms import optimum, rules
 from fedgame.protocols import fedavg, fedbr, literal
 
 GAME = games.check(
@@ -67,8 +67,8 @@ def test_a_protocol_of_ones_own_that_plays_under_beta_star_is_not_what_beta_is_o
 
 
 def test_equal_rules_are_announced_once_and_the_first_best_is_found_once(monkeypatch):
-    found, find, asked = [], personal.first_best, []
-    monkeypatch.setattr(personal, "first_best", lambda game: found.append(1) or find(game))
+    found, find, asked = [], optimum.first_best, []
+    monkeypatch.setattr(optimum, "first_best", lambda game: found.append(1) or find(game))
 
     @registry.register("mine")
     def mine(game, share=registry.option("of costs", 0.5), best=None):

@@ -26,7 +26,7 @@ LEAVES = {"fixed": (0.0, 0.0, 0.6)}  # nobody wants to bear the third agent's fi
 COUNTED = [
     ("solve", equilibria.solve),
     *[("certify", x) for x in (outcomes._prove, personal._certify, theorem._certify)],
-    *[("announced", outcomes._certified), ("alone", personal._alone), ("first best", personal.first_best)],
+    *[("announced", outcomes._certified), ("alone", personal._alone), ("first best", optimum.first_best)],
     *[("best responses", certificates.best_response), ("largest mean", optimum.maximize_welfare)],
     ("designed", design.design_beta),  # traced, once for every time that it is compiled
 ]

@@ -379,3 +379,23 @@ def test_lemma_2_by_sampling(seed, p, beta):
         chord = w[:2].mean(0)
         assert np.sum(np.isfinite(chord)) > 5
         assert not np.any(w[2] < chord * (1 - 1e-12))
+
+
+def test_a_function_that_is_not_known_to_be_concave_proves_nothing():
+    """A peak could hide between all samples, so what was found is no proof."""
+    game = games.check(games.Game(games.TotalPayoff(jnp.log1p), games.LinearCost([0.5, 0.9]), [9.0, 9.0]))
+    best = optimum.first_best(game)
+    assert float(best.profile.sum()) == pytest.approx(3.0, rel=1e-6)  # 2 / (1 + S) = ½
+    assert best.welfare == pytest.approx(2 * np.log(4) - 1.5, rel=1e-10)
+    assert not best.proved
+
+
+def test_everybody_at_capacity_is_found_however_sums_round():
+    """Compiled or not, the same sum may round differently: once this was taken for no candidate at all."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        game = games.Game(
+            games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.LinearCost(1e-9), rng.uniform(1, 3, 6),
+            quality=rng.uniform(0.5, 2, 6), held=1.0,
+        )  # fmt: skip
+        np.testing.assert_array_equal(optimum.first_best(games.check(game)).profile, game.capacity)

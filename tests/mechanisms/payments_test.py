@@ -12,17 +12,7 @@ import pytest
 
 from fedgame import equilibria, games, mechanisms, registry
 from fedgame.equilibria import certificates
-from fedgame.mechanisms import (
-    base,
-    baselines,
-    budget_balanced,
-    misreports,
-    outcomes,
-    price,
-    prices,
-    rules,
-    shapley,
-)
+from fedgame.mechanisms import base, baselines, misreports, outcomes, price, prices, refunds, rules, shapley
 
 N = 3
 COST = games.PowerCost([0.01, 0.02, 0.002], [1.0, 1.0, 2.0], 0.05)
@@ -88,7 +78,7 @@ def test_refunds_scale_costs_also_of_those_who_misreport(seed, n):
     cost = games.PowerCost(10 ** rng.uniform(-3, -1, n), rng.choice([1.0, 2.0], n), rng.uniform(0, 1, n))
     game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), cost, rng.uniform(1, 50, n)))
     t = rng.normal(size=n)
-    mechanism = budget_balanced.Refunds(jnp.asarray(rng.uniform(0, 1, n)), jnp.asarray(t - t.mean()))
+    mechanism = refunds.Refunds(jnp.asarray(rng.uniform(0, 1, n)), jnp.asarray(t - t.mean()))
     s = jnp.asarray(rng.uniform(0, game.capacity))
     factor = jnp.asarray(rng.uniform(0.1, 0.9 / np.asarray(mechanism.rates).max(), n))
     for quick, whole in (
@@ -303,7 +293,7 @@ def test_who_is_paid_for_data_that_bring_her_nothing_gives_all_of_them():
     game = games.check(
         games.Game(games.RandomCoverage(q), games.LinearCost([0.05, 0.05]), [10.0] * 2, [0.0, 1.0])
     )
-    half = budget_balanced.Refunds(jnp.full(2, 0.5))
+    half = refunds.Refunds(jnp.full(2, 0.5))
     found = misreports.manipulation(game, lambda game: half, 0, 0.5, 3.0, points=3)
     assert found.certified
     assert found.contributions[-1] == 10

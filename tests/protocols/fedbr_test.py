@@ -10,7 +10,7 @@ from fedgame import equilibria, games
 from fedgame.equilibria import dynamics
 from fedgame.games import curves
 from fedgame.games import game as the_game
-from fedgame.mechanisms import budget_balanced, personal, rules
+from fedgame.mechanisms import optimum, refunds, rules
 from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import fedbr, first_best
 
@@ -45,8 +45,8 @@ def test_it_ends_at_a_certified_equilibrium_of_its_game(kind):
         mechanism = rule(game)
         mechanism = mechanism.replace(rates=np.broadcast_to(np.asarray(mechanism.rates, float), (10,)))
         plan = fedbr.FedBR(rule).start(game, Announcement(mechanism), jax.random.key(0))
-        played = budget_balanced.under_mechanism(game, mechanism.rates)
-        utilities = budget_balanced.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
+        played = refunds.under_mechanism(game, mechanism.rates)
+        utilities = refunds.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
         assert jnp.all(nash_gap(played, plan.profile) <= 1e-6 * jnp.maximum(1.0, jnp.abs(utilities)))
         assert np.sum(plan.profile) == pytest.approx(float(jnp.sum(solve(played).profile)), rel=1e-3)
         assert plan.path.shape == (101, 10)
@@ -57,7 +57,7 @@ def test_it_ends_at_a_certified_equilibrium_of_its_game(kind):
 @pytest.mark.parametrize(("kind", "rule"), [("equal", rules.personal), ("lognormal", rules.none)])
 def test_a_thousand_agents_need_no_more_steps(kind, rule):
     game = a_game(costs(kind, 1000), CURVE, 100.0)
-    played = budget_balanced.under_mechanism(game, rule(game).rates)
+    played = refunds.under_mechanism(game, rule(game).rates)
     starts = jnp.stack([fedbr.random_start(jax.random.key(k), game.capacity) for k in range(2)])
     trace = functools.partial(fedbr.trace, steps=100)
     paths = jax.jit(jax.vmap(trace, (None, 0)))(played, starts)
@@ -70,7 +70,7 @@ def test_one_agent_plays_alone():
     plan, _ = started(fedbr.FedBR(), game, 0)
     assert jnp.max(nash_gap(game, plan.profile)) < 1e-12
     with pytest.raises(ValueError, match="at least two"):
-        fedbr.FedBR().start(game, Announcement(budget_balanced.Refunds(0.5)), jax.random.key(0))
+        fedbr.FedBR().start(game, Announcement(refunds.Refunds(0.5)), jax.random.key(0))
 
 
 def test_what_an_announced_total_cannot_tell_is_refused():
@@ -115,7 +115,7 @@ def test_payments_balance_at_every_step():
         plan, mechanism = started(fedbr.FedBR(rule, steps=30), game, 1)
         for profile in plan.path:
             spent = np.asarray(games.incurred_costs(game, profile))
-            payments = budget_balanced.payments(mechanism.rates, spent, mechanism.transfers)
+            payments = refunds.payments(mechanism.rates, spent, mechanism.transfers)
             assert abs(jnp.sum(payments)) <= 1e-14 * game.n
             assert jnp.any(payments != 0) or not jnp.any(spent)
 
@@ -141,9 +141,9 @@ def test_random_starts_are_multiples_of_ten_up_to_the_capacity():
 def test_the_first_best_is_what_no_protocol_beats_and_equal_for_all():
     game = a_game(np.linspace(0.003, 0.007, 7), MEASURED)
     plan, mechanism = started(first_best.FirstBest(), game, 0)
-    utilities = budget_balanced.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
-    np.testing.assert_allclose(utilities, personal.first_best(game).welfare / 7, rtol=1e-9)
-    played = budget_balanced.under_mechanism(game, mechanism.rates)
+    utilities = refunds.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
+    np.testing.assert_allclose(utilities, optimum.first_best(game).welfare / 7, rtol=1e-9)
+    played = refunds.under_mechanism(game, mechanism.rates)
     assert jnp.max(nash_gap(played, plan.profile)) < 1e-9
     for rule in (rules.none, rules.falkinger):
         ended = started(fedbr.FedBR(rule), game, 2)[0].profile
@@ -157,7 +157,7 @@ def test_the_first_best_is_what_no_protocol_beats_and_equal_for_all():
 def test_the_first_best_is_found_once():
     """It may stand in the announcement; else it is found."""
     game = a_game(np.linspace(0.003, 0.007, 3), MEASURED)
-    best = personal.first_best(game)
+    best = optimum.first_best(game)
     told = rules.personal.announced(game, best)
     assert told.best is best
     half = best._replace(profile=best.profile / 2)

@@ -6,7 +6,7 @@ import pytest
 
 from fedgame import games
 from fedgame.games import curves
-from fedgame.mechanisms import budget_balanced, rules
+from fedgame.mechanisms import refunds, rules
 from fedgame.protocols import fedbr, literal
 
 SIZES = np.array([0.0, 10, 20, 50, 100, 200, 500, 1000])
@@ -77,7 +77,7 @@ def cases(draw):
 @hypothesis.given(cases())
 def test_printed_loops_agree_step_by_step(case):
     s, capacity, cost, beta, sizes, accuracy, interval, scale = case
-    mechanism = budget_balanced.Refunds(0.0 if beta is None else np.asarray(beta))
+    mechanism = refunds.Refunds(0.0 if beta is None else np.asarray(beta))
     delta = scale * interval / float(np.mean(cost))
     printed = literal.prepare(
         games.Game(None, games.LinearCost(np.array(cost)), np.array(capacity)),
@@ -89,7 +89,7 @@ def test_printed_loops_agree_step_by_step(case):
     np.testing.assert_array_equal(path, expected)
 
 
-HIGH, FALKINGER = np.full(10, 70.0), budget_balanced.Refunds(0.9)
+HIGH, FALKINGER = np.full(10, 70.0), refunds.Refunds(0.9)
 
 
 def test_rounding_holds_up_high_what_the_continuous_dynamics_bring_down():
@@ -99,7 +99,7 @@ def test_rounding_holds_up_high_what_the_continuous_dynamics_bring_down():
     path = literal.trace(printed, HIGH, 100)
     assert np.all(path == 70.0)
     assert literal.ending(printed, path) == (1, 0, 10)
-    played = budget_balanced.under_mechanism(game, 0.9)
+    played = refunds.under_mechanism(game, 0.9)
     continuous = fedbr.trace(played, HIGH, 100)[-1]
     assert np.sum(continuous) == pytest.approx(179.18, abs=0.01)
     # Without payments a sample costs c: there they do come down, and jump over S* = 32 all together.
@@ -182,9 +182,9 @@ GAME = a_game([0.005] * 2)
         ((GAME, SIZES, ACCURACY[1:], 10), "one accuracy each"),
         ((GAME, SIZES, np.where(SIZES > 50, np.nan, ACCURACY), 10), "one accuracy each"),
         ((GAME, SIZES, ACCURACY, 0), "above 0"),
-        ((GAME, SIZES, ACCURACY, 10, budget_balanced.Refunds(), -1.0), "above 0"),
-        ((GAME, SIZES, ACCURACY, 10, budget_balanced.Refunds([0.1] * 3)), "`beta` must lie"),
-        ((a_game([0.005]), SIZES, ACCURACY, 10, budget_balanced.Refunds(0.5)), "at least two"),
+        ((GAME, SIZES, ACCURACY, 10, refunds.Refunds(), -1.0), "above 0"),
+        ((GAME, SIZES, ACCURACY, 10, refunds.Refunds([0.1] * 3)), "`beta` must lie"),
+        ((a_game([0.005]), SIZES, ACCURACY, 10, refunds.Refunds(0.5)), "at least two"),
     ],
 )
 def test_what_the_algorithms_do_not_know_is_said(arguments, complaint):

@@ -18,7 +18,7 @@ from fedgame import registry
 from fedgame.experiments import rows as all_rows
 from fedgame.experiments.studies import base
 from fedgame.games import game as games
-from fedgame.mechanisms import budget_balanced, outcomes
+from fedgame.mechanisms import outcomes, refunds
 from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import Plan, fedbr, literal
 from fedgame.registry import option, register
@@ -108,9 +108,7 @@ class Rounding(base.Study):
         fig.legend(*entries, loc="outside lower center", ncols=6, frameon=False)
 
 
-def _ending(
-    plan: Plan, game: games.Game, mechanism: budget_balanced.Refunds, longest: float
-) -> dict[str, Any]:
+def _ending(plan: Plan, game: games.Game, mechanism: refunds.Refunds, longest: float) -> dict[str, Any]:
     """Where a path of the printed update ends: in a profile, or in a cycle (`period` 0: in neither yet)."""
     ending = plan.memory
     round_trip = np.sum(plan.path[-max(ending.period, 1) :], axis=1)
@@ -126,7 +124,7 @@ def _ending(
     }
 
 
-def _gap(game: games.Game, mechanism: budget_balanced.Refunds, s: np.ndarray) -> float:
+def _gap(game: games.Game, mechanism: refunds.Refunds, s: np.ndarray) -> float:
     return float(all_rows.largest_gap(game, mechanism, jnp.asarray(s)))
 
 

@@ -11,7 +11,7 @@ from fedgame.equilibria import solvers
 from fedgame.games import curves
 from fedgame.games import game as games
 from fedgame.inputs import measurements
-from fedgame.mechanisms import outcomes, personal
+from fedgame.mechanisms import optimum, outcomes
 from fedgame.report import tables
 
 RULES = ("none", "beta_star", "falkinger", "personal")
@@ -65,7 +65,7 @@ def outcome_row(
     found: outcomes.Outcome,
     longest: float,
     powers: Sequence[float],
-    best: personal.FirstBest,
+    best: optimum.FirstBest,
     alone: Any = None,
 ) -> dict[str, Any]:
     """What came of a mechanism, as JSON values.
@@ -102,7 +102,7 @@ def outcome_row(
 
 
 def bound_row(
-    game: games.Game, row: dict[str, Any], longest: float, best: personal.FirstBest
+    game: games.Game, row: dict[str, Any], longest: float, best: optimum.FirstBest
 ) -> dict[str, Any]:
     """The first best in the columns of `row`: no budget-balanced mechanism has larger p-means, p ≤ 1.
 

@@ -10,7 +10,7 @@ import pytest
 import scipy.optimize
 
 from fedgame import equilibria, games, mechanisms
-from fedgame.mechanisms import budget_balanced
+from fedgame.mechanisms import refunds
 
 SOLVE = jax.jit(equilibria.solve)
 
@@ -215,7 +215,7 @@ def test_falkingers_beta_attains_the_bound_of_every_p_mean(seed):
 )
 def test_whole_units_sum_to_exactly_zero_and_nobody_is_a_whole_unit_off(paid, unit):
     paid = paid - paid.mean()
-    units = budget_balanced.whole_units(paid, unit)
+    units = refunds.whole_units(paid, unit)
     assert units.dtype == np.int64
     assert sum(units.tolist()) == 0
     assert np.all(np.abs(units - paid / unit) < 1)
@@ -228,11 +228,11 @@ def test_whole_units_sum_to_exactly_zero_and_nobody_is_a_whole_unit_off(paid, un
 def test_a_million_payments():
     paid = np.random.default_rng(0).normal(scale=1e4, size=10**6)
     paid -= paid.mean()
-    units = budget_balanced.whole_units(paid, 0.01)
+    units = refunds.whole_units(paid, 0.01)
     assert units.sum() == 0
     assert np.abs(units - paid / 0.01).max() < 1
     halves = np.tile([0.5, -0.5], 500_000)  # all lose alike: the first ones get the units
-    units = budget_balanced.whole_units(halves, 1)
+    units = refunds.whole_units(halves, 1)
     assert units.sum() == 0
     assert units[:500_000:2].tolist() == [1] * 250_000
 
@@ -253,7 +253,7 @@ def test_a_million_payments():
     ],
 )
 def test_known_whole_units(paid, units):
-    assert budget_balanced.whole_units(paid, 1).tolist() == units
+    assert refunds.whole_units(paid, 1).tolist() == units
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_known_whole_units(paid, units):
 )
 def test_what_cannot_be_paid(paid, unit, message):
     with pytest.raises(ValueError, match=message):
-        budget_balanced.whole_units(paid, unit)
+        refunds.whole_units(paid, unit)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])

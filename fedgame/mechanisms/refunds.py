@@ -1,8 +1,12 @@
-"""Budget-balanced payments: M_β of Section 4, its β* (Definition 2), Falkinger's β, and personal rates.
+"""Refunds of costs: M_β of Section 4, its β* (Definition 2), Falkinger's β, and personal rates.
 
-Agent i receives p_i(s) = β_i c_i(s_i) - 1/(n-1) Σ_{j≠i} β_j c_j(s_j) + t_i with Σ t_i = 0; they sum to 0
-whatever the rates. M_β has one rate β for all and no t. An agent controls only the first term, so the
-equilibria are those of the game with c_i scaled by 1 - β_i.
+Agent i receives
+
+    p_i(s) = β_i c_i(s_i) - 1/(n-1) Σ_{j≠i} β_j c_j(s_j) + t_i    with Σ t_i = 0,
+
+a refund of the share β_i of her reported cost, which all others pay in equal parts. Payments sum to 0
+whatever the rates. M_β has one rate β for all and no t. An agent controls only the first term, so equilibria
+are those of the game in which c_i is scaled by 1 - β_i.
 """
 
 from typing import Any, ClassVar
@@ -19,7 +23,7 @@ from fedgame.registry import option
 
 @registry.family
 class Refunds(base.Mechanism):
-    """The payments above: a share of everybody's reported costs, paid by all others in equal parts."""
+    """p_i = β_i c_i(s_i) - 1/(n-1) Σ_{j≠i} β_j c_j(s_j) + t_i, with costs as reported."""
 
     concave: ClassVar[bool] = True
     columns: ClassVar[dict[str, str]] = {"rate": "β_i"}
@@ -31,7 +35,7 @@ class Refunds(base.Mechanism):
         return payments(self.rates, games.incurred_costs(reported, s), self.transfers)
 
     def under(self, game: games.Game, reported: games.Game | None = None) -> games.Game:
-        """If true costs are reported, costs times 1 - β_i: the game is of the kind it is without payments."""
+        """If true costs are reported, the game with costs times 1 - β_i; else the general form."""
         if reported is not None and reported is not game:
             return base.Mechanism.under(self, game, reported)
         return under_mechanism(game, self.rates)
@@ -41,9 +45,10 @@ class Refunds(base.Mechanism):
         return {name: jnp.broadcast_to(jnp.asarray(x, float), (n,)) for name, x in numbers.items()}
 
     def under_scaled(self, game: games.Game, factor: jax.Array) -> games.Game:
-        """Costs times 1 - β_i f_i, or 0 if that is below: free, and paid for, both mean capacity.
+        """The game with costs times 1 - β_i f_i, or with cost 0 if that is negative.
 
-        Not where her own samples may bring an agent nothing, or less: there the general form.
+        If payoffs rise, an agent whose samples are free contributes her capacity, as one does who is paid for
+        them. If payoffs are not known to rise, this is the general form.
         """
         if not (game.payoff.of_total and game.payoff.concave):
             return base.Mechanism.under_scaled(self, game, factor)
@@ -64,14 +69,17 @@ def payments(beta: Any, spent: jax.Array, transfers: Any = 0.0) -> jax.Array:
 
 
 def whole_units(paid: Any, unit: float) -> np.ndarray:
-    """Payments in whole currency units, [n] int64, that sum to exactly 0, by largest remainders.
+    """Payments in whole currency units that sum to exactly 0, by the method of largest remainders.
 
-    Everybody is rounded down, and the units then missing go, one each, to those who lost the largest
-    parts of a unit: nobody is a whole unit off.
+    All payments are rounded down. The units that are then missing go, one each, to those who lost the largest
+    fractions of a unit, so every payment changes by less than a unit.
 
     Args:
       paid: [n] payments that sum to 0, up to rounding.
       unit: the smallest amount that can be paid, > 0, in the currency of `paid`.
+
+    Returns:
+      [n] int64, in units.
 
     Raises:
       ValueError: a payment or the unit is not a finite number, payments do not sum to 0, or are so large
@@ -96,16 +104,20 @@ def whole_units(paid: Any, unit: float) -> np.ndarray:
 def beta_star(rates: Any) -> Any:
     """β* of Definition 2, the root of (6), for linear costs c_i s_i.
 
-    With equal costs the discriminant in (14) is exactly 0 and rounds below 0, so the textbook
-    formula loses half its digits or is NaN. Here it is written through q = C/A - n², computed without
-    cancellation from the deviations e_i = c_i / mean(c) - 1.
+    With equal costs the discriminant in (14) is exactly 0, and rounding can make it negative: the textbook
+    formula loses half of its digits or is NaN. Here it is written in terms of q = C/A - n², which is computed
+    without cancellation from the deviations e_i = c_i / mean(c) - 1.
 
-    β* maximises welfare as Theorem 4.1 says where costs are equal (β* = 1 - 1/n); `audit` tells where
-    it does not. At equal costs β* has the tip of a cone: it falls in every direction, as fast as the distance
-    from equal costs grows. The derivative returned there is 0, the mean of the two sides of every direction.
+    With equal costs β* = 1 - 1/n, which maximises welfare as Theorem 4.1 says. For other costs
+    `theorem.audit` says whether β* does. As a function of costs, β* has the tip of a cone at equal ones: in
+    every direction it falls in proportion to the distance. The derivative returned there is 0, the mean of
+    both sides.
 
     Args:
-      rates: [n] costs per sample, all > 0, n ≥ 2.
+      rates: [n] c_i, cost per sample, all > 0, n ≥ 2.
+
+    Returns:
+      β*, a scalar; numpy if `rates` is, else JAX.
 
     Raises:
       ValueError: fewer than two agents, or a rate that is not positive and finite.
@@ -120,7 +132,7 @@ def beta_star(rates: Any) -> Any:
             raise ValueError(f"`rates` must be positive and finite, got {bad[0]}")
     n = len(rates)
     most = xp.finfo(rates.dtype).max ** 0.5 if rates.dtype.kind == "f" else np.inf
-    rates = rates * xp.where(xp.max(rates) > most, 1.0 / most, 1.0)  # their sum may be too large for a number
+    rates = rates * xp.where(xp.max(rates) > most, 1.0 / most, 1.0)  # or their sum might overflow
     relative = rates / xp.mean(rates)
     q = n * xp.sum((relative - 1.0) ** 2 / relative)
     equal = q == 0
@@ -129,23 +141,27 @@ def beta_star(rates: Any) -> Any:
 
 
 def falkinger_beta(n: int) -> float:
-    """1 - 1/n (Falkinger et al. 2000): every agent then bears the average cost of all.
+    """1 - 1/n (Falkinger et al. 2000): with it every agent bears the average cost of all.
 
-    Where payoffs are identical, all have the utility v a(S) - 1/n Σ c_j(s_j) then: a game of common
-    interest. At its equilibria Σ u_j is the largest possible and shared equally, so every p-mean with
-    p ≤ 1 is at its bound (max Σ u_j) / n, for any convex costs and capacities.
+    If payoffs are identical, every agent then has the utility v a(S) - 1/n Σ c_j(s_j): a game of common
+    interest. At its equilibria Σ u_j is maximal and shared equally, so every p-mean with p ≤ 1 is at its
+    bound (max Σ u_j) / n, for any convex costs and capacities.
     """
     return 1.0 - 1.0 / n
 
 
 def under_mechanism(game: games.Game, beta: Any) -> games.Game:
-    """The game whose equilibria are those of M_β, or of rates β_i: costs times 1 - β_i.
+    """The game with costs times 1 - β_i, whose equilibria are those of M_β or of rates β_i.
 
-    Its utilities are those of the mechanism up to what an agent cannot influence; `utilities` has them
-    whole.
+    Its utilities differ from those under the mechanism, which are `utilities`, by what an agent cannot
+    influence.
+
+    Args:
+      game: n agents, without payments.
+      beta: β in [0, 1], or β_i, [n].
 
     Raises:
-      ValueError: a β outside [0, 1], or neither one nor n of them, or payments asked for with a single
+      ValueError: a β is outside [0, 1], there are neither one nor n of them, or one is above 0 with a single
         agent.
     """
     check_beta(beta, game.n)
@@ -153,7 +169,7 @@ def under_mechanism(game: games.Game, beta: Any) -> games.Game:
 
 
 def check_beta(beta: Any, n: int) -> None:
-    """Raises the `ValueError` of `under_mechanism`; knows nothing of numbers that are being traced."""
+    """Raises the `ValueError` of `under_mechanism`; numbers that are being traced are ignored."""
     if isinstance(beta, jax.core.Tracer):
         return
     rates = np.asarray(beta, float)
@@ -164,5 +180,5 @@ def check_beta(beta: Any, n: int) -> None:
 
 
 def utilities(game: games.Game, beta: Any, s: jax.Array, transfers: Any = 0.0) -> jax.Array:
-    """u_i(s) + p_i(s), [n]: what agents get under M_β, or under rates β_i and transfers t_i."""
+    """u_i(s) + p_i(s), [n]: utilities under M_β, or under rates β_i and transfers t_i."""
     return games.utilities(game, s) + payments(beta, games.incurred_costs(game, s), transfers)
