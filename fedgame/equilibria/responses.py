@@ -145,7 +145,8 @@ def _of_any(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
     _, best, most = jax.lax.while_loop(lambda carry: carry[0] < count, look, start)
     # If only rounding makes a contribution better than 0, she gives 0: else sweeps would never come to rest.
     slope = jax.grad(lambda x: games.utility(agent, x, rest))(x[0])
-    rounding = 8 * jnp.finfo(x.dtype).eps * _terms(agent, best, rest)[1]
+    _, terms_at_best = _terms(agent, best, rest)
+    rounding = 8 * jnp.finfo(x.dtype).eps * terms_at_best
     noise = (slope <= 0) & (-slope * best <= rounding) & (values[0] >= most - rounding)
     best, most = jnp.where(noise, 0.0, best), jnp.where(noise, values[0], most)
     return _beside_jump(agent, own, rest, best, most)
