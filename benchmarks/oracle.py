@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, games, mechanisms
-from fedgame.equilibria import certificates, curvature, solvers
+from fedgame.equilibria import certificates, conditions, solvers
 
 N = 3
 Numbers = dict[str, np.ndarray]
@@ -444,7 +444,7 @@ def compare_boxes(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
         d["exponent"] = rng.uniform(2, 3, N)
         game = games.check(build(FAMILIES["power law"], d))
         low, high = np.sort(rng.uniform(0, d["capacity"], (2, N)), axis=0)
-        known = curvature.bounds(game, jnp.asarray(low), jnp.asarray(high))
+        known = conditions.bounds(game, jnp.asarray(low), jnp.asarray(high))
         if known is None:  # somebody's payoff becomes positive within the box
             continue
         positive += known.strong_concavity > 0

@@ -1,8 +1,8 @@
-"""What people name, and what a parameter says of itself.
+"""Names of payoffs, costs, mechanisms, rules, protocols and studies, and the options they take.
 
-`option` says default, range, rank and help of a parameter once: checks, flags, JSON, columns and help read
-it. `register` gives a name to a payoff, cost, mechanism, rule, protocol or study; `read` makes one from the
-text in which people name it; `use` imports a file that registers more.
+`option` declares the default, range, rank and help of a parameter once, for checks, flags, JSON, columns and
+help. `register` gives a class or function a name; `read` makes an instance from the text in which people
+write it, such as `power(best=0.9, scale=2, exponent=0.7)`; `use` imports a file that registers more.
 """
 
 import ast
@@ -45,34 +45,45 @@ def option(
     """A field of a dataclass, or the default of a parameter of a function that `register` makes a rule.
 
     Args:
-      help: what it is and in which unit; of a flag, its help.
-      default: its value if none is given; without one it has to be given. None: depends on others.
-      low, high: the smallest and the largest number allowed.
-      above, below: numbers that are themselves not allowed, and nothing on their other side.
-      rank: dimensions of ONE agent's value, 0 for a number and 1 for a row of them. Families take one value
-        for all agents, or one more, leading, dimension of n. None: shared by all whatever its shape.
-      static: no array but a part of the structure, such as a function; programs are compiled anew for
-        another one.
-      kind: type of a flag's number, where the default does not show it.
+      help: what the parameter is and in which unit; also the help of its flag.
+      default: the value if none is given; without a default one must be given. None: depends on others.
+      low, high: the minimum and the maximum allowed number.
+      above, below: exclusive bounds: numbers must be greater than `above` and less than `below`.
+      rank: number of dimensions of ONE agent's value, 0 for a number and 1 for a row of them. Families take
+        one value for all agents, or one for each, with a leading dimension of n. None: the value is shared by
+        all agents, whatever its shape.
+      static: not an array but a part of the structure, such as a function; each value compiles its own
+        programs.
+      kind: type of a flag's number, if the default does not show it.
       choices: names that are allowed, or a function that returns those allowed at the time.
       infinite: whether infinite numbers are allowed.
-      of: it is no number but a thing of this kind that people name, "rule" for example.
+      of: the kind of entry that the value is, such as "rule", if it is not a number.
     """
+    if kind is None:
+        several = isinstance(default, tuple) and default
+        kind = type(default[0]) if several else type(default)
     metadata = {
-        **{"help": help, "low": low, "high": high, "above": above, "below": below, "infinite": infinite},
-        **{"rank": rank, "pytree_node": not static, "choices": choices},
-        "kind": kind or type(default[0] if isinstance(default, tuple) and default else default),
+        "help": help,
+        "low": low,
+        "high": high,
+        "above": above,
+        "below": below,
+        "infinite": infinite,
+        "rank": rank,
+        "pytree_node": not static,
+        "choices": choices,
+        "kind": kind,
         "of": of,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def family(cls: type) -> type:
-    """Makes a frozen dataclass of `cls`, which JAX takes apart into its numbers; with `replace`.
+    """Makes a frozen dataclass of `cls` that is a JAX pytree of its numbers, with a method `replace`.
 
-    As `flax.struct.dataclass`, but its kind takes part in comparisons. JAX (0.10) holds structures of two
-    registered dataclasses for equal if they have as many numbers, so that now and then, where hashes happen
-    to agree, a jitted function would run one family's program on the numbers of another.
+    As `flax.struct.dataclass`, but the class is part of the tree structure. JAX (0.10) compares structures of
+    two registered dataclasses as equal if they have equally many leaves. So where their hashes happen to
+    agree, a jitted function would run the program compiled for one family on the numbers of another.
     """
     cls = dataclasses.dataclass(frozen=True)(cls)
     dynamic = [field.name for field in numbers(cls)]
@@ -101,20 +112,23 @@ def choices(field: dataclasses.Field) -> tuple[str, ...]:
 
 
 def check_number(name: str, number: Any, field: dataclasses.Field | None) -> None:
-    """Raises a `ValueError` that says `name`, what is allowed and what `number` is, if it is out of range.
+    """Raises a `ValueError` if a number is out of range.
 
     Args:
-      name: as it is called where it was given, for example "`beta`" or "--beta".
-      number: one or an array of them.
-      field: made by `option`; another one, or None, allows every finite number.
+      name: for the message, as the number is called where it was given, such as "`beta`" or "--beta".
+      number: one number or an array.
+      field: made by `option`. Any other field, or None, allows every finite number.
     """
     limits = field.metadata if field is not None else {}
     low, high = limits.get("low", -math.inf), limits.get("high", math.inf)
     above, below = limits.get("above", -math.inf), limits.get("below", math.inf)
     x = np.asarray(number)
     finite = ~np.isnan(x) if limits.get("infinite") else np.isfinite(x)
-    inside = (x >= low) & (x <= high) & ((x > above) | (above == -math.inf))
-    inside &= (x < below) | (below == math.inf)
+    inside = (x >= low) & (x <= high)
+    if above > -math.inf:
+        inside &= x > above
+    if below < math.inf:
+        inside &= x < below
     if np.all(finite & inside):
         return
     if not np.all(finite):
@@ -124,12 +138,16 @@ def check_number(name: str, number: Any, field: dataclasses.Field | None) -> Non
 
 def allowed(field: dataclasses.Field) -> str:
     """The numbers that a field made by `option` allows, in words."""
-    limits = field.metadata
-    ends = [f"greater than {limits['above']}"] if limits["above"] > -math.inf else []
-    ends += [f"at least {limits['low']}"] if limits["low"] > -math.inf else []
-    ends += [f"at most {limits['high']}"] if limits["high"] < math.inf else []
-    ends += [f"less than {limits['below']}"] if limits["below"] < math.inf else []
-    return "a number" + (f", {' and '.join(ends)}" if ends else "")
+    limits, ends = field.metadata, []
+    if limits["above"] > -math.inf:
+        ends.append(f"greater than {limits['above']}")
+    if limits["low"] > -math.inf:
+        ends.append(f"at least {limits['low']}")
+    if limits["high"] < math.inf:
+        ends.append(f"at most {limits['high']}")
+    if limits["below"] < math.inf:
+        ends.append(f"less than {limits['below']}")
+    return f"a number, {' and '.join(ends)}" if ends else "a number"
 
 
 def numbers(family: Any) -> list[dataclasses.Field]:
@@ -138,7 +156,7 @@ def numbers(family: Any) -> list[dataclasses.Field]:
 
 
 def is_per_agent(x: Any, field: dataclasses.Field) -> bool:
-    """Whether `x` in that field has one entry per agent, not one for all of them."""
+    """Whether the value `x` of a field has one entry per agent, not one for all."""
     rank = field.metadata.get("rank", 0)
     return rank is not None and np.ndim(x) > rank
 
@@ -149,12 +167,12 @@ def axes(family: Any) -> Any:
 
 
 def of_agents(family: Any, keep: Any) -> Any:
-    """The family of the agents `keep`: one number, for what ONE agent has, or [k] of them."""
+    """The family with the parameters of the agents `keep` only: one agent's number, or [k] of them."""
     return _each(family, lambda x, per_agent: jnp.asarray(x)[keep] if per_agent else x)
 
 
 def per_agent(family: Any, n: int) -> Any:
-    """The family with every parameter given once for each of n agents."""
+    """The family with every parameter repeated for each of n agents."""
 
     def spread(x: Any, per_agent: bool | None) -> jax.Array:
         if per_agent is None:
@@ -166,14 +184,14 @@ def per_agent(family: Any, n: int) -> Any:
 
 
 def shared(family: Any) -> Any:
-    """`out_axes` of a family for `jax.vmap`: None for what is shared whatever its shape, else 0."""
+    """`out_axes` of a family for `jax.vmap`: None for parameters of rank None, which are shared, else 0."""
     return _each(family, lambda x, per_agent: None if per_agent is None else 0)
 
 
 def _each(family: Any, fn: Callable[[Any, bool | None], Any]) -> Any:
-    """fn(x, whether it is one per agent) for every array x of a family, and of families inside.
+    """The family with every array x replaced by fn(x, per_agent), also in families inside.
 
-    None if it is shared by all whatever its shape.
+    `per_agent` is whether x has one entry per agent; None for parameters of rank None.
     """
 
     def of_field(field: dataclasses.Field) -> Any:
@@ -188,12 +206,13 @@ def _each(family: Any, fn: Callable[[Any, bool | None], Any]) -> Any:
 
 
 class Kind(NamedTuple):
-    """What people name: payoffs, costs, rules, protocols, studies."""
+    """One sort of things that have names: payoffs, costs, rules, protocols or studies."""
 
-    word: str  # what one of them is called
-    entries: dict[str, Any]  # by name: a class, or a `Function`
-    aliases: dict[str, str]  # by name: a longer text that it stands for
-    make: Callable[..., tuple[Any, Any]]  # name, label, thing, more -> its entry, and what `register` returns
+    word: str  # singular, for messages
+    entries: dict[str, Any]  # name -> a class or a `Function`
+    aliases: dict[str, str]  # alias -> the text that it stands for
+    # (name, label, thing, **more) -> its entry, and what `register` returns in place of the thing.
+    make: Callable[..., tuple[Any, Any]]
 
 
 KINDS: dict[str, Kind] = {}
@@ -201,7 +220,7 @@ KINDS: dict[str, Kind] = {}
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Function:
-    """A function that has a name, and the options that were given to it."""
+    """A registered function, with the values of options that were given to it."""
 
     name: str
     label: str
@@ -213,7 +232,7 @@ class Function:
         return text_of(self)
 
     def having(self, **options: Any) -> Any:
-        """The same function with these options; a `ValueError` if one is not there, or out of range."""
+        """The same function with these options; a `ValueError` if one is unknown or out of range."""
         for name, value in options.items():
             _check_known(self.name, name, self.options)
             if isinstance(value, int | float):
@@ -222,13 +241,13 @@ class Function:
 
     @property
     def values(self) -> dict[str, Any]:
-        """All options: as given, else their defaults; a `ValueError` if one has neither."""
+        """Values of all options, given or default; a `ValueError` if one has neither."""
         _check_complete(self.name, self.options, self.given)
         return {name: self.given.get(name, field.default) for name, field in self.options.items()}
 
 
 def kind(word: str, make: Callable[..., tuple[Any, Any]], *others: str) -> dict[str, Any]:
-    """Makes a kind, and returns the dictionary of its entries; `others` are kinds that have the same one."""
+    """Makes a kind and returns its dictionary of entries, which the kinds named in `others` share."""
     made = Kind(word, {}, {}, make)
     for one in (word, *others):
         KINDS[one] = made
@@ -236,14 +255,14 @@ def kind(word: str, make: Callable[..., tuple[Any, Any]], *others: str) -> dict[
 
 
 def a_family(name: str, label: str, cls: type) -> tuple[type, type]:
-    """`make` of kinds whose classes are families of numbers, see `family`."""
+    """`Kind.make` of kinds whose classes are families of numbers, see `family`."""
     cls = cls if "__dataclass_fields__" in vars(cls) else family(cls)
     cls.label = label
     return cls, cls
 
 
 def a_choice(name: str, label: str, cls: type) -> tuple[type, type]:
-    """`make` of kinds whose classes are frozen dataclasses of what people chose, compared by identity."""
+    """`Kind.make` of kinds whose classes are frozen dataclasses of settings, compared by identity."""
     cls = cls if "__dataclass_fields__" in vars(cls) else dataclasses.dataclass(frozen=True, eq=False)(cls)
     cls.label = label
     return cls, cls
@@ -252,20 +271,21 @@ def a_choice(name: str, label: str, cls: type) -> tuple[type, type]:
 def register(
     name: str, label: str | None = None, aliases: Mapping[str, str] = MappingProxyType({}), **more: Any
 ) -> Callable[[Any], Any]:
-    """Gives a name to a payoff, cost, mechanism, protocol or study, or to a function that is a rule.
+    """A decorator that names a payoff, cost, mechanism, protocol or study; or a function, as a rule.
 
-    A decorator. Classes become dataclasses, whose fields `option` makes; a function becomes a rule. From then
-    on the name can be written on the command line, in JSON and in `read`, and help, columns, reference and
-    conformance tests have it.
+    Classes become dataclasses, whose fields `option` makes. From then on the name
+    can be written on the command line, in JSON and in `read`, and appears in help, columns, reference and
+    conformance tests.
 
     Args:
       name: as people write it.
       label: as tables and figures call it; by default the name, with spaces.
-      aliases: shorter names, and what each stands for.
-      **more: what is known of rules only, see `mechanisms.base.Rule`.
+      aliases: shorter names, and the text that each stands for.
+      **more: promises of rules, see `mechanisms.base.Rule`.
 
     Raises:
-      ValueError: the name or an alias is none, or is that of something else.
+      ValueError: the name or an alias is not an identifier, or is taken; or the class lacks a method that it
+        must define.
     """
 
     if not isinstance(name, str):
@@ -295,7 +315,7 @@ def register(
 
 
 def _check_definition(entry: Any) -> None:
-    """Refuses a class without what has to be defined, and options that cannot be told from something else."""
+    """Refuses a class without a `needed` method, or with fields not made by `option` or named as a method."""
     cls = definition(entry)
     if not isinstance(cls, type):
         return
@@ -311,7 +331,7 @@ def _check_definition(entry: Any) -> None:
 
 
 def needed(method: Callable) -> Callable:
-    """Says of a method of a base that whoever derives from it has to define it; a decorator."""
+    """A decorator of a base's method that every registered class must define."""
     method.needed = True
     return method
 
@@ -322,12 +342,12 @@ def _stands_for(name: str, kind: Kind) -> str:
 
 
 def _origin(entry: Any) -> tuple[str, str]:
-    """Module and name in it: what a notebook's cell defines again replaces what it defined before."""
+    """Module and qualified name: a notebook cell that runs again has the same, and may register again."""
     return definition(entry).__module__, definition(entry).__qualname__
 
 
 def name_of(entry: Any) -> str | None:
-    """The name under which a class is registered, or a `Function`; None if it is not."""
+    """The name under which a class or a `Function` is registered; None if it is not."""
     if isinstance(entry, Function):
         return entry.name
     entries = (pair for kind in KINDS.values() for pair in kind.entries.items())
@@ -335,14 +355,14 @@ def name_of(entry: Any) -> str | None:
 
 
 def options(entry: Any) -> dict[str, dataclasses.Field]:
-    """What can be given in brackets after the name of an entry, in order."""
+    """The options of an entry by name, in the order in which they may be given without names."""
     if isinstance(entry, Function):
         return dict(entry.options)
     return {field.name: field for field in dataclasses.fields(entry)}
 
 
 def signature_options(function: Callable) -> dict[str, dataclasses.Field]:
-    """The parameters of a function whose defaults `option` made, by name."""
+    """The options of a function: its parameters whose defaults were made by `option`, by name."""
     found = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if isinstance(parameter.default, dataclasses.Field):
@@ -352,7 +372,7 @@ def signature_options(function: Callable) -> dict[str, dataclasses.Field]:
 
 
 def definition(entry: Any) -> Any:
-    """The class or the function that an entry is."""
+    """The class, or the function of a `Function`, that an entry is."""
     return entry.function if isinstance(entry, Function) else entry
 
 
@@ -364,15 +384,17 @@ def call(entry: Any) -> str:
 
 
 def summary(kind: str) -> str:
-    """A line for each entry of a kind: how it is written, and the first sentence about it; help of flags.
+    """Help for a flag: for each entry of a kind how it is written, and the first line of its docstring.
 
-    And a line for each alias, and for each other kind of which an option is one.
+    Also a line for each alias, and a line for each other kind that an option may be, with its entries.
     """
-    found = KINDS[kind]
-    lines = [f"{call(x)}: {documentation(x).partition(chr(10))[0]}" for x in found.entries.values()]
+    found, lines, inner_kinds = KINDS[kind], [], []
+    for entry in found.entries.values():
+        first_line, _, _ = documentation(entry).partition("\n")
+        lines.append(f"{call(entry)}: {first_line}")
+        inner_kinds += [field.metadata["of"] for field in options(entry).values() if field.metadata["of"]]
     lines += [f"{name}: {longer}" for name, longer in found.aliases.items()]
-    fields = (field for entry in found.entries.values() for field in options(entry).values())
-    for inner in dict.fromkeys(x.metadata["of"] for x in fields if x.metadata["of"]):
+    for inner in dict.fromkeys(inner_kinds):  # each once, in order
         lines.append(f"a {inner} is one of {', '.join(map(call, KINDS[inner].entries.values()))}")
     return "\n".join(lines)
 
@@ -387,74 +409,84 @@ def _required(field: dataclasses.Field) -> bool:
 
 
 def split(text: str, by: str = ",") -> tuple[str, ...]:
-    """The parts of a list, which are separated by commas, or another letter, outside of brackets."""
-    parts, depth, quote = [""], 0, ""
+    """The parts of a list separated by commas, or by another letter, outside of brackets and quotes."""
+    parts, depth, quote = [""], 0, ""  # `quote` is the quotation mark that is open
     for letter in text:
         if letter in "\"'" and quote in ("", letter):
             quote = "" if quote else letter
-        if not quote:
-            depth += (letter in "([") - (letter in ")]")
+        if not quote and letter in "([":
+            depth += 1
+        if not quote and letter in ")]":
+            depth -= 1
         if letter == by and depth == 0 and not quote:
             parts.append("")
         else:
             parts[-1] += letter
     parts = [part.strip() for part in parts]
-    last_comma = by == "," and len(parts) > 1 and not parts[-1]  # which Python allows
+    last_comma = by == "," and len(parts) > 1 and not parts[-1]  # Python allows a comma at the end
     return tuple(parts[:-1] if last_comma else parts)
 
 
 def read(kind: str, text: str, defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Any:
-    """What a text names, for example `fedbr(price(price=0.004), steps=50)`.
+    """Makes what a text names, for example `fedbr(price(price=0.004), steps=50)`.
 
-    Python's call syntax: registered names, numbers, strings, lists. Nothing is evaluated. A string in the
-    place of numbers is the name of a file with a row for each agent: .npy, or text with commas.
+    The text is a call in Python's syntax, of registered names, numbers, strings and lists. Nothing is
+    evaluated. A string in the place of numbers is the path of a file with a row for each agent: .npy, or text
+    with commas.
 
     Args:
       kind: "payoff", "cost", "rule", "protocol" or "study".
       text: a name, or a name and options in brackets.
-      defaults: by name of an entry, options that count where the text gives none.
+      defaults: name of an entry -> values of options that the text does not give.
 
     Returns:
       A payoff, cost, protocol or study with its numbers; a rule with its options.
 
     Raises:
-      ValueError: says what is wrong, what is allowed, and what is near.
+      ValueError: the text cannot be read, or an option is unknown, missing or out of range; the message says
+        what is allowed.
       FileNotFoundError: there is no such file of numbers.
     """
     return _made(kind, _parsed(text), defaults)
 
 
 def text_of(thing: Any) -> str:
-    """The text that `read` reads as the same thing, without options that have their defaults."""
+    """The text from which `read` makes the same thing; omits options that have their defaults."""
     return name_of(_entry(thing)) + in_brackets(changed(thing))
 
 
 def changed(thing: Any) -> dict[str, Any]:
     """The options of a thing that differ from their defaults."""
     given = thing.given if isinstance(thing, Function) else vars(thing)
-    known = options(_entry(thing)).items()
-    return {x: given[x] for x, field in known if x in given and not _same(given[x], field.default)}
+    found = {}
+    for name, field in options(_entry(thing)).items():
+        if name in given and not _same(given[name], field.default):
+            found[name] = given[name]
+    return found
 
 
 def in_brackets(values: Mapping[str, Any]) -> str:
-    """Options as they are written after a name; nothing if there are none."""
-    return f"({', '.join(f'{name}={_written(x)}' for name, x in values.items())})" if values else ""
+    """Options as they are written after a name, with brackets; "" if there are none."""
+    if not values:
+        return ""
+    return f"({', '.join(f'{name}={_written(x)}' for name, x in values.items())})"
 
 
 def title(thing: Any, label: str | None = None, hidden: Iterable[str] = ()) -> str:
-    """What tables call a thing: its label, and options that differ from their defaults but for the hidden."""
+    """How tables call a thing: its label, and options that are neither default nor `hidden`."""
     texts = [f"{name} = {_written(x)}" for name, x in changed(thing).items() if name not in hidden]
     return (label or thing.label) + (f" ({', '.join(texts)})" if texts else "")
 
 
 def _entry(thing: Any) -> Any:
+    """The entry that an instance belongs to: its class, or a `Function` itself."""
     return thing if isinstance(thing, Function) else type(thing)
 
 
 def files(text: str) -> list[str]:
-    """The files of numbers that a spec names, or a list of specs."""
-    constants = (x for part in _parts(text) for x in ast.walk(part) if isinstance(x, ast.Constant))
-    return [x.value for x in constants if isinstance(x.value, str)]
+    """The files of numbers, and other strings, that a text for `read`, or a list of such texts, names."""
+    nodes = (node for part in _parts(text) for node in ast.walk(part))
+    return [x.value for x in nodes if isinstance(x, ast.Constant) and isinstance(x.value, str)]
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -464,6 +496,7 @@ def near(word: str, known: Iterable[str]) -> str:
 
 
 def _parsed(text: str) -> ast.expr:
+    """The syntax tree of a text; a `ValueError` if it is none."""
     if not text.strip():
         raise ValueError("a name is missing")
     try:
@@ -474,18 +507,19 @@ def _parsed(text: str) -> ast.expr:
 
 
 def _parts(text: str) -> list[ast.expr]:
+    """The syntax trees of a list of texts separated by commas."""
     tree = _parsed(text)
     return tree.elts if isinstance(tree, ast.Tuple) else [tree]
 
 
 def left_open(kind: str, text: str) -> tuple[str, dict[str, dataclasses.Field]]:
-    """The name in a text, and by name the options that the text does not give; errors as `read`."""
+    """The name in a text for `read`, and the options that the text does not give; errors as `read`."""
     name, entry, given = _named(kind, _parsed(text))
     return name, {option: field for option, field in options(entry).items() if option not in given}
 
 
 def _made(kind: str, node: ast.expr, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
-    """What a piece of syntax names, with its options."""
+    """The thing that a piece of syntax names, with its options."""
     name, entry, given = _named(kind, node)
     known = options(entry)
     values = dict(defaults.get(name, {}))
@@ -498,12 +532,12 @@ def _made(kind: str, node: ast.expr, defaults: Mapping[str, Mapping[str, Any]]) 
 
 
 def _is_family(entry: Any) -> bool:
-    """Whether options may have one number for each agent."""
+    """Whether an entry is a family, whose options may have one number for each agent."""
     return dataclasses.is_dataclass(definition(entry)) and hasattr(definition(entry), "replace")
 
 
 def _named(kind: str, node: ast.expr) -> tuple[str, Any, dict[str, ast.expr]]:
-    """The name and the entry in a piece of syntax, aliases resolved, and what it gives of the options."""
+    """The name and the entry in a piece of syntax, with aliases resolved, and the syntax of its options."""
     found, call = KINDS[kind], _called(node)
     if not isinstance(call.func, ast.Name) or any(x.arg is None for x in call.keywords):
         raise ValueError(f"a {found.word} is written as a name, or name(option=…), got {ast.unparse(node)!r}")
@@ -536,11 +570,12 @@ def _check_complete(name: str, known: Mapping[str, dataclasses.Field], values: I
 
 
 def _called(node: ast.expr) -> ast.Call:
+    """A call as it is; a name as a call without options."""
     return node if isinstance(node, ast.Call) else ast.Call(node, [], [])
 
 
 def _bound(name: str, known: dict[str, dataclasses.Field], call: ast.Call) -> dict[str, ast.expr]:
-    """The arguments of a call by option."""
+    """The arguments of a call by option; a `ValueError` if they are too many, unknown or repeated."""
     if len(call.args) > len(known):
         raise ValueError(f"{name} has no {len(call.args)} options: {_has(known)}")
     bound = dict(zip(known, call.args, strict=False))
@@ -559,7 +594,13 @@ def _value(name: str, field: dataclasses.Field, node: ast.expr, defaults: Mappin
 
 
 def checked(what: str, value: Any, field: dataclasses.Field) -> Any:
-    """The value of an option as it was written, a number in the type it has, or a `ValueError`."""
+    """The value of an option, converted to the option's type, or a `ValueError`.
+
+    Args:
+      what: how messages call the option.
+      value: as it was written: a number, text, boolean, array or None; text in place of numbers is a path.
+      field: made by `option`.
+    """
     kind = field.metadata.get("kind") or type(field.default)
     if value is None and field.default is None:
         return None
@@ -584,7 +625,7 @@ def checked(what: str, value: Any, field: dataclasses.Field) -> Any:
 
 
 def _several(field: dataclasses.Field, value: Any, what: str) -> tuple[Any, ...]:
-    """The value of an option that is any number of numbers."""
+    """The value of an option that takes one or several numbers, as a tuple."""
     numbers, kind = np.atleast_1d(value), field.metadata["kind"]
     if numbers.dtype.kind not in "iuf" or numbers.ndim != 1 or not len(numbers):
         raise ValueError(f"{what} must be a list of numbers, got {value!r}")
@@ -605,6 +646,7 @@ def _literal(node: ast.expr, what: str) -> Any:
 
 
 def _constant(node: ast.expr) -> Any:
+    """As `_literal`, but raises whatever is wrong."""
     match node:
         case ast.Name(id="inf" | "nan"):
             return float(node.id)
@@ -618,7 +660,7 @@ def _constant(node: ast.expr) -> Any:
 
 
 def _number(node: ast.expr) -> Any:
-    """Also those of a list."""
+    """A number, or the array of a list; a `TypeError` for other syntax."""
     value = _constant(node)
     if isinstance(value, str | bool | None):
         raise TypeError
@@ -635,9 +677,10 @@ def _numbers_in(path: str, what: str) -> np.ndarray:
             found = np.asarray(np.load(file, allow_pickle=False), float)
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of an empty file
+                warnings.simplefilter("ignore")  # NumPy warns of an empty file, which is refused below
                 found = np.loadtxt(file, delimiter=",", ndmin=2, encoding="utf-8-sig")
-            found = found[:, 0] if found.shape[1:] == (1,) else found
+            if found.shape[1:] == (1,):
+                found = found[:, 0]
         if not found.size:
             raise ValueError("it is empty")
         return found
@@ -646,15 +689,17 @@ def _numbers_in(path: str, what: str) -> np.ndarray:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two values are the same to whoever writes them."""
+    """Whether two values of an option are written as the same, as 1 and 1.0 are, but not 1 and True."""
     if name_of(_entry(a)) and name_of(_entry(b)):
         return text_of(a) == text_of(b)
-    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
-    return a is b or ((numbers or type(a) is type(b)) and np.array_equal(a, b))
+    if a is b:
+        return True
+    both_numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
+    return (both_numbers or type(a) is type(b)) and np.array_equal(a, b)
 
 
 def _written(value: Any) -> str:
-    """A value as `read` reads it."""
+    """A value in the syntax that `read` reads."""
     if isinstance(value, Function) or name_of(type(value)):
         return text_of(value)
     if isinstance(value, np.ndarray | jax.Array | np.generic):
@@ -663,13 +708,13 @@ def _written(value: Any) -> str:
 
 
 def use(path: str) -> None:
-    """Imports a file that registers more; once, as long as its text stays the same. `used` lists them.
+    """Imports a Python file that registers more. Does nothing if it was imported and has not changed since.
 
-    Names that an earlier text of the file registered are gone, and a file that cannot be imported leaves
-    everything as it was.
+    If the file has changed, forgets the names that it registered before. If the import fails, restores
+    everything. `used` lists the files.
 
     Raises:
-      ValueError: it cannot be imported; one sentence with file and line.
+      ValueError: it cannot be imported; the message names file and line.
       FileNotFoundError: there is no such file.
     """
     file = pathlib.Path(path)
@@ -680,34 +725,36 @@ def use(path: str) -> None:
     for other in [x for x in _USED if pathlib.Path(x).stem == file.stem]:
         if pathlib.Path(other).resolve() != file.resolve():
             raise ValueError(f"--use={path}: --use={other} has the same name, and names must differ")
-        path = other  # one file, however it is written
+        path = other  # the same file, under the path by which it was given first
     source = file.read_bytes()
     digest = hashlib.sha256(source).hexdigest()
     if _USED.get(path) == digest:
         return
     name = f"used_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
-    module, before = importlib.util.module_from_spec(spec), sys.modules.get(name)
-    known = [(x, dict(x)) for kind in KINDS.values() for x in (kind.entries, kind.aliases)]
-    known.append((_USED, dict(_USED)))
+    module, module_before = importlib.util.module_from_spec(spec), sys.modules.get(name)
+    state = [_USED] + [names for kind in KINDS.values() for names in (kind.entries, kind.aliases)]
+    state_before = [dict(names) for names in state]
     _forget(name)
-    sys.modules[name] = module  # `Protocol.identity` looks for the text of modules there
-    if problem := _problem(module, source, spec.origin):
+    sys.modules[name] = module  # `Protocol.identity` reads the source of modules there
+    problem = _problem(module, source, spec.origin)
+    if problem:
         sys.modules.pop(name)
-        if before is not None:
-            sys.modules[name] = before
-        for names, those_before in known:
+        if module_before is not None:
+            sys.modules[name] = module_before
+        for names, names_before in zip(state, state_before, strict=True):
             names.clear()
-            names.update(those_before)
+            names.update(names_before)
         raise ValueError(f"--use={path}{problem}")
     _USED[path] = digest
 
 
 def _problem(module: ModuleType, source: bytes, file: str) -> str:
-    """Runs the text of a module, and says what went wrong; "" if nothing did."""
+    """Runs the source of a module; returns what went wrong, with the line, or "" if nothing did."""
     others = dict(_USED)
     try:
-        # Not by its loader, which may take the bytecode of a text of the same length and second for this one.
+        # Not by the module's loader, which would reuse bytecode of an earlier source of the same length, if
+        # both were written in the same second.
         exec(compile(source, file, "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
@@ -719,7 +766,7 @@ def _problem(module: ModuleType, source: bytes, file: str) -> str:
 
 
 def _forget(module: str) -> None:
-    """Takes away the names that a module has registered."""
+    """Removes the names that a module has registered, and the aliases of them."""
     for kind in KINDS.values():
         gone = {name for name, entry in kind.entries.items() if _origin(entry)[0] == module}
         for alias in [x for x in kind.aliases if _stands_for(x, kind) in gone]:
@@ -732,18 +779,18 @@ _USED: dict[str, str] = {}
 
 
 def used() -> dict[str, str]:
-    """The files that were imported by `use`, and the SHA-256 of each."""
+    """The files that `use` has imported, and the SHA-256 of each."""
     return dict(_USED)
 
 
 def file_of(entry: Any) -> str | None:
-    """The file given to `use` that defines a class or a `Function`, or None."""
+    """The file imported by `use` that defines a class or a `Function`, or None."""
     modules = {f"used_{pathlib.Path(path).stem}": path for path in _USED}
     return modules.get(_origin(entry)[0])
 
 
 def _line(error: BaseException, file: str) -> str:
-    """Where in the file it went wrong, if that can be told."""
+    """Where in the file an error was raised, as ", line 3"; "" if it is not known."""
     if isinstance(error, SyntaxError) and error.filename == file:
         return f", line {error.lineno}"
     lines = [x.lineno for x in traceback.extract_tb(error.__traceback__) if x.filename == file]

@@ -1,7 +1,8 @@
-"""Contracts, checked: anybody's payoff, cost, mechanism or protocol against what the bases promise of it.
+"""Checks of contracts: whether a payoff, cost, mechanism or protocol does what its base class promises.
 
-Each function raises an `AssertionError` that says what does not hold. They look at a few hundred random
-profiles of one game: what they pass is not proved, what they refuse is wrong. Not for use inside jit.
+Each function raises an `AssertionError` that says what does not hold. It evaluates at most a few hundred
+random profiles of one game: what it refuses is wrong, what it passes is not proved right. Not for use inside
+jit.
 """
 
 import json
@@ -22,19 +23,19 @@ from fedgame.learning import trainer as trainers
 from fedgame.mechanisms import base, outcomes, rules
 from fedgame.protocols import base as protocols
 
-_PROFILES = 64
-_ROUNDS = 3
+_PROFILES = 64  # number of random profiles
+_ROUNDS = 3  # of federated training, with a linear network
 
 
 def check(kind: str, text: str) -> None:
-    """The contract of what a text names, for three agents with 30, 45 and 60 samples.
+    """Checks the contract of what a text names, for three agents with 30, 45 and 60 samples.
 
     Args:
       kind: "payoff", "cost", "rule" or "protocol".
-      text: as `registry.read` reads it; numbers are those of three agents.
+      text: as `registry.read` reads it; parameters per agent are those of three agents.
 
     Raises:
-      AssertionError: it says what does not hold.
+      AssertionError: something does not hold; the message says what.
     """
     named, capacity = registry.read(kind, text), np.asarray([30, 45, 60])
     assert registry.text_of(registry.read(kind, registry.text_of(named))) == registry.text_of(named), (
@@ -54,7 +55,7 @@ def check(kind: str, text: str) -> None:
 
 
 def check_payoff(payoff: payoffs.Payoff, capacity: Any, seed: int = 0) -> None:
-    """The contract of `payoffs.base.Payoff`, for agents with these capacities, [n] samples."""
+    """Checks the contract of `payoffs.base.Payoff`, for agents with these capacities, [n] samples."""
     game = games.check(games.Game(payoff, costs.LinearCost(0.0), capacity))
     rng = np.random.default_rng(seed)
     profiles = jnp.asarray(rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity))
@@ -70,7 +71,7 @@ def check_payoff(payoff: payoffs.Payoff, capacity: Any, seed: int = 0) -> None:
 
 
 def check_cost(cost: costs.Cost, capacity: Any, seed: int = 0) -> None:
-    """The contract of `costs.Cost`, for agents with these capacities, [n] samples."""
+    """Checks the contract of `costs.Cost`, for agents with these capacities, [n] samples."""
     game = games.check(games.Game(payoffs.PowerLaw(1.0, 0.0, 1.0, 1.0), cost, capacity))
     rng = np.random.default_rng(seed)
     profiles = jnp.asarray(rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity))
@@ -83,19 +84,19 @@ def check_cost(cost: costs.Cost, capacity: Any, seed: int = 0) -> None:
         twice = jax.vmap(lambda s, x=factor: games.incurred_costs(games.scale_costs(game, x), s))(profiles)
         _close(twice, 2.0 * spent(profiles), "`scaled(2)` is not twice the cost")
 
-    def back(cost: costs.Cost, own: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def there_and_back(cost: costs.Cost, own: jax.Array) -> tuple[jax.Array, jax.Array]:
         amount, price = cost.value(own), jax.grad(cost.value)(own)
         return cost.value(cost.inverse(amount)), cost.supply(price)
 
-    inside = jax.vmap(jax.vmap(back, (registry.axes(game.cost), 0)), (None, 0))
-    again, supplied = inside(game.cost, profiles)
+    of_agents = jax.vmap(there_and_back, (registry.axes(game.cost), 0))
+    again, supplied = jax.vmap(of_agents, (None, 0))(game.cost, profiles)
     _close(again, spent(profiles), "`inverse` does not give the contribution of a cost", 1e-6)
     assert jnp.all(supplied >= profiles * (1 - 1e-6)), "`supply` is less than a contribution at its own price"
     _check_json(game)
 
 
 def check_mechanism(rule: rules.Rule, game: games.Game, seed: int = 0) -> None:
-    """The contract of `mechanisms.base.Mechanism`, for what `rule` announces in this game of n ≥ 2 agents."""
+    """Checks the contract of `mechanisms.base.Mechanism` for what `rule` announces in a game, n ≥ 2."""
     game, rng = games.check(game), np.random.default_rng(seed)
     mechanism = rule(game)
     general, played = base.Mechanism.under(mechanism, game), mechanism.under(game)
@@ -112,9 +113,10 @@ def check_mechanism(rule: rules.Rule, game: games.Game, seed: int = 0) -> None:
             )
         for i in range(game.n):
             _close(payment(s, i), paid[i], "`payment` is not that of `payments`", size=size)
-        (slopes, gaps), (slopes_of, gaps_of) = (_slopes_and_gaps(x, s) for x in (general, played))
-        _close(slopes_of, slopes, "own gradients under the mechanism are not those of its payments", 1e-9)
-        _close(gaps_of, gaps, "Nash gaps under the mechanism are not those of its payments", 1e-6)
+        slopes, gaps = _slopes_and_gaps(general, s)
+        slopes_played, gaps_played = _slopes_and_gaps(played, s)
+        _close(slopes_played, slopes, "own gradients under the mechanism are not those of its payments", 1e-9)
+        _close(gaps_played, gaps, "Nash gaps under the mechanism are not those of its payments", 1e-6)
     if mechanism.concave_in(game) and game.concave:
         _check_concave(game, "utility under the mechanism", lambda s: games.utilities(general, s))
     found = outcomes.outcome(game, mechanism)
@@ -123,7 +125,7 @@ def check_mechanism(rule: rules.Rule, game: games.Game, seed: int = 0) -> None:
 
 
 def check_protocol(protocol: protocols.Protocol, game: games.Game, seed: int = 0) -> None:
-    """The contract of `protocols.base.Protocol` in this game, whose capacities are whole samples."""
+    """Checks the contract of `protocols.base.Protocol` in a game whose capacities are whole numbers."""
     game, key = games.check(game), jax.random.key(seed)
     capacity, announced = np.asarray(game.capacity, int), rules.announced(protocol.rule, game)
     plan = protocol.start(game, announced, key)
@@ -136,9 +138,10 @@ def check_protocol(protocol: protocols.Protocol, game: games.Game, seed: int = 0
     _same_bytes(
         _interrupted(protocol, plan, trainer, params), whole, "a run that is interrupted ends elsewhere"
     )
-    rule = protocols.identity(protocol)
-    assert rule is None or json.loads(json.dumps(rule)) == rule, "`identity` is not made of JSON values"
-    if rule == {}:
+    identity = protocols.identity(protocol)
+    in_json = identity is None or json.loads(json.dumps(identity)) == identity
+    assert in_json, "`identity` is not made of JSON values"
+    if identity == {}:  # it claims to train as federated averaging does
         for number, samples in enumerate(whole.drawn, 1):
             params = trainer.average(params, samples, number)
         words = "it trains in a way of its own, and its `identity` is that of federated averaging"
@@ -146,6 +149,7 @@ def check_protocol(protocol: protocols.Protocol, game: games.Game, seed: int = 0
 
 
 def _check_plan(plan: protocols.Plan, capacity: np.ndarray) -> None:
+    """Shapes and ranges of a plan; capacities are [n]."""
     n = len(capacity)
     assert np.shape(plan.profile) == (n,), f"`profile` must be [{n}], got {np.shape(plan.profile)}"
     assert np.shape(plan.path)[1:] == (n,), f"`path` must be [t, {n}], got {np.shape(plan.path)}"
@@ -154,11 +158,11 @@ def _check_plan(plan: protocols.Plan, capacity: np.ndarray) -> None:
 
 
 def _federation(capacity: np.ndarray, seed: int) -> tuple[trainers.Trainer, Any]:
-    """Random images in three classes, a linear network, and its parameters."""
+    """A trainer of a linear network on random images in three classes, and initial parameters."""
     rng = np.random.default_rng(seed)
 
-    def images(most: int) -> federated.Images:
-        labels = rng.integers(0, 3, (len(capacity), most))
+    def images(number: int) -> federated.Images:
+        labels = rng.integers(0, 3, (len(capacity), number))
         pixels = rng.random((*labels.shape, 2, 2, 1)) + labels[..., None, None, None]
         return federated.Images(jnp.asarray(pixels, jnp.float32), jnp.asarray(labels, jnp.int32))
 
@@ -169,19 +173,21 @@ def _federation(capacity: np.ndarray, seed: int) -> tuple[trainers.Trainer, Any]
 
 
 class _Linear(nn.Module):
+    """Logits that are linear in the pixels."""
+
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         return nn.Dense(3)(images.reshape(len(images), -1))
 
 
 class _Stopped(Exception):
-    pass
+    """Raised to interrupt a run."""
 
 
 def _interrupted(
     protocol: protocols.Protocol, plan: protocols.Plan, trainer: trainers.Trainer, params: Any
 ) -> protocols.Outcome:
-    """A run that is stopped after every round, and goes on from what it kept."""
+    """The outcome of a run that is stopped after every round and resumed from its snapshot."""
     kept: list[tuple[int, Any]] = []
 
     def offer(number: int, state: Any) -> None:
@@ -198,6 +204,7 @@ def _interrupted(
 
 
 def _same_bytes(found: Any, expected: Any, words: str) -> None:
+    """Asserts that two pytrees have the same structure and bits; `words` say what is wrong if not."""
     assert jax.tree.structure(found) == jax.tree.structure(expected), f"{words}: other arrays"
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), words
@@ -208,20 +215,22 @@ def _slopes_and_gaps(game: games.Game, s: jax.Array) -> tuple[jax.Array, jax.Arr
     return games.own_gradient(game, s), equilibria.nash_gap(game, s)
 
 
-def _close(a: Any, b: Any, words: str, rtol: float = 1e-10, size: float = 0.0) -> None:
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    size = max(size, float(np.max(np.abs(b), initial=0.0)))
-    worst = float(np.max(np.abs(a - b), initial=0.0))
+def _close(found: Any, expected: Any, words: str, rtol: float = 1e-10, size: float = 0.0) -> None:
+    """Asserts that two arrays differ by at most `rtol` of the largest expected number, or of `size`."""
+    found, expected = np.asarray(found, float), np.asarray(expected, float)
+    size = max(size, float(np.max(np.abs(expected), initial=0.0)))
+    worst = float(np.max(np.abs(found - expected), initial=0.0))
     assert worst <= rtol * size + 1e-300, f"{words}: they differ by {worst:.1e} of {size:.1e}"
 
 
 def _price(game: games.Game, profiles: jax.Array) -> jax.Array:
-    """[n] costs per sample at which some of the agents contribute: half of what a sample brings them."""
-    free = games.own_gradient(game, jnp.mean(profiles, axis=0))
-    return jnp.where(jnp.isfinite(free), jnp.maximum(free, 0.0), 0.0) / 2
+    """Costs per sample at which some of the agents contribute, [n]: half of what a sample brings them."""
+    worth = games.own_gradient(game, jnp.mean(profiles, axis=0))
+    return jnp.where(jnp.isfinite(worth), jnp.maximum(worth, 0.0), 0.0) / 2
 
 
 def _check_statistic(game: games.Game, profiles: jax.Array, rng: np.random.Generator) -> None:
+    """`moved` agrees with `statistic`, and payoffs are numbers."""
     for s in profiles[:8]:
         i = int(rng.integers(game.n))
         change = 0.3 * float(game.capacity[i])
@@ -235,6 +244,7 @@ def _check_statistic(game: games.Game, profiles: jax.Array, rng: np.random.Gener
 
 
 def _check_subset(game: games.Game, profiles: jax.Array) -> None:
+    """`kept` gives the payoffs of the game in which the last agent contributes 0."""
     if game.n < 2:
         return
     keep = jnp.arange(game.n - 1)
@@ -246,10 +256,16 @@ def _check_subset(game: games.Game, profiles: jax.Array) -> None:
 
 
 def _check_concave(game: games.Game, what: str, values: Callable, word: str = "concave") -> None:
-    """Second differences in own contributions, between the kinks that are told; and no jump at their end.
+    """If the game is concave: second differences in own contributions after the last kink; no jump there.
 
-    The others contribute everything, less and less, and nothing: a curve may bend the wrong way where there
-    are few samples.
+    The others contribute up to their capacities, then less and less, and at last nothing: a curve may bend
+    the wrong way only where there are few samples.
+
+    Args:
+      game: n agents.
+      what: what is checked, for messages.
+      values: [n] of a profile, to be concave in own contributions.
+      word: "concave", or "convex" if `values` are minus what is meant, for messages.
     """
     if not game.concave:
         return
@@ -262,6 +278,7 @@ def _check_concave(game: games.Game, what: str, values: Callable, word: str = "c
         last = np.max([np.zeros(game.n), *(np.asarray(x) / game.quality for x in kinks)], axis=0)
         for i in np.flatnonzero(last < np.asarray(game.capacity)):
             span = float(game.capacity[i]) - last[i]
+            # Random contributions beyond the last kink, itself, and one next to it, where a jump shows.
             ends = last[i] + span * np.sort(np.append(10.0 ** rng.uniform(-4, 0, 30), [0.0, 1e-12]))
             points = np.stack([ends[:-1], (ends[:-1] + ends[1:]) / 2, ends[1:]], axis=1)
             found = np.asarray(slices(jax.vmap(lambda x, s=s, i=i: s.at[i].set(x))(points.ravel())))[:, i]
@@ -271,17 +288,18 @@ def _check_concave(game: games.Game, what: str, values: Callable, word: str = "c
             worst = int(np.argmax(bends))
             between = f"between {ends[worst]:.6g} and {ends[worst + 1]:.6g} samples"
             assert not bends[worst] > 0, f"the {what} of agent {i} is not {word} {between}"
-            jump, most = abs(right[0] - left[0]), np.ptp(finite)
-            words = f"the {what} of agent {i} jumps at {last[i]:.6g} samples"
-            assert not (np.isfinite(jump) and jump > 1e-4 * most), words
+            change, range_of_values = abs(right[0] - left[0]), np.ptp(finite)
+            jumps = np.isfinite(change) and change > 1e-4 * range_of_values
+            assert not jumps, f"the {what} of agent {i} jumps at {last[i]:.6g} samples"
 
 
 def _check_of_total(game: games.Game, profiles: jax.Array) -> None:
+    """Payoffs depend on the total only, and do not fall with it if they are concave."""
     values = jax.jit(lambda s: games.payoff_values(game, s))
     for s in profiles[:8]:
-        turned = s.at[0].add(-0.1 * s[0]).at[-1].add(0.1 * s[0]) if game.n > 1 else s
-        a, b = values(s), values(turned)
-        _close(a, b, "the promise `of_total` is broken: another split of the same total changes payoffs")
+        other_split = s.at[0].add(-0.1 * s[0]).at[-1].add(0.1 * s[0]) if game.n > 1 else s
+        words = "the promise `of_total` is broken: another split of the same total changes payoffs"
+        _close(values(s), values(other_split), words)
     if game.payoff.concave:
         shares = jnp.linspace(0.0, 1.0, 201)
         along = np.asarray(jax.vmap(lambda x: games.payoff_values(game, x * game.capacity))(shares))
@@ -291,11 +309,11 @@ def _check_of_total(game: games.Game, profiles: jax.Array) -> None:
 
 
 def _check_fit(game: games.Game) -> None:
-    """A family that defines `fit` recovers itself, where its payoffs are accuracies in [0, 1].
+    """A family that defines `fit` recovers itself where its payoffs are accuracies in [0, 1].
 
-    Looks at 12 totals from 0 to all that agents have. A payoff comes back to 5% of its largest value, in root
-    mean square: a `MeasuredCurve` that bends sharply at one total has no closer fit whose slopes are linear
-    between the 12. What `fit` has found itself comes back to 0.5% at every total.
+    Fits payoffs at 12 totals from 0 to the sum of capacities. The fit of a member of the family may be off by
+    5% of its largest value, in root mean square: a `MeasuredCurve` that bends sharply at one total has no
+    closer fit whose slopes are linear between the 12. The fit of a fit may be off by 0.5% at every total.
     """
     family, totals = type(game.payoff), np.linspace(0.0, float(jnp.sum(game.quality * game.capacity)), 12)
     for i in range(min(game.n, 8)):
@@ -309,14 +327,14 @@ def _check_fit(game: games.Game) -> None:
         if own.pays_from() <= 0 or fit.payoff.pays_from() > 0:
             off = fit.rmse / max(float(np.max(values)), 1e-300)
             assert off <= 0.05, f"`fit` does not recover the payoff of agent {i}, it is off by {off:.1%}"
-        found = np.clip(jax.vmap(fit.payoff.curve)(totals), 0, 1)  # rounding may lead out
+        found = np.clip(jax.vmap(fit.payoff.curve)(totals), 0, 1)  # rounding may lead out of [0, 1]
         for start in (None, fit.payoff):
             off = curves.fit(family, totals, found, start).largest / max(float(np.max(found)), 1e-300)
             assert off <= 0.005, f"`fit` does not recover what it found for agent {i}, it is off by {off:.1%}"
 
 
 def _check_certificate(game: games.Game) -> None:
-    """Nothing is called an equilibrium that a grid refutes."""
+    """If a profile is certified, no contribution on a grid gains more than the certificate allows."""
     found = equilibria.solve(game)
     s = found.profile
     evidence, certified = certificates.certify(game, s)
@@ -329,7 +347,7 @@ def _check_certificate(game: games.Game) -> None:
 
 
 def _check_json(game: games.Game) -> None:
-    """What JSON can hold comes back the same."""
+    """A game that JSON can hold comes back from JSON the same."""
     if not scenarios.holds(game):
         return
     again = scenarios.from_dict(scenarios.to_dict(game)).game

@@ -2,12 +2,11 @@
 
 certificates  best responses f_i and the Nash gap (Definition 1, Proposition 1)
 dynamics      Eq. (4), best-response dynamics; Theorem 3.2's step size and bound
-total         payoffs of S: equilibria as roots in one number
+total         payoffs of S: equilibria as roots of one equation in S
 responses     best responses in turn, for payoffs of any statistic of the profile
-solvers       chooses a method, certifies what it finds, and says what it means
-assumptions   Theorem 3.1: concave payoffs, convex costs
-curvature     Theorem 3.2: λ and L on a box, by formula
-conditions    Theorems 3.1 and 3.2, checked for a game
+solvers       chooses a method, certifies what it finds, and puts the status into words
+implicit      the equilibrium as a differentiable function of the game
+conditions    whether Theorems 3.1 and 3.2 apply to a game; λ and L on a box, by formula
 """
 
 from fedgame.equilibria.certificates import all_best_responses, best_response, is_equilibrium, nash_gap

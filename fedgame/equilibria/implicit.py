@@ -1,18 +1,21 @@
-"""Equilibria that can be differentiated: how contributions move when costs, rates or payoffs do.
+"""Equilibria that can be differentiated with respect to every number of a game.
 
-At an equilibrium agents who are between their bounds have ∂u_i/∂s_i = 0, the others stay at their bound.
-So the derivative of the profile solves a linear system (implicit function theorem), and no iteration of
-a solver is differentiated. For payoffs of S it is one equation: with g_i = v_i w_i a_i'(S) - c_i'(s_i),
-the tangents obey
+At an equilibrium agents between their bounds have ∂u_i/∂s_i = 0, and the others stay at their bound. By the
+implicit function theorem the derivative of the profile solves a linear system; no iteration of a solver is
+differentiated. Works under `jax.jit`, `vmap`, `grad` and `jvp`.
 
-    h_i + k_i dS - c_i'' ds_i = 0,    k_i = v_i w_i a_i''(S),    h_i the direct change of g_i,
+For payoffs of S that system is one equation. With the own gradient g_i = v_i w_i a_i'(S) - c_i'(s_i), let h_i
+be the change of g_i at a fixed profile as the numbers of the game change, S₀ included, and k_i = v_i w_i
+a_i''(S). Then agents between their bounds obey
 
-and dS = Σ w_i ds_i + …. Where costs are linear c_i'' = 0 and the agent's equation gives dS itself; the
-full Jacobian, which has rank one then, is never formed. An agent at a kink of her cost (`OrderedCost` at
-a whole number of records) stays there. Works under `jax.jit`, `vmap`, `grad` and `jvp`.
+    h_i + k_i dS - c_i'' ds_i = 0,    dS = Σ w_i ds_i.
 
-Where an agent enters or leaves a bound or a kink of her cost, or several with linear costs take turns,
-there are only one-sided derivatives: `kinks` names these agents."""
+With linear costs c_i'' = 0, and the agent's equation alone determines dS. An agent at a kink of her cost
+(`OrderedCost` at a whole number of records) stays there.
+
+Where an agent enters or leaves a bound or a kink of her cost, or where several with linear costs are between
+their bounds, there are only one-sided derivatives: `kinks` names these agents.
+"""
 
 from typing import Any
 
@@ -22,16 +25,24 @@ import jax.numpy as jnp
 from fedgame.equilibria import solvers
 from fedgame.games import game as games
 
-_DENSE = 2_048  # most agents for which an n×n system is solved
+_DENSE = 2_048  # maximum number of agents for which an n×n system is solved
 
 
 def profile(game: games.Game) -> jax.Array:
-    """The equilibrium that `solvers.find` returns, [n], not certified; differentiable in all of the game.
+    """The equilibrium that `solvers.find` returns, not certified; differentiable in every number of the game.
 
-    Differentiating raises a ValueError beyond 2,048 agents if payoffs are not of S. Agents with linear
-    costs who are indifferent share dS as `solve` shares S, in proportion to their capacities.
+    Indifferent agents with linear costs share dS as `solve` shares S: in proportion to their capacities.
+
+    Args:
+      game: n agents.
+
+    Returns:
+      [n] samples.
+
+    Raises:
+      ValueError: when differentiated, with more than 2,048 agents and a payoff that is not one of S.
     """
-    return _profile(jax.tree.map(games.as_profile, game))  # whole numbers have derivatives too
+    return _profile(jax.tree.map(games.as_profile, game))  # as floats: integers could not be differentiated
 
 
 @jax.custom_jvp
@@ -43,51 +54,65 @@ def _profile(game: games.Game) -> jax.Array:
 def _profile_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     (game,), (change,) = primals, tangents
     s = _profile(game)
-    direct = jax.jvp(lambda g: games.own_gradient(g, s), (game,), (change,))[1]
-    at_capacity = s >= game.capacity * (1.0 - 16 * jnp.finfo(s.dtype).eps)  # best responses may round
+    _, direct = jax.jvp(lambda g: games.own_gradient(g, s), (game,), (change,))
+    at_capacity = s >= game.capacity * (1.0 - 16 * jnp.finfo(s.dtype).eps)  # a best response may be rounded
     between = (s > 0) & ~at_capacity & ~_at_turn(game, s)
-    direct = jnp.where(between, direct, 0.0)  # elsewhere it need not be a number
+    direct = jnp.where(between, direct, 0.0)  # at a bound it may be NaN
     held = jnp.where(at_capacity, change.capacity + jnp.zeros_like(s), 0.0)
     solve = _of_total if game.payoff.of_total else _dense
     return s, solve(game, s, between, direct, held)
 
 
 def _at_turn(game: games.Game, s: jax.Array) -> jax.Array:
-    """[n] whether the marginal cost jumps at s_i."""
+    """Whether each agent's marginal cost jumps at s_i, [n].
+
+    A smooth one rises by about 2 √ε c_i'' s_i between s_i (1 - √ε) and s_i (1 + √ε), far less than 100 √ε
+    c_i'.
+    """
     apart = float(jnp.finfo(s.dtype).eps) ** 0.5
-    above, below = (
-        games.marginal_costs(game, s * (1.0 + apart)),
-        games.marginal_costs(game, s * (1.0 - apart)),
-    )
+    above = games.marginal_costs(game, s * (1.0 + apart))
+    below = games.marginal_costs(game, s * (1.0 - apart))
     return above - below > 100.0 * apart * above
 
 
 def _of_total(
     game: games.Game, s: jax.Array, between: jax.Array, direct: jax.Array, held: jax.Array
 ) -> jax.Array:
-    """ds, linear in `direct` and `held`. `change` is Σ w_i ds_i: what S is besides is in `direct`."""
+    """ds, [n], for a payoff of S; linear in `direct` and `held`.
+
+    Args:
+      game: n agents.
+      s: [n] the equilibrium.
+      between: [n] whether an agent is between her bounds and at no kink of her cost.
+      direct: [n] h_i, 0 for the other agents. As it includes a change of S₀, dS here is Σ w_i ds_i.
+      held: [n] ds_i of agents at their capacity, which is the change of their capacity; else 0.
+    """
     k, bend = _curvatures(game, s)
     k = jnp.where(between, k, 0.0)
     quality = game.quality + jnp.zeros_like(s)
-    straight = between & (bend == 0.0)
+    straight = between & (bend == 0.0)  # costs are linear at s_i
     curved = between & ~straight
     bend = jnp.where(curved, bend, 1.0)
-    base = jnp.sum(quality * held)
+    held_total = jnp.sum(quality * held)
+    # If no cost is straight, ds_i = (h_i + k_i dS) / c_i'' in dS = Σ w_i ds_i gives dS.
     reaction = jnp.where(curved, quality / bend, 0.0)
-    free = (base + jnp.sum(reaction * direct)) / (1.0 - jnp.sum(reaction * k))
-    pull = jnp.sum(jnp.where(straight, k, 0.0))
-    pinned = -jnp.sum(jnp.where(straight, direct, 0.0)) / jnp.where(pull == 0.0, -1.0, pull)
-    change = jnp.where(jnp.any(straight), pinned, free)
-    react = jnp.where(curved, (direct + k * change) / bend, 0.0)
+    total_of_curved = (held_total + jnp.sum(reaction * direct)) / (1.0 - jnp.sum(reaction * k))
+    # Else h_i + k_i dS = 0 does, summed over the agents with straight costs.
+    sum_k = jnp.sum(jnp.where(straight, k, 0.0))
+    total_of_straight = -jnp.sum(jnp.where(straight, direct, 0.0)) / jnp.where(sum_k == 0.0, -1.0, sum_k)
+    change_of_total = jnp.where(jnp.any(straight), total_of_straight, total_of_curved)
+    change = jnp.where(curved, (direct + k * change_of_total) / bend, 0.0)
+    # Agents with straight costs contribute what dS still lacks, in proportion to their capacities.
+    lacking = change_of_total - held_total - jnp.sum(quality * change)
     room = jnp.where(straight, game.capacity, 0.0)
-    left = change - base - jnp.sum(quality * react)
     share = room / jnp.where(jnp.any(straight), jnp.sum(quality * room), 1.0)
-    return held + react + share * left
+    return held + change + share * lacking
 
 
 def _dense(
     game: games.Game, s: jax.Array, between: jax.Array, direct: jax.Array, held: jax.Array
 ) -> jax.Array:
+    """ds, [n], for any payoff, by solving an n×n system; arguments as `_of_total`."""
     if game.n > _DENSE:
         raise ValueError(f"derivatives need a payoff of S or at most {_DENSE} agents, got {game.n}")
     matrix = games.jacobian(game, s)
@@ -97,7 +122,7 @@ def _dense(
 
 
 def _curvatures(game: games.Game, s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """k_i and c_i'', [n] each."""
+    """k_i = v_i w_i a_i''(S) and c_i''(s_i), [n] each."""
     total = games.statistic(game, s)
 
     def one(agent: games.Game, own: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -108,26 +133,31 @@ def _curvatures(game: games.Game, s: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def kinks(game: games.Game, s: jax.Array, tolerance: Any = None) -> jax.Array:
-    """[n] agents at whose bounds or turns the derivative of the profile s is only one-sided.
+    """Which agents make the derivative of the equilibrium s one-sided, [n] booleans.
 
-    Those at a bound or a kink of their cost who are indifferent there to giving a little more, or a
-    little less, but not to both; and those with linear costs between their bounds, if there are several.
-    Indifferent is an own gradient of 0 up to `tolerance` of its terms; None is 10 √ε of the dtype.
+    Agents at a bound or a kink of their cost who are indifferent to giving a little more, or to giving a
+    little less, but not to both; and agents with linear costs between their bounds, if there are several.
+
+    Args:
+      game: n agents.
+      s: [n] an equilibrium.
+      tolerance: an agent counts as indifferent if her own gradient is 0 up to this share of its terms; None
+        is 10 √ε of the dtype.
     """
     s = games.as_profile(s)
     tolerance = 10.0 * float(jnp.finfo(s.dtype).eps) ** 0.5 if tolerance is None else tolerance
-    apart = 0.01 * tolerance
-    price = games.own_gradient(game, s) + games.marginal_costs(
-        game, s
-    )  # what one more sample is worth to her
+    apart = 0.01 * tolerance  # so close that smooth marginal costs change by less than `tolerance`
+    price = games.own_gradient(game, s) + games.marginal_costs(game, s)  # what a sample is worth to her
 
     def indifferent(marginal: jax.Array) -> jax.Array:
         return jnp.abs(price - marginal) <= tolerance * jnp.maximum(marginal, jnp.abs(price))
 
-    above_0, below_capacity = s > apart * jnp.max(s), s < game.capacity * (1.0 - apart)
+    above_0 = s > apart * jnp.max(s)
+    below_capacity = s < game.capacity * (1.0 - apart)
     more = indifferent(games.marginal_costs(game, s * (1.0 + apart))) & below_capacity
     less = indifferent(games.marginal_costs(game, s * (1.0 - apart))) & above_0
     if not game.payoff.of_total:
         return more != less
-    straight = more & less & (_curvatures(game, s)[1] == 0.0)
+    _, bend = _curvatures(game, s)
+    straight = more & less & (bend == 0.0)
     return (more != less) | (straight & (jnp.sum(straight) > 1))

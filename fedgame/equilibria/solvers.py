@@ -1,4 +1,4 @@
-"""Equilibria, found and certified. Solvers find, certificates prove."""
+"""Equilibria, found by a method that fits the payoff, certified, and put into words."""
 
 import functools
 
@@ -11,7 +11,8 @@ from fedgame.equilibria import certificates, dynamics, responses, total
 from fedgame.games import game as games
 from fedgame.registry import option
 
-_SWEEPS = 1_000  # most sweeps of best responses, unless told otherwise
+_SWEEPS = 1_000  # default maximum of best-response sweeps
+_STEPS = 10_000  # default maximum of steps of the dynamics
 METHODS = ("root in S", "separable", "Gauss-Seidel", "dynamics")
 
 UNIQUE, ISOLATED, TOTAL_ONLY, INDIFFERENT, LARGEST, GRID, LIMIT, NOT_FOUND, NOT_FINITE, NOT_TOLD = range(10)
@@ -40,16 +41,16 @@ class Equilibrium:
 
     Attributes:
       profile: [n] contributions, samples.
-      nash_gap: [n] what each agent could still gain by deviating, from `certificates`.
-      stake: [n] the most that her own decision moves, in her currency, by which her gap is measured.
+      nash_gap: [n] the maximum that each agent gains by deviating, in her currency, from `certificates`.
+      stake: [n] the maximum change that her own decision makes, in her currency; gaps are measured by it.
       response: [n] a best contribution of each agent, samples.
-      limit: [n] +1 (-1) where her best is approached just above (below) a jump, and attained nowhere; else 0.
+      limit: [n] +1 (-1) where her supremum is approached just above (below) a jump but not attained; else 0.
       residual: how far the solver's own equation is from holding (root in S: samples between S and
         what agents want at S; Gauss-Seidel: largest relative change in the last sweep; dynamics:
         ‖g(s, μ)‖₂; separable: 0).
-      steps: evaluations of S, sweeps (a jump before one counts as none), or steps of the dynamics.
+      steps: totals evaluated, best-response sweeps, or steps of the dynamics.
       converged: whether every Nash gap is at most tolerance · stake, and rounding hides none.
-      unique: whether it is known to be the only equilibrium.
+      unique: whether it is proved to be the only equilibrium.
       status: a key of `MEANING`; `describe` puts it into words.
       method: how it was found, one of `METHODS`.
     """
@@ -69,7 +70,10 @@ class Equilibrium:
 
 @registry.family
 class Found:
-    """What a solver returns, not certified yet: see `Equilibrium`. `status` supposes that it holds."""
+    """What a solver returns, not certified yet. `status` is what it will be if the certificate holds.
+
+    Attributes as those of `Equilibrium`.
+    """
 
     profile: jax.Array
     residual: jax.Array
@@ -84,20 +88,20 @@ def solve(
     tolerance: float = 1e-6,
     method: str | None = None,
 ) -> Equilibrium:
-    """An equilibrium, with its proof. Works under `jax.jit` and `jax.vmap`.
+    """Finds an equilibrium and certifies it. Works under `jax.jit` and `jax.vmap`.
 
     Payoffs of S alone: the exact root in S, whatever the number of agents; with clipped (2) or (3) the
     one with the largest total; with any function of S, best responses in turn from that root, where they
     end at once if it is an equilibrium. Separable payoffs: everybody's best response (Theorem A.1). Others:
-    best responses in turn, with Newton's method for up to 256 agents. Theorem 3.1 promises that there
-    is one if payoffs are concave; else the certificate tells.
+    best responses in turn, with Newton's method for up to 256 agents. If payoffs are concave there is an
+    equilibrium by Theorem 3.1; else `converged` says whether one was found.
 
     Args:
       game: n agents.
-      start: [n] first profile of methods that need one; None is half of every capacity.
-      steps: most steps of the dynamics (None: 10,000), or sweeps (None: 1,000).
-      tolerance: of the certificate, relative to what each agent's own decision moves.
-      method: one of `METHODS`; None is as above.
+      start: [n] first profile of methods that need one, samples; None is half of every capacity.
+      steps: maximum number of steps of the dynamics (None: 10,000), or of sweeps (None: 1,000).
+      tolerance: of Nash gaps, relative to what each agent's own decision changes (`Equilibrium.stake`).
+      method: one of `METHODS`; None chooses as above.
 
     Raises:
       ValueError: an unknown method, or one that does not fit the payoff.
@@ -118,7 +122,10 @@ def _solve(
 def find(
     game: games.Game, start: jax.Array | None = None, steps: int | None = None, method: str | None = None
 ) -> tuple[Found, str]:
-    """What `solve` does before it certifies: the profile found, and the name of the method."""
+    """What `solve` does before it certifies: returns the profile found and the name of the method.
+
+    Args and errors as `solve`.
+    """
     name = method or _method_for(game)
     if name not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
@@ -140,23 +147,33 @@ def find(
     if name == "Gauss-Seidel":
         return Found(*responses.run(game, start, steps or _SWEEPS), status), name
     tolerance = max(1e-12, 8 * float(jnp.finfo(start.dtype).eps))
-    state, taken = dynamics.run(game, start, steps or 10_000, tolerance)
+    state, taken = dynamics.run(game, start, steps or _STEPS, tolerance)
     return Found(state.profile, state.residual, taken, status), name
 
 
 def certified(game: games.Game, profile: jax.Array, tolerance: float = 1e-6) -> Equilibrium:
-    """A profile that somebody announces, with its proof: `converged` says whether it is an equilibrium."""
+    """Certifies a profile that `solve` did not find: `converged` says whether it is an equilibrium.
+
+    Args:
+      game: n agents.
+      profile: [n] samples.
+      tolerance: as in `solve`.
+    """
     status = jnp.asarray(ISOLATED if game.concave else GRID)
     found = Found(games.as_profile(profile), jnp.zeros(()), jnp.asarray(0), status)
     return _certified(game, found, "announced", tolerance)
 
 
 def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
-    """Every equilibrium total of a game with payoffs of S, each certified, the largest first.
+    """Every equilibrium total of a game with payoffs of S, each with a certified profile, the largest first.
 
-    One candidate between any two neighbouring z_i, the totals from which agents' payoffs are positive
-    (see `total`), and S₀. Where only a total is determined, the certified profile is that of equal
-    shares of capacities. Not for use inside jit.
+    The candidates are one total between any two neighbouring z_i, the totals from which agents' payoffs are
+    positive (see `total`), and S₀. Where only the total is determined, indifferent agents contribute equal
+    shares of their capacities. Not for use inside jit.
+
+    Args:
+      game: n agents.
+      tolerance: as in `solve`.
 
     Raises:
       ValueError: the payoff is not one of the total, or is not known to be concave.
@@ -167,30 +184,34 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
     between = jax.jit(total.root_between)
     certify = jax.jit(_certified, static_argnames=("method", "tolerance"))
     starts = np.asarray(total.pays_from(game))
-    ends = np.unique([*starts[np.isfinite(starts) & (starts > game.held)], game.held])[::-1]
-    # A little more than all there is: in another compiled expression the same sum may round up.
-    found, upper, doubtful = [], total.most(game) * (1.0 + 1e-12), False
-    for lower in ends[(ends < upper) | (ends == game.held)]:
+    # A little more than everybody's capacities: compiled in another expression the same sum may round up.
+    upper = total.most(game) * (1.0 + 1e-12)
+    ends = np.unique([*starts[np.isfinite(starts) & (starts > game.held)], game.held])
+    descending = ends[(ends < upper) | (ends == game.held)][::-1]
+    found, doubtful = [], False
+    for lower in descending:
         root = between(game, lower, upper)
         one = Found(root.profile, root.residual, root.steps, _status(root, ISOLATED))
         certified = certify(game, one, method="root in S", tolerance=tolerance)
         if np.isfinite(root.total) and certified.converged:
             found.append(certified)
-        else:  # perhaps another split of the same total is an equilibrium
-            unknown = root.ties > 1 or int(certified.status) == NOT_TOLD
-            doubtful |= bool(np.isfinite(root.total) and unknown)
+        elif np.isfinite(root.total):
+            # Another split of this total may be an equilibrium, or rounding hides that this one is.
+            doubtful |= bool(root.ties > 1 or int(certified.status) == NOT_TOLD)
         upper = lower
-    if all(jnp.any(one.profile > 0) for one in found):  # S₀ too, if somebody could also give for free
+    if all(jnp.any(one.profile > 0) for one in found):
+        # The profile in which nobody contributes is another candidate, unless it was found above.
         nothing = Found(jnp.zeros(game.n), jnp.zeros(()), jnp.asarray(0), jnp.asarray(ISOLATED))
         nobody = certify(game, nothing, method="root in S", tolerance=0.0)
-        found += [nobody] if nobody.converged else []
+        if nobody.converged:
+            found.append(nobody)
     if len(found) == 1 and found[0].status == ISOLATED and not doubtful:
         return [found[0].replace(status=jnp.asarray(UNIQUE), unique=jnp.asarray(True))]
     return found
 
 
 def describe(equilibrium: Equilibrium) -> str:
-    """The status in words, with method, steps and the largest Nash gap. Not for use inside jit."""
+    """The status in words, with method, steps and the largest Nash gap; one line. Not for use inside jit."""
     gap = float(jnp.max(equilibrium.nash_gap))
     text = (
         f"{MEANING[int(equilibrium.status)]} ({equilibrium.method}, {int(equilibrium.steps)} steps, "
@@ -198,10 +219,10 @@ def describe(equilibrium: Equilibrium) -> str:
     )
     if int(equilibrium.status) != LIMIT:
         return text
-    side = np.asarray(equilibrium.limit)
-    first = int(np.flatnonzero(side)[0])
-    words = f"agent {first}'s best is just {'above' if side[first] > 0 else 'below'} "
-    return f"{text}: {words}{float(equilibrium.response[first]):.10g}"
+    limits = np.asarray(equilibrium.limit)
+    agent = int(np.flatnonzero(limits)[0])
+    side = "above" if limits[agent] > 0 else "below"
+    return f"{text}: agent {agent}'s best is just {side} {float(equilibrium.response[agent]):.10g}"
 
 
 def _method_for(game: games.Game) -> str:
@@ -211,6 +232,7 @@ def _method_for(game: games.Game) -> str:
 
 
 def _status(root: total.Root, otherwise: int) -> jax.Array:
+    """The status of a root: `otherwise` unless somebody is indifferent."""
     tied = jnp.where(root.ties > 1, TOTAL_ONLY, otherwise)
     return jnp.where(root.flat, INDIFFERENT, tied)
 
@@ -218,13 +240,19 @@ def _status(root: total.Root, otherwise: int) -> jax.Array:
 def _certified(
     game: games.Game, found: Found, method: str, tolerance: float, starts: jax.Array | None = None
 ) -> Equilibrium:
-    """Certifies, and where payoffs are 0 up to `starts`, also checks the all-zero profile.
+    """Certifies a profile; where payoffs are 0 up to totals z_i, also checks the all-zero profile.
 
     Both certificates are turns of one loop: compiled once, and under vmap the second is not computed
     when no game needs it.
+
+    Args:
+      game: n agents.
+      found: the profile and its supposed status.
+      method: how it was found.
+      tolerance: as in `solve`.
+      starts: [n] z_i; None if the all-zero profile need not be checked.
     """
     profile = found.profile
-    clipped = False if starts is None else jnp.any(starts > game.held) & jnp.any(profile > 0)
 
     def turn(carry: tuple) -> tuple:
         k, evidence, good, _ = carry
@@ -232,20 +260,23 @@ def _certified(
         s = jnp.where(first, profile, jnp.zeros_like(profile))
         new = certificates.examine(game, s)
         nobody = ~first & certificates.holds(game, s, new, 0.0) & jnp.all(new.told)
-        evidence = jax.tree.map(lambda a, b: jnp.where(first, a, b), new, evidence)
+        evidence = jax.tree.map(lambda new, kept: jnp.where(first, new, kept), new, evidence)
         good = jnp.where(first, certificates.holds(game, s, new, tolerance), good)
         return k + 1, evidence, good, nobody
 
-    unknown = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(certificates.examine, game, profile)
-    )
+    shapes = jax.eval_shape(certificates.examine, game, profile)
+    unknown = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     carry = jnp.asarray(0), unknown, jnp.asarray(False), jnp.asarray(False)
     if starts is None:
-        _, evidence, good, nobody = turn(carry)
+        _, evidence, good, _ = turn(carry)
     else:
-        _, evidence, good, nobody = jax.lax.while_loop(lambda x: x[0] < 1 + clipped, turn, carry)
-        between = clipped & (jnp.max(starts) > jnp.min(starts))  # perhaps less than now, some agents out
-        other = jnp.where(between & (found.status == UNIQUE), ISOLATED, found.status)
+        # Whether the all-zero profile is another candidate.
+        clipped = jnp.any(starts > game.held) & jnp.any(profile > 0)
+        certificates_needed = 1 + clipped
+        _, evidence, good, nobody = jax.lax.while_loop(lambda x: x[0] < certificates_needed, turn, carry)
+        # With different z_i there may be one with a smaller total, at which some agents do not contribute.
+        maybe_smaller = clipped & (jnp.max(starts) > jnp.min(starts))
+        other = jnp.where(maybe_smaller & (found.status == UNIQUE), ISOLATED, found.status)
         found = found.replace(status=jnp.where(nobody, LARGEST, other))
     status = _verdict(game, found, evidence, good)
     return Equilibrium(
@@ -264,7 +295,7 @@ def _certified(
 
 
 def _verdict(game: games.Game, found: Found, evidence: certificates.Evidence, good: jax.Array) -> jax.Array:
-    """The status that the evidence leaves of the one that the solver supposes."""
+    """The status after certification: the solver's if the evidence proves it, else what is missing."""
     finite = jnp.all(jnp.isfinite(evidence.gap) & jnp.isfinite(found.profile) & jnp.isfinite(game.capacity))
     proved = jnp.where(jnp.any(evidence.limit != 0), LIMIT, found.status)
     told = jnp.where(jnp.all(evidence.told), proved, NOT_TOLD)

@@ -4,7 +4,7 @@ payoffs    a_i(s): payoffs of the total, Eqs. (2)-(3), a measured curve ã (Sect
            discovery, random coverage (1) (Section 2.1); separable, any
 costs      c_i(s_i): linear, power, ordered selection
 regression least squares, for the `fit` of payoffs
-curves     learning curves, fitted by the payoffs that define `fit`; resampled
+curves     fits payoffs that define `fit` to measured learning curves, and to resampled ones
 game       u_i = v_i a_i - c_i, own gradients ∂u_i/∂s_i, the Jacobian G of Theorem 3.2, τ_i = c_i⁻¹(A_i)
 scenarios  games to and from JSON
 """

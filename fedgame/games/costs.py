@@ -16,13 +16,12 @@ COSTS = registry.kind("cost", registry.a_family)
 class Cost:
     """c_i(s_i), written for ONE agent; `vmap` gives all.
 
-    A family is a class with a name, see `registry.register`, whose numbers are fields made by
-    `registry.option`. `value` is all that has to be defined; where a formula is known for another method, it
-    is faster and exact.
+    A family is a class with a name, see `registry.register`, whose parameters are fields made by
+    `registry.option`. Only `value` has to be defined; a formula for another method makes it faster and exact.
     """
 
     kind: ClassVar[str] = "cost"
-    # A promise: convex and non-decreasing. False is always safe: c_i may then be anything.
+    # A promise: convex and non-decreasing. False is always safe: nothing is assumed then.
     convex: ClassVar[bool] = False
 
     @registry.needed
@@ -31,54 +30,56 @@ class Cost:
         raise NotImplementedError
 
     def supply(self, price: jax.Array) -> jax.Array:
-        """The largest contribution whose last sample costs at most `price`: the inverse of c_i'.
+        """The largest contribution, samples, with c_i' ≤ `price`: the inverse of marginal cost.
 
-        By default by bisection of the derivative of a convex cost; 0 if there is none, ∞ above 10³⁰.
+        By default by bisection, for a convex cost; 0 if there is none, ∞ if it is 10³⁰ or more.
         """
         return _largest(lambda own: jax.grad(self.value)(own) <= price)
 
     def inverse(self, amount: jax.Array) -> jax.Array:
-        """The largest contribution that costs at most `amount`. By default by bisection, as `supply`."""
+        """The largest contribution, samples, with c_i ≤ `amount`. By default by bisection, as `supply`."""
         return _largest(lambda own: self.value(own) <= amount)
 
     def scaled(self, factor: jax.Array) -> Any:
-        """The cost times `factor` ≥ 0, which is what a mechanism that refunds costs makes of it."""
+        """The cost times `factor` ≥ 0, as a mechanism that refunds a share of costs scales it."""
         return Scaled(self, factor)
 
     def most(self) -> float:
-        """The most samples for which the cost is defined."""
+        """The maximum number of samples for which the cost is defined."""
         return np.inf
 
     def line(self) -> tuple[Any, Any] | None:
-        """(rate, fixed) if c_i(s_i) = rate s_i + fixed, each one number or [n], or None. Outside jit."""
+        """(rate, fixed), one number or [n] each, if c_i(s_i) = rate s_i + fixed; else None. Outside jit."""
         return None
 
     def complaint(self) -> str | None:
-        """What is wrong with the numbers together, beyond their ranges, or None. Called outside jit."""
+        """What is wrong with the parameters together, beyond their ranges, or None. Called outside jit."""
         return None
 
     def bend(self, low: jax.Array, high: jax.Array) -> tuple[Any, Any] | None:
-        """The least and the largest c_i'' for contributions between `low` and `high`, [n] each, or None.
+        """Minimum and maximum of c_i'' for contributions between `low` and `high`, [n] samples each.
 
-        None: not known, or a kink lies between them. With them, and the payoff's `curvature`, a game gets a
-        proved λ and L of Theorem 3.2. Called outside jit, on the whole family.
+        None if they are not known, or a kink lies between. Together with the payoff's `curvature` they prove
+        λ and L of Theorem 3.2. Called outside jit, on the whole family.
         """
         del low, high
         return None
 
 
 def _largest(affordable: Any) -> jax.Array:
-    """The largest number ≥ 0 that is `affordable`, where smaller ones are too; ∞ if 10³⁰ is."""
+    """The largest number ≥ 0 that is `affordable`, if all smaller ones are too; ∞ if 10³⁰ is."""
 
     def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bracket
+        # A wide bracket is halved on a logarithmic scale.
         middle = jnp.where(high > 4.0 * low, jnp.sqrt(low) * jnp.sqrt(high), (low + high) / 2)
         good = affordable(middle)
         return jnp.where(good, middle, low), jnp.where(good, high, middle)
 
     least, most = jnp.asarray(1e-30), jnp.asarray(1e30)
-    low, _ = jax.lax.fori_loop(0, 70, halve, (least, most))
-    return jnp.where(affordable(most), jnp.inf, jnp.where(affordable(least), low, 0.0))
+    low, _ = jax.lax.fori_loop(0, 70, halve, (least, most))  # enough for all digits of a float64
+    found = jnp.where(affordable(least), low, 0.0)
+    return jnp.where(affordable(most), jnp.inf, found)
 
 
 @registry.family
@@ -103,7 +104,8 @@ class Scaled(Cost):
 
     def _unscaled(self, x: jax.Array) -> jax.Array:
         ratio = x / jnp.where(self.factor > 0, self.factor, 1.0)
-        return jnp.where(self.factor > 0, ratio, jnp.where(x >= 0, jnp.inf, -jnp.inf))
+        if_free = jnp.where(x >= 0, jnp.inf, -jnp.inf)
+        return jnp.where(self.factor > 0, ratio, if_free)
 
     def most(self) -> float:
         return self.cost.most()
@@ -118,9 +120,10 @@ class Scaled(Cost):
 
 
 def _until(left: jax.Array, rate: jax.Array) -> jax.Array:
-    """The largest x ≥ 0 with rate · x ≤ left: infinite if x is free, 0 if nothing is left."""
+    """The largest x ≥ 0 with rate · x ≤ left: ∞ if the rate is 0, 0 if `left` is negative."""
     ratio = left / jnp.where(rate > 0, rate, 1.0)
-    return jnp.where(left < 0, 0.0, jnp.where(rate > 0, ratio, jnp.inf))
+    affordable = jnp.where(rate > 0, ratio, jnp.inf)
+    return jnp.where(left < 0, 0.0, affordable)
 
 
 @registry.register("linear")
@@ -153,7 +156,7 @@ class LinearCost(Cost):
 
 @jax.custom_jvp
 def _first_power(own: jax.Array, exponent: jax.Array) -> jax.Array:
-    """s_i^x at x = 1, with its derivative by x, which is s log s, computed only if it is asked for."""
+    """s_i^x at x = 1. Its derivative with respect to x, s log s, is computed only if it is needed."""
     del exponent
     return own
 
@@ -183,10 +186,10 @@ class PowerCost(Cost):
     fixed: Any = option("of being enrolled", 0.0, low=0)
 
     def value(self, own: jax.Array) -> jax.Array:
-        # At 0 a power below 2 is infinitely curved, but not if samples are free: 0 · ∞ would be NaN.
+        # At s_i = 0 the second derivative of a power below 2 is infinite. Where the rate is 0 that would make
+        # 0 · ∞ = NaN, and s¹ has none: there the exponent is replaced.
         free_at_0, straight = (self.rate == 0.0) & (own == 0.0), self.exponent == 1.0
         curved = own ** jnp.where(free_at_0 | straight, 2.0, self.exponent)
-        # And s¹ is not curved there.
         line = _first_power(*jnp.broadcast_arrays(own, self.exponent))
         return self.rate * jnp.where(straight, line, curved) + self.fixed
 
@@ -195,19 +198,20 @@ class PowerCost(Cost):
         slope, bend = self.rate * self.exponent, self.exponent - 1.0
         ratio = jnp.maximum(price, 0.0) / jnp.where(straight, 1.0, slope)
         curved = ratio ** (1.0 / jnp.where(straight, 1.0, bend))
-        return jnp.where(straight, jnp.where(price >= self.rate, jnp.inf, 0.0), curved)
+        all_or_nothing = jnp.where(price >= self.rate, jnp.inf, 0.0)
+        return jnp.where(straight, all_or_nothing, curved)
 
     def inverse(self, amount: jax.Array) -> jax.Array:
         return _until(amount - self.fixed, self.rate) ** (1.0 / self.exponent)
 
     def scaled(self, factor: jax.Array) -> "PowerCost":
-        return PowerCost(self.rate * factor, self.exponent, self.fixed * factor)
+        return PowerCost(rate=self.rate * factor, exponent=self.exponent, fixed=self.fixed * factor)
 
     def line(self) -> tuple[Any, Any] | None:
         return (self.rate, self.fixed) if np.all(np.asarray(self.exponent) == 1.0) else None
 
     def bend(self, low: jax.Array, high: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-        """c'' is a power of s: its extremes are at the ends."""
+        """c'' = rate x (x - 1) s^(x - 2) with the exponent x is monotonic: its extremes are at the ends."""
         rate, x = np.asarray(self.rate), np.asarray(self.exponent)
         with np.errstate(divide="ignore", invalid="ignore"):
             ends = [rate * x * (x - 1) * np.asarray(s) ** (x - 2.0) for s in (low, high)]
@@ -240,17 +244,18 @@ class OrderedCost(Cost):
         return self.record_costs.shape[-1]
 
     def value(self, own: jax.Array) -> jax.Array:
-        shared = jnp.clip(own - jnp.arange(self.record_costs.shape[-1]), 0.0, 1.0)  # of every record
+        shared = jnp.clip(own - jnp.arange(self.record_costs.shape[-1]), 0.0, 1.0)  # part of each record
         return self.record_costs @ shared
 
     def supply(self, price: jax.Array) -> jax.Array:
         return jnp.sum(self.record_costs <= price, dtype=self.record_costs.dtype)
 
     def inverse(self, amount: jax.Array) -> jax.Array:
-        left = amount - jnp.cumsum(self.record_costs) + self.record_costs  # before each record
+        left = amount - jnp.cumsum(self.record_costs) + self.record_costs  # of `amount`, before each record
         free = self.record_costs == 0
         part = jnp.clip(left / jnp.where(free, 1.0, self.record_costs), 0.0, 1.0)
-        return jnp.sum(jnp.where(free, 1.0 * (left >= 0), part))
+        shared = jnp.where(free, jnp.where(left >= 0, 1.0, 0.0), part)
+        return jnp.sum(shared)
 
     def scaled(self, factor: jax.Array) -> "OrderedCost":
         return OrderedCost(self.record_costs * factor)

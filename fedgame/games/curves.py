@@ -1,10 +1,10 @@
-"""Learning curves: from measured accuracies to a payoff, with the families that define `fit`.
+"""Learning curves: fits the payoff families that define `fit` to measured accuracies.
 
-A raw curve is noise at the scale of an agent's decision: near an equilibrium ten more samples change
+At the scale of an agent's decision measurements are mostly noise: near an equilibrium ten more samples change
 ã by less than one training run differs from the next. So ã is fitted, and the fit error reported.
 
 Sizes [k] are totals in samples; accuracies are [k], or [repetitions, k] with NaN where a size was measured
-less often. How a family is fitted stands in its `fit`.
+less often. How a family is fitted is documented in its `fit`.
 """
 
 import contextlib
@@ -27,16 +27,17 @@ class Fit(NamedTuple):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The payoff's numbers by name, as JSON values."""
-        found = {name: np.asarray(x) for name, x in vars(self.payoff).items()}
-        return {name: x.tolist() for name, x in found.items() if x.dtype.kind in "biufU"}
+        """The payoff's parameters by name, as JSON values."""
+        arrays = {name: np.asarray(x) for name, x in vars(self.payoff).items()}
+        # Booleans, integers, floats and text; not functions.
+        return {name: x.tolist() for name, x in arrays.items() if x.dtype.kind in "biufU"}
 
 
 def fits() -> dict[str, type[payoffs.OfTotal]]:
     """The families that can be fitted, by name: the choices of `--fit`.
 
-    Those are the registered payoffs of the total in whose own class `fit` stands: a class that only inherits
-    it would be the same choice twice.
+    Those are the registered payoffs of the total whose own class defines `fit`: a class that inherits it
+    would be the same choice twice.
     """
     return {name: family for name, family in payoffs.PAYOFFS.items() if "fit" in vars(family)}
 
@@ -46,13 +47,13 @@ def fit(family: str | type[payoffs.OfTotal], sizes: Any, accuracy: Any, start: A
 
     Args:
       family: a key of `fits()`, or a class that defines `fit`.
-      sizes: [k].
+      sizes: [k] totals, samples.
       accuracy: [k], or [repetitions, k] whose mean is fitted.
       start: a payoff of the family to begin from; quicker for resampled data.
 
     Raises:
-      ValueError: no family has that name; sizes or accuracies are not as `regression.check` wants them; the
-        family cannot be fitted to them, or the fit is not finite.
+      ValueError: no family has that name; `regression.check` refuses sizes or accuracies; the family cannot
+        be fitted to them, or the fit is not finite.
     """
     if isinstance(family, str):
         known = fits()
@@ -68,16 +69,25 @@ def fit(family: str | type[payoffs.OfTotal], sizes: Any, accuracy: Any, start: A
 
 
 def fit_all(sizes: Any, accuracy: Any, chosen: str) -> dict[str, Fit]:
-    """Every family's fit, by name, to compare the chosen one with; without those that cannot be fitted.
+    """Fits of all families, by name, to compare the chosen one with; without those that cannot be fitted.
+
+    Args:
+      sizes: [k] totals, samples.
+      accuracy: [k] or [repetitions, k].
+      chosen: a key of `fits()`, which must be fitted.
 
     Raises:
-      ValueError: as `fit`, of the chosen one.
+      ValueError: the chosen family cannot be fitted, see `fit`.
     """
-    found = {chosen: fit(chosen, sizes, accuracy)}
-    for name in (name for name in fits() if name != chosen):
+    fit_of_chosen = fit(chosen, sizes, accuracy)
+    found = {}
+    for name in fits():
+        if name == chosen:
+            found[name] = fit_of_chosen
+            continue
         with contextlib.suppress(ValueError, RuntimeError, ArithmeticError):
             found[name] = fit(name, sizes, accuracy)
-    return {name: found[name] for name in fits() if name in found}
+    return found
 
 
 def bootstrap(
@@ -90,19 +100,19 @@ def bootstrap(
     seed: int,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Any:
-    """Fits of resampled curves, to see what the noise of the measurements does to an equilibrium.
+    """Fits of resampled curves, which show how the noise of measurements moves an equilibrium.
 
-    With repeated measurements each resample draws, at every size, as many of that size's r measurements
-    with replacement, and moves their mean away from the measured mean by √(r/(r-1)), so that its standard
-    deviation is the standard error of the mean, also for r = 2 or 3. With standard errors given,
-    normal noise is added. Accuracies stay in [0, 1].
+    With repeated measurements, each resample draws r of the r measurements at a size with replacement, and
+    multiplies the deviation of their mean from the measured mean by √(r/(r-1)): so its standard deviation is
+    the standard error of the mean, also for r = 2 or 3. With standard errors given, adds normal noise to the
+    mean. Clips accuracies to [0, 1].
 
     Args:
-      family: as of `fit`.
-      sizes: [k].
+      family: as in `fit`.
+      sizes: [k] totals, samples.
       accuracy: [repetitions, k], with at least two at every size unless `error` is given.
       error: [k] standard errors of the mean accuracies.
-      samples: how many curves.
+      samples: number of curves.
       seed: of the draws.
       progress: wraps the loop over the curves, like `tqdm.tqdm`.
 
@@ -110,19 +120,20 @@ def bootstrap(
       The payoff that `fit` makes, with a leading axis [samples] on every parameter.
 
     Raises:
-      ValueError: as the fit does; or nothing says how far measurements may be off.
+      ValueError: as `fit`; or a size was measured only once and `error` is not given.
     """
     if samples < 1:
         raise ValueError(f"`samples` must be at least 1, got {samples}")
     original = fit(family, sizes, accuracy).payoff
-    drawn = _resampled(sizes, accuracy, error, samples, np.random.default_rng(seed))
-    fitted = [fit(family, sizes, mean, start=original).payoff for mean in progress(drawn)]
+    resampled = _resampled(sizes, accuracy, error, samples, np.random.default_rng(seed))
+    fitted = [fit(family, sizes, mean, start=original).payoff for mean in progress(resampled)]
     return jax.tree.map(lambda *x: jnp.stack(x), *fitted)
 
 
 def _resampled(
     sizes: Any, accuracy: Any, error: Any, samples: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
+    """Mean accuracies [k] of each resample; arguments and errors as `bootstrap`."""
     sizes, mean = regression.check(sizes, accuracy)
     accuracy = np.atleast_2d(np.asarray(accuracy, float))
     counts = np.sum(~np.isnan(accuracy), axis=0)
@@ -137,7 +148,8 @@ def _resampled(
     def draw() -> np.ndarray:
         if error is not None:
             return mean + error * rng.normal(size=len(mean))
-        means = [np.mean(rng.choice(x[~np.isnan(x)], n)) for x, n in zip(accuracy.T, counts, strict=True)]
+        by_size = zip(accuracy.T, counts, strict=True)
+        means = [np.mean(rng.choice(measured[~np.isnan(measured)], count)) for measured, count in by_size]
         return mean + (np.asarray(means) - mean) * np.sqrt(counts / (counts - 1))
 
     return [np.clip(draw(), 0.0, 1.0) for _ in range(samples)]

@@ -16,7 +16,7 @@ from fedgame import registry
 from fedgame.games import costs, payoffs
 from fedgame.registry import option
 
-# Numbers of a game that are none of a family.
+# Ranges of the numbers of a game that belong to no family.
 _AMOUNT, _ABOVE_0 = option("an amount", low=0), option("an amount", above=0)
 
 
@@ -27,14 +27,14 @@ class Game:
     Attributes:
       payoff: a family of `fedgame.games.payoffs`, or a `Payoff` of your own.
       cost: a family of `fedgame.games.costs`, or a `Cost` of your own.
-      capacity: [n] τ_i, the most samples agent i can contribute.
+      capacity: [n] τ_i, the maximum that agent i can contribute, samples.
       value: v_i, what one unit of payoff is worth to agent i in the currency of her costs; scalar or
         [n].
-      quality: w_i > 0, how many standard samples one sample of agent i counts as in every payoff (not
+      quality: w_i > 0, number of standard samples that one sample of agent i counts as in every payoff (not
         in her cost); scalar or [n].
       held: S₀, standard samples that the server holds already, for payoffs of S = S₀ + Σ w_i s_i.
 
-    Nothing is checked here, because JAX rebuilds this object from tracers; `check` does that.
+    The constructor checks nothing, because JAX also calls it with tracers; call `check`.
     """
 
     payoff: payoffs.Payoff
@@ -50,16 +50,16 @@ class Game:
 
     @property
     def concave(self) -> bool:
-        """Whether u_i is known to be concave in s_i; of the total, from where a_i is positive on."""
+        """Whether u_i is known to be concave in s_i; if a_i is of the total, from where it is positive on."""
         return self.payoff.concave and self.cost.convex
 
 
 def check(game: Game) -> Game:
-    """The same game with every number an array, or a `ValueError` that names what is wrong.
+    """Checks a game; returns it with every number as a floating point array.
 
     Raises:
       ValueError: a parameter is NaN or infinite, has neither one value nor one per agent, or lies
-        outside the range its family allows.
+        outside the range that its family allows; the message names it.
     """
     capacity = jnp.asarray(game.capacity, float)
     if capacity.ndim != 1 or len(capacity) == 0:
@@ -80,7 +80,7 @@ def check(game: Game) -> Game:
         new = {}
         for field in registry.numbers(family):
             x, rank = getattr(family, field.name), field.metadata.get("rank", 0)
-            if rank is not None:  # else whoever defined it knows what it may be
+            if rank is not None:  # parameters of any shape are the family's to check, see `complaint`
                 family_inside = dataclasses.is_dataclass(x)
                 new[field.name] = numbers(x) if family_inside else number(field.name, x, rank, field)
         checked = family.replace(**new)
@@ -89,12 +89,12 @@ def check(game: Game) -> Game:
         return checked
 
     checked = Game(
-        numbers(game.payoff),
-        numbers(game.cost),
-        number("capacity", capacity),
-        number("value", game.value),
-        number("quality", game.quality, field=_ABOVE_0),
-        number("held", game.held),
+        payoff=numbers(game.payoff),
+        cost=numbers(game.cost),
+        capacity=number("capacity", capacity),
+        value=number("value", game.value),
+        quality=number("quality", game.quality, field=_ABOVE_0),
+        held=number("held", game.held),
     )
     if np.any(checked.capacity > checked.cost.most()):
         raise ValueError(f"`capacity` must be at most the {checked.cost.most()} records, got {capacity}")
@@ -106,29 +106,51 @@ def check(game: Game) -> Game:
 
 
 def as_profile(s: Any) -> jax.Array:
-    """Contributions as floating point numbers, so that whole ones can be differentiated too."""
+    """Contributions as floating point numbers: integers could not be differentiated."""
     return jnp.asarray(s) + 0.0
 
 
 def agent_axes(game: Game) -> Game:
-    """`in_axes` of a game for `jax.vmap`: inside, every number of the game is that of ONE agent."""
-    scalars = {name: 0 if jnp.ndim(getattr(game, name)) else None for name in ("value", "quality")}
-    return Game(registry.axes(game.payoff), registry.axes(game.cost), 0, held=None, **scalars)
+    """`in_axes` of a game for `jax.vmap`: in the mapped function every number of the game is ONE agent's."""
+
+    def axis(x: Any) -> int | None:
+        return 0 if jnp.ndim(x) else None
+
+    return Game(
+        payoff=registry.axes(game.payoff),
+        cost=registry.axes(game.cost),
+        capacity=0,
+        value=axis(game.value),
+        quality=axis(game.quality),
+        held=None,
+    )
 
 
 def agent_of(game: Game, i: jax.Array) -> Game:
-    """The game as agent i alone would write it down: every number is hers."""
+    """The game with only the numbers of agent i, without the leading dimension of n."""
 
-    scalars = {name: x[i] if jnp.ndim(x := getattr(game, name)) else x for name in ("value", "quality")}
-    payoff, cost = registry.of_agents(game.payoff, i), registry.of_agents(game.cost, i)
-    return Game(payoff, cost, game.capacity[i], held=game.held, **scalars)
+    def hers(x: Any) -> Any:
+        return x[i] if jnp.ndim(x) else x
+
+    return Game(
+        payoff=registry.of_agents(game.payoff, i),
+        cost=registry.of_agents(game.cost, i),
+        capacity=game.capacity[i],
+        value=hers(game.value),
+        quality=hers(game.quality),
+        held=game.held,
+    )
 
 
 def subset(game: Game, keep: Any) -> Game:
-    """The game of the agents `keep`, [k] numbers, when the others have left and contribute nothing.
+    """The game of the agents `keep` when the others have left and contribute nothing.
+
+    Args:
+      game: n agents.
+      keep: [k] numbers of agents, in the order of the new game.
 
     Raises:
-      ValueError: a number is none of an agent, or there are none.
+      ValueError: `keep` holds something else than numbers from 0 to n - 1.
     """
     if not isinstance(keep, jax.core.Tracer):
         numbers = np.asarray(keep)
@@ -137,16 +159,21 @@ def subset(game: Game, keep: Any) -> Game:
             raise ValueError(f"`keep` must be numbers of agents from 0 to {game.n - 1}, got {keep}")
     keep = jnp.asarray(keep)
 
-    scalars = {
-        name: jnp.asarray(x)[keep] if jnp.ndim(x := getattr(game, name)) else x
-        for name in ("value", "quality")
-    }
-    payoff, cost = game.payoff.kept(keep, game.n), registry.of_agents(game.cost, keep)
-    return Game(payoff, cost, jnp.asarray(game.capacity)[keep], held=game.held, **scalars)
+    def theirs(x: Any) -> Any:
+        return jnp.asarray(x)[keep] if jnp.ndim(x) else x
+
+    return Game(
+        payoff=game.payoff.kept(keep, game.n),
+        cost=registry.of_agents(game.cost, keep),
+        capacity=jnp.asarray(game.capacity)[keep],
+        value=theirs(game.value),
+        quality=theirs(game.quality),
+        held=game.held,
+    )
 
 
 def statistic(game: Game, s: jax.Array) -> jax.Array:
-    """z, what payoffs see of the whole profile: for payoffs of the total it is S = S₀ + Σ w_i s_i."""
+    """z, what payoffs see of the profile s, [n] samples; for payoffs of the total S = S₀ + Σ w_i s_i."""
     return game.payoff.statistic(game.quality * s) + game.held
 
 
@@ -156,12 +183,15 @@ def total(game: Game, s: jax.Array) -> jax.Array:
 
 
 def rest_of(agent: Game, z: jax.Array, own: jax.Array, i: jax.Array) -> Any:
-    """What ONE agent sees of the others when she contributes `own` samples of the statistic z."""
+    """What ONE agent, i, sees of the others if she contributes `own` samples of a profile of statistic z."""
     return agent.payoff.rest(z, agent.quality * own, i)
 
 
 def over_agents(fn: Callable) -> Callable:
-    """Maps `fn(agent, own, rest)`, written for ONE agent, over the agents of a game and a profile."""
+    """A function of a game and a profile that maps `fn(agent, own, rest)`, written for ONE agent, over all.
+
+    `agent` is a game with only her numbers, `own` her contribution, `rest` what she sees of the others.
+    """
 
     def mapped(game: Game, s: jax.Array) -> Any:
         def one(agent: Game, own: jax.Array, i: jax.Array, z: jax.Array) -> Any:
@@ -174,7 +204,7 @@ def over_agents(fn: Callable) -> Callable:
 
 
 def utility(agent: Game, own: jax.Array, rest: Any) -> jax.Array:
-    """u_i of ONE agent who contributes `own` while the others are `rest`."""
+    """u_i = v_i a_i - c_i of ONE agent who contributes `own` samples while she sees `rest` of the others."""
     return agent.value * agent.payoff.value(agent.quality * own, rest) - agent.cost.value(own)
 
 
@@ -184,13 +214,13 @@ def payoff_values(game: Game, s: jax.Array) -> jax.Array:
 
 
 def incurred_costs(game: Game, s: jax.Array) -> jax.Array:
-    """c_i(s_i), [n]."""
+    """c_i(s_i), [n], in the agents' currency."""
     one = jax.vmap(lambda cost, own: cost.value(own), (registry.axes(game.cost), 0))
     return one(game.cost, s)
 
 
 def marginal_costs(game: Game, s: jax.Array) -> jax.Array:
-    """c_i'(s_i), [n], in the currency per sample."""
+    """c_i'(s_i), [n], in the agents' currency per sample."""
     one = jax.vmap(lambda cost, own: jax.grad(cost.value)(own), (registry.axes(game.cost), 0))
     return one(game.cost, s)
 
@@ -208,28 +238,27 @@ def own_gradient(game: Game, s: jax.Array) -> jax.Array:
 def jacobian(game: Game, s: jax.Array) -> jax.Array:
     """G of Theorem 3.2, [n, n]: G_ij = ∂²u_i / ∂s_j ∂s_i.
 
-    -∞ on the diagonal where a cost is infinitely curved, as s_i^1.5 is at 0. Costs have no part in the rest
-    of G, and are left out there: 0 · ∞ would be NaN.
+    -∞ on the diagonal where c_i'' is infinite, as that of s_i^1.5 is at 0. Costs are differentiated apart, as
+    they matter on the diagonal only: off it they would give 0 · ∞ = NaN.
     """
+
+    def worth(agent: Game, own: jax.Array, rest: Any) -> jax.Array:
+        return agent.value * agent.payoff.value(agent.quality * own, rest)
+
     s = as_profile(s)
-    worth = over_agents(
-        jax.grad(
-            lambda agent, own, rest: agent.value * agent.payoff.value(agent.quality * own, rest), argnums=1
-        )
-    )
+    marginal_worth = over_agents(jax.grad(worth, argnums=1))
     bend = jax.vmap(lambda cost, own: jax.grad(jax.grad(cost.value))(own), (registry.axes(game.cost), 0))
-    return jax.jacfwd(lambda x: worth(game, x))(s) - jnp.diag(bend(game.cost, s))
+    return jax.jacfwd(lambda x: marginal_worth(game, x))(s) - jnp.diag(bend(game.cost, s))
 
 
 def scale_costs(game: Game, factor: Any) -> Game:
-    """The game with costs times `factor` ≥ 0, one number or [n]."""
+    """The game with costs c_i times `factor` ≥ 0, one number or [n]."""
     factor = jnp.asarray(factor)
     if not factor.ndim:
         return game.replace(cost=game.cost.scaled(factor))
-    one = jax.eval_shape(lambda cost: cost.scaled(1.0), game.cost)
-    scaled = jax.vmap(
-        lambda cost, factor: cost.scaled(factor), (registry.axes(game.cost), 0), registry.shared(one)
-    )
+    shape_of_scaled = jax.eval_shape(lambda cost: cost.scaled(1.0), game.cost)
+    in_axes, out_axes = (registry.axes(game.cost), 0), registry.shared(shape_of_scaled)
+    scaled = jax.vmap(lambda cost, factor: cost.scaled(factor), in_axes, out_axes)
     return game.replace(cost=scaled(game.cost, factor))
 
 
@@ -238,17 +267,17 @@ def capacity_from_bound(cost: Any, bound: Any) -> jax.Array:
 
     Args:
       cost: a family of `costs`.
-      bound: A_i, the most that the payoff can be worth to agent i, v_i sup a_i; scalar or [n].
+      bound: A_i = v_i sup a_i, the supremum of what the payoff is worth to agent i; scalar or [n].
 
     Returns:
       [n] samples, or a scalar if neither costs nor bounds are given per agent.
 
     Raises:
-      ValueError: an agent could contribute without end because it costs her nothing.
+      ValueError: an agent's costs never reach the bound, as where samples cost her nothing.
     """
     given = {field.name: getattr(cost, field.name) for field in registry.numbers(cost)}
-    lists = {name: jnp.asarray(x, float) for name, x in given.items() if not dataclasses.is_dataclass(x)}
-    cost, bound = cost.replace(**lists), jnp.asarray(bound, float)
+    arrays = {name: jnp.asarray(x, float) for name, x in given.items() if not dataclasses.is_dataclass(x)}
+    cost, bound = cost.replace(**arrays), jnp.asarray(bound, float)
     axes = registry.axes(cost)
     inverse = type(cost).inverse
     if bound.ndim or 0 in jax.tree.leaves(axes):

@@ -1,7 +1,7 @@
-"""Least-squares regression: what the `fit` of payoff families share.
+"""Least-squares regression, which the `fit` of payoff families share.
 
-Plain least squares on the mean accuracy at each size, all sizes alike. Below the payoffs, which import it;
-`curves` is above them.
+Minimises the squared error of the mean accuracy at each size, with equal weights. Payoffs import this module;
+`curves` imports the payoffs.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,16 +12,16 @@ import scipy
 
 
 def check(sizes: Any, accuracy: Any, fewest: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """The sizes and the mean accuracy at each, [k] both.
+    """Checks measurements; returns the sizes and the mean accuracy at each, [k] both.
 
     Args:
       sizes: [k] totals in samples.
       accuracy: [k], or [repetitions, k] with NaN where a size was measured less often.
-      fewest: how many sizes are needed.
+      fewest: the minimum number of sizes.
 
     Raises:
-      ValueError: sizes are fewer, or not finite, increasing and non-negative; accuracies have another shape,
-        are outside [0, 1], or missing at a size.
+      ValueError: sizes are too few, or not finite, increasing and non-negative; accuracies have another
+        shape, lie outside [0, 1], or are missing at a size.
     """
     sizes, accuracy = np.asarray(sizes, float), np.asarray(accuracy, float)
     finite = sizes.ndim == 1 and np.all(np.isfinite(sizes))
@@ -33,9 +33,9 @@ def check(sizes: Any, accuracy: Any, fewest: int = 2) -> tuple[np.ndarray, np.nd
             f"got shape {accuracy.shape}"
         )
     missing = np.isnan(accuracy)
-    if not np.all(missing | ((accuracy >= 0) & (accuracy <= 1))) or np.any(
-        np.all(np.atleast_2d(missing), axis=0)
-    ):
+    in_range = missing | ((accuracy >= 0) & (accuracy <= 1))
+    never_measured = np.all(np.atleast_2d(missing), axis=0)
+    if not np.all(in_range) or np.any(never_measured):
         raise ValueError(f"`accuracy` must lie in [0, 1], at least once at every size, got {accuracy}")
     return sizes, np.nanmean(np.atleast_2d(accuracy), axis=0)
 
@@ -46,14 +46,15 @@ def least_squares(
     bounds: tuple[Sequence[float], Sequence[float]],
     scale: Sequence[float],
 ) -> np.ndarray:
-    """Multi-start nonlinear least squares: the parameters [p] of the best local minimum found.
+    """Nonlinear least squares from several starts: the parameters [p] of the best local minimum found.
 
     Args:
       residual: from parameters [p] to residuals [k].
-      starts: points to begin from, [p] each; they are moved between the bounds, where scipy wants them.
-      bounds: the smallest and the largest parameters, [p] each.
-      scale: [p] sizes of typical steps.
+      starts: parameters to begin from, [p] each; clipped to the bounds.
+      bounds: the minimum and the maximum parameters, [p] each.
+      scale: [p] typical sizes of steps.
     """
+    # SciPy wants starts strictly between the bounds.
     low, high = np.asarray(bounds[0]) + 1e-9, np.asarray(bounds[1]) - 1e-9
     fits = [
         scipy.optimize.least_squares(residual, np.clip(start, low, high), bounds=bounds, x_scale=scale)

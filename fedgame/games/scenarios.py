@@ -1,4 +1,4 @@
-"""Scenarios: games as JSON files, which people can read, edit and send each other."""
+"""Scenarios: games as JSON files, which people can read, edit and exchange."""
 
 import json
 import os
@@ -18,8 +18,8 @@ class Scenario(NamedTuple):
     """A game and what its agents are called."""
 
     game: games.Game  # checked
-    names: list[str]
-    origin: Any = None  # what the game was made of, for whoever made it; files do not hold it
+    names: list[str]  # [n]
+    origin: Any = None  # what its maker made the game of; not stored in files
 
 
 def holds(game: games.Game) -> bool:
@@ -33,9 +33,13 @@ def holds(game: games.Game) -> bool:
 def to_dict(game: games.Game, names: list[str] | None = None) -> dict[str, Any]:
     """The scenario as JSON values; numbers keep every digit.
 
+    Args:
+      game: n agents.
+      names: of the n agents; None is "0", "1", …
+
     Raises:
-      ValueError: the payoff or the cost is not registered, as one that holds a Python function, which JSON
-        cannot hold; or `names` do not fit.
+      ValueError: the payoff or the cost is not registered, or holds a Python function, which JSON cannot
+        hold; or there are not n names.
     """
     game = games.check(game)
     names = [str(i) for i in range(game.n)] if names is None else list(names)
@@ -47,32 +51,40 @@ def to_dict(game: games.Game, names: list[str] | None = None) -> dict[str, Any]:
 
 
 def _written(family: Any) -> dict[str, Any]:
-    """A family as JSON values, with the file that defines it where that has to be given by --use."""
+    """A family as JSON values; if a file given by --use defines it, with that file and its SHA-256."""
     if registry.name_of(type(family)) is None:
         raise ValueError(f"{type(family).__name__} has no name, so JSON cannot hold it")
     file = registry.file_of(type(family))
-    use = {"use": {"file": file, "sha256": registry.used()[file]}} if file else {}
-    values = {}
+    values = {"family": registry.name_of(type(family))}
+    if file:
+        values["use"] = {"file": file, "sha256": registry.used()[file]}
     for field in registry.options(type(family)).values():
         x = getattr(family, field.name)
-        if _static(field) and not isinstance(x, bool | int | float | str | None):
-            raise ValueError(f"{type(family).__name__} holds a {type(x).__name__}, which JSON cannot hold")
-        inner = field.metadata.get("of")
-        values[field.name] = x if _static(field) else _written(x) if inner else _plain(x)
-    return {"family": registry.name_of(type(family)), **use, **values}
+        if _static(field):
+            if not isinstance(x, bool | int | float | str | None):
+                raise ValueError(
+                    f"{type(family).__name__} holds a {type(x).__name__}, which JSON cannot hold"
+                )
+            values[field.name] = x
+        elif field.metadata.get("of"):  # another family inside
+            values[field.name] = _written(x)
+        else:
+            values[field.name] = _plain(x)
+    return values
 
 
 def _static(field: Any) -> bool:
+    """Whether a field holds no array but a part of the structure, see `registry.option`."""
     return not field.metadata.get("pytree_node", True)
 
 
 def from_dict(values: Any) -> Scenario:
-    """The scenario that `to_dict` wrote, or somebody by hand: a family may be a text for `registry.read`.
+    """The scenario in JSON values as `to_dict` writes them; a family may also be a text for `registry.read`.
 
-    Nothing is imported: families that need --use have to be there already.
+    Imports nothing: files of families that need --use must have been imported before.
 
     Raises:
-      ValueError: it is none; the message names the field and what is allowed.
+      ValueError: the values are no scenario; the message names the field and what is allowed.
     """
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ValueError(f'`format` must be "{FORMAT}": this is no scenario')
@@ -91,7 +103,7 @@ def from_dict(values: Any) -> Scenario:
 
 
 def save(path: str | os.PathLike, game: games.Game, names: list[str] | None = None) -> None:
-    """Writes the scenario, whole or not at all; see `to_dict` for errors."""
+    """Writes the scenario to a file, atomically; arguments and errors as `to_dict`."""
     text = json.dumps(to_dict(game, names), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     partial = pathlib.Path(f"{os.fspath(path)}.partial")
     partial.write_text(text, encoding="utf-8")
@@ -99,7 +111,7 @@ def save(path: str | os.PathLike, game: games.Game, names: list[str] | None = No
 
 
 def load(path: str | os.PathLike) -> Scenario:
-    """Reads a scenario.
+    """Reads a scenario from a file.
 
     Raises:
       ValueError: the file holds no scenario; the message says where and why.
@@ -121,24 +133,26 @@ def _plain(x: Any) -> Any:
 
 
 def _family(field: str, values: Any) -> Any:
+    """The payoff or the cost, as `field` says, in JSON values or a text."""
     if isinstance(values, str):
         return registry.read(field, values)
     family = _named(field, values)
     fields = registry.options(family)
-    given = {k: v for k, v in values.items() if k not in ("family", "use")}
+    given = {name: x for name, x in values.items() if name not in ("family", "use")}
     if unknown := sorted(given.keys() - fields.keys()):
         near = registry.near(unknown[0], fields)
         raise ValueError(
             f"`{field}`: {values['family']} has no `{unknown[0]}`{near}; it has {', '.join(fields)}"
         )
     try:
-        return family(**{k: _value(fields[k], v) for k, v in given.items()})
+        return family(**{name: _value(fields[name], x) for name, x in given.items()})
     except TypeError as error:
-        said = str(error).split("__init__() ")[-1]
+        said = str(error).split("__init__() ")[-1]  # such as "missing 1 required positional argument"
         raise ValueError(f"`{field}`: {values['family']}: {said}") from None
 
 
 def _value(field: Any, value: Any) -> Any:
+    """A parameter of a family, checked."""
     if inner := field.metadata.get("of"):
         return _family(inner, value)
     if not _static(field):
@@ -151,10 +165,13 @@ def _value(field: Any, value: Any) -> Any:
 def _named(field: str, values: Any) -> type:
     """The class of a family; files of version 0.1 name the class itself."""
     known = registry.KINDS[field].entries
-    classes = {family.__name__: family for family in reversed(known.values())}  # a stranger's comes last
+    # Built-in families are registered first. Reversed, so that theirs counts if a stranger's class has its
+    # name.
+    by_class = {family.__name__: family for family in reversed(known.values())}
+    families = {**by_class, **known}
     name = values.get("family") if isinstance(values, dict) else None
-    if isinstance(name, str) and name in {**classes, **known}:
-        family = {**classes, **known}[name]
+    if isinstance(name, str) and name in families:
+        family = families[name]
         _check_text(field, name, family, values.get("use"))
         return family
     if isinstance(name, str) and isinstance(values.get("use"), dict):
@@ -165,10 +182,18 @@ def _named(field: str, values: Any) -> type:
 
 
 def _check_text(field: str, name: str, family: type, then: Any) -> None:
-    """Refuses a family that --use defines otherwise than when the scenario was written."""
+    """Refuses a family whose definition is not the one with which the scenario was written.
+
+    Args:
+      field: "payoff" or "cost".
+      name: of the family.
+      family: its class.
+      then: the scenario's `use`, None for a built-in family.
+    """
     now = registry.used().get(registry.file_of(family) or "")
     if isinstance(then, dict) and then.get("sha256") != now:
-        was, has = f"--use={then.get('file')} ({str(then.get('sha256'))[:8]})", now[:8] if now else "built in"
+        was = f"--use={then.get('file')} ({str(then.get('sha256'))[:8]})"
+        has = now[:8] if now else "built in"
         raise ValueError(
             f"`{field}`: {name!r} was defined by {was}, and is another now ({has}; how the text begins in "
             "SHA-256): use the file of then, or delete `use` here to take it as it is now"
@@ -176,8 +201,12 @@ def _check_text(field: str, name: str, family: type, then: Any) -> None:
 
 
 def _numbers(name: str, value: Any) -> np.ndarray:
+    """A JSON number or a list of numbers, or of lists of them, as an array."""
+
     def numeric(x: Any) -> bool:
-        return all(map(numeric, x)) if isinstance(x, list) else type(x) in (int, float)
+        if isinstance(x, list):
+            return all(numeric(part) for part in x)
+        return type(x) in (int, float)  # not `isinstance`, as True is an int
 
     try:
         if not numeric(value):

@@ -14,25 +14,25 @@ PAYOFFS = registry.kind("payoff", registry.a_family)
 class Payoff:
     """a_i(s), written for ONE agent; `vmap` gives all.
 
-    A family is a class with a name, see `registry.register`, whose numbers are fields made by
-    `registry.option`. It sees the others only through a statistic z of the profile, so that looking at every
-    agent costs O(n m), not O(n²). The default statistic is the whole profile; `value` is all that has to be
-    defined. s are standard samples: contributions times qualities.
+    A family is a class with a name, see `registry.register`, whose parameters are fields made by
+    `registry.option`. It sees the others only through a statistic z of the profile, m numbers, so that
+    evaluating all agents costs O(n m), not O(n²). The default statistic is the whole profile; only `value`
+    has to be defined. s are standard samples: contributions times qualities.
     """
 
     kind: ClassVar[str] = "payoff"
-    # Promises. False is always safe: the family is then taken for one that may be anything.
+    # Promises. False is always safe: nothing is assumed then.
     of_total: ClassVar[bool] = False  # depends on s only through S: derive from `OfTotal`
-    concave: ClassVar[bool] = False  # in s_i; of the total: 0 up to `pays_from`, concave from there on
+    concave: ClassVar[bool] = False  # in s_i; if of the total: 0 up to `pays_from`, concave from there on
     separable: ClassVar[bool] = False  # a_i(s) = g_i(s_i) + h_i(s_-i): the best s_i does not depend on others
     linear: ClassVar[bool] = False  # linear in s
 
     def statistic(self, s: jax.Array) -> Any:
-        """z of the whole profile s, [n]; additive: `moved` updates it."""
+        """z of the profile s, [n] standard samples. A change of one s_i must be possible by `moved`."""
         return s
 
     def rest(self, z: Any, own: jax.Array, i: jax.Array) -> Any:
-        """What agent i, who contributes `own` of z herself, sees of the others. By default (i, z)."""
+        """What agent i, who contributes `own` of z, sees of the others, for `value`. By default (i, z)."""
         del own
         return i, z
 
@@ -42,9 +42,9 @@ class Payoff:
         raise NotImplementedError
 
     def kinks(self, rest: Any) -> tuple[jax.Array, ...] | None:
-        """Contributions w_i s_i between which a_i is known to be concave in s_i, or None: it may be anything.
+        """Contributions w_i s_i between which a_i is known to be concave in s_i; None if nothing is known.
 
-        Asked by certificates. By default none, that is () if the payoff is concave.
+        For certificates. By default (), no kinks, if the payoff is concave.
         """
         del rest
         return () if self.concave else None
@@ -54,18 +54,18 @@ class Payoff:
         return z.at[i].add(change)
 
     def kept(self, keep: jax.Array, n: int) -> Any:
-        """The payoff if of n agents only `keep`, [k] numbers, are there. By default with their parameters."""
+        """The payoff if only `keep`, [k] numbers of n agents, are there. By default with their parameters."""
         del n
         return registry.of_agents(self, keep)
 
     def complaint(self) -> str | None:
-        """What is wrong with the numbers together, beyond their ranges, or None. Called outside jit."""
+        """What is wrong with the parameters together, beyond their ranges, or None. Called outside jit."""
         return None
 
     def curvature(self, game: Any, low: jax.Array, high: jax.Array) -> "Curvature | None":
-        """Bounds on second derivatives for profiles between `low` and `high`, [n], or None: none are known.
+        """Bounds on second derivatives for profiles between `low` and `high`, [n] samples; None if not known.
 
-        With them the game gets a proved λ and L of Theorem 3.2. Called outside jit, on the whole family.
+        They prove λ and L of Theorem 3.2 for the game. Called outside jit, on the whole family.
         Payoffs of the total define `bend` instead.
         """
         del game, low, high
@@ -73,19 +73,19 @@ class Payoff:
 
 
 class Curvature(NamedTuple):
-    """What the payoffs v_i a_i add to the Jacobian G of Theorem 3.2 on a box of profiles, at most."""
+    """Upper bounds on what the payoffs v_i a_i add to the Jacobian G of Theorem 3.2 on a box of profiles."""
 
-    eigenvalue: float  # of the symmetric part of that matrix, the largest; ≥ 0
-    own: Any  # [n] |∂²a_i/∂s_i²| v_i
-    others: Any  # [n] or one number, |∂²a_i/∂s_j∂s_i| v_i for j ≠ i
-    formula: str  # where it comes from
+    eigenvalue: float  # of the largest eigenvalue of the symmetric part of that matrix, ≥ 0
+    own: Any  # [n] or one number, of v_i |∂²a_i/∂s_i²|
+    others: Any  # [n] or one number, of v_i |∂²a_i/∂s_j∂s_i| for all j ≠ i
+    formula: str  # the formula in words
 
 
-_STRAIGHT = Curvature(0.0, 0.0, 0.0, "a_i is linear: G = -diag(c'')")
+_STRAIGHT = Curvature(eigenvalue=0.0, own=0.0, others=0.0, formula="a_i is linear: G = -diag(c'')")
 
 
 class OfTotal(Payoff):
-    """A payoff of the total S = S₀ + Σ w_i s_i: `curve(S)` is all that has to be defined."""
+    """A payoff of the total S = S₀ + Σ w_i s_i: only `curve(S)` has to be defined."""
 
     of_total: ClassVar[bool] = True
     concave: ClassVar[bool] = True
@@ -100,12 +100,12 @@ class OfTotal(Payoff):
         return jnp.zeros(())
 
     def bend(self, low: float, high: float) -> tuple[Any, Any] | None:
-        """Bounds (least, most) on |a_i''| for totals in [low, high], or None: none are known.
+        """Bounds (least, most) on |a_i''| for totals S in [low, high], S > `pays_from`; None if not known.
 
-        Each [n] or one number, like the parameters, where S > `pays_from`. `least` may be divided by a
-        factor ≥ 1 of which the same function of S, between 1 and it, divides every agent's |a_i''|: such a
-        common factor makes no difference to λ, and without it curves of nearly the same shape have bounds
-        close to each other. Called outside jit, on the whole family.
+        Each [n] or one number, like the parameters. If |a_i''(S)| = f(S) b_i(S) with the same 0 < f(S) ≤ 1
+        for all agents, both may bound b_i instead: f only lowers the eigenvalue that is subtracted from λ,
+        and bounds on b_i are closer to each other for curves of similar shape. Called outside jit, on the
+        whole family.
         """
         del low, high
         return None

@@ -13,7 +13,7 @@ from fedgame.registry import option
 
 @registry.family
 class TotalPayoff(base.OfTotal):
-    """Any scalar function of S, the same for all agents; `value` of the game makes them differ."""
+    """Any scalar function of S, the same for all agents; `Game.value` scales it for each of them."""
 
     concave: ClassVar[bool] = False
 
@@ -25,7 +25,7 @@ class TotalPayoff(base.OfTotal):
 
 @registry.family
 class Separable(base.Payoff):
-    """a_i(s) = g_i(s_i) + h_i(s_-i) (Theorem A.1): what others do does not change what i wants.
+    """a_i(s) = g_i(s_i) + h_i(s_-i) (Theorem A.1): best responses do not depend on the others.
 
     Attributes:
       own: g, called as own(i, s_i) with the number of the agent, returns a scalar.
@@ -51,7 +51,7 @@ class Separable(base.Payoff):
 
 @registry.family
 class CustomPayoff(base.Payoff):
-    """Any function from profiles [n] to payoffs [n]. A look at every agent costs n calls of `fn`."""
+    """Any function from profiles [n] to payoffs [n]. Evaluating all agents takes n calls of `fn`."""
 
     fn: Callable[[jax.Array], jax.Array] = option("from s to all payoffs, [n]", static=True)
 

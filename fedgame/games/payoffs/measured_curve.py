@@ -12,7 +12,7 @@ from fedgame.games import regression
 from fedgame.games.payoffs import base
 from fedgame.registry import option
 
-_RIDGE = 1e-2  # moves a fit by some 1e-5, far less than one training run deviates
+_RIDGE = 1e-2  # changes a fit by about 1e-5, far less than one training run differs from the next
 
 
 @registry.register("concave")
@@ -20,9 +20,8 @@ class MeasuredCurve(base.OfTotal):
     """A measured accuracy curve ã(S) (Section 5.1): C¹, concave, non-decreasing.
 
     Between `sizes` the slope is linear, so ã is piecewise quadratic and its gradient exact. ã(0) is
-    `accuracy[0]`. Beyond the last size ã continues with the named tail "inverse": the slope falls as
-    slope[-1] (sizes[-1]/S)², which keeps ã C¹, concave and bounded; `extrapolates` tells its use.
-    `fit` makes one from measurements.
+    `accuracy[0]`. Beyond the last size the slope falls as slope[-1] (sizes[-1]/S)², which keeps ã C¹,
+    concave and bounded; `extrapolates` says where that is. `fit` makes one from measurements.
 
     Attributes:
       sizes: [k] totals in samples, increasing from 0.
@@ -47,7 +46,7 @@ class MeasuredCurve(base.OfTotal):
 
     def curve(self, total: jax.Array) -> jax.Array:
         last = self.sizes[-1]
-        within = jnp.where(total > last, last, total)  # `clip` would halve the gradient at the ends
+        within = jnp.where(total > last, last, total)  # `jnp.clip` would halve the gradient at the ends
         k = jnp.clip(jnp.searchsorted(self.sizes, within, side="right") - 1, 0, len(self.sizes) - 2)
         step = within - self.sizes[k]
         bend = (self.slope[k + 1] - self.slope[k]) / (self.sizes[k + 1] - self.sizes[k])
@@ -61,30 +60,34 @@ class MeasuredCurve(base.OfTotal):
         return total > self.sizes[..., -1]
 
     def bend(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-        """|a''| is constant between sizes, and falls with S in the tail."""
+        """|a''| is constant between sizes, and 2 slope[-1] sizes[-1]² / S³ beyond, where it falls with S."""
         sizes, slope = np.asarray(self.sizes), np.asarray(self.slope)
-        bends = -np.diff(slope) / np.diff(sizes)
-        last, end = sizes[..., -1:], slope[..., -1:]
+        last_size, last_slope = sizes[..., -1:], slope[..., -1:]
+
+        def beyond(total: float) -> np.ndarray:
+            bend = 2 * last_slope * last_size**2 / np.maximum(total, last_size) ** 3
+            return np.where(high >= last_size, bend, np.nan)  # NaN: not in [low, high]
+
         overlap = (sizes[..., :-1] <= high) & (sizes[..., 1:] >= low)
-        tails = [
-            np.where(high >= last, 2 * end * last**2 / np.maximum(s, last) ** 3, np.nan) for s in (low, high)
-        ]
-        inside = np.where(overlap, bends, np.nan)
-        shape = np.broadcast_shapes(inside.shape[:-1], tails[0].shape[:-1])
-        every = np.concatenate([np.broadcast_to(x, (*shape, x.shape[-1])) for x in (inside, *tails)], axis=-1)
+        between = np.where(overlap, -np.diff(slope) / np.diff(sizes), np.nan)
+        parts = [between, beyond(low), beyond(high)]
+        shape = np.broadcast_shapes(*(x.shape[:-1] for x in parts))
+        every = np.concatenate([np.broadcast_to(x, (*shape, x.shape[-1])) for x in parts], axis=-1)
         least, most = np.nanmin(every, axis=-1), np.nanmax(every, axis=-1)
-        return most if most.ndim == 0 else least, most  # of one curve for all a common factor is all there is
+        if most.ndim == 0:  # one curve for all agents: |a''| is a common factor, see `OfTotal.bend`
+            return most, most
+        return least, most
 
     @classmethod
     def fit(cls, sizes: np.ndarray, accuracy: np.ndarray, start: Any = None) -> "MeasuredCurve":
         """Least squares over all C¹ concave non-decreasing curves with linear slopes between the sizes.
 
-        No formula is assumed. With slopes d_0 ≥ … ≥ d_k ≥ 0 at the sizes, ã is linear in ã(0) and in
-        the falls d_j - d_{j+1} ≥ 0, which makes this non-negative least squares. There is one unknown
-        more than sizes: a small ridge picks, among curves that fit alike, one whose slope falls evenly.
+        No formula is assumed. With slopes d_0 ≥ … ≥ d_k ≥ 0 at the sizes and d_{k+1} = 0, ã is linear in ã(0)
+        and in the falls d_j - d_{j+1} ≥ 0, which makes this non-negative least squares. There is one unknown
+        more than sizes: of curves that fit equally well, a small ridge picks one whose slope falls evenly.
 
-        Args and errors: as `PowerLaw.fit`, with at least 2 sizes, the first of them 0. There is one
-        solution, so `start` makes no difference.
+        Args and errors as `PowerLaw.fit`, with at least 2 sizes, the first of them 0. `start` is ignored, as
+        the solution is unique.
         """
         del start
         sizes, mean = regression.check(sizes, accuracy, fewest=2)
@@ -93,13 +96,14 @@ class MeasuredCurve(base.OfTotal):
                 f"the first size must be 0, got {sizes[0]:g}: ã needs a value "
                 "there; add a row for 0 samples (the accuracy of the untrained model) or choose another fit"
             )
-        # Column j: the curve whose slope is 1 up to sizes[j] and falls to 0 by sizes[j + 1].
+        # Column j of `slopes` is a slope that is 1 up to sizes[j] and falls to 0 by sizes[j + 1]; column j of
+        # `columns` is the curve with that slope.
         slopes = np.tri(len(sizes)).T
         rises = np.cumsum(np.diff(sizes)[:, None] * (slopes[1:] + slopes[:-1]) / 2, axis=0)
         columns = np.concatenate([np.zeros((1, len(sizes))), rises])
         scale = columns[-1]
         design = np.column_stack([np.ones(len(sizes)), columns / scale])
-        ridge = _RIDGE * np.eye(len(sizes) + 1)[1:]
-        at_0, *falls = scipy.optimize.nnls(np.vstack([design, ridge]), np.append(mean, 0 * sizes))[0]
-        falls = falls / scale
-        return cls(sizes, at_0 + columns @ falls, slopes @ falls)
+        ridge = _RIDGE * np.eye(len(sizes) + 1)[1:]  # on the falls, not on ã(0)
+        solution, _ = scipy.optimize.nnls(np.vstack([design, ridge]), np.append(mean, np.zeros(len(sizes))))
+        at_0, falls = solution[0], solution[1:] / scale
+        return cls(sizes=sizes, accuracy=at_0 + columns @ falls, slope=slopes @ falls)

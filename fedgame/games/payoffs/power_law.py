@@ -27,10 +27,11 @@ class PowerLaw(base.OfTotal):
 
     def curve(self, total: jax.Array) -> jax.Array:
         data = total + self.shift
-        some = ~(data <= 0)  # a NaN counts as some, and stays NaN
+        some = ~(data <= 0)  # not `data > 0`, so that NaN stays NaN
         safe = jnp.where(some, data, 1.0)  # keeps value and gradient finite at S = 0
         loss = self.scale * jnp.exp(-self.exponent * jnp.log(safe))  # one log for all agents' exponents
-        raw = jnp.where(some, self.best - loss, jnp.where(self.scale > 0, -jnp.inf, self.best))
+        without_data = jnp.where(self.scale > 0, -jnp.inf, self.best)
+        raw = jnp.where(some, self.best - loss, without_data)
         return jnp.maximum(raw, 0.0) if self.clip else raw
 
     def pays_from(self) -> jax.Array:
@@ -41,15 +42,20 @@ class PowerLaw(base.OfTotal):
         return jnp.where(self.best > 0, zero, jnp.inf)
 
     def bend(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-        """|a''| falls with S."""
+        """|a''| = scale x (x + 1) (S + shift)^(-x - 2) with the exponent x; it falls with S.
+
+        The common factor is the slowest of all agents' falls: that with the largest shift and least exponent.
+        """
         x, shift, scale = (np.asarray(part) for part in (self.exponent, self.shift, self.scale))
+
+        def at(total: float) -> np.ndarray:
+            return scale * x * (x + 1) * (total + shift) ** (-x - 2)
+
         with np.errstate(divide="ignore", invalid="ignore"):
-            least, most = (scale * x * (x + 1) * (s + shift) ** (-x - 2) for s in (high, low))
             common = ((low + np.max(shift)) / (high + np.max(shift))) ** (np.min(x) + 2)
-            least = least / common
-        # No loss has no bend, at S = 0 too, where 0 · ∞ is NaN.
-        least, most = (np.where(scale == 0, 0.0, y) for y in (least, most))
-        return least, most
+            least, most = at(high) / common, at(low)
+        # Without a loss there is no curvature, but at S = 0 the formula is 0 · ∞ = NaN.
+        return np.where(scale == 0, 0.0, least), np.where(scale == 0, 0.0, most)
 
     @classmethod
     def fit(cls, sizes: np.ndarray, accuracy: np.ndarray, start: "PowerLaw | None" = None) -> "PowerLaw":
@@ -59,31 +65,34 @@ class PowerLaw(base.OfTotal):
         smooth: equilibria then move continuously with costs.
 
         Args:
-          sizes: [k], at least 4, increasing from any size.
-          accuracy: [k].
-          start: a power law to begin from, instead of from several; quicker for resampled data.
+          sizes: [k ≥ 4] totals in samples, non-negative and increasing.
+          accuracy: [k] in [0, 1].
+          start: a power law to begin from, instead of from several starts; quicker for resampled data.
 
         Raises:
-          ValueError: sizes or accuracies do not fit the description.
+          ValueError: sizes or accuracies are not as described.
         """
         sizes, mean = regression.check(sizes, accuracy, fewest=4)
         longest = sizes.max()
 
         def curve(parameters: np.ndarray) -> np.ndarray:
-            at_0, gap, exponent, log_shift = parameters
+            at_0, gap, exponent, log_shift = parameters  # gap = best - ã(0); log_shift = log(shift / longest)
             return at_0 + gap - gap * (1.0 + sizes / (longest * np.exp(log_shift))) ** -exponent
 
         bounds = (0.0, 0.0, 1e-2, -12.0), (1.0, 1.0, 10.0, 3.0)
         spread = np.clip(np.ptp(mean), 1e-3, 1.0)
-        starts = [(mean.min(), spread, e, d) for e in (0.3, 1.0, 3.0) for d in (-6.0, -3.0, 0.0)]
+        starts = [
+            (mean.min(), spread, exponent, log_shift)
+            for exponent in (0.3, 1.0, 3.0)
+            for log_shift in (-6.0, -3.0, 0.0)
+        ]
         if start is not None:
-            best, scale, exponent, shift = (
-                float(x) for x in (start.best, start.scale, start.exponent, start.shift)
-            )
-            shift = max(shift, longest * np.exp(bounds[0][3]))  # Eq. (3) has none
-            gap = scale * shift**-exponent
-            starts = [(best - gap, gap, exponent, np.log(shift / longest))]
-        x = regression.least_squares(lambda x: curve(x) - mean, starts, bounds, (1, 1, 1, 3))
-        at_0, gap, exponent, log_shift = x
+            exponent, shift = float(start.exponent), float(start.shift)
+            shift = max(shift, longest * np.exp(bounds[0][3]))  # Eq. (3) has shift 0, whose log is -∞
+            gap = float(start.scale) * shift**-exponent
+            starts = [(float(start.best) - gap, gap, exponent, np.log(shift / longest))]
+        found = regression.least_squares(lambda x: curve(x) - mean, starts, bounds, (1, 1, 1, 3))
+        at_0, gap, exponent, log_shift = found
         shift = longest * np.exp(log_shift)
-        return cls(at_0 + gap, gap * shift**exponent, exponent, shift, clip=False)  # ã(0) ≥ 0
+        # Not clipped, as ã(0) ≥ 0.
+        return cls(at_0 + gap, gap * shift**exponent, exponent=exponent, shift=shift, clip=False)

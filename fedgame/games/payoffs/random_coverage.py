@@ -38,14 +38,19 @@ class RandomCoverage(base.Payoff):
     def curvature(self, game: Any, low: jax.Array, high: jax.Array) -> base.Curvature:
         del high
         n, m = len(low), np.shape(self.q)[-1]
-        q, quality = np.broadcast_to(np.asarray(self.q), (n, m)), np.broadcast_to(game.quality, (n,))
-        value = np.broadcast_to(game.value, (n,))
+        q = np.broadcast_to(np.asarray(self.q), (n, m))
+        quality, value = np.broadcast_to(game.quality, (n,)), np.broadcast_to(game.value, (n,))
+        # Payoffs add -Σ_x y_x w_xᵀ to G: a matrix of rank 1 for every point x.
         w = -np.log1p(-q) * quality[:, None]
-        left = np.exp(np.asarray(self.statistic(quality * low)))  # Π (1 - q)^s, at most this in the box
-        y = 0.5 * q * w * value[:, None] * left
+        missed = np.exp(np.asarray(self.statistic(quality * low)))  # Π_j (1 - q_jx)^s_j, largest at `low`
+        y = 0.5 * q * w * value[:, None] * missed
+        # The largest eigenvalue of a sum is at most the sum of those of its terms, (‖y‖‖w‖ - y·w) / 2 each.
         eigenvalue = 0.5 * np.sum(
             np.linalg.norm(y, axis=0) * np.linalg.norm(w, axis=0) - np.sum(y * w, axis=0)
         )
-        others = np.max(y @ np.max(w, axis=0))  # at least every entry beside the diagonal
-        formula = "Eq. (1): every term of G is largest at the low corner"
-        return base.Curvature(max(float(eigenvalue), 0.0), np.sum(y * w, axis=1), others, formula)
+        return base.Curvature(
+            eigenvalue=max(float(eigenvalue), 0.0),
+            own=np.sum(y * w, axis=1),
+            others=np.max(y @ np.max(w, axis=0)),  # at least every entry off the diagonal
+            formula="Eq. (1): every term of G is largest at the low corner",
+        )
