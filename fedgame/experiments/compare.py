@@ -27,7 +27,7 @@ from fedgame.games import game as games
 from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
 from fedgame.mechanisms import base as mechanisms
-from fedgame.mechanisms import budget_balanced, outcomes, rules
+from fedgame.mechanisms import outcomes, refunds, rules
 from fedgame.protocols import base, fedbr
 from fedgame.registry import option
 from fedgame.report import figures, tables, text
@@ -146,7 +146,7 @@ def _makes_a_difference(settings: Settings, flag: str) -> bool:
 
 
 def _check_literal(title: str, rule: mechanisms.Rule, game: games.Game) -> None:
-    if rule.announces is not None and not issubclass(rule.announces, budget_balanced.Refunds):
+    if rule.announces is not None and not issubclass(rule.announces, refunds.Refunds):
         raise ValueError(f"--mode=literal is printed for refunds of costs only, not for {title}")
     if rules.linear_rates(game) is None:
         raise ValueError("--cost: --mode=literal divides by costs: they must be linear and above 0")

@@ -7,7 +7,7 @@ import scipy.stats
 
 from fedgame import games
 from fedgame.experiments import compare, paper, table1
-from fedgame.mechanisms import budget_balanced, rules
+from fedgame.mechanisms import refunds, rules
 from fedgame.report import text
 
 GAME = games.check(games.Game(games.PowerLaw(1.0, 1.0, 1.0, 1.0), games.LinearCost([0.1, 0.2]), [5, 5]))
@@ -20,7 +20,7 @@ def trial(beta=0.0, profile=(1.2, 2.0), charged=(1, 2), accuracy=(0.9, 0.7), mec
         "held_out_accuracy": 0.75,
         "seconds": 1.0,
     }
-    mechanism = mechanism or budget_balanced.Refunds(beta)
+    mechanism = mechanism or refunds.Refunds(beta)
     path = np.asarray([profile])
     return compare.Trial("FedBR", mechanism, 0, 0, True, np.asarray(profile), path, training)
 
