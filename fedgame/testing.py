@@ -184,18 +184,26 @@ class _Stopped(Exception):
     """Raised to interrupt a run."""
 
 
+class _StopAfterEveryRound:
+    """Snapshots in memory of a run that is interrupted whenever one has been kept."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, Any]] = []  # number of the round, state
+
+    def restore(self, start: Any) -> tuple[int, Any]:
+        return self.kept[-1] if self.kept else (0, start)
+
+    def offer(self, number: int, state: Any) -> None:
+        self.kept.append((number, jax.tree.map(np.asarray, federated.local_copy(state))))
+        raise _Stopped
+
+
 def _interrupted(
     protocol: protocols.Protocol, plan: protocols.Plan, trainer: trainers.Trainer, params: Any
 ) -> protocols.Outcome:
     """The outcome of a run that is stopped after every round and resumed from its snapshot."""
-    kept: list[tuple[int, Any]] = []
-
-    def offer(number: int, state: Any) -> None:
-        kept.append((number, jax.tree.map(np.asarray, federated.local_copy(state))))
-        raise _Stopped
-
-    snapshots = trainers.Snapshots(lambda start: kept[-1] if kept else (0, start), offer)
-    while not kept or kept[-1][0] < _ROUNDS:
+    snapshots = _StopAfterEveryRound()
+    while not snapshots.kept or snapshots.kept[-1][0] < _ROUNDS:
         try:
             protocols.run(protocol, plan, trainer, params, _ROUNDS, snapshots)
         except _Stopped:

@@ -212,7 +212,7 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
 
 def describe(equilibrium: Equilibrium) -> str:
     """The status in words, with method, steps and the largest Nash gap; one line. Not for use inside jit."""
-    gap = float(jnp.max(equilibrium.nash_gap))
+    gap = float(np.max(np.asarray(equilibrium.nash_gap)))
     text = (
         f"{MEANING[int(equilibrium.status)]} ({equilibrium.method}, {int(equilibrium.steps)} steps, "
         f"largest Nash gap {gap:.1e})"

@@ -104,14 +104,12 @@ def headline(work: Workdir) -> list[dict[str, Any]]:
 
 def agent_rows(scenario: scenarios.Scenario, found: equilibria.Equilibrium) -> list[dict[str, Any]]:
     """One row per agent: what she contributes, gains, pays, and could gain by deviating."""
-    game, s = scenario.game, found.profile
-    capacity = np.asarray(game.capacity)
+    game, s = scenario.game, np.asarray(found.profile)
+    capacity, there = np.asarray(game.capacity), all_rows.at(game, found.profile)
     columns = {
         "contribution": s,
         "capacity": capacity,
-        "payoff": games.payoff_values(game, s),
-        "cost": games.incurred_costs(game, s),
-        "utility": games.utilities(game, s),
+        **{name: there[name] for name in ("payoff", "cost", "utility")},
         "nash_gap": found.nash_gap,
     }
     numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
@@ -190,7 +188,8 @@ def _solved(game: games.Game, payoff: Any) -> tuple[jax.Array, jax.Array, jax.Ar
 def _summary(
     settings: Settings, scenario: scenarios.Scenario, found: equilibria.Equilibrium
 ) -> dict[str, Any]:
-    game, s = scenario.game, found.profile
+    game = scenario.game
+    there = {name: np.asarray(x) for name, x in all_rows.at(game, found.profile).items()}
     fits = [
         {"agent": key, "fit": name, "used": name == settings.fit, "rmse": fit.rmse, "largest": fit.largest}
         | {"parameters": fit.parameters}
@@ -206,14 +205,14 @@ def _summary(
         "method": found.method,
         "steps": int(found.steps),
         "residual": float(found.residual),
-        "nash_gap": float(jnp.max(found.nash_gap)),
-        "total": float(games.total(game, s)),
-        "contributed": float(jnp.sum(s)),
+        "nash_gap": float(np.max(np.asarray(found.nash_gap))),
+        "total": float(there["total"]),
+        "contributed": float(np.sum(np.asarray(found.profile))),
         "largest_measured": max(
             (float(one.sizes[-1]) for one in scenario.origin.measured.values()), default=None
         ),
-        "mean_payoff": float(jnp.mean(games.payoff_values(game, s))),
-        "mean_utility": float(jnp.mean(games.utilities(game, s))),
+        "mean_payoff": float(np.mean(there["payoff"])),
+        "mean_utility": float(np.mean(there["utility"])),
     }
 
 
@@ -222,11 +221,12 @@ def _nothing(s: Any, capacity: np.ndarray) -> np.ndarray:
 
 
 def _total_row(game: games.Game, found: equilibria.Equilibrium) -> dict[str, Any]:
+    there = all_rows.at(game, found.profile)
     return {
-        "total": float(games.statistic(game, found.profile)),
-        "contributed": float(jnp.sum(found.profile)),
-        "mean_utility": float(jnp.mean(games.utilities(game, found.profile))),
-        "largest_nash_gap": float(jnp.max(found.nash_gap)),
+        "total": float(there["statistic"]),
+        "contributed": float(np.sum(np.asarray(found.profile))),
+        "mean_utility": float(np.mean(np.asarray(there["utility"]))),
+        "largest_nash_gap": float(np.max(np.asarray(found.nash_gap))),
         "unique": bool(found.unique),
     }
 
@@ -241,12 +241,12 @@ def _curve_rows(
 ) -> list[dict[str, Any]]:
     """The payoff curves against S, one row per curve and total; shared ones have no agent."""
     game = scenario.game
-    x = band[0] if band else _totals(scenario, float(games.statistic(game, found.profile)))
+    x = band[0] if band else _totals(scenario, float(all_rows.at(game, found.profile)["statistic"]))
     shared = 0 not in jax.tree.leaves(registry.axes(game.payoff))
     keys = [""] if shared else scenario.names[:8]
     rows = []
     for i, key in enumerate(keys):
-        values = np.asarray(jax.vmap(games.agent_of(game, i).payoff.curve)(jnp.asarray(x)))
+        values = np.asarray(all_rows.curve_at(game, i, x))
         rows += all_rows.curve(key, x, values, band and band[1:])
     return rows
 

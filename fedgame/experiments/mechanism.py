@@ -234,13 +234,14 @@ def _verdicts(
     rest, mechanism, known = games.subset(game, found.stay), found.outcome.mechanism, found.outcome.best
     if found.left:
         best = mechanisms.first_best(rest) if known is None else known
-    u = found.outcome.utilities
-    short, proof = best.welfare - float(jnp.sum(u)), "proved to be" if best.proved else "as far as was found"
-    idle = games.utilities(rest, jnp.zeros(rest.n))  # what is the same for all profiles is no measure
-    size = float(jnp.max(jnp.abs(u)))
-    moved = float(jnp.max(jnp.abs(u - idle)))
+    u = np.asarray(found.outcome.utilities)
+    short = best.welfare - float(np.sum(u))
+    proof = "proved to be" if best.proved else "as far as was found"
+    # What agents have whatever the profile is no measure of rounding.
+    idle = np.asarray(all_rows.at(rest, np.zeros(rest.n))["utility"])
+    size, moved = float(np.max(np.abs(u))), float(np.max(np.abs(u - idle)))
     close = 1e-9 * (moved if np.isfinite(moved) else size) + 64 * np.finfo(float).eps * size
-    at_bound = float(jnp.ptp(u)) <= close and short <= rest.n * close
+    at_bound = float(np.ptp(u)) <= close and short <= rest.n * close
     first = f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
     first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound" if at_bound else ""
     if not isinstance(mechanism, refunds.Refunds):
@@ -257,14 +258,14 @@ def _verdicts(
 
 def _reached(game: games.Game, found: outcomes.Outcome, best: optimum.FirstBest) -> str:
     """How much of the first best a mechanism reaches that is no refund of costs, and at whose expense."""
-    sum_, mechanism = float(jnp.sum(found.utilities)), found.mechanism
-    text = f"Σ u is {sum_:.6g}"
+    welfare, mechanism = float(np.sum(np.asarray(found.utilities))), found.mechanism
+    text = f"Σ u is {welfare:.6g}"
     if best.welfare > 0:
-        text += f", {sum_ / best.welfare:.2%} of the largest"
+        text += f", {welfare / best.welfare:.2%} of the largest"
     if mechanism.balanced:
         text += "; payments sum to 0 whatever agents do"
     else:
-        text += f"; the server pays {float(jnp.sum(found.payments)):.6g} in all"
+        text += f"; the server pays {float(np.sum(np.asarray(found.payments))):.6g} in all"
     if mechanism.degrades:
         lost = float(jnp.sum(mechanism.withheld(game, found.equilibrium.profile)))
         if lost > 1e-9 * float(jnp.sum(jnp.abs(game.value * found.received))):
@@ -305,11 +306,11 @@ def _summary(
         "columns": all_rows.shown(final.mechanism),
         "status": equilibria.describe(final.equilibrium),
         "converged": bool(final.equilibrium.converged),
-        "nash_gap": float(jnp.max(final.equilibrium.nash_gap)),
+        "nash_gap": float(np.max(np.asarray(final.equilibrium.nash_gap))),
         "announced": {name: float(x[0]) for name, x in told.items() if len(x) == 1},
-        "contributed": float(jnp.sum(final.equilibrium.profile)),
-        "received": float(jnp.sum(jnp.maximum(final.payments, 0.0))),
-        "mean_utility": float(jnp.mean(final.utilities)),
+        "contributed": float(np.sum(np.asarray(final.equilibrium.profile))),
+        "received": float(np.sum(np.maximum(np.asarray(final.payments), 0.0))),
+        "mean_utility": float(np.mean(np.asarray(final.utilities))),
     }
 
 

@@ -44,10 +44,7 @@ def welfare_rows(
         there["chosen_who_stay"] = found.outcome
     rows = [
         {"mechanism": name, "certified": bool(one.equilibrium.converged)}
-        | {
-            f"p={p:g}": None if np.isnan(x := float(mechanisms.p_mean(one.utilities, p))) else x
-            for p in powers
-        }
+        | {f"p={p:g}": None if np.isnan(x := float(_p_mean(one.utilities, p))) else x for p in powers}
         for name, one in there.items()
     ]
     most = {"mechanism": tables.FIRST_BEST, "certified": None}  # a bound, also for all p-means with p ≤ 1
@@ -59,21 +56,20 @@ def rows_by_beta(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Equilibria under M_β with everybody taking part, for rates β evenly spread in log(1 - β)."""
     betas = 1.0 - np.geomspace(1.0, 1.0 / (4 * game.n), count)
-    solved = jax.jit(jax.vmap(_solved, in_axes=(None, None, 0)))
+    # Every call takes as many rates: another number would be another program to compile.
+    missing = -len(betas) % _AT_ONCE
+    calls = np.append(betas, np.full(missing, betas[-1])).reshape(-1, _AT_ONCE)
     several = []
-    with jobs.progress("equilibria over β", len(betas)) as bar:
-        for some in np.array_split(betas, max(len(betas) // _AT_ONCE, 1)):
-            several.append([np.asarray(x) for x in solved(game, jnp.asarray(outside), jnp.asarray(some))])
-            bar.update(len(some))
-    profile, u, leave, gap, total, certified = (np.concatenate(x) for x in zip(*several, strict=True))
+    with jobs.progress("equilibria over β", len(calls)) as bar:
+        for some in calls:
+            several.append([np.asarray(x) for x in _solve_all(game, outside, some)])
+            bar.update()
+    profile, u, leave, gap, total, certified = (np.concatenate(x)[:count] for x in zip(*several, strict=True))
     rows = [
         {"beta": float(beta), "total": float(total[k]), "contributors": int(np.sum(profile[k] > 0))}
         | {"rather_leave": int(np.sum(leave[k])) if certified[k] else None, "nash_gap": float(gap[k])}
         | {"certified": bool(certified[k])}
-        | {
-            f"p={p:g}": float(mechanisms.p_mean(jnp.asarray(u[k]), p)) if certified[k] else None
-            for p in powers
-        }
+        | {f"p={p:g}": float(_p_mean(u[k], p)) if certified[k] else None for p in powers}
         for k, beta in enumerate(betas)
     ]
     rows = [{name: None if x != x else x for name, x in row.items()} for row in rows]
@@ -96,6 +92,11 @@ def _solved(game: games.Game, outside: jax.Array, beta: jax.Array) -> tuple[jax.
     return s, found.utilities, leave, jnp.max(found.equilibrium.nash_gap), games.total(game, s), certified
 
 
+# Over rates β [k]: everything of `_solved` with a leading axis of k.
+_solve_all = jax.jit(jax.vmap(_solved, in_axes=(None, None, 0)))
+_p_mean = jax.jit(mechanisms.p_mean, static_argnums=1)
+
+
 def marks(
     game: games.Game, power: float, chosen: float | None, designed: outcomes.Outcome | None = None
 ) -> list[dict[str, Any]]:
@@ -113,7 +114,7 @@ def marks(
         rate, known = design.rates, np.isfinite(design.welfare)
     else:
         rate = designed.mechanism.rates
-        known = designed.equilibrium.converged & jnp.isfinite(mechanisms.p_mean(designed.utilities, power))
+        known = designed.equilibrium.converged & np.isfinite(float(_p_mean(designed.utilities, power)))
     if known:
         found[registry.text_of(rules.designed.having(p=power))] = float(rate)
     if (linear := rules.linear_rates(game)) is not None:

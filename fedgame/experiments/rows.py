@@ -17,6 +17,24 @@ _OWN = (  # columns of agents that are no mechanism's
 )
 
 
+@jax.jit
+def at(game: games.Game, s: jax.Array) -> dict[str, jax.Array]:
+    """What agents have at a profile s [n] without payments: [n] each, but for the totals."""
+    return {
+        "payoff": games.payoff_values(game, s),
+        "cost": games.incurred_costs(game, s),
+        "utility": games.utilities(game, s),
+        "total": games.total(game, s),
+        "statistic": games.statistic(game, s),
+    }
+
+
+@jax.jit
+def curve_at(game: games.Game, i: int, totals: jax.Array) -> jax.Array:
+    """Agent i's accuracy at totals [k], for payoffs of the total."""
+    return jax.vmap(games.agent_of(game, i).payoff.curve)(totals)
+
+
 def curve(
     agent: str, totals: Any, accuracy: Any, band: tuple[Any, Any] | None = None
 ) -> list[dict[str, Any]]:

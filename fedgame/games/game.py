@@ -96,11 +96,13 @@ def check(game: Game) -> Game:
         quality=number("quality", game.quality, field=_ABOVE_0),
         held=number("held", game.held),
     )
-    if np.any(checked.capacity > checked.cost.most()):
+    if np.any(np.asarray(capacity) > np.asarray(checked.cost.most())):  # by numpy, which compiles nothing
         raise ValueError(f"`capacity` must be at most the {checked.cost.most()} records, got {capacity}")
-    if not np.isfinite(jnp.sum(checked.quality * checked.capacity)):
+    with np.errstate(over="ignore"):
+        largest = np.sum(np.asarray(checked.quality) * np.asarray(capacity))
+    if not np.isfinite(largest):
         raise ValueError(f"the sum of `capacity` must be finite, got {capacity}")
-    if checked.held.ndim or (checked.held > 0 and not game.payoff.of_total):
+    if checked.held.ndim or (float(checked.held) > 0 and not game.payoff.of_total):
         raise ValueError(f"`held` must be one number, and needs a payoff of the total; got {game.held}")
     return checked
 

@@ -1,7 +1,7 @@
 """What all training runs of a federation share, and the one loop over rounds."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -10,14 +10,27 @@ import numpy as np
 from fedgame.learning import evaluation, federated, local
 
 
-class Snapshots(NamedTuple):
+class Snapshots(Protocol):
     """How a training run keeps its state between rounds, so that it can go on after an interrupt."""
 
-    restore: Callable[[Any], tuple[int, Any]]  # state at the start -> rounds done, state after them
-    offer: Callable[[int, Any], None]  # rounds done, state; called after every round
+    def restore(self, start: Any) -> tuple[int, Any]:
+        """Returns the number of rounds that are done and the state after them, or 0 and `start`."""
+
+    def offer(self, number: int, state: Any) -> None:
+        """Is called after every round with its number, from 1, and the state after it."""
 
 
-FORGET = Snapshots(lambda state: (0, state), lambda number, state: None)  # keeps nothing
+class Forget:
+    """Keeps nothing."""
+
+    def restore(self, start: Any) -> tuple[int, Any]:
+        return 0, start
+
+    def offer(self, number: int, state: Any) -> None:
+        pass
+
+
+FORGET = Forget()
 
 
 def run(
