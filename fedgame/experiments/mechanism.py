@@ -134,20 +134,29 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     rates, contributions = over_beta.rows_by_beta(
         game, prepared.scenario.names, prepared.outside, settings.p, settings.over_beta
     )
-    designed_for_first = registry.text_of(rules.designed.having(p=settings.p[0]))
-    designed = everybody if registry.text_of(prepared.rule) == designed_for_first else None
     summary = _summary(settings, prepared, found, best) | {"audit": _verdicts(settings, game, found, best)}
     chosen = prepared.rule.values["beta"] if prepared.rule.name == "beta" else None
     work.write_csv("outcome.csv", rows)
     work.write_json("outcome.json", rows)
     work.write_csv("p_means.csv", welfare)
-    work.write_csv("marks.csv", over_beta.marks(game, settings.p[0], chosen, designed))
+    work.write_csv(
+        "marks.csv", over_beta.marks(game, settings.p[0], chosen, _best_rate(prepared, everybody, rates))
+    )
     work.write_csv("over_beta.csv", rates)
     work.write_csv("over_beta_contributions.csv", contributions)
     work.write_json("mechanism.json", summary)
     work.write_json("announced.json", _announced(prepared, found))
     if scenarios.holds(game):
         scenarios.save(work.path / "scenario.json", game, prepared.scenario.names)
+
+
+def _best_rate(prepared: Prepared, everybody: outcomes.Outcome, rates: list[dict[str, Any]]) -> float | None:
+    """The β with the largest first p-mean: that of the rule if this is what it looks for, else searched."""
+    game, power = prepared.scenario.game, prepared.settings.p[0]
+    if registry.text_of(prepared.rule) != registry.text_of(rules.designed.having(p=power)):
+        return over_beta.best_rate(game, prepared.outside, power, rates)
+    defined = np.isfinite(float(mechanisms.p_mean(everybody.utilities, power)))
+    return float(everybody.mechanism.rates) if everybody.equilibrium.converged and defined else None
 
 
 def show(work: Workdir) -> str:
@@ -183,9 +192,10 @@ def agent_rows(
     outcome without payments.
     """
     game, final, outside = prepared.scenario.game, found.outcome, prepared.outside
+    capacity = np.asarray(game.capacity)
     announced = {} if final is None else all_rows.announced(final.mechanism, len(found.stay))
     rows = [
-        {"name": name, "contribution": 0.0, "capacity": float(game.capacity[i]), "payoff": None, "cost": 0.0}
+        {"name": name, "contribution": 0.0, "capacity": float(capacity[i]), "payoff": None, "cost": 0.0}
         | {"utility": float(outside[i]), "nash_gap": None, "stays": False}
         | dict.fromkeys(announced)
         | {"exact_payment": 0.0, "payment": "0", "outside": float(outside[i])}
@@ -231,8 +241,9 @@ def _verdicts(
     """Whether the equilibrium of those who stay is optimal, in sentences."""
     if found.outcome is None or not found.certified:
         return []
-    rest, mechanism, known = games.subset(game, found.stay), found.outcome.mechanism, found.outcome.best
+    rest, mechanism, known = game, found.outcome.mechanism, found.outcome.best
     if found.left:
+        rest = games.subset(game, found.stay)
         best = mechanisms.first_best(rest) if known is None else known
     u = np.asarray(found.outcome.utilities)
     short = best.welfare - float(np.sum(u))
