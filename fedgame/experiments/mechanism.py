@@ -2,6 +2,7 @@
 
 import dataclasses
 import decimal
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -85,6 +86,7 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
       ValueError: as `inputs.read`; fewer than two agents; a rule that the game does not allow, or not for
         so many agents.
     """
+    check(settings)
     scenario, rule = inputs.read(settings), rule_of(settings)
     if scenario.game.n < 2:
         raise ValueError("payments between agents need at least two of them")
@@ -124,11 +126,14 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     `marks.csv`, `announced.json` (what each who stays is told), `mechanism.json`, and `scenario.json` (to be
     read by --scenario) if JSON can hold the game.
     """
-    settings = prepared.settings
-    game, found = prepared.scenario.game, _found(settings, prepared)
-    everybody = found.everybody
-    before = outcomes.known_or_new(game, refunds.Refunds(), [everybody])
-    best = mechanisms.first_best(game) if everybody.best is None else everybody.best
+    settings, game = prepared.settings, prepared.scenario.game
+    with futures.ThreadPoolExecutor(1) as background:  # XLA compiles on another processor meanwhile
+        compiled = background.submit(over_beta.compile_for, game)
+        found = _found(settings, prepared)
+        everybody = found.everybody
+        before = outcomes.known_or_new(game, refunds.Refunds(), [everybody])
+        best = mechanisms.first_best(game) if everybody.best is None else everybody.best
+        compiled.result()
     rows = agent_rows(settings, prepared, found, before)
     welfare = over_beta.welfare_rows(game, found, before, best, settings.p)
     rates, contributions = over_beta.rows_by_beta(

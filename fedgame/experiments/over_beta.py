@@ -123,6 +123,13 @@ def _solve(game: games.Game, outside: jax.Array, beta: jax.Array) -> _Solved:
 
 
 _solve_all = jax.jit(jax.vmap(_solve, in_axes=(None, None, 0)))
+
+
+def compile_for(game: games.Game) -> None:
+    """Has ready what `rows_by_beta` and `best_rate` run for games of this kind and number of agents."""
+    _solve_all(game, np.zeros(game.n), np.zeros(_AT_ONCE))
+
+
 _p_mean = jax.jit(mechanisms.p_mean, static_argnums=1)
 
 
