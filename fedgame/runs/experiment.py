@@ -24,7 +24,8 @@ class Prepared(Protocol):
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of what was read beside files that the settings name, for example {"images": ...}."""
+        """Digests of inputs other than the files that the settings name, such as {"images": ...}."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)
