@@ -4,8 +4,8 @@
   python -m launch.equilibrium --family=power --best=0.97 --scale=6 --power=0.8 --shift=12 \\
       --cost=0.004,0.005,0.012 --capacity=100
 
-Columns of the files: `pydoc fedgame.inputs.agents` and `fedgame.inputs.measurements`. Tables, a figure and a scenario that --scenario
-reads again are left under --workdir.
+Columns of the files: `pydoc fedgame.inputs.agents fedgame.inputs.measurements`. Tables, a figure and a
+scenario that --scenario reads again are left under --workdir.
 """
 
 from absl import app
