@@ -1,6 +1,7 @@
 """The one `main` of all experiments: from flags to files, figures and a text; resumed, swept, interrupted."""
 
 import contextlib
+import gc
 import os
 import pathlib
 import shlex
@@ -38,6 +39,8 @@ def define(experiment: Experiment) -> None:
         "several times; a value that is itself a list is written with +, as in "
         "--sweep=cost=0.01,0.005+0.01+0.02 for 3 agents. Failed variants are run again, alone, by --resume",
     )
+    if not experiment.resources:
+        settings_flags.compile_quickly()
     settings_flags.define(experiment.settings)
     if "data_dir" in experiment.resources:
         flags.DEFINE_string("data_dir", None, "where tensorflow-datasets keeps its data")
@@ -105,6 +108,7 @@ def main(argv: list[str], experiment: Experiment) -> None:
     if jax.process_index() == 0:
         print(f"\n{report}\n")
         print(f"{time.perf_counter() - begin:.0f} s; tables and figures are in {folder}")
+    gc.freeze()  # or the interpreter looks for garbage before it ends, for 0.3 s
     if FLAGS.sweep and sweep.failed(work):
         again = _again(experiment.program, folder)
         sys.exit(f"error: variants failed; run them again, and no others, with\n{again}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import itertools
 import os
 import pathlib
@@ -67,6 +68,17 @@ def use_files() -> None:
             registry.use(path)
         except (ValueError, FileNotFoundError) as error:
             sys.exit(f"error: {error}")
+
+
+def compile_quickly() -> None:
+    """Has XLA compile in half the time, for programs that run a third slower; no effect on GPUs and TPUs.
+
+    For commands that solve a few games. To be called before JAX computes anything. Other versions of jaxlib
+    may not know the setting, and would end there.
+    """
+    if importlib.metadata.version("jaxlib").startswith("0.10."):
+        told = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {told}".strip()
 
 
 def use_processors(number: int | None) -> None:

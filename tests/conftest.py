@@ -21,6 +21,11 @@ os.environ.setdefault(
     ),
 )
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # tests run side by side already
+# What one process has compiled, the others, the commands that tests start, and the next run need not.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".cache" / "jax_of_tests")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import hypothesis
 import jax

@@ -1,6 +1,5 @@
 """Real processes that train, killed and interrupted at all kinds of moments."""
 
-import os
 import pathlib
 import re
 import signal
@@ -23,18 +22,14 @@ COMPARE = [
 
 
 @pytest.fixture(scope="module")
-def begin(tmp_path_factory):
-    """Starts a process; all of them share what they compile."""
-    cache = tmp_path_factory.mktemp("jax")
-    shared = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-
+def begin():
+    """Starts a process."""
     started = []
 
     def start(*command):
         process = subprocess.Popen(
             [sys.executable, *map(str, command)],
             cwd=ROOT,
-            env=os.environ | shared,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -137,7 +132,7 @@ from absl import app
 from fedgame.runs import snapshots
 from launch import compare
 make = snapshots.snapshots
-def snapshots(folder, identity, every, stop, last=None):
+def held(folder, identity, every, stop, last=None):
     made = make(folder, identity, every, stop, last)
     def offer(number, state):
         if number == 5 and folder.match("checkpoints/{}"):
@@ -145,7 +140,7 @@ def snapshots(folder, identity, every, stop, last=None):
             stop.wait(600)
         made.offer(number, state)
     return made._replace(offer=offer)
-snapshots.snapshots = snapshots
+snapshots.snapshots = held
 app.run(compare.main)
 """
 

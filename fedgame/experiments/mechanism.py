@@ -3,6 +3,7 @@
 import dataclasses
 import decimal
 from collections.abc import Sequence
+from concurrent import futures
 from typing import Any
 
 import jax.numpy as jnp
@@ -83,6 +84,7 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
       ValueError: as `inputs.read`; there are fewer than two agents; the rule does not allow this game, or so
         many agents.
     """
+    check(settings)
     scenario, rule = inputs.read(settings), rule_of(settings)
     if scenario.game.n < 2:
         raise ValueError("payments between agents need at least two of them")
@@ -132,30 +134,41 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     (for --scenario) if JSON can hold the game.
     """
     settings, game = prepared.settings, prepared.scenario.game
-    found = _participation(prepared)
-    everybody = found.everybody
-    before = outcomes.known_or_new(game, refunds.Refunds(), [everybody])
-    best = mechanisms.first_best(game) if everybody.best is None else everybody.best
+    with futures.ThreadPoolExecutor(1) as background:  # XLA compiles on another processor meanwhile
+        compiled = background.submit(over_beta.compile_for, game)
+        found = _participation(prepared)
+        everybody = found.everybody
+        before = outcomes.known_or_new(game, refunds.Refunds(), [everybody])
+        best = mechanisms.first_best(game) if everybody.best is None else everybody.best
+        compiled.result()
     rows = agent_rows(prepared, found, before)
     welfare = over_beta.welfare_rows(game, found, before, best, settings.p)
     rates, contributions = over_beta.rows_by_beta(
         game, prepared.scenario.names, prepared.outside, settings.p, settings.over_beta
     )
-    designed_for_first = registry.text_of(rules.designed.having(p=settings.p[0]))
-    designed = everybody if registry.text_of(prepared.rule) == designed_for_first else None
     summary = _summary(prepared, found, best)
     summary["audit"] = _verdicts(game, found, best, settings.p)
     chosen = prepared.rule.values["beta"] if prepared.rule.name == "beta" else None
     work.write_csv("outcome.csv", rows)
     work.write_json("outcome.json", rows)
     work.write_csv("p_means.csv", welfare)
-    work.write_csv("marks.csv", over_beta.marks(game, settings.p[0], chosen, designed))
+    best_rate = _best_rate(prepared, everybody, rates)
+    work.write_csv("marks.csv", over_beta.marks(game, settings.p[0], chosen, best_rate))
     work.write_csv("over_beta.csv", rates)
     work.write_csv("over_beta_contributions.csv", contributions)
     work.write_json("mechanism.json", summary)
     work.write_json("announced.json", _announced(prepared, found))
     if scenarios.holds(game):
         scenarios.save(work.path / "scenario.json", game, prepared.scenario.names)
+
+
+def _best_rate(prepared: Prepared, everybody: outcomes.Outcome, rates: list[dict[str, Any]]) -> float | None:
+    """The β with the largest p-mean for the first p: that of the rule if it maximises this, else searched."""
+    game, power = prepared.scenario.game, prepared.settings.p[0]
+    if registry.text_of(prepared.rule) != registry.text_of(rules.designed.having(p=power)):
+        return over_beta.best_rate(game, prepared.outside, power, rates)
+    defined = np.isfinite(float(mechanisms.p_mean(everybody.utilities, power)))
+    return float(everybody.mechanism.rates) if everybody.equilibrium.converged and defined else None
 
 
 def show(work: Workdir) -> str:
@@ -204,15 +217,16 @@ def agent_rows(
       before: the outcome without payments, with all agents.
     """
     game, final = prepared.scenario.game, found.outcome
+    capacity, utilities = np.asarray(game.capacity), np.asarray(before.utilities)
     announced = {} if final is None else all_rows.announced(final.mechanism, len(found.stay))
     rows = []
     for i, name in enumerate(prepared.scenario.names):
         outside = float(prepared.outside[i])
-        without = float(before.utilities[i]) if before.equilibrium.converged else None
+        without = float(utilities[i]) if before.equilibrium.converged else None
         rows.append({  # as of an agent who leaves
             "name": name,
             "contribution": 0.0,
-            "capacity": float(game.capacity[i]),
+            "capacity": float(capacity[i]),
             "payoff": None,
             "cost": 0.0,
             "utility": outside,
@@ -279,8 +293,9 @@ def _verdicts(
     final = found.outcome
     if final is None or not found.certified:
         return []
-    rest = games.subset(game, found.stay)
+    rest = game
     if found.left:
+        rest = games.subset(game, found.stay)
         best = mechanisms.first_best(rest) if final.best is None else final.best
     u = np.asarray(final.utilities)
     short = best.welfare - float(np.sum(u))

@@ -1,7 +1,7 @@
 """What other rates would do: equilibria and welfare of M_β over β, and of the mechanisms that have names."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from fedgame.runs import jobs
 
 _STACKED = 8  # agents whose contributions the figure tells apart
 _AT_ONCE = 8  # rates β that are solved in one call
+_ZOOMS = 12  # each leaves at most 2/9 of the interval: (2/9)^12 of one in the figure is 1e-9
 
 
 def welfare_rows(
@@ -51,72 +52,135 @@ def welfare_rows(
     return [*rows, most | {f"p={p:g}": best.welfare / game.n for p in powers}]
 
 
+class _Solved(NamedTuple):
+    """What comes of M_β with everybody taking part; over several β with a leading axis [k]."""
+
+    profile: Any  # [n] samples
+    utilities: Any  # [n]
+    leave: Any  # [n] whether she would rather leave
+    nash_gap: Any  # the largest
+    total: Any  # S
+    certified: Any
+
+
 def rows_by_beta(
     game: games.Game, names: Sequence[str], outside: np.ndarray, powers: Sequence[float], count: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Equilibria under M_β with everybody taking part, for rates β evenly spread in log(1 - β)."""
     betas = 1.0 - np.geomspace(1.0, 1.0 / (4 * game.n), count)
-    # Every call takes as many rates: another number would be another program to compile.
-    missing = -len(betas) % _AT_ONCE
-    calls = np.append(betas, np.full(missing, betas[-1])).reshape(-1, _AT_ONCE)
-    several = []
-    with jobs.progress("equilibria over β", len(calls)) as bar:
-        for some in calls:
-            several.append([np.asarray(x) for x in _solve_all(game, outside, some)])
-            bar.update()
-    profile, u, leave, gap, total, certified = (np.concatenate(x)[:count] for x in zip(*several, strict=True))
-    rows = [
-        {"beta": float(beta), "total": float(total[k]), "contributors": int(np.sum(profile[k] > 0))}
-        | {"rather_leave": int(np.sum(leave[k])) if certified[k] else None, "nash_gap": float(gap[k])}
-        | {"certified": bool(certified[k])}
-        | {f"p={p:g}": float(_p_mean(u[k], p)) if certified[k] else None for p in powers}
-        for k, beta in enumerate(betas)
-    ]
-    rows = [{name: None if x != x else x for name, x in row.items()} for row in rows]
-    most = np.sort(np.argsort(-profile.max(axis=0), kind="stable")[:_STACKED])
-    others = profile.sum(axis=1) - profile[:, most].sum(axis=1)
-    contributions = [
-        {"beta": float(beta)}
-        | {names[i]: float(profile[k, i]) for i in most}
-        | ({"others": float(max(others[k], 0.0))} if game.n > _STACKED else {})
-        for k, beta in enumerate(betas)
-    ]
+    with jobs.progress("equilibria over β", count) as bar:
+        found = _at_rates(game, outside, betas, bar.update)
+    rows = []
+    for k, beta in enumerate(betas):
+        certified = bool(found.certified[k])
+        leave = int(np.sum(found.leave[k])) if certified else None
+        row = {"beta": float(beta), "total": float(found.total[k])}
+        row |= {"contributors": int(np.sum(found.profile[k] > 0)), "rather_leave": leave}
+        row |= {"nash_gap": float(found.nash_gap[k]), "certified": certified}
+        for p in powers:
+            mean = float(_p_mean(found.utilities[k], p)) if certified else np.nan
+            row[f"p={p:g}"] = None if np.isnan(mean) else mean
+        rows.append(row)
+    profile = found.profile
+    largest = np.sort(np.argsort(-profile.max(axis=0), kind="stable")[:_STACKED])
+    others = profile.sum(axis=1) - profile[:, largest].sum(axis=1)
+    contributions = []
+    for k, beta in enumerate(betas):
+        row = {"beta": float(beta)} | {names[i]: float(profile[k, i]) for i in largest}
+        if game.n > _STACKED:
+            row["others"] = float(max(others[k], 0.0))
+        contributions.append(row)
     return rows, contributions
 
 
-def _solved(game: games.Game, outside: jax.Array, beta: jax.Array) -> tuple[jax.Array, ...]:
+def _at_rates(
+    game: games.Game, outside: np.ndarray, betas: np.ndarray, done: Callable[[int], Any] = lambda number: None
+) -> _Solved:
+    """`_Solved` at rates [k]; `done` is told how many more of them are solved.
+
+    Every call of the compiled function takes as many rates: another number would be another program.
+    """
+    missing = -len(betas) % _AT_ONCE
+    calls = np.append(betas, np.full(missing, betas[-1])).reshape(-1, _AT_ONCE)
+    found = []
+    for number, some in enumerate(calls, 1):
+        found.append(jax.tree.map(np.asarray, _solve_all(game, outside, some)))
+        done(min(_AT_ONCE, len(betas) - (number - 1) * _AT_ONCE))
+    return _Solved(*(np.concatenate(x)[: len(betas)] for x in zip(*found, strict=True)))
+
+
+def _solve(game: games.Game, outside: jax.Array, beta: jax.Array) -> _Solved:
     found = outcomes.outcome(game, refunds.Refunds(beta), general=False)
-    leave = outside - found.utilities > outcomes.negligible(game, found, outside)
     s = found.equilibrium.profile
-    certified = found.equilibrium.converged
-    return s, found.utilities, leave, jnp.max(found.equilibrium.nash_gap), games.total(game, s), certified
+    return _Solved(
+        profile=s,
+        utilities=found.utilities,
+        leave=outside - found.utilities > outcomes.negligible(game, found, outside),
+        nash_gap=jnp.max(found.equilibrium.nash_gap),
+        total=games.total(game, s),
+        certified=found.equilibrium.converged,
+    )
 
 
-# Over rates β [k]: everything of `_solved` with a leading axis of k.
-_solve_all = jax.jit(jax.vmap(_solved, in_axes=(None, None, 0)))
+_solve_all = jax.jit(jax.vmap(_solve, in_axes=(None, None, 0)))
+
+
+def compile_for(game: games.Game) -> None:
+    """Has ready what `rows_by_beta` and `best_rate` run for games of this kind and number of agents."""
+    _solve_all(game, np.zeros(game.n), np.zeros(_AT_ONCE))
+
+
 _p_mean = jax.jit(mechanisms.p_mean, static_argnums=1)
 
 
-def marks(
-    game: games.Game, power: float, chosen: float | None, designed: outcomes.Outcome | None = None
-) -> list[dict[str, Any]]:
+def best_rate(
+    game: games.Game, outside: np.ndarray, power: float, rates: Sequence[dict[str, Any]]
+) -> float | None:
+    """The β with the largest p-mean, to about eight digits; None if it is undefined at all rates.
+
+    As `mechanisms.design_beta`, with the program that is compiled already for the rates in the figure: eight
+    rates between the neighbours of the best one, again and again. A higher peak between two of `rates` can be
+    missed.
+
+    Args:
+      game: n agents.
+      outside: [n] what every agent has if she leaves.
+      power: p of the mean.
+      rates: from `rows_by_beta`.
+    """
+    betas = np.asarray([row["beta"] for row in rates])
+    means = [row[f"p={power:g}"] for row in rates]
+    welfare = np.asarray([-np.inf if mean is None else mean for mean in means])
+    best, largest = betas[np.argmax(welfare)], np.max(welfare)
+    more = np.asarray([refunds.falkinger_beta(game.n)])  # the best one for equal payoffs, to the last digit
+    for _ in range(1 + _ZOOMS):
+        found = _at_rates(game, outside, more)
+        means = np.asarray([float(_p_mean(u, power)) for u in found.utilities])
+        welfare = np.where(found.certified & np.isfinite(means), means, -np.inf)
+        rounding = 4 * np.finfo(float).eps * abs(largest) if np.isfinite(largest) else 0.0
+        if np.max(welfare) > largest + rounding:
+            best, largest = more[np.argmax(welfare)], np.max(welfare)
+        if largest == -np.inf:
+            return None
+        betas = np.append(betas, more)
+        low = np.max(betas[betas < best], initial=0.0)
+        high = np.min(betas[betas > best], initial=1.0)
+        more = np.linspace(low, high, _AT_ONCE + 2)[1:-1]
+    return float(best)
+
+
+def marks(game: games.Game, power: float, chosen: float | None, best: float | None) -> list[dict[str, Any]]:
     """Rates worth a line in the figure.
 
     Args:
       game: n agents.
       power: the p whose mean is to be the largest.
       chosen: the rate that was asked for, if one was.
-      designed: what the β with the largest p-mean leads to, if it is known.
+      best: the β with the largest p-mean, if it is known.
     """
     found = {rules.falkinger.name: refunds.falkinger_beta(game.n)}
-    if designed is None:
-        design = jax.jit(mechanisms.design_beta, static_argnums=1)(game, power)
-        rate, known = design.rates, np.isfinite(design.welfare)
-    else:
-        rate = designed.mechanism.rates
-        known = designed.equilibrium.converged & np.isfinite(float(_p_mean(designed.utilities, power)))
-    if known:
-        found[registry.text_of(rules.designed.having(p=power))] = float(rate)
+    if best is not None:
+        found[registry.text_of(rules.designed.having(p=power))] = best
     if (linear := rules.linear_rates(game)) is not None:
         found[rules.beta_star.name] = float(refunds.beta_star(linear))
     if chosen is not None:

@@ -253,6 +253,7 @@ def jacobian(game: Game, s: jax.Array) -> jax.Array:
     return jax.jacfwd(lambda x: marginal_worth(game, x))(s) - jnp.diag(bend(game.cost, s))
 
 
+@jax.jit
 def scale_costs(game: Game, factor: Any) -> Game:
     """The game with costs c_i times `factor` ≥ 0, one number or [n]."""
     factor = jnp.asarray(factor)

@@ -229,8 +229,13 @@ def has_no_kink(game: games.Game) -> bool:
     """
     if not game.payoff.of_total:
         return True
-    no_kink = jnp.all(total.pays_from(game) <= game.held)
+    no_kink = _positive_from_0(game)
     return not isinstance(no_kink, jax.core.Tracer) and bool(no_kink)
+
+
+@jax.jit
+def _positive_from_0(game: games.Game) -> jax.Array:
+    return jnp.all(total.pays_from(game) <= game.held)
 
 
 @registry.family

@@ -82,6 +82,9 @@ class _Pooled(payoffs.OfTotal):
 
 
 _between = jax.jit(total.root_between)
+# All there is; from which totals payoffs are above 0; what agents spend who contribute nothing.
+_ends = jax.jit(lambda game, pooled: (total.most(pooled), total.pays_from(game)))
+_spent_idle = jax.jit(lambda game: jnp.sum(games.incurred_costs(game, jnp.zeros(game.n))))
 _gained = jax.jit(lambda game, total: _Pooled(game).curve(total))
 _sum_of_utilities = jax.jit(lambda game, s: jnp.sum(games.utilities(game, s)))
 
@@ -104,11 +107,12 @@ def first_best(game: games.Game) -> FirstBest:
         return _first_best_of_any_payoff(game)
     pooled = game.replace(payoff=_Pooled(game), value=1.0, capacity=jnp.asarray(game.capacity, float))
     # A little more than all there is: in another compiled expression the same sum may round up.
-    upper, held = float(total.most(pooled)) * (1.0 + 1e-12), float(game.held)
-    starts = np.unique(np.asarray(total.pays_from(game)))
+    most, starts = _ends(game, pooled)
+    upper, held = float(most) * (1.0 + 1e-12), float(game.held)
+    starts = np.unique(np.asarray(starts))
     inner = starts[(starts > held) & (starts < upper)]
     best = jnp.zeros(game.n)
-    fixed = float(jnp.sum(games.incurred_costs(game, best)))
+    fixed = float(_spent_idle(game))
     welfare_of_best = float(_sum_of_utilities(game, best))
     for lower in [*inner[::-1], held]:
         if float(_gained(game, upper)) - fixed <= welfare_of_best:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame import equilibria
+from fedgame import equilibria, registry
 from fedgame.equilibria import certificates, solvers
 from fedgame.games import game as games
-from fedgame.mechanisms import base, optimum, personal, rules
+from fedgame.mechanisms import base, optimum, personal, refunds, rules
 
 
 class Outcome(NamedTuple):
@@ -45,7 +45,22 @@ class Participation(NamedTuple):
 
 _GENERAL = 500  # agents up to whom an outcome is certified from payments as they stand
 _certified = jax.jit(equilibria.certified)
-_prove = jax.jit(certificates.certify)
+
+
+@jax.jit
+def _prove(played: games.Game, found: equilibria.Equilibrium) -> equilibria.Equilibrium:
+    """An equilibrium with the evidence of another form of its game; not one unless that certifies it too."""
+    evidence, certified = certificates.certify(played, found.profile)
+    wrong = jnp.where(jnp.all(evidence.told), solvers.NOT_FOUND, solvers.NOT_TOLD)
+    return found.replace(
+        nash_gap=evidence.gap,
+        stake=evidence.stake,
+        response=evidence.response,
+        limit=evidence.limit,
+        converged=found.converged & certified,
+        unique=found.unique & certified,
+        status=jnp.where(found.converged & ~certified, wrong, found.status),
+    )
 
 
 class Settled(NamedTuple):
@@ -90,20 +105,12 @@ def outcome(
     # A mechanism that is solved in its general form has been certified from payments already.
     solved_in_general_form = type(mechanism).under is base.Mechanism.under
     prove = general and not solved_in_general_form and game.n <= _GENERAL
+    told = mechanism
+    if isinstance(mechanism, refunds.Refunds):  # one rate for all as n equal ones: one program for both
+        told = registry.per_agent(mechanism, game.n)
     if prove:
-        evidence, certified = _prove(base.Mechanism.under(mechanism, game), found.profile)
-        wrong = jnp.where(jnp.all(evidence.told), solvers.NOT_FOUND, solvers.NOT_TOLD)
-        status = jnp.where(found.converged & ~certified, wrong, found.status)
-        found = found.replace(
-            nash_gap=evidence.gap,
-            stake=evidence.stake,
-            response=evidence.response,
-            limit=evidence.limit,
-            converged=found.converged & certified,
-            unique=found.unique & certified,
-            status=status,
-        )
-    settled = settle(game, mechanism, found.profile)
+        found = _prove(base.Mechanism.under(told, game), found)
+    settled = settle(game, told, found.profile)
     return Outcome(
         mechanism=mechanism, equilibrium=found, **settled._asdict(), general=prove or solved_in_general_form
     )
@@ -202,17 +209,22 @@ def _worst_off(game: games.Game, found: Outcome, short: np.ndarray, leaves: np.n
     return int(min(np.flatnonzero(tied), key=lambda i: (contributed[i], float(game.capacity[i]))))
 
 
-@jax.jit
 def negligible(game: games.Game, found: Outcome, outside: jax.Array) -> jax.Array:
     """[n] the shortfall up to which an agent counts as just as well off as outside, currency.
 
     It is 1e-9 of what taking part changes for her (the maximum of what all data bring her, what hers cost
     her, and her payment), plus the rounding error of the two utilities that are compared.
     """
-    s = found.equilibrium.profile
+    return _negligible(game, found.equilibrium.profile, found.spent, found.payments, outside)
+
+
+@jax.jit
+def _negligible(
+    game: games.Game, s: jax.Array, spent: jax.Array, payments: jax.Array, outside: jax.Array
+) -> jax.Array:
     payoff, nothing = (game.value * games.payoff_values(game, x) for x in (s, jnp.zeros_like(s)))
     brought = jnp.where(jnp.isfinite(payoff - nothing), jnp.abs(payoff - nothing), 0.0)
-    cost = found.spent - games.incurred_costs(game, jnp.zeros_like(s))
-    moved = jnp.maximum(jnp.maximum(brought, cost), jnp.abs(found.payments))
-    sizes = jnp.abs(payoff) + found.spent + jnp.abs(found.payments) + jnp.abs(outside)
+    cost = spent - games.incurred_costs(game, jnp.zeros_like(s))
+    moved = jnp.maximum(jnp.maximum(brought, cost), jnp.abs(payments))
+    sizes = jnp.abs(payoff) + spent + jnp.abs(payments) + jnp.abs(outside)
     return 1e-9 * moved + 8 * jnp.finfo(s.dtype).eps * sizes

@@ -83,8 +83,11 @@ def mechanism_at(game: games.Game, best: optimum.FirstBest, outside: Any = None)
     """
     rates = _rates(game, best.profile)
     refunds.check_beta(rates, game.n)
-    before = refunds.utilities(game, rates, best.profile)
+    before = _utilities(game, rates, best.profile)
     return refunds.Refunds(rates, equalising(before, best.welfare, outside))
+
+
+_utilities = jax.jit(refunds.utilities)
 
 
 @jax.jit
