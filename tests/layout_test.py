@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import runpy
 
 import pytest
 
@@ -62,6 +63,14 @@ def test_every_package_has_its_rule():
 )
 def test_a_wrong_import_is_seen(package, source):
     assert wrong_imports(package, source)
+
+
+def test_make_check_knows_tests_of_every_module():
+    of_change = runpy.run_path(str(ROOT / "tests" / "of_change.py"))
+    files = [str(f.relative_to(ROOT)) for f in MODULES if f.name != "__init__.py"]
+    assert [file for file in files if not of_change["tests_of"](file)] == []
+    for test in {test for file in files for test in of_change["tests_of"](file)}:
+        assert (ROOT / test.split("::")[0]).exists(), test
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda f: str(f.relative_to(ROOT)))
