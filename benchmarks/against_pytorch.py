@@ -4,10 +4,10 @@
   python benchmarks/against_pytorch.py                  # about 3 minutes on two cores
   python benchmarks/against_pytorch.py --cases vgg11    # a part of it
 
-Ten agents × 100 images, batch 10, one local epoch, SGD with momentum, weighted average; VGG11 two agents ×
-50. Sides take turns, the best of six rounds counts. FLOPs are those of convolutions and linear layers,
-forward and backward, without the first layer's input gradient; numpy's matrix product of 2000×2000 float32
-in the same run is the measure of what the machine can do.
+Ten agents with 100 images each, batches of 10, one local epoch, SGD with momentum, weighted average; VGG11:
+two agents with 50. The sides take turns, and the best of six rounds counts. FLOPs are those of convolutions
+and linear layers, forward and backward, without the gradient in the first layer's inputs. What the machine
+can do is measured by numpy's product of 2000×2000 matrices of float32 in the same run.
 """
 
 import argparse
@@ -38,7 +38,7 @@ TURNS = 6
 
 
 def network(model: models.CNN | models.VGG11, shape: tuple[int, int, int]) -> torch.nn.Sequential:
-    """The same network in PyTorch, with lazy input sizes resolved."""
+    """The same network in PyTorch, for images of this shape (height, width, channels)."""
     nn, made = torch.nn, []
     if isinstance(model, models.CNN):
         for channels in model.channels:
@@ -47,29 +47,34 @@ def network(model: models.CNN | models.VGG11, shape: tuple[int, int, int]) -> to
         made += [nn.Flatten(), nn.LazyLinear(model.units), nn.ReLU()]
     else:
         for block in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
-            made += [layer for c in block for layer in (nn.LazyConv2d(c, 3, padding=1), nn.ReLU())]
+            for channels in block:
+                made += [nn.LazyConv2d(channels, 3, padding=1), nn.ReLU()]
             made.append(nn.MaxPool2d(2))
         made.append(nn.Flatten())
     made = nn.Sequential(*made, nn.LazyLinear(model.classes))
-    made(torch.zeros(1, shape[2], *shape[:2]))
+    made(torch.zeros(1, shape[2], *shape[:2]))  # lazy layers learn the sizes of their inputs
     return made
 
 
 def flops_per_image(network: torch.nn.Sequential, shape: tuple[int, int, int]) -> int:
-    """Of a training step: twice the multiplications, three times, but twice in the first layer."""
-    x, total, first = torch.zeros(1, shape[2], *shape[:2]), 0, True
+    """FLOPs of a training step on one image, a multiplication and an addition for each use of a weight.
+
+    Each layer is passed three times: forward, and backward for the gradients in weights and in inputs. The
+    first layer does without the last.
+    """
+    x, total, passes = torch.zeros(1, shape[2], *shape[:2]), 0, 2
     for layer in network:
         x = layer(x)
         weights = getattr(layer, "weight", None)
         if weights is not None:
             uses = math.prod(x.shape[2:]) if x.ndim == 4 else 1
-            total += 2 * weights.numel() * uses * (2 if first else 3)
-            first = False
+            total += 2 * weights.numel() * uses * passes
+            passes = 3
     return total
 
 
 def pytorch_round(network: torch.nn.Module, images: np.ndarray, labels: np.ndarray) -> None:
-    """FedAvg as it is written in eager PyTorch: every agent trains a copy, then the mean."""
+    """FedAvg as people write it in eager PyTorch: every agent trains a copy, and the mean is taken."""
     trained = []
     images, labels = torch.tensor(images.transpose(0, 1, 4, 2, 3)), torch.tensor(labels, dtype=torch.long)
     for x, y in zip(images, labels, strict=True):
@@ -80,19 +85,26 @@ def pytorch_round(network: torch.nn.Module, images: np.ndarray, labels: np.ndarr
             torch.nn.functional.cross_entropy(mine(x[rows]), y[rows]).backward()
             optimizer.step()
         trained.append(mine.state_dict())
-    network.load_state_dict({k: torch.stack([t[k] for t in trained]).mean(0) for k in trained[0]})
+    mean = {name: torch.stack([state[name] for state in trained]).mean(0) for name in trained[0]}
+    network.load_state_dict(mean)
 
 
 def jax_round(
     model: models.CNN, lowering: str, images: np.ndarray, labels: np.ndarray, mesh: jax.sharding.Mesh | None
 ) -> Callable[[], object]:
-    """A round that is ready to run; `mesh` puts half of the agents on each core."""
+    """A round of fedgame, ready to run; a `mesh` shares the agents between the cores."""
     model, options = model.clone(lowering=lowering), OPTIONS._replace(lowering=lowering)
     agents = federated.place(federated.Images(images, labels), mesh)
-    params = models.initial_parameters(model, jax.random.key(1), images.shape[2:])
-    samples = np.full(len(labels), labels.shape[1], np.int32)
-    arguments = jax.device_get(params), agents, samples, jax.random.key(2), 1, mesh
-    return lambda: jax.block_until_ready(federated.federated_round(model, options, *arguments))
+    params = jax.device_get(models.initial_parameters(model, jax.random.key(1), images.shape[2:]))
+    samples, key = np.full(len(labels), labels.shape[1], np.int32), jax.random.key(2)
+
+    def ready() -> object:
+        trained = federated.federated_round(
+            model, options, params, agents, samples, key=key, number=1, mesh=mesh
+        )
+        return jax.block_until_ready(trained)
+
+    return ready
 
 
 def side(case: str, name: str) -> Callable[[], object]:
@@ -116,17 +128,21 @@ def seconds(side: Callable[[], object]) -> float:
 
 
 def serve(case: str, name: str) -> None:
-    """Times a round for every line that comes in; the first, with compilation, is not counted."""
+    """Times a round for every line of the standard input, and prints the seconds."""
     ready = side(case, name)
     for _ in sys.stdin:
         print(seconds(ready), flush=True)
 
 
 def compare(case: str, gflops_of_numpy: float) -> None:
-    """Runs the sides of a case in turns, each in a process of its own: their idle threads would disturb."""
+    """Runs the sides of a case in turns, each in a process of its own: idle threads would disturb the others.
+
+    The first round of each, with compilation, is not counted.
+    """
     model, shape, agents, each = CASES[case]
     names = ["ours", "ours, one device", "PyTorch eager"]
-    names += ["lax.conv, vmap"] if case.startswith("cnn,") else []  # the others take minutes
+    if case.startswith("cnn,"):  # with other networks it takes minutes
+        names.append("lax.conv, vmap")
     start = functools.partial(subprocess.Popen, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     servers = {name: start([sys.executable, __file__, "--serve", case, name]) for name in names}
     taken = {name: [] for name in names}
@@ -146,6 +162,7 @@ def compare(case: str, gflops_of_numpy: float) -> None:
 
 
 def numpy_gflops() -> float:
+    """GFLOP/s of numpy's product of two 2000×2000 matrices, which is 2 · 2000³ = 16 GFLOP."""
     a = np.random.default_rng(0).random((2000, 2000), np.float32)
     return 16 / min(seconds(lambda: a @ a) for _ in range(5))
 

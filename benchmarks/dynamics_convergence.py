@@ -2,10 +2,10 @@
 
   python benchmarks/dynamics_convergence.py        # two minutes on two cores
 
-Each cell is max over agents of Nash gap / max(1, |u_i|); `converged` means at most 1e-6. Beside FedBR's δ
-is the same rule with the curvature of all agents, those at a bound included, as it is printed for
-unconstrained descent, and the largest constant δ that is safe for all curves seen, 1/(n |ã''(0)|).
-Curve: a concave fit of measured accuracies; τ = 100, mean cost 0.005.
+Each cell is the maximum over agents of Nash gap / max(1, |u_i|); at most 1e-6 counts as converged. FedBR's δ
+("movers") uses the curvature of the agents who move. "all" is the same rule with that of all agents, those at
+a bound included, as it is printed for unconstrained descent. "constant" is 1/(n |ã''(0)|), the largest δ that
+is safe for all curves seen. Curve: a concave fit of measured accuracies; τ = 100, mean cost 0.005.
 """
 
 import functools
@@ -33,7 +33,7 @@ COSTS = {
 
 
 def of_all(game: games.Game, s: jax.Array, steps: int) -> jax.Array:
-    """[steps+1, n]: as `fedbr.trace`, with the curvature of all agents."""
+    """The path [steps+1, n] of the dynamics, as `fedbr.trace` but with the curvature of all agents."""
 
     def body(state: dynamics.State, _: None) -> tuple[dynamics.State, jax.Array]:
         new = dynamics.advance(game, state, adaptive=False)
@@ -49,12 +49,13 @@ def of_all(game: games.Game, s: jax.Array, steps: int) -> jax.Array:
 
 
 def constant(game: games.Game, s: jax.Array, steps: int) -> jax.Array:
-    """[steps+1, n] with δ = 1/(n |ã''(0)|)."""
+    """The path [steps+1, n] of the dynamics with the constant δ = 1/(n |ã''(0)|)."""
     bend = -jax.grad(jax.grad(game.payoff.curve))(0.0)
     return dynamics.trace(game, s, steps, 1.0 / (game.n * bend))[1]
 
 
 def relative_gap(game: games.Game, s: jax.Array) -> jax.Array:
+    """max_i of the Nash gap at s [n], divided by max(1, |u_i|)."""
     size = jnp.maximum(1.0, jnp.abs(the_game.utilities(game, s)))
     return jnp.max(equilibria.nash_gap(game, s) / size)
 

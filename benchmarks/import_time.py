@@ -1,4 +1,4 @@
-"""What `import fedgame as fg` takes beyond `import jax`, each in a fresh process, in turn.
+"""How long `import fedgame as fg` takes beyond `import jax`, in fresh processes that take turns.
 
 python benchmarks/import_time.py
 """
@@ -27,7 +27,7 @@ def main() -> None:
     for turn in range(TURNS + 1):
         for name, statement in STATEMENTS.items():
             took = seconds(statement)
-            if turn > 0:  # the first one reads files from disk
+            if turn > 0:  # in the first turn, files are read from disk
                 taken[name].append(took)
     first = statistics.median(taken["import jax"])
     for name, found in taken.items():

@@ -13,10 +13,13 @@ import scipy.optimize
 from fedgame import equilibria, games
 from fedgame.equilibria import solvers
 
-GAMES, N, SOME = 10_000, 100, 300
+GAMES = 10_000
+N = 100  # agents of a game
+SOME = 300  # games that are solved one after the other
 
 
-def numbers() -> tuple:
+def numbers() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scale and exponent of payoffs, and rate of costs, [games, n] each."""
     rng = np.random.default_rng(0)
     scale, power = rng.uniform(0.5, 2, (GAMES, N)), rng.uniform(0.3, 1, (GAMES, N))
     return scale, power, 10 ** rng.uniform(-3, -1, (GAMES, N))
@@ -31,10 +34,12 @@ def solve(scale: jax.Array, power: jax.Array, rate: jax.Array) -> equilibria.Equ
 
 
 def by_scipy(scale: np.ndarray, power: np.ndarray, rate: np.ndarray) -> float:
-    """The total, by Brent's method; not certified."""
+    """The total of one game, by Brent's method; not certified."""
 
     def excess(total: float) -> float:
-        return np.minimum(scale * power * (2 + total) ** (-power - 1) / (2 * rate), 100.0).sum() - total
+        slope = scale * power * (2 + total) ** (-power - 1)
+        wanted = np.minimum(slope / (2 * rate), 100.0)
+        return wanted.sum() - total
 
     return scipy.optimize.brentq(excess, 0.0, 100.0 * N, xtol=1e-12, rtol=1e-14)
 

@@ -39,19 +39,22 @@ class Family(NamedTuple):
 
     draw: Callable[[np.random.Generator], Numbers]  # the payoff's own numbers
     build: Callable[[dict], Any]  # the payoff of fedgame
-    payoff: Callable[[Numbers, int, np.ndarray, np.ndarray, float], np.ndarray]  # a_i at own w x, in numpy
+    # a_i in plain numpy: of the numbers d, agent i, her own w_i x [k], all w s [n], and the samples held.
+    payoff: Callable[[Numbers, int, np.ndarray, np.ndarray, float], np.ndarray]
     size: float  # of capacities, samples
-    prices: tuple[float, float]  # of a last sample, powers of ten
+    prices: tuple[float, float]  # marginal costs at capacity are between these powers of ten
     promised: bool  # whether Theorem 3.1 promises an equilibrium
-    ordered: bool = False
-    held: float = 0.0
+    ordered: bool = False  # whether costs are sums of sorted prices of single samples
+    held: float = 0.0  # S₀, samples that the server holds
 
 
 def of_total(curve: Callable[[Numbers, int, np.ndarray], np.ndarray]) -> Callable:
+    """A payoff of the total, from a function of the total, for `Family.payoff`."""
     return lambda d, i, x, s, held: curve(d, i, held + x + s.sum() - s[i])
 
 
 def power(d: Numbers, i: int, total: np.ndarray) -> np.ndarray:
+    """Eq. (3), clipped at 0."""
     with np.errstate(divide="ignore", over="ignore"):
         return np.maximum(d["best"][i] - d["scale"][i] * (total + d["shift"][i]) ** -d["power"][i], 0.0)
 
@@ -73,6 +76,7 @@ def build_power(d: dict) -> games.PowerLaw:
 
 
 def bound(d: Numbers, i: int, total: np.ndarray) -> np.ndarray:
+    """Eq. (2), clipped at 0, and 0 up to where it begins to rise."""
     k = d["difficulty"][i]
     r = np.sqrt(4 + 2 * k) - 2  # where (2) stops falling: r² + 4r = 2k
     lowest = k * np.exp(r * r / (2 * k) - 2)
@@ -82,6 +86,7 @@ def bound(d: Numbers, i: int, total: np.ndarray) -> np.ndarray:
 
 
 def draw_measured(rng: np.random.Generator) -> Numbers:
+    """Concave curves with piecewise linear slopes."""
     slope = np.sort(rng.uniform(0, 0.2, (N, 4)), axis=1)[:, ::-1]
     sizes = np.tile([0.0, 2.0, 5.0, 20.0], (N, 1))
     rise = np.diff(sizes) * (slope[:, 1:] + slope[:, :-1]) / 2
@@ -90,6 +95,7 @@ def draw_measured(rng: np.random.Generator) -> Numbers:
 
 
 def measured(d: Numbers, i: int, total: np.ndarray) -> np.ndarray:
+    """The integral of the slope, up to the last size; beyond it the slope falls as 1/S²."""
     sizes, slope = d["sizes"][i], d["slope"][i]
     inside = np.minimum(total, sizes[-1])
     k = np.clip(np.searchsorted(sizes, inside, side="right") - 1, 0, len(sizes) - 2)
@@ -99,12 +105,19 @@ def measured(d: Numbers, i: int, total: np.ndarray) -> np.ndarray:
 
 
 def jumps(d: Numbers, i: int, total: np.ndarray) -> np.ndarray:
-    return sum(h * (total >= at) for h, at in zip(d["heights"][0], d["places"][0], strict=True))
+    """A step function of the total, the same for all agents."""
+    heights, places = d["heights"][0], d["places"][0]
+    return sum(np.where(total >= place, height, 0.0) for height, place in zip(heights, places, strict=True))
 
 
 def draw_jumps(rng: np.random.Generator) -> Numbers:
-    places = np.sort(rng.uniform(0, 40, 3) if rng.random() < 0.5 else rng.integers(1, 40, 3).astype(float))
-    heights = rng.uniform(0, 1, 3) * (rng.random(3) < 0.7)
+    """Three jumps, some of height 0, at whole numbers in half of the games."""
+    if rng.random() < 0.5:
+        places = np.sort(rng.uniform(0, 40, 3))
+    else:
+        places = np.sort(rng.integers(1, 40, 3).astype(float))
+    heights = rng.uniform(0, 1, 3)
+    heights = np.where(rng.random(3) < 0.7, heights, 0.0)
     return {"heights": np.tile(heights, (N, 1)), "places": np.tile(places, (N, 1))}
 
 
@@ -114,20 +127,26 @@ def build_jumps(d: dict) -> games.TotalPayoff:
 
 
 def waves(d: Numbers, i: int, total: np.ndarray, xp: Any = np) -> Any:
-    """Logarithm, sigmoid and ripples: smooth, with several peaks."""
-    a = d["shape"][0]
-    sigmoid = a[1] / (1 + xp.exp(-(total - a[2]) / a[3]))
-    return a[0] * xp.log1p(total) + sigmoid + a[4] * (1 + xp.sin(a[5] * total))
+    """Logarithm, sigmoid and ripples: smooth, with several peaks; `xp` is numpy or jax.numpy."""
+    log_height, height, middle, width, ripple, frequency = d["shape"][0]
+    sigmoid = height / (1 + xp.exp(-(total - middle) / width))
+    return log_height * xp.log1p(total) + sigmoid + ripple * (1 + xp.sin(frequency * total))
 
 
 def draw_waves(rng: np.random.Generator) -> Numbers:
-    shape = [rng.uniform(0, 0.3), rng.uniform(0, 1), rng.uniform(2, 30), rng.uniform(0.5, 5)]
-    shape += [rng.uniform(0, 0.05), rng.uniform(0.05, 0.6)]
+    shape = [
+        rng.uniform(0, 0.3),  # height of the logarithm
+        rng.uniform(0, 1),  # height of the sigmoid
+        rng.uniform(2, 30),  # middle
+        rng.uniform(0.5, 5),  # width
+        rng.uniform(0, 0.05),  # height of the ripples
+        rng.uniform(0.05, 0.6),  # frequency
+    ]
     return {"shape": np.tile(shape, (N, 1))}
 
 
 def draw_sigmoid(rng: np.random.Generator) -> Numbers:
-    """A sigmoid alone, in the numbers of `waves`."""
+    """A sigmoid alone, in the numbers of `waves`; `alike` is how far costs differ, relative to their size."""
     shape = [0.0, rng.uniform(0.5, 1), rng.uniform(5, 50), rng.uniform(0.5, 5), 0.0, 1.0]
     return {"shape": np.tile(shape, (N, 1)), "alike": np.full((N, 1), 10 ** rng.uniform(-8, -2))}
 
@@ -137,6 +156,7 @@ def build_waves(d: dict) -> games.TotalPayoff:
 
 
 def steps(d: Numbers, i: int, x: np.ndarray, s: np.ndarray, held: float) -> np.ndarray:
+    """A step function of the own contribution, and a little of what the others contribute."""
     return d["height"][i] * np.sqrt(np.floor(x * d["per"][i])) + 0.01 * (s.sum() - s[i])
 
 
@@ -147,6 +167,7 @@ def build_steps(d: dict) -> games.Separable:
 
 
 def coverage(d: Numbers, i: int, x: np.ndarray, s: np.ndarray, held: float) -> np.ndarray:
+    """Eq. (1)."""
     q = d["q"]
     others = np.prod((1 - np.delete(q, i, 0)) ** np.delete(s, i)[:, None], axis=0)
     return 1 - 0.5 * ((1 - q[i]) ** np.asarray(x)[..., None]) @ (q[i] * others)
@@ -218,7 +239,7 @@ FAMILIES = {
 
 
 def draw(family: Family, rng: np.random.Generator) -> Numbers:
-    """The numbers of one game; those given per agent have the agents first."""
+    """The numbers of one game; arrays have the agents as first axis."""
     d = family.draw(rng)
     capacity = rng.uniform(0.1, 1, N) * family.size
     price = 10 ** rng.uniform(*family.prices, N)
@@ -226,10 +247,12 @@ def draw(family: Family, rng: np.random.Generator) -> Numbers:
         price = np.full(N, price[0])
     exponent = rng.choice([1.0, 1.0, 1.5, 2.0, 3.0], N)
     ones = rng.random() < 0.5
-    d |= {"capacity": capacity, "exponent": exponent, "rate": price * capacity ** (1 - exponent) / exponent}
-    d |= {"value": np.ones(N) if ones else rng.uniform(0.5, 2, N)}
-    d |= {"quality": np.ones(N) if ones else rng.uniform(0.5, 2, N), "fixed": np.zeros(N)}
-    if "alike" in d:  # costs per value of nearly the same
+    d["capacity"], d["exponent"] = capacity, exponent
+    d["rate"] = price * capacity ** (1 - exponent) / exponent  # the marginal cost at capacity is the price
+    d["value"] = np.ones(N) if ones else rng.uniform(0.5, 2, N)
+    d["quality"] = np.ones(N) if ones else rng.uniform(0.5, 2, N)
+    d["fixed"] = np.zeros(N)
+    if "alike" in d:  # linear costs that are nearly equal, relative to what a sample is worth
         d["exponent"] = np.ones(N)
         d["rate"] = price[0] * d["value"] * d["quality"] * (1 + d["alike"][0] * rng.uniform(-1, 1, N))
     if family.ordered:
@@ -238,13 +261,23 @@ def draw(family: Family, rng: np.random.Generator) -> Numbers:
 
 
 def build(family: Family, d: dict) -> games.Game:
-    cost = games.OrderedCost(d["records"]) if family.ordered else None
-    cost = cost or games.PowerCost(d["rate"], d["exponent"], d["fixed"])
-    return games.Game(family.build(d), cost, d["capacity"], d["value"], d["quality"], family.held)
+    """The game of fedgame from its numbers."""
+    if family.ordered:
+        cost = games.OrderedCost(d["records"])
+    else:
+        cost = games.PowerCost(d["rate"], d["exponent"], d["fixed"])
+    return games.Game(
+        payoff=family.build(d),
+        cost=cost,
+        capacity=d["capacity"],
+        value=d["value"],
+        quality=d["quality"],
+        held=family.held,
+    )
 
 
 def parts(family: Family, d: Numbers, i: int, x: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """v_i a_i and c_i at own contributions x, [k] each."""
+    """v_i a_i and c_i, [k] each, at own contributions x [k], the others contributing as in s [n]."""
     x, w = np.asarray(x, float), d["quality"]
     payoff = d["value"][i] * family.payoff(d, i, w[i] * x, w * s, family.held)
     if family.ordered:
@@ -254,16 +287,17 @@ def parts(family: Family, d: Numbers, i: int, x: np.ndarray, s: np.ndarray) -> t
 
 
 def best(family: Family, d: Numbers, i: int, s: np.ndarray) -> tuple[float, float]:
-    """The largest utility of agent i that is found, and where: a fine grid, and closer ones."""
+    """The largest utility of agent i that is found, and where: on a fine grid, then on closer ones."""
     top = d["capacity"][i]
     x = np.concatenate([np.linspace(0, top, 2001), np.geomspace(1e-9 * top, top, 200), [s[i]]])
-    x = np.unique(np.append(x, np.floor(np.linspace(0, top, 50))))
-    for _ in range(5):
+    x = np.unique(np.append(x, np.floor(np.linspace(0, top, 50))))  # also whole numbers, where steps are
+    for closer in range(5):
         payoff, cost = parts(family, d, i, x, s)
         u = payoff - cost
         k = int(np.argmax(u))
         found = float(u[k]), float(x[k])
-        if k in (0, len(x) - 1) and len(x) < 500:
+        at_an_end = k in (0, len(x) - 1)
+        if at_an_end and closer > 0:
             break
         x = np.linspace(x[max(k - 1, 0)], x[min(k + 1, len(x) - 1)], 201)
         x = np.append(x, found[1])
@@ -272,13 +306,18 @@ def best(family: Family, d: Numbers, i: int, s: np.ndarray) -> tuple[float, floa
 
 
 def gaps(family: Family, d: Numbers, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[n] Nash gaps by brute force, and what each agent's decision moves."""
+    """By brute force, [n] Nash gaps of the profile s, and what each agent's decision moves: her stake.
+
+    The stake is the largest rise of payoff or cost from contributing nothing to s_i or the best response.
+    """
     gap, stake = np.zeros(N), np.zeros(N)
     for i in range(N):
-        u, x = best(family, d, i, s)
+        largest, x = best(family, d, i, s)
         # At a jump the total may round to the other side in another order of its terms.
-        payoff, cost = parts(family, d, i, np.array([0.0, s[i], x, s[i] + 1e-14 * np.sum(s)]), s)
-        gap[i] = u - max(payoff[1] - cost[1], payoff[3] - cost[3])
+        just_above = s[i] + 1e-14 * np.sum(s)
+        payoff, cost = parts(family, d, i, np.array([0.0, s[i], x, just_above]), s)
+        u = payoff - cost
+        gap[i] = largest - max(u[1], u[3])
         stake[i] = np.max(np.maximum(payoff - payoff[0], cost - cost[0])[:3])
     return gap, stake
 
@@ -300,7 +339,11 @@ def in_turn(family: Family, d: Numbers, rng: np.random.Generator) -> np.ndarray 
 
 
 def rescaled(family: Family, d: Numbers, rng: np.random.Generator) -> tuple[Numbers, np.ndarray, float]:
-    """The same game in other units, with one more agent, who stays idle; agents' new places; the unit."""
+    """The same game in other units and in another order, with one more agent, who stays idle.
+
+    Returns:
+      The numbers; the new places of the N agents, [N]; and the unit of samples.
+    """
     money, unit = 10 ** rng.uniform(-9, 9), 10 ** rng.uniform(-6, 6)
     unit = 1.0 if family.ordered else unit  # records are whole
     more = {name: np.concatenate([x, x[-1:]]) for name, x in d.items()}
@@ -326,96 +369,133 @@ def rescaled(family: Family, d: Numbers, rng: np.random.Generator) -> tuple[Numb
     return moved, np.argsort(order)[:N], unit
 
 
+def tolerances(x: np.ndarray) -> tuple[float, float]:
+    """The share of a stake that counts as nothing, and the precision of x."""
+    eps = float(np.finfo(x.dtype).eps)
+    return max(1e-6, 200 * eps), eps
+
+
+def compare_equilibrium(
+    name: str, d: Numbers, found: equilibria.Equilibrium, rng: np.random.Generator
+) -> tuple[str, str]:
+    """Compares what `solve` found with brute force.
+
+    Returns:
+      What was found, as it is counted; "" if no equilibrium was found and none is known.
+      What is wrong; "" if nothing.
+    """
+    family, (close, eps) = FAMILIES[name], tolerances(found.profile)
+    s = found.profile.astype(float)
+    if found.converged:
+        gap, stake = gaps(family, d, s)
+        if np.any(gap > close * stake + 8 * eps * np.abs(d["value"])):
+            return "certified", f"certified {s}, but deviations gain {gap} at stakes {stake}"
+        return "certified", ""
+    if found.status == solvers.NOT_TOLD:
+        return "not told", ""
+    if not family.promised and in_turn(family, d, rng) is None:
+        return "", ""
+    if family.promised or name.startswith(("(", "sigmoid")):
+        return "missed", f"none found ({found.status}), ended at {s}, and there is one"
+    return "missed", ""
+
+
+def compare_gaps(name: str, d: Numbers, s: np.ndarray, evidence: Any) -> list[str]:
+    """What is wrong with the Nash gaps that the certificate gives at a random profile s."""
+    family, (close, eps) = FAMILIES[name], tolerances(evidence.gap)
+    gap, stake = gaps(family, d, s)
+    slack = close * stake + 32 * eps * np.abs(d["value"])
+    attained = np.zeros(N)
+    for i in range(N):
+        payoff, cost = parts(family, d, i, np.array([s[i], evidence.response[i]]), s)
+        now, there = payoff - cost
+        attained[i] = there - now
+    problems = []
+    if np.any(evidence.gap < gap - slack):
+        problems.append(f"at {s} gaps are {gap}, the certificate says {evidence.gap}")
+    if "jumps" not in name and "steps" not in name and np.any(evidence.gap > attained + slack):
+        problems.append(f"at {s} gaps of {evidence.gap} are not attained: {attained}")
+    return problems
+
+
+def compare_rescaled(
+    d: Numbers, found: equilibria.Equilibrium, again: equilibria.Equilibrium, places: np.ndarray, unit: float
+) -> str:
+    """What is wrong with the equilibrium of the game in other units and another order; "" if nothing."""
+    close, _ = tolerances(found.profile)
+    s, t = found.profile.astype(float), again.profile[places] / unit
+    size = np.max(np.abs(s)) + np.max(np.abs(t)) + 1e-9 * np.max(d["capacity"])
+    moved = np.any(np.abs(s - t) > 1e3 * close * size)
+    if again.status == found.status and not moved:
+        return ""
+    return (
+        f"{found.status} at {s}, rescaled {again.status} at {t} (gaps {again.nash_gap}, stakes {again.stake})"
+    )
+
+
 def compare(name: str, count: int, seed: int) -> tuple[dict[str, int], list[str]]:
-    """Counts, and a line for every disagreement."""
+    """Counts of games of one family by what was found, and a line for every disagreement."""
     family, rng = FAMILIES[name], np.random.default_rng([seed, *name.encode()])
     drawn = [draw(family, rng) for _ in range(count)]
     random = [rng.uniform(0, d["capacity"]) * (rng.random(N) < 0.8) for d in drawn]
     other = [rescaled(family, d, rng) for d in drawn]
+    solve = jax.jit(lambda d: solvers.solve(build(family, d)))
 
     @jax.jit
     def look(d: dict, s: jax.Array) -> tuple:
         game = build(family, d)
         return solvers.solve(game), certificates.examine(game, s)
 
+    counts, wrong = {"certified": 0, "missed": 0, "not told": 0}, []
     # One game after the other: in a batch every loop runs as long as the slowest game needs.
-    results = [jax.device_get(look(d, s)) for d, s in zip(drawn, random, strict=True)]
-    found, evidence = (
-        jax.tree.map(lambda *x: np.stack(x), *several) for several in zip(*results, strict=True)
-    )
-    solve = jax.jit(lambda d: solvers.solve(build(family, d)))
-    again = jax.tree.map(lambda *x: np.stack(x), *[jax.device_get(solve(d)) for d, *_ in other])
-    eps = float(np.finfo(found.profile.dtype).eps)
-    close = max(1e-6, 200 * eps)
-    counts = {"certified": int(found.converged.sum()), "missed": 0, "not told": 0}
-    wrong = []
-    for k, d in enumerate(drawn):
-        s = found.profile[k].astype(float)
-        if found.converged[k]:
-            gap, stake = gaps(family, d, s)
-            if np.any(gap > close * stake + 8 * eps * np.abs(d["value"])):
-                wrong.append(f"{name} {k}: certified {s}, but deviations gain {gap} at stakes {stake}")
-        elif found.status[k] == solvers.NOT_TOLD:
-            counts["not told"] += 1
-        elif family.promised or in_turn(family, d, rng) is not None:
-            counts["missed"] += 1
-            if family.promised or name.startswith(("(", "sigmoid")):
-                wrong.append(f"{name} {k}: none found ({found.status[k]}), ended at {s}, and there is one")
-        gap, stake = gaps(family, d, random[k])
-        slack = close * stake + 32 * eps * np.abs(d["value"])
-        attained = np.zeros(N)
-        for i in range(N):
-            now, there = (
-                np.subtract(*parts(family, d, i, x, random[k]))
-                for x in (random[k][i], evidence.response[k][i])
-            )
-            attained[i] = there - now
-        if np.any(evidence.gap[k] < gap - slack):
-            wrong.append(f"{name} {k}: at {random[k]} gaps are {gap}, the certificate says {evidence.gap[k]}")
-        if "jumps" not in name and "steps" not in name and np.any(evidence.gap[k] > attained + slack):
-            wrong.append(f"{name} {k}: at {random[k]} gaps of {evidence.gap[k]} are not attained: {attained}")
-        _, place, unit = other[k]
-        t = again.profile[k][place] / unit
-        size = np.max(np.abs(s)) + np.max(np.abs(t)) + 1e-9 * np.max(d["capacity"])
-        if again.status[k] != found.status[k] or np.any(np.abs(s - t) > 1e3 * close * size):
-            wrong.append(
-                f"{name} {k}: {found.status[k]} at {s}, rescaled {again.status[k]} at {t} "
-                f"(gaps {again.nash_gap[k]}, stakes {again.stake[k]})"
-            )
+    for k, (d, s, (moved, places, unit)) in enumerate(zip(drawn, random, other, strict=True)):
+        found, evidence = jax.device_get(look(d, s))
+        again = jax.device_get(solve(moved))
+        verdict, problem = compare_equilibrium(name, d, found, rng)
+        if verdict:
+            counts[verdict] += 1
+        problems = [
+            problem,
+            *compare_gaps(name, d, s, evidence),
+            compare_rescaled(d, found, again, places, unit),
+        ]
+        wrong += [f"{name} {k}: {problem}" for problem in problems if problem]
     return counts, wrong
 
 
 def law_with_power_costs(rng: np.random.Generator, shift: float, steep: float) -> Numbers:
-    """A power law of which everything can be written out: all costs are curved."""
+    """A power law with strictly convex costs, for which everything can be written out."""
     d = draw(FAMILIES["(3) clipped"], rng) | draw_power(shift, steep)(rng)
     exponent = rng.uniform(1.2, 3, N)
     price = 10 ** rng.uniform(-4, -0.5, N)
     return d | {"exponent": exponent, "rate": price * d["capacity"] ** (1 - exponent) / exponent}
 
 
+def wanted_at(d: Numbers, zero: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """[..., n] contributions at which marginal costs equal marginal payoffs, at totals [...]."""
+    total = np.maximum(np.asarray(total, float)[..., None], 1e-30)
+    slope = np.where(total > zero, d["scale"] * d["power"] * total ** (-d["power"] - 1), 0.0)
+    price = d["value"] * d["quality"] * slope / (d["rate"] * d["exponent"])
+    return np.minimum(price ** (1 / (d["exponent"] - 1)), d["capacity"])
+
+
 def compare_all_equilibria(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
-    """`solve_all` against a scan of all totals at which what is wanted crosses the total from above."""
+    """`solve_all` against a scan of all totals, for those where the contributions wanted cross the total."""
     family, rng, wrong, several = FAMILIES["(3) clipped"], np.random.default_rng(seed), [], 0
     for k in range(count):
         d = law_with_power_costs(rng, 0.0, 4.0)
-        w, zero = d["quality"], (d["scale"] / d["best"]) ** (1 / d["power"])
-
-        def wanted(total: np.ndarray, d: Numbers = d, zero: np.ndarray = zero) -> np.ndarray:
-            total = np.maximum(np.asarray(total, float)[..., None], 1e-30)
-            slope = np.where(total > zero, d["scale"] * d["power"] * total ** (-d["power"] - 1), 0.0)
-            price = d["value"] * d["quality"] * slope / (d["rate"] * d["exponent"])
-            return np.minimum(price ** (1 / (d["exponent"] - 1)), d["capacity"])
-
+        w, zero = d["quality"], (d["scale"] / d["best"]) ** (1 / d["power"])  # [n] totals where payoffs begin
+        wanted = functools.partial(wanted_at, d, zero)
         most = w @ d["capacity"]
-        turns = np.concatenate([zero * (1 - 1e-12), zero * (1 + 1e-12)])  # what is wanted jumps there
+        turns = np.concatenate([zero * (1 - 1e-12), zero * (1 + 1e-12)])  # contributions wanted jump there
         totals = np.unique(np.concatenate([np.geomspace(1e-9, most, 8001), turns[turns < most]]))
         excess = wanted(totals) @ w - totals
         falls = np.flatnonzero((excess[:-1] > 0) & (excess[1:] <= 0))
         low, high = totals[falls], totals[falls + 1]
-        for _ in range(60):
+        for _ in range(60):  # bisections of all crossings at once
             middle = (low + high) / 2
-            more = wanted(middle) @ w > middle
-            low, high = np.where(more, middle, low), np.where(more, high, middle)
+            is_below = wanted(middle) @ w > middle
+            low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
         candidates = [np.zeros(N), *wanted(high)]
         if excess[-1] >= -1e-12 * totals[-1]:
             candidates.append(d["capacity"])
@@ -461,7 +541,7 @@ def compare_boxes(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
 
 
 def compare_first_best(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
-    """The largest sum of utilities, which is said to be proved, against random profiles and local ones."""
+    """The largest sum of utilities, which is said to be proved, against random profiles and ones close by."""
     family, rng, wrong = FAMILIES["(3) clipped"], np.random.default_rng(seed), []
     for k in range(count):
         d = draw(family, rng)
@@ -484,7 +564,7 @@ def compare_first_best(count: int, seed: int) -> tuple[dict[str, int], list[str]
 
 
 def compare_who_leaves(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
-    """Who leaves rather than take part, without payments and with 1 - 1/n, in another currency and order."""
+    """Who leaves without payments, or with the rate 1 - 1/n, against the same in other currency and order."""
     family, rng, wrong, left = FAMILIES["power law"], np.random.default_rng(seed), [], 0
     for k in range(count):
         d = draw(family, rng)
@@ -520,7 +600,11 @@ def main() -> None:
     parser.add_argument("--float32", action="store_true", help="single precision; families of games only")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", not options.float32)
-    names = [options.family] if options.family else [*FAMILIES, *([] if options.float32 else CHECKS)]
+    names = list(FAMILIES)
+    if not options.float32:
+        names += CHECKS
+    if options.family:
+        names = [options.family]
     total = 0
     for name in names:
         begin = time.perf_counter()

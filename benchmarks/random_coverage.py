@@ -2,14 +2,15 @@
 
   python benchmarks/random_coverage.py [agents] [points]
 
-Prints the time of a sweep of best responses, the certified equilibrium, the most memory used and what
-one n×n array would take, and as the other side a sweep that recomputes what an agent sees of the
-others from all agents (O(n²m), timed for a few agents and scaled up).
+Prints the certified equilibrium, the time of a sweep of best responses, and that of a sweep which recomputes
+what each agent sees of the others from all agents (O(n²m), timed for a few agents and scaled up); and the
+largest memory used, beside what one n×n array would take.
 """
 
 import resource
 import sys
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,8 @@ from fedgame.equilibria import responses
 from fedgame.games import game as game_functions
 
 
-def timed(run) -> tuple[float, jax.Array]:
+def timed(run: Callable[[], jax.Array]) -> tuple[float, jax.Array]:
+    """Seconds of a second call, and its result."""
     jax.block_until_ready(run())
     begin = time.perf_counter()
     result = jax.block_until_ready(run())
@@ -28,7 +30,7 @@ def timed(run) -> tuple[float, jax.Array]:
 
 
 def direct_sweep(game: games.Game, s: jax.Array, agents: int) -> jax.Array:
-    """The first few responses of a sweep, with the statistic recomputed for every one of them."""
+    """The responses of the first agents of a sweep, with the statistic recomputed for each of them."""
 
     def turn(s: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
         agent = game_functions.agent_of(game, i)
@@ -65,4 +67,6 @@ def main(n: int, m: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(x) for x in [*sys.argv[1:], *["10000", "1000"][len(sys.argv) - 1 :]]))
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    m = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000
+    main(n, m)

@@ -25,9 +25,9 @@ from concurrent import futures
 from typing import Any
 
 RELATIVE = 1e-12
-ROUNDING = 1e-14  # differences of gaps and sums that should be 0 are no larger; utilities are about 1
-IGNORED = ("seconds", "sha256")  # columns and keys; of input files, which are compared themselves
-TIMES = r"\d+ s; |seconds of training: "  # how lines begin that say how long something took
+ROUNDING = 1e-14  # gaps and sums that should be 0 differ by no more, for utilities are about 1
+IGNORED = ("seconds", "sha256")  # columns and keys; files with digests are compared themselves
+TIMES = r"\d+ s; |seconds of training: "  # the beginnings of lines that say how long something took
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 COMPARED = (".csv", ".json", ".png")
 
@@ -58,11 +58,12 @@ def run(command: str, checkout: pathlib.Path, out: pathlib.Path) -> list[str]:
 
 
 def _placeless(text: str, checkout: pathlib.Path, out: pathlib.Path) -> str:
+    """The text without the names of these directories."""
     return text.replace(str(out), "{out}").replace(str(checkout), "{checkout}")
 
 
 def equal(before: Any, after: Any, size: float = 0.0) -> bool:
-    """Whether two cells are the same, or numbers that are, up to rounding at numbers of this size."""
+    """Whether two cells are the same, or are numbers that agree up to rounding at numbers of this size."""
     if before == after:
         return True
     try:
@@ -111,7 +112,7 @@ def tables_differ(before: list[dict[str, str]], after: list[dict[str, str]]) -> 
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value in a JSON value by where it is; empty lists and objects count as values."""
+    """Every value in a JSON value, with its path; empty lists and objects count as values."""
     if isinstance(value, dict | list) and value:
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:
@@ -124,8 +125,9 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def values_differ(before: Any, after: Any) -> str | None:
     """Where two JSON values differ first, or None."""
     old, new = dict(leaves(before)), dict(leaves(after))
-    for path in old.keys() ^ new.keys():
-        return f"{path} is only in {'BEFORE' if path in old else 'AFTER'}"
+    only_one = sorted(old.keys() ^ new.keys())
+    if only_one:
+        return f"{only_one[0]} is only in {'BEFORE' if only_one[0] in old else 'AFTER'}"
     columns: dict[str, list[Any]] = {}  # numbers of a list are of one size
     for path in old:
         columns.setdefault(re.sub(r"/\d+", "/", path), []).extend((old[path], new[path]))
@@ -137,33 +139,43 @@ def values_differ(before: Any, after: Any) -> str | None:
 
 
 def files_differ(outs: list[pathlib.Path], checkouts: list[pathlib.Path], seen: set[str]) -> str | None:
-    """Where the files that a command left differ first, or None; `seen` are those of earlier commands."""
-    names = [
-        {
-            str(file.relative_to(out))
-            for file in out.rglob("*")
-            if file.suffix in COMPARED and "checkpoints" not in file.parts
-        }
-        - seen
-        for out in outs
-    ]
-    seen |= names[0] | names[1]
-    for name in sorted(names[0] ^ names[1]):
-        return f"{name} is only in {'BEFORE' if name in names[0] else 'AFTER'}"
-    for name in sorted(names[0]):
-        texts = [
+    """Where the files that a command left differ first, or None.
+
+    Args:
+      outs: the directories of results, before and after.
+      checkouts: the checkouts that left them.
+      seen: files that earlier commands left; those of this one are added.
+    """
+    before, after = (_files(out) - seen for out in outs)
+    seen |= before | after
+    only_one = sorted(before ^ after)
+    if only_one:
+        return f"{only_one[0]} is only in {'BEFORE' if only_one[0] in before else 'AFTER'}"
+    for name in sorted(before):
+        if name.endswith(".png"):
+            continue
+        old, new = (
             _placeless((out / name).read_text(encoding="utf-8"), checkout, out)
             for checkout, out in zip(checkouts, outs, strict=True)
-            if not name.endswith(".png")
-        ]
-        found = None
-        if name.endswith(".csv"):
-            found = tables_differ(*(list(csv.DictReader(text.splitlines())) for text in texts))
-        elif name.endswith(".json"):
-            found = values_differ(*map(json.loads, texts))
+        )
+        found = _csv_differ(old, new) if name.endswith(".csv") else _json_differ(old, new)
         if found:
             return f"{name}, {found}"
     return None
+
+
+def _files(out: pathlib.Path) -> set[str]:
+    """The files in a directory of results that are compared."""
+    files = [file for file in out.rglob("*") if file.suffix in COMPARED and "checkpoints" not in file.parts]
+    return {str(file.relative_to(out)) for file in files}
+
+
+def _csv_differ(before: str, after: str) -> str | None:
+    return tables_differ(*(list(csv.DictReader(text.splitlines())) for text in (before, after)))
+
+
+def _json_differ(before: str, after: str) -> str | None:
+    return values_differ(json.loads(before), json.loads(after))
 
 
 def main() -> None:

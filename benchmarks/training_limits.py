@@ -4,10 +4,10 @@
   python benchmarks/training_limits.py --parts compile    # or memory, speed, work
 
 Every line is measured in a process of its own. Processor time is that of all threads: other programs disturb
-it less than the seconds on the wall.
+it less than they disturb wall-clock time.
 
-compile: first call of a round less a later one, tracing included, with an empty persistent cache and with
-the cache that the first left. A round has one sample per agent.
+compile: seconds of the first call of a round minus those of a later one, tracing included, with an empty
+persistent cache and with the cache that the first process left. A round has one sample per agent.
 memory: peak of the process in one round of 100 agents × 100 CIFAR-10-shaped images with VGG11. Two agents
 contribute ten samples each, so that it takes seconds: agents train one after another and in batches, and
 shapes do not depend on contributions, so the peak does not, either.
@@ -35,7 +35,14 @@ ONE_EPOCH = local.LocalTraining(epochs=1)
 
 
 def rounds(name: str, agents: int, each: int, devices: int) -> Callable[[np.ndarray], float]:
-    """A function from contributions to the seconds that the next round of a run takes."""
+    """A training run on random images, as a function from contributions to the seconds of its next round.
+
+    Args:
+      name: of the model.
+      agents: how many.
+      each: images of each agent.
+      devices: processors that share the agents.
+    """
     jax.config.update("jax_enable_x64", True)  # as in launch scripts
     jax.config.update("jax_num_cpu_devices", devices)
     model, rng = models.PRESETS[name], np.random.default_rng(0)
@@ -58,8 +65,10 @@ def rounds(name: str, agents: int, each: int, devices: int) -> Callable[[np.ndar
 
 
 def compile_time(name: str, devices: str) -> str:
-    one, samples, begin = rounds(name, 2, 10, int(devices)), np.ones(2), time.process_time()
-    first, used = one(samples), time.process_time() - begin
+    one, samples = rounds(name, 2, 10, int(devices)), np.ones(2)
+    begin = time.process_time()
+    first = one(samples)
+    used = time.process_time() - begin
     later = min(one(samples) for _ in range(3))
     return f"{first - later:5.2f} s, processor time {used:5.2f} s"
 
@@ -76,7 +85,7 @@ def speed(devices: str) -> str:
     one, samples = rounds("vgg11", 2, 50, int(devices)), np.full(2, 50)
     one(samples)
     rate = 100 / min(one(samples) for _ in range(3))
-    hours = 50 * 5 * 100 * 100 / rate / 3600
+    hours = 50 * 5 * 100 * 100 / rate / 3600  # rounds, epochs, agents, images of each
     return f"{rate:.0f} images/s: the paper takes {hours:.1f} h a run, {hours * 100 / 24:.0f} days in all"
 
 
@@ -89,7 +98,10 @@ def work(devices: str) -> str:
 
 
 def show(label: str, function: Callable, *arguments: object, cache: str | None = None) -> None:
-    environment = os.environ | ({"JAX_COMPILATION_CACHE_DIR": cache} if cache else {})
+    """Prints what the function returns in a process of its own, with or without a persistent cache."""
+    environment = dict(os.environ)
+    if cache:
+        environment["JAX_COMPILATION_CACHE_DIR"] = cache
     command = [sys.executable, __file__, "--measure", function.__name__, *map(str, arguments)]
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     print(f"{label:<46} {done.stdout.strip()}", flush=True)

@@ -1,4 +1,4 @@
-"""Scripts; each says in its first lines how to run it."""
+"""Scripts. The first lines of each say how to run it."""
 
 import gc
 

@@ -41,15 +41,15 @@ def main(argv: list[str]) -> None:
 
 
 def problem(kind: str, text: str) -> str:
-    """What is wrong with the thing that a text names; "" if nothing was found."""
+    """What is wrong with the payoff, cost, rule or protocol that a text names; "" if nothing was found."""
     try:
         testing.check(kind, text)
     except AssertionError as error:
         return str(error)
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
         files = [pathlib.Path(file).name for file in settings_flags.USE.value]
-        where = traceback.extract_tb(error.__traceback__)
-        lines = [x.lineno for x in where if pathlib.Path(x.filename).name in files]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if pathlib.Path(frame.filename).name in files]
         line = f", in line {lines[-1]} of its file" if lines else ""
         return f"it must be written with jax.numpy, and with jnp.where instead of `if` on its numbers{line}"
     return ""

@@ -1,4 +1,4 @@
-"""The one `main` of all experiments: flags in; files, a text and figures out; resumed, swept, interrupted."""
+"""The one `main` of all experiments: from flags to files, figures and a text; resumed, swept, interrupted."""
 
 import contextlib
 import gc
@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent import futures
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,16 +24,7 @@ from fedgame.runs.experiment import Experiment, Resources, described
 from launch import settings_flags
 
 FLAGS = flags.FLAGS
-_RESOURCES = {
-    "data_dir": (flags.DEFINE_string, None, "where tensorflow-datasets keeps its data"),
-    "workers": (flags.DEFINE_integer, None, "training runs at a time; one per processor", 1),
-    "cache": (
-        flags.DEFINE_string,
-        str(settings_flags.CACHE / "curves"),
-        "directory of accuracies measured earlier; empty: none",
-    ),
-}
-_PROCESSES = ("coordinator", "num_processes", "process_id")
+_PROCESSES = ("coordinator", "num_processes", "process_id")  # flags of runs of several processes
 
 
 def define(experiment: Experiment) -> None:
@@ -51,9 +42,13 @@ def define(experiment: Experiment) -> None:
     if not experiment.resources:
         settings_flags.compile_quickly()
     settings_flags.define(experiment.settings)
-    for name in experiment.resources:
-        make, *about = _RESOURCES[name]
-        make(name, *about)
+    if "data_dir" in experiment.resources:
+        flags.DEFINE_string("data_dir", None, "where tensorflow-datasets keeps its data")
+    if "workers" in experiment.resources:
+        flags.DEFINE_integer("workers", None, "training runs at a time; one per processor", 1)
+    if "cache" in experiment.resources:
+        default = str(settings_flags.CACHE / "curves")
+        flags.DEFINE_string("cache", default, "directory of accuracies measured earlier; empty: none")
     if experiment.resources:
         about = "seconds between snapshots of an unfinished training run; 0: every round"
         flags.DEFINE_float("save_every", 30.0, about, 0)
@@ -66,15 +61,18 @@ def define(experiment: Experiment) -> None:
         flags.DEFINE_integer("devices", None, "processors to train on; all if not given (CPU only)", 1)
     for module in ("launch.settings_flags", "launch.command"):
         for flag in FLAGS.get_flags_for_module(module):
-            FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # as absl calls the script
+            FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # argv[0] is what absl calls the script
 
 
 def main(argv: list[str], experiment: Experiment) -> None:
-    """Reads the flags, opens --workdir, computes, prints the text; an interrupt saves and exits with 130.
+    """Reads the flags, opens --workdir, computes, and prints the text.
+
+    Exits with 1 if something cannot be run or a variant of a sweep fails. After an interrupt, training runs
+    save their state, and it exits with 130.
 
     Args:
       argv: what absl left of the command line.
-      experiment: what to run, alone or, with --sweep, at every value; exits with 1 if a variant fails.
+      experiment: what to run, alone or, with --sweep, at every value of a setting.
     """
     begin, folder = time.perf_counter(), FLAGS.workdir
     try:
@@ -86,19 +84,18 @@ def main(argv: list[str], experiment: Experiment) -> None:
         folder = FLAGS.workdir or experiment.results(given) + ("_sweep" if FLAGS.sweep else "")
         if jax.process_count() == 1:  # of several, the first may have opened it already
             workdir.check_workdir(folder, experiment.program, FLAGS.resume, FLAGS.overwrite)
-        compute, show, about = (_sweep if FLAGS.sweep else _single)(experiment, given)
-        work = _open(folder, experiment, about)
+        plan = _sweep(experiment, given) if FLAGS.sweep else _single(experiment, given)
+        work = _open(folder, experiment, plan.about)
         if experiment.resources:
             _stop_gently(work)
-            with futures.ThreadPoolExecutor(
-                1
-            ) as background:  # signals wait while XLA computes in this thread
-                background.submit(compute, work).result()
+            # Not in this thread: while XLA computes in it, signals would wait.
+            with futures.ThreadPoolExecutor(1) as background:
+                background.submit(plan.compute, work).result()
         else:
-            compute(work)
+            plan.compute(work)
         if work.stop.is_set():
             raise snapshots.Interrupted
-        report = show(work) if jax.process_index() == 0 else ""
+        report = plan.show(work) if jax.process_index() == 0 else ""
     except (snapshots.Interrupted, KeyboardInterrupt):
         _leave(folder)
     except (ValueError, OSError, FloatingPointError) as error:
@@ -118,28 +115,34 @@ def main(argv: list[str], experiment: Experiment) -> None:
 
 
 def _resources() -> Resources:
+    """The resources that the flags name."""
     given = {name: FLAGS[name].value for name in Resources._fields if name in FLAGS}
     if "cache" in given:
         given["cache"] = pathlib.Path(given["cache"]).expanduser() if given["cache"] else None
     return Resources(**given)
 
 
-_Plan = tuple[Callable[[workdir.Workdir], None], Callable[[workdir.Workdir], str], dict[str, Any]]
+class _Plan(NamedTuple):
+    """How a run, or a sweep, is computed and shown."""
+
+    compute: Callable[[workdir.Workdir], None]
+    show: Callable[[workdir.Workdir], str]
+    about: dict[str, Any]  # all that decides the results, as JSON values
 
 
 def _single(experiment: Experiment, given: Any) -> _Plan:
-    """How one run is computed and shown, and all that decides its results."""
+    """The plan of one run with the given settings."""
     resources = _resources()
     prepared = experiment.prepare(given, resources)
 
     def compute(work: workdir.Workdir) -> None:
         experiment.compute(prepared, work, resources)
 
-    return compute, experiment.show, described(prepared)
+    return _Plan(compute, experiment.show, described(prepared))
 
 
 def _sweep(experiment: Experiment, given: Any) -> _Plan:
-    """The same of a sweep."""
+    """The plan of a sweep; `given` are the settings before any is swept."""
     if jax.process_count() > 1:
         raise ValueError("--sweep runs in one process")
     resources = _resources()
@@ -155,10 +158,11 @@ def _sweep(experiment: Experiment, given: Any) -> _Plan:
     def compute(work: workdir.Workdir) -> None:
         sweep.run(variants, experiment, work, resources)
 
-    return compute, experiment.show_sweep or _show_sweep, about
+    return _Plan(compute, experiment.show_sweep or _show_sweep, about)
 
 
 def _show_sweep(work: workdir.Workdir) -> str:
+    """Draws the usual figure of a sweep; returns the usual text."""
     from fedgame.report import figures, text
 
     figures.show_sweep(work)
@@ -166,29 +170,46 @@ def _show_sweep(work: workdir.Workdir) -> str:
 
 
 def _again(program: str, folder: str) -> str:
-    """The command that goes on with what this one did."""
+    """The command that goes on with the run of this one."""
     words = [word for word in sys.argv[1:] if word.lstrip("-").split("=")[0] not in ("overwrite", "resume")]
-    words += [] if FLAGS.workdir else [f"--workdir={folder}"]
+    if not FLAGS.workdir:
+        words.append(f"--workdir={folder}")
     return shlex.join(["python", "-m", program, *words, "--resume"])
 
 
 def _join() -> None:
-    """Joins the other processes, if there are any."""
+    """Joins the other processes, if there are any.
+
+    Raises:
+      ValueError: some of the flags are missing, or contradict each other.
+    """
     given = [FLAGS[name].value for name in _PROCESSES]
-    if given == [None] * 3:
+    if all(value is None for value in given):
         return
     if None in given:
         raise ValueError("--coordinator, --num_processes and --process_id go together")
-    if given[2] >= given[1]:
-        raise ValueError(f"--process_id must be below --num_processes={given[1]}, got {given[2]}")
-    waits = {"initialization_timeout": 60, "heartbeat_timeout_seconds": 30, "shutdown_timeout_seconds": 30}
-    jax.distributed.initialize(*given, **waits)
+    coordinator, processes, number = given
+    if number >= processes:
+        raise ValueError(f"--process_id must be below --num_processes={processes}, got {number}")
+    jax.distributed.initialize(
+        coordinator_address=coordinator,
+        num_processes=processes,
+        process_id=number,
+        initialization_timeout=60,
+        heartbeat_timeout_seconds=30,
+        shutdown_timeout_seconds=30,
+    )
 
 
 def _open(folder: str, experiment: Experiment, about: dict[str, Any]) -> workdir.Workdir:
-    """The first process opens the directory, the others wait for it; if that fails, it fails for all."""
+    """Opens --workdir in the first process; the others wait for it. If it fails there, it fails in all.
+
+    Raises:
+      ValueError: as `workdir.open_workdir`, or the processes have different settings or images.
+    """
     work, failure = workdir.Workdir(pathlib.Path(folder)), ""
-    if several := jax.process_count() > 1:
+    several = jax.process_count() > 1
+    if several:
         from jax.experimental import multihost_utils
 
         text = workdir.to_json(about | {"use": registry.used()}).encode()
@@ -211,17 +232,19 @@ def _open(folder: str, experiment: Experiment, about: dict[str, Any]) -> workdir
 
 
 def _leave(folder: object) -> None:
-    """Exits without waiting for threads: what is to be kept is on disk."""
-    _say(f"interrupted; go on with{f' --workdir={folder}' if folder else ''} --resume")
+    """Exits with 130 without waiting for threads: what is to be kept is on disk."""
+    where = f" --workdir={folder}" if folder else ""
+    _say(f"interrupted; go on with{where} --resume")
     os._exit(130)
 
 
 def _say(text: str) -> None:
+    """Prints on the standard error, also from a signal handler."""
     os.write(2, f"\n{text}\n".encode())  # `print` may be what the signal interrupted
 
 
 def _stop_gently(work: workdir.Workdir) -> None:
-    """The first Ctrl-C lets training runs save their state, the second stops at once."""
+    """From now on, the first Ctrl-C lets training runs save their state, and a second one stops at once."""
 
     def stop(*_: object) -> None:
         if work.stop.is_set():
@@ -229,5 +252,5 @@ def _stop_gently(work: workdir.Workdir) -> None:
         work.stop.set()
         _say("saving; once more stops at once")
 
-    with contextlib.suppress(ValueError):  # not in the main thread, as in a notebook
+    with contextlib.suppress(ValueError):  # outside of the main thread, handlers cannot be set
         signal.signal(signal.SIGINT, stop)

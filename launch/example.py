@@ -25,18 +25,22 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace the files that are th
 
 
 def agents(seed: int, n: int = 12) -> list[dict[str, str]]:
-    """Rows of `agents.csv`: costs per sample in the currency of one unit of accuracy."""
+    """Rows of `agents.csv`; costs are in units of what accuracy 1 is worth."""
     rng = np.random.default_rng(seed)
     capacity = np.sort(np.exp(rng.uniform(np.log(15), np.log(150), n))).round()
     exponent = rng.choice([1.2, 1.5, 2.0], n)
-    marginal = 0.025 / np.sqrt(capacity) * np.exp(rng.normal(0, 0.5, n))  # of the twentieth sample
+    marginal = 0.025 / np.sqrt(capacity) * np.exp(rng.normal(0, 0.5, n))  # cost of the twentieth sample
     cost = marginal / (exponent * 20.0 ** (exponent - 1.0))
     fixed = rng.choice([0.0, 0.02, 0.9], n, p=[0.5, 0.4, 0.1])
-    columns = zip(cost, fixed, exponent, capacity, strict=True)
-    names = ("cost", "fixed", "exponent", "capacity")
     return [
-        {"name": f"clinic {i + 1}"} | {k: f"{x:.4g}" for k, x in zip(names, row, strict=True)}
-        for i, row in enumerate(columns)
+        {
+            "name": f"clinic {i + 1}",
+            "cost": f"{cost[i]:.4g}",
+            "fixed": f"{fixed[i]:.4g}",
+            "exponent": f"{exponent[i]:.4g}",
+            "capacity": f"{capacity[i]:.4g}",
+        }
+        for i in range(n)
     ]
 
 
@@ -44,7 +48,8 @@ def main(argv: list[str]) -> None:
     folder = pathlib.Path(WORKDIR.value)
     try:
         settings_flags.start(argv)
-        there = [str(f) for name in ("agents.csv", "curve.csv") if (f := folder / name).exists()]
+        files = [folder / "agents.csv", folder / "curve.csv"]
+        there = [file for file in files if file.exists()]
         if there and not OVERWRITE.value:
             raise ValueError(f"{there[0]} exists already: replace it by --overwrite")
         task = compare.prepare(compare.Settings(seed=SEED.value))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import itertools
 import os
 import pathlib
 import sys
@@ -13,7 +14,7 @@ from absl import flags, logging
 
 from fedgame import registry
 
-jax.config.update("jax_enable_x64", True)  # equilibria, and files of --use; networks are float32 all the same
+jax.config.update("jax_enable_x64", True)  # for equilibria and files of --use; networks stay in float32
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame"
 USE = flags.DEFINE_multi_string(
     "use", [], "FILE.py: a file of yours that registers payoffs, costs, rules, protocols or studies"
@@ -21,7 +22,7 @@ USE = flags.DEFINE_multi_string(
 
 
 def define(settings: type) -> None:
-    """A flag for every field, with its default and help; ranges are checked elsewhere.
+    """Defines a flag for every field, with its default and help; `runs.settings.check` checks ranges.
 
     Files given to --use are imported first, so that help shows what they add.
     """
@@ -48,20 +49,20 @@ def define(settings: type) -> None:
 
 
 def given(flag: str) -> list[str]:
-    """The values of a flag on the command line and in flag files, before flags are defined."""
+    """The values of a flag on the command line and in flag files, before any flag is defined."""
     words = sys.argv[1:]
     with contextlib.suppress(flags.Error):  # of flag files; absl reports them when it reads the flags
         words = flags.FLAGS.read_flags_from_files(words)
     found = []
-    for word, after in zip(words, [*words[1:], ""], strict=False):
+    for word, next_word in itertools.zip_longest(words, words[1:], fillvalue=""):
         name, equals, value = word.lstrip("-").partition("=")
         if name == flag and word.startswith("-"):
-            found.append(value if equals else after)
+            found.append(value if equals else next_word)  # --NAME=VALUE or --NAME VALUE
     return found
 
 
 def use_files() -> None:
-    """Imports the files of --use, before other flags are known."""
+    """Imports the files of --use, before other flags are defined."""
     for path in given("use"):
         try:
             registry.use(path)
@@ -81,9 +82,14 @@ def compile_quickly() -> None:
 
 
 def use_processors(number: int | None) -> None:
-    """Makes every processor a device of its own, unless JAX has been told otherwise; no effect on GPUs."""
+    """Makes processors devices of their own; no effect on GPUs.
+
+    Args:
+      number: how many; None: all of them, unless the environment says another number.
+    """
     told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if number or not (told or "JAX_NUM_CPU_DEVICES" in os.environ):
+    told = told or "JAX_NUM_CPU_DEVICES" in os.environ
+    if number or not told:
         try:
             jax.config.update("jax_num_cpu_devices", number or os.cpu_count() or 1)
         except RuntimeError:  # too late: JAX has computed something
@@ -96,9 +102,10 @@ def read(settings: type) -> Any:
     Raises:
       ValueError: a list holds something that is not a number.
     """
-    return settings(
-        **{f.name: _converted(f, flags.FLAGS[f.name].value) for f in dataclasses.fields(settings)}
-    )
+    values = {}
+    for field in dataclasses.fields(settings):
+        values[field.name] = _converted(field, flags.FLAGS[field.name].value)
+    return settings(**values)
 
 
 def parse(settings: type, name: str, text: str) -> Any:
@@ -112,17 +119,22 @@ def parse(settings: type, name: str, text: str) -> Any:
 
 
 def _converted(field: dataclasses.Field, value: Any) -> Any:
-    """The value of a setting from that of its flag."""
+    """The value of a setting from that of its flag.
+
+    Raises:
+      ValueError: a list holds something that is not a number.
+    """
     if field.metadata["of"] and value is not None and "tuple" in str(field.type):
         parts = list(registry.split(value)) if value.strip() else []
         if field.metadata["kind"] is str:
             return tuple(parts)
-        is_text = len(parts) == 1 and parts[0][:1].isidentifier()
+        is_text = len(parts) == 1 and parts[0][:1].isidentifier()  # 'power(0.1)', not '0.1' or '0.1,0.2'
         return value if is_text else _numbers(field, parts)
     return _numbers(field, value) if isinstance(value, list) else value
 
 
 def _numbers(field: dataclasses.Field, parts: list[str]) -> tuple[Any, ...]:
+    """The numbers of a setting from their texts."""
     try:
         return tuple(field.metadata["kind"](x) for x in parts)
     except ValueError:
@@ -133,10 +145,10 @@ def _numbers(field: dataclasses.Field, parts: list[str]) -> tuple[Any, ...]:
 
 
 def start(argv: list[str]) -> None:
-    """What every launch script does first: quiet libraries, float64, a compilation cache.
+    """What every launch script does first: makes libraries quiet and sets up the compilation cache.
 
     Raises:
-      ValueError: a word on the command line belongs to no flag; a file of --use cannot be imported.
+      ValueError: a word on the command line belongs to no flag, or a file of --use cannot be imported.
       FileNotFoundError: there is no such file.
     """
     if len(argv) > 1:
@@ -144,7 +156,7 @@ def start(argv: list[str]) -> None:
     for path in USE.value:
         registry.use(path)  # again, for scripts whose flags are their own
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.ERROR)  # libraries report what they do and what is not there
+        logging.set_verbosity(logging.ERROR)  # without what libraries tell of their work
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(CACHE / "jax"))
         # By default only programs that took a second to compile are kept, and most of ours take less.

@@ -19,11 +19,13 @@ from launch import command, settings_flags
 
 
 def chosen() -> type[studies.Study]:
-    """The study that --study names, which decides what other flags there are."""
+    """The study that --study names; it decides which other flags there are."""
     settings_flags.use_files()
-    text = [*settings_flags.given("study"), "unequal_costs"][0]
+    given = settings_flags.given("study")
+    text = given[0] if given else "unequal_costs"
     try:
-        return studies.STUDIES[registry.left_open("study", text)[0]]
+        name, _ = registry.left_open("study", text)
+        return studies.STUDIES[name]
     except (ValueError, FileNotFoundError) as error:
         message = f"--study: {error}"
     folder = settings_flags.given("workdir")
@@ -44,7 +46,7 @@ except flags.DuplicateFlagError as error:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Reads the flags; of a flag that other studies have, says which."""
+    """Reads the flags; if one belongs to other studies only, says to which."""
     try:
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
@@ -53,7 +55,7 @@ def parse(argv: list[str]) -> list[str]:
             sys.exit(f"error: --{flag} has no use with --study={study}, only with {', '.join(names)}")
     except flags.Error:
         pass
-    return app.parse_flags_with_usage(argv)  # which tells of the error, and ends
+    return app.parse_flags_with_usage(argv)  # reports the error, and exits
 
 
 def main(argv: list[str]) -> None:

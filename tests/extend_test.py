@@ -1,4 +1,4 @@
-"""The pages that extend: their code is taken out, and every command beside it runs, in an empty directory."""
+"""The pages on extending fedgame: their code is extracted, and their commands run in an empty directory."""
 
 import json
 import pathlib
@@ -56,7 +56,7 @@ def test_there_is_a_page_for_everything_that_has_a_name():
 
 
 class OfAPage:
-    """The tests of one page; a class each, so that they run side by side."""
+    """Tests of one page. Each page has a class, so that pages run side by side."""
 
     page = ""
 

@@ -1,4 +1,4 @@
-"""launch.train shared by devices and by processes on loopback, as a user runs it."""
+"""launch.train on several devices, and in several processes on loopback, as a user runs it."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ PATIENCE = 120  # seconds; a run takes five
 
 
 class Processes:
-    """launch.train in one or more processes; none outlives the block."""
+    """Runs launch.train in one or more processes, none of which outlives the block."""
 
     def __init__(self, cache, each):
         environment = os.environ | {
@@ -56,7 +56,7 @@ class Processes:
             self.running[k].send_signal(number)
 
     def finish(self):
-        """Exit code, stdout and stderr of each."""
+        """The exit code, stdout and stderr of each process."""
         texts = [process.communicate(timeout=PATIENCE) for process in self.running]
         return [(process.returncode, *text) for process, text in zip(self.running, texts, strict=True)]
 
@@ -75,7 +75,7 @@ def two(cache, *flags):
 
 
 def wait_for_round(workdir, number, processes):
-    """Until there is a snapshot of this round or a later one."""
+    """Waits until there is a snapshot of this round or a later one."""
     end = time.monotonic() + PATIENCE
     while not any(int(f.name) >= number for f in workdir.glob("checkpoints/training/*") if f.name.isdigit()):
         assert all(process.poll() is None for process in processes.running), processes.finish()
@@ -89,7 +89,7 @@ def results(workdir):
 
 @pytest.fixture(scope="module")
 def alone(cache, tmp_path_factory):
-    """Workdirs of undisturbed runs in one process, by its number of devices, and their reports."""
+    """Directories and reports of undisturbed runs in one process, by its number of devices."""
     folder = tmp_path_factory.mktemp("alone")
     flags = [[f"--devices={n}", f"--workdir={folder / str(n)}"] for n in (1, 2)]
     with Processes(cache, flags) as processes:

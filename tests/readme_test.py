@@ -1,4 +1,4 @@
-"""What the README says is true: its example prints what stands there, its commands and files exist."""
+"""What the README says is true: its example prints what it shows, and its commands and files exist."""
 
 import contextlib
 import io

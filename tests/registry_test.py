@@ -1,4 +1,4 @@
-"""Names: what can be written, what is told of everything else, and files of strangers."""
+"""Names: what can be written, the errors for everything else, and files of strangers."""
 
 import dataclasses
 import json

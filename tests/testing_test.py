@@ -1,4 +1,4 @@
-"""Everything there is keeps its contract, and what breaks one is told."""
+"""All that is registered keeps its contract, and whatever breaks one is reported."""
 
 import dataclasses
 import re
@@ -45,7 +45,7 @@ def test_mechanisms_keep_their_contract(rule):
 
 @registry.family
 class Saturating(payoffs.OfTotal):
-    """1 - e^(-S/scale), which defines what it may: `bend` bounds |a''|, which falls with S."""
+    """1 - e^(-S/scale), which also defines the optional `bend`: a bound on |a''|, which falls with S."""
 
     scale: float = option("samples", above=0)
 
@@ -59,7 +59,7 @@ class Saturating(payoffs.OfTotal):
 
 @registry.family
 class Rising(costs.Cost):
-    """rate (e^s - 1), by its value alone."""
+    """rate (e^s - 1), which defines only `value`."""
 
     convex = True
 
@@ -101,7 +101,7 @@ def test_a_strangers_cost_needs_only_its_value():
 
 @registry.family
 class Forgetful(payoffs.Payoff):
-    """Sees the mean of contributions, and does not say how it moves."""
+    """Depends on the mean of contributions, and does not define `moved`."""
 
     def statistic(self, s):
         return jnp.mean(s) * jnp.ones(1)
@@ -112,7 +112,7 @@ class Forgetful(payoffs.Payoff):
 
 @registry.family
 class Boastful(payoffs.OfTotal):
-    """Is not concave, and says so not."""
+    """Is not concave, but promises to be."""
 
     def curve(self, total):
         return total**2 / 1e4
@@ -260,7 +260,7 @@ def test_nothing_that_has_a_name_is_left_out():
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Half(protocols.Protocol):
-    """Half of one's data, and half of the way: an author's own rule, who declares nothing."""
+    """Everybody gives half of her data: an author's own protocol, which declares nothing."""
 
     label = "Half"
 

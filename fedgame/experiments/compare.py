@@ -1,8 +1,8 @@
 """Section 5 from end to end: measure ã, play the game on it, train on what agents share, compare.
 
-Every training run is a pure function of the settings, a seed and what agents contribute. Runs are therefore
-made in any order, stored one by one, and never made twice: steps of the game, protocols and whole
-comparisons (by a cache) that have the same contributions share them.
+Every training run is a pure function of the settings, a seed and what agents contribute. So runs are made in
+any order, stored one by one, and never made twice: steps of the game and protocols with the same
+contributions share a run, and with a cache, comparisons share runs too.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import hashlib
 import pathlib
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +37,7 @@ from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
 
+# What the report says of mechanisms that give agents a worse model than all data allow.
 _WITHHELD = "accuracy that is withheld is accounted, as on ã; nobody's model is degraded"
 
 
@@ -108,18 +110,16 @@ def settle(settings: Settings, available: tuple[int, int]) -> tuple[Settings, ta
     return curve.settle_server(settings, available, taken)
 
 
-def check(settings: Settings, resources: Resources = Resources()) -> None:
-    """Raises as `task.check`."""
-    tasks.check(settings, settle, resources.data_dir)
-
-
-def prepare(settings: Settings, resources: Resources = Resources()) -> Task:
-    """Raises as `task.check`."""
-    return tasks.prepare(settings, settle, resources.data_dir)
+check = functools.partial(tasks.check, settle)
+prepare = functools.partial(tasks.prepare, settle)
 
 
 def _check_protocols(settings: Settings) -> None:
-    """Refuses at once what costs and the number of agents do not allow, whatever the curve will be."""
+    """Refuses, before ã is measured, protocols that costs or the number of agents do not allow.
+
+    Raises:
+      ValueError: such a protocol, or a flag that changes none of the protocols.
+    """
     named = contenders.chosen(settings)
     for flag, protocol in (("price", "fedbr(price)"), ("beta", "fedbr_bg"), ("step_size", "fedbr")):
         if getattr(settings, flag) is not None and not _makes_a_difference(settings, flag):
@@ -136,16 +136,17 @@ def _check_protocols(settings: Settings) -> None:
 
 
 def _makes_a_difference(settings: Settings, flag: str) -> bool:
-    """Whether one of the protocols would be another without the flag."""
+    """Whether the flag changes an option of one of the protocols."""
     try:
         without = contenders.chosen(dataclasses.replace(settings, **{flag: None}))
     except ValueError:
-        return True  # it needs the flag
-    now = contenders.chosen(settings)
-    return [*map(registry.text_of, now.values())] != [*map(registry.text_of, without.values())]
+        return True  # a protocol needs the flag
+    texts = [registry.text_of(protocol) for protocol in contenders.chosen(settings).values()]
+    return texts != [registry.text_of(protocol) for protocol in without.values()]
 
 
 def _check_literal(title: str, rule: mechanisms.Rule, game: games.Game) -> None:
+    """Refuses what Algorithms 1 and 2 are not printed for: other payments than refunds, costs not linear."""
     if rule.announces is not None and not issubclass(rule.announces, refunds.Refunds):
         raise ValueError(f"--mode=literal is printed for refunds of costs only, not for {title}")
     if rules.linear_rates(game) is None:
@@ -156,13 +157,14 @@ def cost_of(settings: Settings) -> costs.Cost:
     """The cost of settled settings.
 
     Raises:
-      ValueError: a text names no cost, or not one of so many agents.
+      ValueError: a text names no cost, or a cost of another number of agents.
     """
     if not isinstance(settings.cost, str):
         return costs.LinearCost(np.asarray(settings.cost))
+    any_payoff = payoffs.PowerLaw(1.0, 1.0, 1.0)  # only to have the cost checked
     with all_settings.of_flag("cost"):
         cost, capacity = registry.read("cost", settings.cost), np.asarray(settings.capacity, float)
-        return games.check(games.Game(payoffs.PowerLaw(1.0, 1.0, 1.0), cost, capacity)).cost
+        return games.check(games.Game(any_payoff, cost, capacity)).cost
 
 
 class Trial(NamedTuple):
@@ -173,14 +175,14 @@ class Trial(NamedTuple):
     seed: int
     step: int  # of the game; 0 where contributions are not the outcome of dynamics
     last: bool  # whether it is the last step
-    profile: np.ndarray  # [n] as agents meant it in the last round, not rounded
+    profile: np.ndarray  # [n] samples that agents meant to contribute in the last round, not rounded
     path: np.ndarray  # [t, n] profiles over the steps of the game
-    training: dict[str, Any]  # of `train`
-    ending: str = ""  # how the path ends, where there is something to tell
+    training: dict[str, Any]  # what `train` returned
+    ending: str = ""  # how the path ends, in words; "" if there is nothing to say
 
 
 def fit_game(task: Task, sizes: np.ndarray, accuracy: np.ndarray) -> tuple[games.Game, curves.Fit]:
-    """The game on the fitted ã."""
+    """The game on the fitted ã, and the fit, from accuracies [seeds, k] at totals [k]."""
     fit = curves.fit(task.settings.fit, sizes, accuracy)
     capacity = jnp.asarray(task.settings.capacity)
     return games.check(games.Game(fit.payoff, cost_of(task.settings), capacity)), fit
@@ -194,7 +196,19 @@ def describe_game(
     protocols: list[Contender],
     accuracy: np.ndarray,
 ) -> dict[str, Any]:
-    """How well ã fits, and certified equilibria; writes `game.json` and `fitted_curve.csv`."""
+    """How well ã fits, and certified equilibria; writes `game.json` and `fitted_curve.csv`.
+
+    Args:
+      task: images, network and settings.
+      work: the directory.
+      game: the game on the fitted ã.
+      fit: of ã.
+      protocols: whose equilibria are wanted.
+      accuracy: [seeds, k], as ã was measured.
+
+    Returns:
+      What it writes to `game.json`.
+    """
     spread = float(np.mean(np.std(accuracy, axis=0, ddof=1))) if len(accuracy) > 1 else None
     summary = {
         "fit": task.settings.fit,
@@ -205,7 +219,7 @@ def describe_game(
         "parameters": fit.parameters,
     }
     work.write_json("game.json", summary)
-    totals = np.linspace(0, max(task.settings.sizes or (sum(task.settings.capacity),)), 401)
+    totals = np.linspace(0, curve.largest_of(task.settings), 401)
     fitted = jax.vmap(fit.payoff.curve)(totals)
     work.write_csv("fitted_curve.csv", rows.curve("", totals, fitted))
     return summary
@@ -214,7 +228,7 @@ def describe_game(
 def _equilibria(game: games.Game, protocols: list[Contender]) -> dict[str, dict[str, Any] | None]:
     """By title, the certified equilibrium that each protocol aims at; None if it aims at none."""
     found: dict[str, dict[str, Any] | None] = {}
-    solved: list[outcomes.Outcome] = []  # protocols may aim at the same
+    solved: list[outcomes.Outcome] = []  # protocols with equal mechanisms aim at the same one
     for title, protocol, announced in protocols:
         if not protocol.aims:
             found[title] = None
@@ -224,7 +238,9 @@ def _equilibria(game: games.Game, protocols: list[Contender]) -> dict[str, dict[
         solved.append(outcome)
         there = outcome.equilibrium
         found[title] = {
-            "announced": {k: np.asarray(x).tolist() for k, x in mechanism.announced(game.n).items()},
+            "announced": {
+                name: np.asarray(numbers).tolist() for name, numbers in mechanism.announced(game.n).items()
+            },
             "told": rows.told(mechanism, game.n),
             "contributed": float(jnp.sum(there.profile)),
             "total": float(games.total(game, there.profile)),
@@ -243,33 +259,73 @@ def train(
     seed: int,
     snapshots: trainers.Snapshots = trainers.FORGET,
 ) -> dict[str, Any]:
-    """One training run as plain numbers. All protocols share data, model and start at one seed.
+    """One training run. At one seed all protocols share data, initial model and the start of the game.
 
-    `drawn` has a row for every round, or one if all rounds are alike.
+    Args:
+      task: images, network and settings.
+      protocol: how contributions and the model change from round to round.
+      plan: of the first round.
+      seed: number of the repetition.
+      snapshots: keep the state, so that an interrupted run can go on.
+
+    Returns:
+      JSON values: `charged` [n], the samples drawn, averaged over rounds; `profile` [n] as agents meant it
+      in the last round; `drawn` [rounds, n], or [1, n] if all rounds are alike; `accuracy` [n] on each
+      agent's own test images; `held_out_accuracy` on the server's; `seconds`.
     """
     settings, begin = task.settings, time.perf_counter()
-    keys = jax.random.split(task.key_of("run", seed), 5)
-    agents = partitions.partition(task.agents.train, np.asarray(settings.capacity), keys[0])
-    test = partitions.partition(task.agents.test, np.full(settings.agents, settings.test_images), keys[1])
-    params = jax.device_get(models.initial_parameters(task.model, keys[2], agents.images.shape[2:]))
+    keys = _keys(task, seed)
+    agents = partitions.partition(task.agents.train, np.asarray(settings.capacity), keys.train_images)
+    test_images = np.full(settings.agents, settings.test_images)
+    test = partitions.partition(task.agents.test, test_images, keys.test_images)
+    params = jax.device_get(models.initial_parameters(task.model, keys.model, agents.images.shape[2:]))
     placed = federated.place(agents, task.mesh)
-    trainer = trainers.Trainer(task.model, task.local_training, placed, keys[3], task.mesh, test)
+    trainer = trainers.Trainer(task.model, task.local_training, placed, keys.training, task.mesh, test)
     outcome = base.run(protocol, plan, trainer, params, settings.rounds, snapshots)
     alike = np.all(outcome.drawn == outcome.drawn[0])
+    drawn = outcome.drawn[:1] if alike else outcome.drawn
     return {
         "charged": outcome.charged.tolist(),
         "profile": outcome.plan.profile.tolist(),
-        "drawn": outcome.drawn[: 1 if alike else None].tolist(),
+        "drawn": drawn.tolist(),
         "accuracy": trainer.accuracy(outcome.params).tolist(),
         "held_out_accuracy": float(evaluation.accuracy(task.model, outcome.params, task.server.test)),
         "seconds": round(time.perf_counter() - begin, 3),
     }
 
 
+class _Keys(NamedTuple):
+    """Random keys of the repetition with one seed, for all that is random in it."""
+
+    train_images: jax.Array  # which agent holds which training images
+    test_images: jax.Array
+    model: jax.Array  # initial parameters
+    training: jax.Array
+    game: jax.Array  # where the dynamics start
+
+
+def _keys(task: Task, seed: int) -> _Keys:
+    return _Keys(*jax.random.split(task.key_of("run", seed), len(_Keys._fields)))
+
+
 def evaluated(path: np.ndarray, every: int) -> list[int]:
-    """The steps of the game after which a model is trained: every so many, and the last; [0] without any."""
+    """The steps of the game after which a model is trained: each multiple of `every`, and the last.
+
+    [0] for a path of one profile, which has no steps.
+    """
     last = len(path) - 1
     return [*range(every, last, every), last]
+
+
+class _Planned(NamedTuple):
+    """A trial before its training."""
+
+    contender: Contender
+    seed: int
+    step: int  # of the game, after which it trains
+    plan: base.Plan  # with the path of the whole game
+    fixed: bool  # whether the plan stays the same over rounds, and models are averaged
+    job: str  # the training run, which trials may share
 
 
 def play_and_train(
@@ -280,53 +336,87 @@ def play_and_train(
     protocols: list[Contender],
     cache: pathlib.Path | None = None,
 ) -> list[Trial]:
-    """Plays the game from a random start for every seed, then trains on what agents contribute."""
-    settings, todo, planned = task.settings, {}, []
+    """Plays the game from a random start for every seed, then trains on what agents contribute.
+
+    Args:
+      task: images, network and settings.
+      work: where finished training runs are kept.
+      workers: training runs at a time.
+      game: the game on the fitted ã.
+      protocols: who plays it, and under which announcements.
+      cache: directory of training runs that all comparisons share; None: none.
+
+    Returns:
+      A trial for each protocol, seed and evaluated step of the game, in this order.
+    """
+    settings = task.settings
     shared = _shared(task) if cache else {}
+    planned: list[_Planned] = []
+    todo: dict[str, tuple[int, Callable[[], dict[str, Any]]]] = {}
     with jobs.progress("best-response dynamics", len(protocols) * settings.seeds) as bar:
         for contender in protocols:
             protocol = contender.protocol
             rule = base.identity(protocol)
-            mine = uuid.uuid4().hex if rule is None else rule  # nobody else's, in this run and the next
+            folder = None if rule is None else cache
+            if rule is None:  # nobody knows which models are the same: a text that is no other protocol's
+                rule = uuid.uuid4().hex
             for seed in range(settings.seeds):
-                key = task.key_of("run", seed)
-                plan = protocol.start(game, contender.announced, jax.random.split(key, 5)[4])
+                plan = protocol.start(game, contender.announced, _keys(task, seed).game)
                 for step in evaluated(plan.path, settings.evaluate_every):
-                    at = plan._replace(profile=plan.path[step], path=plan.path[step][None])
-                    what = {"drawn": base.draw(at.profile).tolist(), "rule": mine}
-                    if rule != {}:  # it may go on from the profile as it was meant, and what it remembers
-                        what |= {"profile": at.profile.tolist(), "memory": _digest(at.memory)}
-                    name = f"runs/{seed}-{_short(what, protocol)}"
-                    if name not in todo:
-                        compute = functools.partial(train, task, protocol, at, seed, work.snapshots(name))
-                        what |= shared | {"key": jax.random.key_data(key).tolist()}
-                        folder = None if rule is None else cache
-                        cached = functools.partial(workdir.cached, folder, what, compute)
-                        todo[name] = (sum(what["drawn"]), cached)
-                    planned.append((contender, seed, step, plan, rule == {}, name))
+                    first = plan._replace(profile=plan.path[step], path=plan.path[step : step + 1])
+                    identity = _identity(first, rule)
+                    job = f"runs/{seed}-{_short(identity, protocol)}"
+                    if job not in todo:
+                        compute = functools.partial(train, task, protocol, first, seed, work.snapshots(job))
+                        key = {"key": jax.random.key_data(task.key_of("run", seed)).tolist()}
+                        known = functools.partial(workdir.cached, folder, identity | shared | key, compute)
+                        todo[job] = (sum(identity["drawn"]), known)
+                    planned.append(_Planned(contender, seed, step, plan, rule == {}, job))
                 bar.update()
     done = jobs.run("training", todo, work, workers)
-    return [_trial(*about, done[name]) for *about, name in planned]
+    return [_trial(one, done[one.job]) for one in planned]
 
 
-def _trial(
-    contender: Contender, seed: int, step: int, plan: base.Plan, fixed: bool, result: dict[str, Any]
-) -> Trial:
-    """A fixed plan may share its training with another one of the same whole samples, but is itself."""
-    profile = plan.path[step] if fixed else np.asarray(result["profile"])
-    last = step == len(plan.path) - 1
-    mechanism, ending = contender.announced.mechanism, contender.protocol.ending(plan)
-    return Trial(contender.title, mechanism, seed, step, last, profile, plan.path, result, ending)
+def _identity(plan: base.Plan, rule: dict[str, Any] | str) -> dict[str, Any]:
+    """What tells training runs of one seed apart, as JSON values.
+
+    Args:
+      plan: of the first round.
+      rule: `base.identity` of the protocol, or a text that no other protocol has.
+    """
+    found: dict[str, Any] = {"drawn": base.draw(plan.profile).tolist(), "rule": rule}
+    if rule != {}:  # later rounds may depend on the profile before it is rounded, and on the memory
+        found |= {"profile": plan.profile.tolist(), "memory": _digest(plan.memory)}
+    return found
+
+
+def _trial(planned: _Planned, result: dict[str, Any]) -> Trial:
+    """The trial, from the result of its training run.
+
+    A fixed plan may share the run with others that draw the same whole samples, so its profile is its own.
+    """
+    contender, plan = planned.contender, planned.plan
+    return Trial(
+        title=contender.title,
+        mechanism=contender.announced.mechanism,
+        seed=planned.seed,
+        step=planned.step,
+        last=planned.step == len(plan.path) - 1,
+        profile=plan.path[planned.step] if planned.fixed else np.asarray(result["profile"]),
+        path=plan.path,
+        training=result,
+        ending=contender.protocol.ending(plan),
+    )
 
 
 def _shared(task: Task) -> dict[str, Any]:
-    """All that determines a training run beside its samples, its rule and its seed."""
+    """All that determines a training run beside its samples, its rule and its seed, as JSON values."""
     found = tasks.fingerprint(task, [base.__name__], task.agents, task.server)
     return found | {"capacity": task.settings.capacity, "test_images": task.settings.test_images}
 
 
 def _digest(memory: Any) -> str:
-    """Equal for equal arrays in equal places only."""
+    """A digest of a pytree of arrays, equal only if structure, shapes, types and numbers are equal."""
     leaves, structure = jax.tree.flatten(memory)
     found = hashlib.sha256(str(structure).encode())
     for leaf in map(np.asarray, leaves):
@@ -334,20 +424,21 @@ def _digest(memory: Any) -> str:
     return found.hexdigest()
 
 
-def _short(what: dict[str, Any], protocol: base.Protocol) -> str:
-    """A name for a training run that is the same for the same contributions and rule of training."""
-    digest = hashlib.sha256(workdir.to_json(what).encode()).hexdigest()[:8]
-    rule = type(protocol).__name__ if what["rule"] else "average"
-    return f"{rule}-{sum(what['drawn'])}-{digest}"
+def _short(identity: dict[str, Any], protocol: base.Protocol) -> str:
+    """A short name for a training run: its rule, the samples drawn, and the start of a digest."""
+    digest = hashlib.sha256(workdir.to_json(identity).encode()).hexdigest()[:8]
+    rule = type(protocol).__name__ if identity["rule"] else "average"
+    return f"{rule}-{sum(identity['drawn'])}-{digest}"
 
 
 def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> None:
-    """The whole comparison; leaves its tables.
+    """Makes the whole comparison, and writes its tables.
 
     Args:
       task: from `prepare`.
       work: from `workdir.open_workdir`.
-      resources: its cache has measured accuracies and trained runs that other comparisons may share.
+      resources: number of training runs at a time, and a cache of measured accuracies and training runs that
+        all comparisons share.
     """
     settings, workers = task.settings, task.workers(resources.workers)
     sizes, accuracy = curve.measure(task, work, resources)
@@ -372,7 +463,7 @@ def show(work: Workdir) -> str:
 
 
 def _text(work: Workdir, dataset: str) -> str:
-    """What the comparison says, the paper's numbers beside ours."""
+    """The tables of a comparison, with the paper's numbers beside ours."""
     per_trial, table = work.read_csv("runs.csv"), work.read_csv("table1.csv")
     blocks = [text.game(work.read_json("game.json")), text.trials(per_trial)]
     literal = [f"{row['protocol']}, seed {row['seed']}: {row['ends']}" for row in per_trial if row["ends"]]
@@ -389,15 +480,14 @@ def _text(work: Workdir, dataset: str) -> str:
 
 def headline(work: Workdir) -> list[dict[str, Any]]:
     """Normalised p-means by own test images, with the mean utility and the samples of each protocol."""
-    by_protocol = {
-        name: tables.means(mine) for name, mine in tables.by(work.read_csv("runs.csv"), "protocol").items()
-    }
-    return [
-        {name: row[name] for name in ("protocol", "p", "welfare", "standard_error")}
-        | {name: by_protocol[row["protocol"]](name) for name in ("mean_utility", "charged")}
-        for row in work.read_csv("table1.csv")
-        if (row["utilities"], row["scale"]) == ("own", "mean")
-    ]
+    trials = tables.by(work.read_csv("runs.csv"), "protocol")
+    found = []
+    for row in work.read_csv("table1.csv"):
+        if row["utilities"] == "own" and row["scale"] == "mean":
+            mean = tables.means(trials[row["protocol"]])
+            shown = {name: row[name] for name in ("protocol", "p", "welfare", "standard_error")}
+            found.append(shown | {"mean_utility": mean("mean_utility"), "charged": mean("charged")})
+    return found
 
 
 def show_sweep(work: Workdir) -> str:

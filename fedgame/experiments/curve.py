@@ -2,21 +2,35 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from fedgame.experiments import rows
 from fedgame.experiments import task as tasks
 from fedgame.experiments.task import Task
 from fedgame.games import curves
 from fedgame.learning import curve as learning_curve
+from fedgame.learning import trainer as trainers
 from fedgame.registry import option
 from fedgame.report import figures, text
 from fedgame.runs import jobs, workdir
 from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
+
+
+def fit_option() -> Any:
+    """The option of those that fit the server's curve ã: the name of a payoff family."""
+    return option(
+        "shape of the fitted ã: any concave curve, a power law, bound (2), or a payoff of yours with a `fit`",
+        "concave",
+        choices=curves.fits,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +48,7 @@ class Settings(tasks.TrainingSettings):
     )
     curve_points: int = option("sizes above 0 in the geometric grid", 10, low=4)
     curve_seeds: int = option("training runs per size", 3, low=1)
-    fit: str = option(
-        "shape of the fitted ã: any concave curve, a power law, bound (2), or a payoff of yours with a `fit`",
-        "concave",
-        choices=curves.fits,
-    )
+    fit: str = fit_option()
     server_images: int | None = option(
         "the server's own training images; twice the largest total, or what is left", None, low=1, kind=int
     )
@@ -56,17 +66,28 @@ def settle(settings: Settings, available: tuple[int, int]) -> tuple[Settings, ta
 def settle_server(
     settings: Any, available: tuple[int, int], taken: tuple[int, int] = (0, 0)
 ) -> tuple[Any, tasks.Needed]:
-    """The same of settings whose `capacity` is known; `taken`: training and test images of the agents."""
+    """Fills in the server's defaults.
+
+    Args:
+      settings: their `capacity` is filled in already.
+      available: the numbers of training and test images of the data set.
+      taken: how many of these the agents need.
+
+    Raises:
+      ValueError: the sizes at which ã is measured are too few, or there are too few images.
+    """
     n = settings.agents
     left, left_test = available[0] - taken[0], available[1] - taken[1]
     if settings.sizes and settings.interval:
         raise ValueError("--sizes and --interval exclude each other")
-    largest = max(settings.sizes or (sum(settings.capacity),))
-    few = settings.sizes and len(set(settings.sizes)) < 3
-    if few or largest < 3 * (settings.interval or 0):
+    largest = largest_of(settings)
+    too_few_sizes = settings.sizes is not None and len(set(settings.sizes)) < 3
+    too_wide = settings.interval is not None and largest < 3 * settings.interval
+    if too_few_sizes or too_wide:
         raise ValueError("--sizes, --interval: a curve needs at least three sizes above 0")
-    simulated = n * -(-largest // n)  # the server measures ã with as many, equally large, agents
-    if (settings.server_images or simulated) > left or (settings.server_images or left) < simulated:
+    simulated = n * math.ceil(largest / n)  # the server measures ã with n agents, all equally large
+    asked = settings.server_images or simulated
+    if not simulated <= asked <= left:
         raise ValueError(
             f"--capacity={max(settings.capacity)}, --server_images={settings.server_images}: {n} agents need "
             f"{taken[0]} training images and the server at least {simulated} of its own; "
@@ -86,73 +107,112 @@ def settle_server(
     return settled, tasks.Needed(taken, (settled.server_images, settled.held_out))
 
 
-def check(settings: Settings, resources: Resources = Resources()) -> None:
-    """Raises as `task.check`."""
-    tasks.check(settings, settle, resources.data_dir)
+check = functools.partial(tasks.check, settle)
+prepare = functools.partial(tasks.prepare, settle)
 
 
-def prepare(settings: Settings, resources: Resources = Resources()) -> Task:
-    """Raises as `task.check`."""
-    return tasks.prepare(settings, settle, resources.data_dir)
+def largest_of(settings: Settings) -> int:
+    """The largest total S at which ã is measured, in samples."""
+    return max(settings.sizes) if settings.sizes else sum(settings.capacity)
 
 
 def sizes_of(settings: Settings) -> list[int]:
-    """The totals S at which ã is measured, 0 among them."""
+    """The totals S at which ã is measured, in samples, ascending from 0."""
     if settings.sizes:
         return sorted({0, *settings.sizes})
-    return learning_curve.grid(
-        sum(settings.capacity), settings.curve_points, settings.agents, settings.interval
-    ).tolist()
+    largest = largest_of(settings)
+    return learning_curve.grid(largest, settings.curve_points, settings.agents, settings.interval).tolist()
+
+
+class Measurement(NamedTuple):
+    """One training run whose accuracy is measured."""
+
+    job: str  # the name under which the accuracy is stored
+    seed: int
+    size: int  # samples of all agents together
+    about: Mapping[str, Any] = MappingProxyType({})  # JSON values that tell it from others of seed and size
+
+
+def accuracies(
+    stage: str,
+    measurements: Sequence[Measurement],
+    train: Callable[[Measurement, jax.Array, trainers.Snapshots], Any],
+    fingerprint: dict[str, Any],
+    task: Task,
+    work: Workdir,
+    resources: Resources,
+) -> list[Any]:
+    """Makes training runs; those that are stored in `work` or in the cache are not made again.
+
+    Args:
+      stage: what the progress bar says.
+      measurements: the runs.
+      train: makes one from its random key, and returns its accuracy: a number, or a list of them.
+      fingerprint: what determines all of them, see `task.fingerprint`; not used without a cache.
+      task: images, network and settings.
+      work: where finished runs are kept.
+      resources: number of runs at a time, and a cache that all experiments share.
+
+    Returns:
+      Their accuracies, in the order of `measurements`.
+    """
+
+    def compute(one: Measurement) -> dict[str, Any]:
+        key = task.key_of("curve", one.seed)
+        run = functools.partial(train, one, key, work.snapshots(one.job))
+        samples_and_key = {"size": one.size, "key": jax.random.key_data(key).tolist()}
+        identity = {**fingerprint, **one.about, **samples_and_key}
+        return {"accuracy": workdir.cached(resources.cache, identity, run)}
+
+    todo = {one.job: (one.size, functools.partial(compute, one)) for one in measurements}
+    done = jobs.run(stage, todo, work, task.workers(resources.workers))
+    return [done[one.job]["accuracy"] for one in measurements]
 
 
 def measure(task: Task, work: Workdir, resources: Resources) -> tuple[np.ndarray, np.ndarray]:
     """Trains on the server's own images at every size and seed; writes `curve.csv`.
 
     Args:
-      task: settled, with at least the settings of this module.
+      task: images, network and settings, at least those of this module, with every default filled in.
       work: where finished runs are kept.
-      resources: its cache is asked for accuracies that any run measured, under all that determines them.
+      resources: number of runs at a time, and a cache.
 
     Returns:
-      Sizes [k] and accuracies [seeds, k].
+      Sizes [k] in samples, and accuracies [seeds, k].
     """
-    settings, cache, sizes = task.settings, resources.cache, sizes_of(task.settings)
-    shared = tasks.fingerprint(task, [], task.server) if cache else {}
+    settings, sizes = task.settings, sizes_of(task.settings)
 
-    def accuracy(size: int, seed: int, name: str) -> dict[str, float]:
-        key = task.key_of("curve", seed)
-        train = functools.partial(
-            learning_curve.measure,
-            task.model,
-            task.local_training,
-            task.server.train,
-            task.server.test,
-            size,
-            settings.agents,
-            settings.rounds,
-            key,
-            task.mesh,
-            work.snapshots(name),
+    def train(one: Measurement, key: jax.Array, snapshots: trainers.Snapshots) -> float:
+        return learning_curve.measure(
+            model=task.model,
+            options=task.local_training,
+            train=task.server.train,
+            held_out=task.server.test,
+            total=one.size,
+            agents=settings.agents,
+            rounds=settings.rounds,
+            key=key,
+            mesh=task.mesh,
+            snapshots=snapshots,
         )
-        what = shared | {"size": size, "key": jax.random.key_data(key).tolist()}
-        return {"accuracy": workdir.cached(cache, what, train)}
 
-    names = {(seed, size): f"curve/{seed}-{size}" for seed in range(settings.curve_seeds) for size in sizes}
-    todo = {
-        name: (size, functools.partial(accuracy, size, seed, name)) for (seed, size), name in names.items()
-    }
-    done = jobs.run("measuring the accuracy curve", todo, work, task.workers(resources.workers))
-    rows = [
-        {"samples": size, "seed": seed, "accuracy": done[name]["accuracy"]}
-        for (seed, size), name in names.items()
+    runs = [
+        Measurement(f"curve/{seed}-{size}", seed, size)
+        for seed in range(settings.curve_seeds)
+        for size in sizes
     ]
-    work.write_csv("curve.csv", rows)
-    measured = [row["accuracy"] for row in rows]
-    return np.asarray(sizes), np.reshape(measured, (settings.curve_seeds, len(sizes)))
+    fingerprint = tasks.fingerprint(task, [], task.server) if resources.cache else {}
+    found = accuracies("measuring the accuracy curve", runs, train, fingerprint, task, work, resources)
+    table = [
+        {"samples": one.size, "seed": one.seed, "accuracy": accuracy}
+        for one, accuracy in zip(runs, found, strict=True)
+    ]
+    work.write_csv("curve.csv", table)
+    return np.asarray(sizes), np.reshape(found, (settings.curve_seeds, len(sizes)))
 
 
 def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> None:
-    """Measures ã and fits every family that it can; writes `curve.csv`, `band.csv` and the fits."""
+    """Measures ã and fits all families that can be fitted; writes `curve.csv`, `band.csv` and the fits."""
     sizes, accuracy = measure(task, work, resources)
     totals = np.linspace(0, sizes[-1], 401)
     fits = curves.fit_all(sizes, accuracy, task.settings.fit)
@@ -167,26 +227,27 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
         for name, fit in fits.items()
     ]
     work.write_json("fits.json", summary)
-    drawn = {name: np.asarray(jax.vmap(fit.payoff.curve)(totals)) for name, fit in fits.items()}
-    rows = [
-        {"samples": x} | {k: float(v[i]) for k, v in drawn.items()} for i, x in enumerate(totals.tolist())
-    ]
-    work.write_csv("fitted_curves.csv", rows)
-    several = len(accuracy) > 1
-    deviation = np.std(accuracy, axis=0, ddof=1) if several else [None] * len(sizes)
-    band = [
+    drawn = {"samples": totals} | {name: jax.vmap(fit.payoff.curve)(totals) for name, fit in fits.items()}
+    work.write_csv("fitted_curves.csv", rows.of_columns(drawn, len(totals)))
+    work.write_csv("band.csv", _band(sizes, accuracy))
+    work.write_csv("timings.csv", work.timings())
+
+
+def _band(sizes: np.ndarray, accuracy: np.ndarray) -> list[dict[str, Any]]:
+    """For each of the sizes [k], mean, standard deviation and range of the accuracies [seeds, k]."""
+    seeds = len(accuracy)
+    deviations = np.std(accuracy, axis=0, ddof=1).tolist() if seeds > 1 else [None] * len(sizes)
+    return [
         {
             "samples": int(size),
             "accuracy": float(np.mean(column)),
-            "deviation": None if sd is None else float(sd),
+            "deviation": deviation,
             "low": float(np.min(column)),
             "high": float(np.max(column)),
-            "seeds": len(column),
+            "seeds": seeds,
         }
-        for size, column, sd in zip(sizes, accuracy.T, deviation, strict=True)
+        for size, column, deviation in zip(sizes, accuracy.T, deviations, strict=True)
     ]
-    work.write_csv("band.csv", band)
-    work.write_csv("timings.csv", work.timings())
 
 
 def show(work: Workdir) -> str:
@@ -196,7 +257,7 @@ def show(work: Workdir) -> str:
 
 
 def headline(work: Workdir) -> list[dict[str, Any]]:
-    """The accuracy with all data, and how well the chosen fit fits."""
+    """The accuracy at the largest size, and the error of the chosen fit."""
     (fit,) = (fit for fit in work.read_json("fits.json") if fit["used"])
     last = work.read_csv("band.csv")[-1]
     return [{"samples": last["samples"], "accuracy": last["accuracy"], "rmse": fit["rmse"]}]

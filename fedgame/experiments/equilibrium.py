@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,12 @@ from fedgame.games import game as games
 from fedgame.inputs import read as inputs
 from fedgame.registry import option
 from fedgame.report import figures, text
-from fedgame.runs import jobs
+from fedgame.runs import experiment, jobs
 from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
+
+_NEGLIGIBLE = 1e-9  # share of her capacity below which a contribution counts as 0, up to rounding
+_CURVES = 8  # the number of agents, from the first, whose own curves are drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,19 +33,16 @@ class Settings(inputs.ScenarioSettings):
     seed: int = option("of the resampling", 0, low=0, high=2**31 - 1)
 
 
-class Prepared(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Prepared(experiment.Prepared):
     """Settings, and the game that they describe."""
 
     settings: Settings
     scenario: scenarios.Scenario
 
-    @property
-    def digests(self) -> dict[str, str]:
-        return {}
-
 
 def check(settings: Settings, resources: Resources = Resources()) -> None:
-    """Raises as `inputs.check`; also a `ValueError` for resamples of nothing."""
+    """Raises as `inputs.check`; also a `ValueError` for --bootstrap without measurements to resample."""
     inputs.check(settings)
     if settings.bootstrap and not settings.curve:
         raise ValueError("--bootstrap resamples measurements: it needs --curve")
@@ -55,7 +55,7 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
 
 
 def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources()) -> None:
-    """Solves, and resamples if asked.
+    """Solves the game; with --bootstrap, also for resampled curves.
 
     Writes `outcome.csv`, `outcome.json`, `equilibria.csv` (every equilibrium total, where they can be
     listed), `fitted_curve.csv`, `measurements.csv`, `equilibrium.json`, and `scenario.json` (to be read by
@@ -73,10 +73,10 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     work.write_csv("outcome.csv", rows)
     work.write_json("outcome.json", rows)
     if game.payoff.of_total:
-        several = game.concave and not found.unique
-        others = (equilibria.solve_all(game) if several else []) or [found]
-        work.write_csv("equilibria.csv", [_total_row(game, one) for one in others])
-        summary["equilibrium_totals"] = [_total_row(game, one)["total"] for one in others]
+        several = equilibria.solve_all(game) if game.concave and not found.unique else []
+        totals = [_total_row(game, one) for one in several or [found]]
+        work.write_csv("equilibria.csv", totals)
+        summary["equilibrium_totals"] = [row["total"] for row in totals]
         work.write_csv("fitted_curve.csv", _curve_rows(scenario, found, band))
     if scenario.origin.measured:
         work.write_csv("measurements.csv", _measured_rows(scenario))
@@ -94,33 +94,36 @@ def show(work: Workdir) -> str:
 
 
 def headline(work: Workdir) -> list[dict[str, Any]]:
-    """Data, accuracy and utility at the equilibrium."""
+    """Data, accuracy and utility at the equilibrium, and how many agents share nothing or prefer to leave."""
     found, agents = work.read_json("equilibrium.json"), work.read_csv("outcome.csv", text=("name",))
-    shown = ("total", "contributed", "mean_payoff", "mean_utility", "nash_gap", "converged")
-    idle = {"share_nothing": sum(row["shares"] == "nothing" for row in agents)}
-    idle["would_rather_leave"] = sum(row["rather_leaves"] for row in agents)
-    return [{name: found[name] for name in shown[:4]} | idle | {name: found[name] for name in shown[4:]}]
+    row = {name: found[name] for name in ("total", "contributed", "mean_payoff", "mean_utility")}
+    row["share_nothing"] = sum(agent["shares"] == "nothing" for agent in agents)
+    row["would_rather_leave"] = sum(agent["rather_leaves"] for agent in agents)
+    return [row | {name: found[name] for name in ("nash_gap", "converged")}]
 
 
 def agent_rows(scenario: scenarios.Scenario, found: equilibria.Equilibrium) -> list[dict[str, Any]]:
     """One row per agent: what she contributes, gains, pays, and could gain by deviating."""
-    game, s = scenario.game, np.asarray(found.profile)
-    capacity, there = np.asarray(game.capacity), all_rows.at(game, found.profile)
+    game, there = scenario.game, all_rows.at(scenario.game, found.profile)
     columns = {
-        "contribution": s,
-        "capacity": capacity,
-        **{name: there[name] for name in ("payoff", "cost", "utility")},
+        "contribution": found.profile,
+        "capacity": game.capacity,
+        "payoff": there["payoff"],
+        "cost": there["cost"],
+        "utility": there["utility"],
         "nash_gap": found.nash_gap,
     }
-    numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
-    nothing, everything = _nothing(s, capacity), np.asarray(s) >= capacity * (1 - 1e-9)
-    role = np.where(nothing, "nothing", np.where(everything, "all she has", "part"))
     return [
-        {"name": scenario.names[i]}
-        | {name: column[i] for name, column in numbers.items()}
-        | {"shares": str(role[i]), "rather_leaves": numbers["utility"][i] < 0}
-        for i in range(game.n)
+        {"name": name, **row, "shares": _role(row), "rather_leaves": row["utility"] < 0}
+        for name, row in zip(scenario.names, all_rows.of_columns(columns, game.n), strict=True)
     ]
+
+
+def _role(row: dict[str, float]) -> str:
+    """How much of her data an agent shares, in words."""
+    if _nothing(row["contribution"], row["capacity"]):
+        return "nothing"
+    return "all she has" if row["contribution"] >= row["capacity"] * (1 - _NEGLIGIBLE) else "part"
 
 
 def bootstrap(
@@ -129,9 +132,10 @@ def bootstrap(
     """Solves the game for resampled curves, all of them in one vmapped call.
 
     Returns:
-      For every agent the intervals of contribution and utility, and how often she contributes nothing
-      or would rather leave; the same for the total; and the band of the curve, or None for
-      curves that differ between agents.
+      rows: for each agent, the intervals of her contribution and utility, and the shares of resampled games
+        in which she contributes nothing or would rather leave.
+      summary: the interval of the total S, and how many games were resampled and certified.
+      band: totals [k], and lower and upper ends of the curve there; None if curves differ between agents.
 
     Raises:
       FloatingPointError: not one resampled game has a certified equilibrium.
@@ -142,23 +146,32 @@ def bootstrap(
     profile, utility = profile[converged], utility[converged]
     if not len(profile):
         raise FloatingPointError("no resampled game has a certified equilibrium")
-    ends = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
-    s, u = np.percentile(profile, ends, axis=0), np.percentile(utility, ends, axis=0)
+    percentiles = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
+    contribution_low, contribution_high = np.percentile(profile, percentiles, axis=0)
+    utility_low, utility_high = np.percentile(utility, percentiles, axis=0)
     columns = {
-        **{"contribution_low": s[0], "contribution_high": s[1], "utility_low": u[0], "utility_high": u[1]},
+        "contribution_low": contribution_low,
+        "contribution_high": contribution_high,
+        "utility_low": utility_low,
+        "utility_high": utility_high,
         "shares_nothing_in": _nothing(profile, np.asarray(game.capacity)).mean(axis=0),
         "rather_leaves_in": (utility < 0).mean(axis=0),
     }
-    rows = [{name: float(column[i]) for name, column in columns.items()} for i in range(game.n)]
-    total = float(game.held) + (profile * np.asarray(game.quality)).sum(axis=1)  # S, as it is printed
-    low, high = np.percentile(total, ends)
-    summary = {"resamples": settings.bootstrap, "certified": len(profile), "confidence": settings.confidence}
-    summary |= {"total_low": float(low), "total_high": float(high)}
-    if not shared:
-        return rows, summary, None
-    x = _totals(scenario, float(total.max()))
-    values = np.asarray(jax.vmap(lambda p: jax.vmap(p.curve)(jnp.asarray(x)))(payoff))
-    return rows, summary, (x, *np.percentile(values, ends, axis=0))
+    total = float(game.held) + (profile * np.asarray(game.quality)).sum(axis=1)  # S = S₀ + Σ w_i s_i
+    total_low, total_high = np.percentile(total, percentiles)
+    summary = {
+        "resamples": settings.bootstrap,
+        "certified": len(profile),
+        "confidence": settings.confidence,
+        "total_low": float(total_low),
+        "total_high": float(total_high),
+    }
+    band = None
+    if shared:
+        totals = _totals(scenario, float(total.max()))
+        values = np.asarray(jax.vmap(lambda one: jax.vmap(one.curve)(jnp.asarray(totals)))(payoff))
+        band = (totals, *np.percentile(values, percentiles, axis=0))
+    return all_rows.of_columns(columns, game.n), summary, band
 
 
 def _resampled(settings: Settings, scenario: scenarios.Scenario) -> tuple[Any, bool]:
@@ -171,15 +184,19 @@ def _resampled(settings: Settings, scenario: scenarios.Scenario) -> tuple[Any, b
                 yield item
                 bar.update()
 
-        for key, one in scenario.origin.measured.items():
-            numbers = {"samples": settings.bootstrap, "seed": settings.seed, "progress": counted}
-            stacked[key] = curves.bootstrap(settings.fit, *one, **numbers)
-    payoff, shared = inputs.payoff_of(stacked, scenario.names), "" in stacked
-    # Curves of their own are [n, resamples, …].
-    return payoff if shared else jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), payoff), shared
+        for agent, measured in scenario.origin.measured.items():
+            stacked[agent] = curves.bootstrap(
+                settings.fit, *measured, samples=settings.bootstrap, seed=settings.seed, progress=counted
+            )
+    payoff = inputs.payoff_of(stacked, scenario.names)
+    if "" in stacked:
+        return payoff, True
+    # Each agent's numbers are [resamples, …], so those of all agents were stacked to [n, resamples, …].
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), payoff), False
 
 
 def _solved(game: games.Game, payoff: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The profile [n], utilities [n] and whether it is certified, for the game with another payoff."""
     game = game.replace(payoff=payoff)
     found = equilibria.solve(game)
     return found.profile, games.utilities(game, found.profile), found.converged
@@ -188,14 +205,22 @@ def _solved(game: games.Game, payoff: Any) -> tuple[jax.Array, jax.Array, jax.Ar
 def _summary(
     settings: Settings, scenario: scenarios.Scenario, found: equilibria.Equilibrium
 ) -> dict[str, Any]:
+    """`equilibrium.json` of one solved game."""
     game = scenario.game
     there = {name: np.asarray(x) for name, x in all_rows.at(game, found.profile).items()}
     fits = [
-        {"agent": key, "fit": name, "used": name == settings.fit, "rmse": fit.rmse, "largest": fit.largest}
-        | {"parameters": fit.parameters}
-        for key, several in scenario.origin.fits.items()
+        {
+            "agent": agent,
+            "fit": name,
+            "used": name == settings.fit,
+            "rmse": fit.rmse,
+            "largest": fit.largest,
+            "parameters": fit.parameters,
+        }
+        for agent, several in scenario.origin.fits.items()
         for name, fit in several.items()
     ]
+    measured = scenario.origin.measured.values()
     return {
         "agents": game.n,
         "fits": fits,
@@ -208,19 +233,19 @@ def _summary(
         "nash_gap": float(np.max(np.asarray(found.nash_gap))),
         "total": float(there["total"]),
         "contributed": float(np.sum(np.asarray(found.profile))),
-        "largest_measured": max(
-            (float(one.sizes[-1]) for one in scenario.origin.measured.values()), default=None
-        ),
+        "largest_measured": max((float(one.sizes[-1]) for one in measured), default=None),
         "mean_payoff": float(np.mean(there["payoff"])),
         "mean_utility": float(np.mean(there["utility"])),
     }
 
 
-def _nothing(s: Any, capacity: np.ndarray) -> np.ndarray:
-    return np.asarray(s) <= 1e-9 * capacity
+def _nothing(s: Any, capacity: Any) -> Any:
+    """Whether contributions are 0 up to rounding."""
+    return s <= _NEGLIGIBLE * capacity
 
 
 def _total_row(game: games.Game, found: equilibria.Equilibrium) -> dict[str, Any]:
+    """One row of `equilibria.csv`."""
     there = all_rows.at(game, found.profile)
     return {
         "total": float(there["statistic"]),
@@ -232,29 +257,33 @@ def _total_row(game: games.Game, found: equilibria.Equilibrium) -> dict[str, Any
 
 
 def _totals(scenario: scenarios.Scenario, total: float) -> np.ndarray:
+    """[301] totals at which the curve is drawn: up to the largest measured, and beyond the equilibrium's."""
     longest = max((one.sizes[-1] for one in scenario.origin.measured.values()), default=0.0)
-    return np.linspace(0.0, max(longest, 1.2 * total, 1e-9), 301)
+    return np.linspace(0.0, max(longest, 1.2 * total, 1e-9), 301)  # 1e-9: an axis even if all of it is 0
 
 
 def _curve_rows(
     scenario: scenarios.Scenario, found: equilibria.Equilibrium, band: tuple | None
 ) -> list[dict[str, Any]]:
-    """The payoff curves against S, one row per curve and total; shared ones have no agent."""
+    """`fitted_curve.csv`: the payoff over S, one row per curve and total; a shared curve has no agent."""
     game = scenario.game
-    x = band[0] if band else _totals(scenario, float(all_rows.at(game, found.profile)["statistic"]))
+    if band is None:
+        totals, ends = _totals(scenario, float(all_rows.at(game, found.profile)["statistic"])), None
+    else:
+        totals, *ends = band
     shared = 0 not in jax.tree.leaves(registry.axes(game.payoff))
-    keys = [""] if shared else scenario.names[:8]
+    agents = [""] if shared else scenario.names[:_CURVES]
     rows = []
-    for i, key in enumerate(keys):
-        values = np.asarray(all_rows.curve_at(game, i, x))
-        rows += all_rows.curve(key, x, values, band and band[1:])
+    for i, agent in enumerate(agents):
+        rows += all_rows.curve(agent, totals, np.asarray(all_rows.curve_at(game, i, totals)), ends)
     return rows
 
 
 def _measured_rows(scenario: scenarios.Scenario) -> list[dict[str, Any]]:
+    """`measurements.csv`: one row per curve, repetition and size; missing repetitions are left out."""
     return [
-        {"agent": key, "samples": float(size), "accuracy": float(accuracy)}
-        for key, one in scenario.origin.measured.items()
+        {"agent": agent, "samples": float(size), "accuracy": float(accuracy)}
+        for agent, one in scenario.origin.measured.items()
         for repetition in np.atleast_2d(one.accuracy)
         for size, accuracy in zip(one.sizes, repetition, strict=True)
         if np.isfinite(accuracy)

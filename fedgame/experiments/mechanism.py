@@ -2,8 +2,9 @@
 
 import dataclasses
 import decimal
+from collections.abc import Sequence
 from concurrent import futures
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,14 +18,14 @@ from fedgame.inputs import read as inputs
 from fedgame.mechanisms import base, optimum, outcomes, personal, prices, refunds, rules
 from fedgame.registry import option
 from fedgame.report import figures, text
-from fedgame.runs import jobs
+from fedgame.runs import experiment, jobs
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
 
-# Flags, the rule that each belongs to, and its option.
-_SHORT = ("beta", "beta", "beta"), ("price", "price", "price"), ("rational", "personal", "outside")
-_AUDITED = 200  # most agents of an audit: its optimum is that of a general solver
+# Short flags: the flag, the rule that it belongs to, and the option of the rule that it stands for.
+_SHORT_FLAGS = (("beta", "beta", "beta"), ("price", "price", "price"), ("rational", "personal", "outside"))
+_AUDITED = 200  # an audit needs an optimum from a general solver, so it is left out with more agents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,22 +60,19 @@ class Settings(inputs.ScenarioSettings):
     over_beta: int = option("rates β in the figure", 60, low=2)
 
 
-class Prepared(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Prepared(experiment.Prepared):
     """A scenario, and what is announced for it."""
 
     settings: Settings
     scenario: scenarios.Scenario
-    outside: np.ndarray  # [n] what every agent has if she leaves
+    outside: np.ndarray  # [n] the utility that every agent has if she leaves
     rule: base.Rule
-    announced: base.Announcement  # with everybody there
-
-    @property
-    def digests(self) -> dict[str, str]:
-        return {}
+    announced: base.Announcement  # when all agents take part
 
 
 def check(settings: Settings, resources: Resources = Resources()) -> None:
-    """Raises as `inputs.check`; also a `ValueError` for a rule that does not exist or lacks a number."""
+    """Raises as `inputs.check`; also a `ValueError` for a rule that does not exist or lacks an option."""
     inputs.check(settings)
     rule_of(settings)
 
@@ -83,8 +81,8 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
     """The game that the settings describe, and what agents are told.
 
     Raises:
-      ValueError: as `inputs.read`; fewer than two agents; a rule that the game does not allow, or not for
-        so many agents.
+      ValueError: as `inputs.read`; there are fewer than two agents; the rule does not allow this game, or so
+        many agents.
     """
     check(settings)
     scenario, rule = inputs.read(settings), rule_of(settings)
@@ -99,54 +97,63 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
 
 
 def rule_of(settings: Settings) -> base.Rule:
-    """The rule that `--mechanism` names; other flags are used where its text gives no option."""
-    flags = {"beta": {"beta": settings.beta}, "price": {"price": settings.price}}
-    flags |= {"designed": {"p": settings.p[0]}}
-    flags |= {"personal": {"outside": settings.outside if settings.rational else None}}
-    given = {name: {k: x for k, x in one.items() if x is not None} for name, one in flags.items()}
+    """The rule that `--mechanism` names; other flags are used for options that its text leaves open.
+
+    Raises:
+      ValueError: there is no such rule; an option is missing; or a flag is given that belongs to another
+        rule, or to an option that the text gives already.
+    """
+    from_flags: dict[str, dict[str, Any]] = {"designed": {"p": settings.p[0]}}  # rule -> its options
+    if settings.beta is not None:
+        from_flags["beta"] = {"beta": settings.beta}
+    if settings.price is not None:
+        from_flags["price"] = {"price": settings.price}
+    if settings.rational:
+        from_flags["personal"] = {"outside": settings.outside}
     with all_settings.of_flag("mechanism"):
         name, left = registry.left_open("rule", settings.mechanism)
         if name == "beta" and "beta" in left and settings.beta is None:
             raise ValueError("beta needs --beta, or beta(0.5), the share of costs that everybody gets back")
-        rule = registry.read("rule", settings.mechanism, given)
-    for flag, owner, its in _SHORT:
-        if getattr(settings, flag) in (None, False):
+        rule = registry.read("rule", settings.mechanism, from_flags)
+    for flag, owner, option_name in _SHORT_FLAGS:
+        value = getattr(settings, flag)
+        if value is None or value is False:
             continue
         if name != owner:
             raise ValueError(f"--{flag} needs --mechanism={owner}")
-        if its not in left:
+        if option_name not in left:
             raise ValueError(f"--{flag} has no use with --mechanism={settings.mechanism}, which says it")
     return rule
 
 
 def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources()) -> None:
-    """Solves, lets agents leave, solves over β.
+    """Solves the game under the mechanism, lets agents leave, and solves it at other rates β.
 
     Writes `outcome.csv`, `outcome.json`, `p_means.csv`, `over_beta.csv`, `over_beta_contributions.csv`,
-    `marks.csv`, `announced.json` (what each who stays is told), `mechanism.json`, and `scenario.json` (to be
-    read by --scenario) if JSON can hold the game.
+    `marks.csv`, `announced.json` (what each agent who stays is told), `mechanism.json`, and `scenario.json`
+    (for --scenario) if JSON can hold the game.
     """
     settings, game = prepared.settings, prepared.scenario.game
     with futures.ThreadPoolExecutor(1) as background:  # XLA compiles on another processor meanwhile
         compiled = background.submit(over_beta.compile_for, game)
-        found = _found(settings, prepared)
+        found = _participation(prepared)
         everybody = found.everybody
         before = outcomes.known_or_new(game, refunds.Refunds(), [everybody])
         best = mechanisms.first_best(game) if everybody.best is None else everybody.best
         compiled.result()
-    rows = agent_rows(settings, prepared, found, before)
+    rows = agent_rows(prepared, found, before)
     welfare = over_beta.welfare_rows(game, found, before, best, settings.p)
     rates, contributions = over_beta.rows_by_beta(
         game, prepared.scenario.names, prepared.outside, settings.p, settings.over_beta
     )
-    summary = _summary(settings, prepared, found, best) | {"audit": _verdicts(settings, game, found, best)}
+    summary = _summary(prepared, found, best)
+    summary["audit"] = _verdicts(game, found, best, settings.p)
     chosen = prepared.rule.values["beta"] if prepared.rule.name == "beta" else None
     work.write_csv("outcome.csv", rows)
     work.write_json("outcome.json", rows)
     work.write_csv("p_means.csv", welfare)
-    work.write_csv(
-        "marks.csv", over_beta.marks(game, settings.p[0], chosen, _best_rate(prepared, everybody, rates))
-    )
+    best_rate = _best_rate(prepared, everybody, rates)
+    work.write_csv("marks.csv", over_beta.marks(game, settings.p[0], chosen, best_rate))
     work.write_csv("over_beta.csv", rates)
     work.write_csv("over_beta_contributions.csv", contributions)
     work.write_json("mechanism.json", summary)
@@ -156,7 +163,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
 
 
 def _best_rate(prepared: Prepared, everybody: outcomes.Outcome, rates: list[dict[str, Any]]) -> float | None:
-    """The β with the largest first p-mean: that of the rule if this is what it looks for, else searched."""
+    """The β with the largest p-mean for the first p: that of the rule if it maximises this, else searched."""
     game, power = prepared.scenario.game, prepared.settings.p[0]
     if registry.text_of(prepared.rule) != registry.text_of(rules.designed.having(p=power)):
         return over_beta.best_rate(game, prepared.outside, power, rates)
@@ -171,46 +178,68 @@ def show(work: Workdir) -> str:
 
 
 def headline(work: Workdir) -> list[dict[str, Any]]:
-    """Who stays, what is contributed and paid, and how well off those are who stay."""
+    """How many stay, what they contribute and receive, and their mean utility."""
     found = work.read_json("mechanism.json")
     shown = ("mechanism", "stay", "contributed", "received", "mean_utility", "nash_gap", "certified")
-    return [{name: found.get(name) for name in shown}]  # a federation that falls apart has fewer
+    # Of a federation that falls apart, the file has only some of these.
+    return [{name: found.get(name) for name in shown}]
 
 
-def _found(settings: Settings, prepared: Prepared) -> outcomes.Participation:
-    """What comes of the mechanism: after all have left who would rather, or with everybody there."""
+def _participation(prepared: Prepared) -> outcomes.Participation:
+    """The outcome once everybody who prefers to leave has left; with --noleave, with all agents there."""
     game, outside = prepared.scenario.game, prepared.outside
-    if settings.leave:
+    if prepared.settings.leave:
         with jobs.progress("agents who leave", game.n) as bar:
             return outcomes.participation(game, prepared.rule, outside, bar.update, prepared.announced)
-    there = outcomes.of_announcement(game, prepared.announced)
-    certified = bool(there.equilibrium.converged)
-    return outcomes.Participation(np.arange(game.n), [], [], there, outside, there, certified)
+    everybody = outcomes.of_announcement(game, prepared.announced)
+    return outcomes.Participation(
+        stay=np.arange(game.n),
+        left=[],
+        shortfall=[],
+        outcome=everybody,
+        outside=outside,
+        everybody=everybody,
+        certified=bool(everybody.equilibrium.converged),
+    )
 
 
 def agent_rows(
-    settings: Settings, prepared: Prepared, found: outcomes.Participation, before: outcomes.Outcome
+    prepared: Prepared, found: outcomes.Participation, before: outcomes.Outcome
 ) -> list[dict[str, Any]]:
     """One row per agent: what she contributes, pays or receives, and has in the end.
 
-    `payment` is rounded to whole units of `settings.unit`, as text, and sums to exactly 0. `before` is the
-    outcome without payments.
+    `payment` is rounded to whole multiples of --unit and written as text. If the mechanism is balanced, the
+    column sums to exactly 0.
+
+    Args:
+      prepared: the scenario, and what is announced.
+      found: who stays, and their outcome. Agents who leave have `outside`, and no payments.
+      before: the outcome without payments, with all agents.
     """
-    game, final, outside = prepared.scenario.game, found.outcome, prepared.outside
-    capacity = np.asarray(game.capacity)
+    game, final = prepared.scenario.game, found.outcome
+    capacity, utilities = np.asarray(game.capacity), np.asarray(before.utilities)
     announced = {} if final is None else all_rows.announced(final.mechanism, len(found.stay))
-    rows = [
-        {"name": name, "contribution": 0.0, "capacity": float(capacity[i]), "payoff": None, "cost": 0.0}
-        | {"utility": float(outside[i]), "nash_gap": None, "stays": False}
-        | dict.fromkeys(announced)
-        | {"exact_payment": 0.0, "payment": "0", "outside": float(outside[i])}
-        | {"without_payments": float(before.utilities[i]) if before.equilibrium.converged else None}
-        for i, name in enumerate(prepared.scenario.names)
-    ]
+    rows = []
+    for i, name in enumerate(prepared.scenario.names):
+        outside = float(prepared.outside[i])
+        without = float(utilities[i]) if before.equilibrium.converged else None
+        rows.append({  # as of an agent who leaves
+            "name": name,
+            "contribution": 0.0,
+            "capacity": float(capacity[i]),
+            "payoff": None,
+            "cost": 0.0,
+            "utility": outside,
+            "nash_gap": None,
+            "stays": False,
+            **dict.fromkeys(announced),
+            "exact_payment": 0.0,
+            "payment": "0",
+            "outside": outside,
+            "without_payments": without,
+        })  # fmt: skip
     if final is None:
         return rows
-    unit = decimal.Decimal(repr(settings.unit))
-    whole = _whole_units(final, settings.unit)
     columns = {
         "contribution": final.equilibrium.profile,
         "payoff": final.received,
@@ -220,15 +249,25 @@ def agent_rows(
         "utility": final.utilities,
         "nash_gap": final.equilibrium.nash_gap,
     }
-    numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
-    for k, i in enumerate(found.stay):
-        rows[i] |= {name: column[k] for name, column in numbers.items()}
-        rows[i] |= {"stays": True, "payment": format(int(whole[k]) * unit, "f")}
+    numbers = all_rows.of_columns(columns, len(found.stay))
+    payments = _payment_texts(final, prepared.settings.unit)
+    for i, row, payment in zip(found.stay, numbers, payments, strict=True):
+        rows[i].update(row, stays=True, payment=payment)
     return rows
 
 
+def _payment_texts(final: outcomes.Outcome, unit: float) -> list[str]:
+    """The payments, [k] as text, rounded to whole multiples of `unit`."""
+    exact = decimal.Decimal(repr(unit))
+    return [format(int(count) * exact, "f") for count in _whole_units(final, unit)]
+
+
 def _whole_units(final: outcomes.Outcome, unit: float) -> np.ndarray:
-    """Payments in units; their sum is exactly 0 if that is promised."""
+    """The payments as numbers of units, [k] integers that sum to 0 if the mechanism is balanced.
+
+    Raises:
+      ValueError: the mechanism says that it is balanced, but its payments do not sum to 0.
+    """
     paid = np.asarray(final.payments)
     if not final.mechanism.balanced:
         return np.rint(paid / unit).astype(np.int64)
@@ -241,39 +280,57 @@ def _whole_units(final: outcomes.Outcome, unit: float) -> np.ndarray:
 
 
 def _verdicts(
-    settings: Settings, game: games.Game, found: outcomes.Participation, best: optimum.FirstBest
+    game: games.Game, found: outcomes.Participation, best: optimum.FirstBest, powers: Sequence[float]
 ) -> list[str]:
-    """Whether the equilibrium of those who stay is optimal, in sentences."""
-    if found.outcome is None or not found.certified:
+    """Whether the equilibrium of those who stay is optimal, in sentences; none if it is not certified.
+
+    Args:
+      game: all n agents, without payments.
+      found: who stays, and their outcome.
+      best: the first best of all n agents.
+      powers: the p for which refunds of costs at one rate are audited.
+    """
+    final = found.outcome
+    if final is None or not found.certified:
         return []
-    rest, mechanism, known = game, found.outcome.mechanism, found.outcome.best
+    rest = game
     if found.left:
         rest = games.subset(game, found.stay)
-        best = mechanisms.first_best(rest) if known is None else known
-    u = np.asarray(found.outcome.utilities)
+        best = mechanisms.first_best(rest) if final.best is None else final.best
+    u = np.asarray(final.utilities)
     short = best.welfare - float(np.sum(u))
     proof = "proved to be" if best.proved else "as far as was found"
-    # What agents have whatever the profile is no measure of rounding.
-    idle = np.asarray(all_rows.at(rest, np.zeros(rest.n))["utility"])
-    size, moved = float(np.max(np.abs(u))), float(np.max(np.abs(u - idle)))
-    close = 1e-9 * (moved if np.isfinite(moved) else size) + 64 * np.finfo(float).eps * size
-    at_bound = float(np.ptp(u)) <= close and short <= rest.n * close
     first = f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
-    first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound" if at_bound else ""
-    if not isinstance(mechanism, refunds.Refunds):
-        return [first, _reached(rest, found.outcome, best)]
-    if np.ndim(mechanism.rates):
+    close = _rounding(rest, u)
+    if float(np.ptp(u)) <= close and short <= rest.n * close:
+        first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound"
+    if not isinstance(final.mechanism, refunds.Refunds):
+        return [first, _reached(rest, final, best)]
+    if np.ndim(final.mechanism.rates):
         return [first]  # Theorem 4.1 is about one rate of refunds for all
     if rest.n > _AUDITED:
         return [first, f"not audited: {rest.n} agents are more than the {_AUDITED} of an audit"]
     try:
-        return [first, *(_audited(rest, found.outcome, p) for p in settings.p)]
+        return [first, *(_audited(rest, final, p) for p in powers)]
     except ValueError as error:
         return [first, f"not audited: {error}"]
 
 
+def _rounding(game: games.Game, u: np.ndarray) -> float:
+    """The difference up to which utilities u [n] count as equal.
+
+    Relative to the largest change from the utilities of nobody contributing: what agents have whatever they
+    contribute would make the tolerance too wide. It only adds the rounding of its own floating-point numbers.
+    """
+    idle = np.asarray(all_rows.at(game, np.zeros(game.n))["utility"])
+    size, change = float(np.max(np.abs(u))), float(np.max(np.abs(u - idle)))
+    if not np.isfinite(change):  # a payoff may have no finite value without data
+        change = size
+    return 1e-9 * change + 64 * np.finfo(float).eps * size
+
+
 def _reached(game: games.Game, found: outcomes.Outcome, best: optimum.FirstBest) -> str:
-    """How much of the first best a mechanism reaches that is no refund of costs, and at whose expense."""
+    """How much of the first best a mechanism other than refunds of costs reaches, and at whose expense."""
     welfare, mechanism = float(np.sum(np.asarray(found.utilities))), found.mechanism
     text = f"Σ u is {welfare:.6g}"
     if best.welfare > 0:
@@ -295,10 +352,9 @@ def _audited(game: games.Game, found: outcomes.Outcome, p: float) -> str:
     return str(mechanisms.audit(game, float(found.mechanism.rates), p, profile=found.equilibrium))
 
 
-def _summary(
-    settings: Settings, prepared: Prepared, found: outcomes.Participation, best: optimum.FirstBest
-) -> dict[str, Any]:
-    names, final = prepared.scenario.names, found.outcome
+def _summary(prepared: Prepared, found: outcomes.Participation, best: optimum.FirstBest) -> dict[str, Any]:
+    """`mechanism.json` but for the audit; `best` is the first best of all agents."""
+    settings, names, final = prepared.settings, prepared.scenario.names, found.outcome
     summary = {
         "mechanism": registry.text_of(prepared.rule),
         "agents": prepared.scenario.game.n,
@@ -315,23 +371,35 @@ def _summary(
     }
     if final is None:
         return summary
-    summary |= _splits(prepared, found)
-    told = {name: np.unique(np.asarray(x)) for name, x in final.mechanism.announced(len(found.stay)).items()}
-    return summary | {
-        "certified_from_payments": final.general,
-        "columns": all_rows.shown(final.mechanism),
-        "status": equilibria.describe(final.equilibrium),
-        "converged": bool(final.equilibrium.converged),
-        "nash_gap": float(np.max(np.asarray(final.equilibrium.nash_gap))),
-        "announced": {name: float(x[0]) for name, x in told.items() if len(x) == 1},
-        "contributed": float(np.sum(np.asarray(final.equilibrium.profile))),
-        "received": float(np.sum(np.maximum(np.asarray(final.payments), 0.0))),
-        "mean_utility": float(np.mean(np.asarray(final.utilities))),
-    }
+    return (
+        summary
+        | _splits(prepared, found)
+        | {
+            "certified_from_payments": final.general,
+            "columns": all_rows.shown(final.mechanism),
+            "status": equilibria.describe(final.equilibrium),
+            "converged": bool(final.equilibrium.converged),
+            "nash_gap": float(np.max(np.asarray(final.equilibrium.nash_gap))),
+            "announced": _same_for_all(final.mechanism.announced(len(found.stay))),
+            "contributed": float(np.sum(np.asarray(final.equilibrium.profile))),
+            "received": float(np.sum(np.maximum(np.asarray(final.payments), 0.0))),
+            "mean_utility": float(np.mean(np.asarray(final.utilities))),
+        }
+    )
+
+
+def _same_for_all(announced: dict[str, Any]) -> dict[str, float]:
+    """The numbers that all agents are told alike, from [n] numbers by name."""
+    found = {}
+    for name, numbers in announced.items():
+        distinct = np.unique(np.asarray(numbers))
+        if len(distinct) == 1:
+            found[name] = float(distinct[0])
+    return found
 
 
 def _splits(prepared: Prepared, found: outcomes.Participation) -> dict[str, list[str]]:
-    """The names of those who are indifferent how they split s*, where Pigou's prices are announced."""
+    """Under Pigou's prices, the names of the agents who are indifferent how they split s*; else nothing."""
     final = found.outcome
     if not isinstance(final.mechanism, prices.Prices):
         return {}
@@ -341,14 +409,12 @@ def _splits(prepared: Prepared, found: outcomes.Participation) -> dict[str, list
 
 
 def _announced(prepared: Prepared, found: outcomes.Participation) -> list[dict[str, Any]]:
-    """What everybody who stays is told."""
+    """What each agent who stays is told, one row each."""
     if found.outcome is None:
         return []
-    announced = all_rows.announced(found.outcome.mechanism, len(found.stay))
-    return [
-        {"name": prepared.scenario.names[i]} | {name: float(x[k]) for name, x in announced.items()}
-        for k, i in enumerate(found.stay)
-    ]
+    n = len(found.stay)
+    told = all_rows.of_columns(all_rows.announced(found.outcome.mechanism, n), n)
+    return [{"name": prepared.scenario.names[i], **row} for i, row in zip(found.stay, told, strict=True)]
 
 
 EXPERIMENT = Experiment(

@@ -25,7 +25,12 @@ TABLE_1 = {  # as printed, on the scale without 1/n
 
 
 def printed(dataset: str, rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    """The paper's rows of the protocols in `rows` as cells of a table, blank at other p."""
+    """The paper's rows of Table 1 by protocol, as cells of a table; blank at p that it does not have.
+
+    Args:
+      dataset: "mnist" or "cifar10"; others have no rows.
+      rows: of our table, which say the p.
+    """
     powers, found = dict.fromkeys(row["p"] for row in rows), {}
     for protocol, numbers in TABLE_1.get(dataset, {}).items():
         cells = dict(zip(POWERS, numbers, strict=True))
@@ -34,22 +39,29 @@ def printed(dataset: str, rows: Sequence[dict[str, Any]]) -> dict[str, list[str]
 
 
 def contradictions(dataset: str) -> dict[str, list[tuple[float, float]]]:
-    """For each row of Table 1, where p ln W_p lies above its chord, with slack for the printed digits."""
+    """Where p ln W_p lies above its chord, for each row of Table 1, with slack for the printed digits.
+
+    Returns:
+      By protocol, such p and by how much, see `welfare.inconsistencies`.
+    """
     found = {}
     for protocol, row in TABLE_1[dataset].items():
-        rounding = [0.5 * 10.0 ** -len(x.partition(".")[2]) for x in row]
+        decimals = [len(x.partition(".")[2]) for x in row]
+        rounding = [0.5 * 10.0**-digits for digits in decimals]  # half a unit of the last digit
         found[protocol] = welfare.inconsistencies(POWERS, [float(x) for x in row], rounding)
     return found
 
 
 def remarks(dataset: str, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What the paper's rows contradict, whether its ordering is found, and rows of ours that fall with p."""
+    """What the paper's rows contradict, its ordering of protocols and ours, and our rows that fall with p."""
     lines = []
     if dataset in TABLE_1:
         for protocol, points in contradictions(dataset).items():
             where = ", ".join(f"p = {p:g} (by {excess:.2g})" for p, excess in points)
-            wrong = f"cannot come from any utilities: p ln W_p lies above its chord at {where}"
-            lines.append(f"the paper's row {protocol} " + (wrong if points else "does not contradict itself"))
+            verdict = f"cannot come from any utilities: p ln W_p lies above its chord at {where}"
+            if not points:
+                verdict = "does not contradict itself"
+            lines.append(f"the paper's row {protocol} {verdict}")
         lines.append(f"the paper's ordering: {' < '.join(TABLE_1[dataset])}, at every p")
     for kind, name in (("own", "own test images"), ("held_out", "held-out images")):
         mine = [row for row in rows if (row["scale"], row["utilities"]) == ("mean", kind)]
@@ -59,20 +71,21 @@ def remarks(dataset: str, rows: Sequence[dict[str, Any]]) -> list[str]:
         for protocol in dict.fromkeys(row["protocol"] for row in known):
             theirs = [row for row in known if row["protocol"] == protocol]
             falls = welfare.falls([row["p"] for row in theirs], [row["welfare"] for row in theirs])
-            lines += [f"{protocol} falls with p at {falls}, which no p-mean does"] if falls else []
+            if falls:
+                lines.append(f"{protocol} falls with p at {falls}, which no p-mean does")
     return ["\n".join(lines)]
 
 
 def _orders(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Orderings of protocols, the worst first, and the p at which they are found."""
+    """The orderings of protocols by welfare, ascending, as text, and the p at which each is found."""
     found: dict[str, list[float]] = {}
     for p in dict.fromkeys(row["p"] for row in rows):
         here = [row for row in rows if row["p"] == p]
         known = sorted((row for row in here if row["welfare"] is not None), key=lambda row: row["welfare"])
         text = known[0]["protocol"] if known else "none"
-        for before, row in itertools.pairwise(known):
-            equal = math.isclose(before["welfare"], row["welfare"], rel_tol=1e-9)
-            text += f" {'=' if equal else '<'} {row['protocol']}"
+        for worse, better in itertools.pairwise(known):
+            equal = math.isclose(worse["welfare"], better["welfare"], rel_tol=1e-9)
+            text += f" {'=' if equal else '<'} {better['protocol']}"
         if len(known) < len(here):
             text += f" (undefined: {', '.join(row['protocol'] for row in here if row['welfare'] is None)})"
         found.setdefault(text, []).append(p)

@@ -34,7 +34,7 @@ def text(package: ModuleType) -> str:
 
 
 def _entry(entry: Any) -> str:
-    """How it is written, what it is, its options, and where it is defined."""
+    """One entry as Markdown: how it is written, what it is, its options, and where it is defined."""
     defined = registry.definition(entry)
     parts = [f"### `{registry.call(entry)}`", _documentation(defined)]
     if fields := registry.options(entry):
@@ -44,6 +44,7 @@ def _entry(entry: Any) -> str:
 
 
 def _about(field: dataclasses.Field) -> str:
+    """The help of an option and its default, as a cell of a Markdown table."""
     text = field.metadata["help"]
     if field.default is not dataclasses.MISSING and field.default is not None:
         text += f"; {field.default!r} by default"
@@ -51,17 +52,23 @@ def _about(field: dataclasses.Field) -> str:
 
 
 def _allowed(field: dataclasses.Field) -> str:
+    """The values that an option may have, in words."""
     limits = field.metadata
     if limits["of"]:
         return f"a {limits['of']}"
     if names := registry.choices(field):
         return ", ".join(names)
-    if limits["kind"] in (bool, str) or not limits["pytree_node"]:
-        return {bool: "True, False", str: "text"}.get(limits["kind"], "a function")
+    if limits["kind"] is bool:
+        return "True, False"
+    if limits["kind"] is str:
+        return "text"
+    if not limits["pytree_node"]:
+        return "a function"
     return registry.allowed(field)
 
 
 def _exported(name: str, thing: Any) -> str:
+    """One name of `fedgame` as Markdown."""
     if inspect.ismodule(thing):
         return f"### `fg.{name}`\n\n{_documentation(thing)}"
     return f"### `fg.{name}{_signature(thing)}`\n\n{_documentation(thing)}\n\nDefined in {_source(thing)}."
@@ -74,8 +81,10 @@ def _signature(thing: Any) -> str:
         default = parameter.default
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parts:
             parts.append("*")
-        if default is parameter.empty:
-            parts.append(("**" if parameter.kind is parameter.VAR_KEYWORD else "") + name)
+        if parameter.kind is parameter.VAR_KEYWORD:
+            parts.append(f"**{name}")
+        elif default is parameter.empty:
+            parts.append(name)
         elif type(default) in (str, bool, int, float, tuple, type(None)):
             parts.append(f"{name}={default!r}")
         elif name != "parent":  # Flax's own
@@ -84,11 +93,13 @@ def _signature(thing: Any) -> str:
 
 
 def _documentation(thing: Any) -> str:
-    """The docstring: its first paragraphs as text, lists of arguments and errors as they stand."""
+    """The docstring as it stands, as a block of Markdown."""
     return f"```text\n{inspect.getdoc(thing)}\n```"
 
 
 def _source(thing: Any) -> str:
+    """The file that defines a thing, relative to the repository; only the name of a file outside of it."""
     file = pathlib.Path(inspect.getsourcefile(inspect.unwrap(registry.definition(thing))))
     root = pathlib.Path(registry.__file__).parent.parent
-    return f"`{file.relative_to(root) if file.is_relative_to(root) else file.name}`"
+    shown = file.relative_to(root) if file.is_relative_to(root) else file.name
+    return f"`{shown}`"

@@ -22,41 +22,56 @@ def write(work: Workdir, game: games.Game, trials: Sequence[Any], powers: Sequen
 
     Args:
       work: the directory.
-      game: on the fitted curve.
-      trials: `compare.Trial`s.
-      powers: p of the p-means.
+      game: the game on the fitted curve, without payments.
+      trials: the `compare.Trial`s of all protocols, seeds and steps.
+      powers: the p of the p-means.
     """
     final = [trial for trial in trials if trial.last]
     agents = [row for trial in final for row in agent_rows(game, trial)]
     steps = [trial_row(game, trial) for trial in trials]
     per_trial = [row for row, trial in zip(steps, trials, strict=True) if trial.last]
     per_seed = welfare_rows(agents, powers)
-    known = {(row["protocol"], row["seed"]): row for row in per_trial}
-    about = ("charged", "sum_of_payments", "nash_gap", "held_out_accuracy")
-    tidy = [row | {x: known[row["protocol"], row["seed"]][x] for x in about} for row in per_seed]
-    over_seeds, differences = table_rows(per_seed), difference_rows(per_seed)
-    named = {"utilities": agents, "steps": steps, "runs": per_trial, "welfare": tidy, "table1": over_seeds}
-    seconds, drawn = _seconds(trials), _drawn(final)
-    named |= {"contributions": _contributions(final), "seconds": seconds}
-    named |= {"differences": differences} if differences else {}
-    named |= {"drawn": drawn} if drawn else {}
-    for name, table in named.items():
-        work.write_csv(f"{name}.csv", table)
+    over_seeds = table_rows(per_seed)
+    work.write_csv("utilities.csv", agents)
+    work.write_csv("steps.csv", steps)
+    work.write_csv("runs.csv", per_trial)
+    work.write_csv("welfare.csv", _with_trials(per_seed, per_trial))
+    work.write_csv("table1.csv", over_seeds)
     work.write_json("table1.json", over_seeds)
+    work.write_csv("contributions.csv", _contributions(final))
+    work.write_csv("seconds.csv", _seconds(trials))
+    if differences := difference_rows(per_seed):
+        work.write_csv("differences.csv", differences)
+    if drawn := _drawn(final):
+        work.write_csv("drawn.csv", drawn)
     work.write_csv("timings.csv", work.timings())
 
 
-def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
-    """One row per agent for a `compare.Trial`: what she shared, paid, received and got.
+def _with_trials(
+    per_seed: Sequence[dict[str, Any]], per_trial: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Welfare by protocol and seed, each row with what came of its trial."""
+    trial_of = {(row["protocol"], row["seed"]): row for row in per_trial}
+    found = []
+    for row in per_seed:
+        trial = trial_of[row["protocol"], row["seed"]]
+        copied = ("charged", "sum_of_payments", "nash_gap", "held_out_accuracy")
+        found.append(row | {name: trial[name] for name in copied})
+    return found
 
-    `utility` is by the accuracy on her own test images, `held_out_utility` by that on the server's.
-    `withheld` is by how much accuracy her model would be worse if the mechanism gave her what it says.
+
+def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
+    """One row per agent for a `compare.Trial`: what she contributed, spent, was paid and has.
+
+    `utility` values the accuracy on her own test images, `held_out_utility` that on the server's held-out
+    images. `withheld` is by how much a mechanism that degrades models would lower her accuracy; the model
+    that was trained is degraded for nobody, so it is subtracted here.
     """
     charged, mechanism = jnp.asarray(trial.training["charged"]), trial.mechanism
     accuracy, held_out = jnp.asarray(trial.training["accuracy"]), trial.training["held_out_accuracy"]
     withheld = mechanism.withheld(game, charged) if mechanism.degrades else jnp.zeros_like(charged, float)
     settled = outcomes.settle(game, mechanism, charged)
-    net = settled.payments - settled.spent
+    net_payment = settled.payments - settled.spent
     columns = {
         **rows.announced(mechanism, game.n),
         "contribution": trial.profile,
@@ -65,19 +80,23 @@ def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
         "withheld": withheld,
         "cost": settled.spent,
         "payment": settled.payments,
-        "utility": game.value * (accuracy - withheld) + net,
-        "held_out_utility": game.value * (held_out - withheld) + net,
+        "utility": game.value * (accuracy - withheld) + net_payment,
+        "held_out_utility": game.value * (held_out - withheld) + net_payment,
     }
-    numbers = {name: np.asarray(column, float).tolist() for name, column in columns.items()}
-    named = {"protocol": trial.title, "seed": trial.seed}
     return [
-        named | {"agent": i} | {name: column[i] for name, column in numbers.items()} for i in range(game.n)
+        {"protocol": trial.title, "seed": trial.seed, "agent": i, **row}
+        for i, row in enumerate(rows.of_columns(columns, game.n))
     ]
 
 
 def trial_row(game: games.Game, trial: Any) -> dict[str, Any]:
-    """One row for a `compare.Trial`; Nash gaps on the fitted game, before and after rounding."""
+    """One row for a `compare.Trial`, with means and sums over agents.
+
+    Nash gaps are those of the game on the fitted curve: `nash_gap` at the profile as agents meant it,
+    `nash_gap_charged` at the whole samples that were drawn, averaged over rounds.
+    """
     agents, mechanism = agent_rows(game, trial), trial.mechanism
+    mean = tables.means(agents)
     profile, charged = jnp.asarray(trial.profile), jnp.asarray(trial.training["charged"])
     return {
         "protocol": trial.title,
@@ -88,10 +107,10 @@ def trial_row(game: games.Game, trial: Any) -> dict[str, Any]:
         "charged": float(np.sum(trial.training["charged"])),
         "agent_accuracy": float(np.mean(trial.training["accuracy"])),
         "held_out_accuracy": trial.training["held_out_accuracy"],
-        "mean_utility": float(np.mean([r["utility"] for r in agents])),
-        "held_out_mean_utility": float(np.mean([r["held_out_utility"] for r in agents])),
-        "withheld": float(np.mean([r["withheld"] for r in agents])),
-        "sum_of_payments": float(np.sum([r["payment"] for r in agents])),
+        "mean_utility": mean("utility"),
+        "held_out_mean_utility": mean("held_out_utility"),
+        "withheld": mean("withheld"),
+        "sum_of_payments": float(np.sum([row["payment"] for row in agents])),
         "nash_gap": float(rows.largest_gap(game, mechanism, profile)),
         "nash_gap_charged": float(rows.largest_gap(game, mechanism, charged)),
         "ends": trial.ending,
@@ -101,36 +120,41 @@ def trial_row(game: games.Game, trial: Any) -> dict[str, Any]:
 def _contributions(final: Sequence[Any]) -> list[dict[str, Any]]:
     """What agents meant to contribute, over the steps of the game."""
     return [
-        {"protocol": trial.title, "seed": trial.seed, "step": t, "agent": i, "contribution": s}
+        {"protocol": trial.title, "seed": trial.seed, "step": step, "agent": i, "contribution": s}
         for trial in final
-        for t, row in enumerate(trial.path.tolist())
-        for i, s in enumerate(row)
+        for step, profile in enumerate(trial.path.tolist())
+        for i, s in enumerate(profile)
     ]
 
 
 def _drawn(final: Sequence[Any]) -> list[dict[str, Any]]:
-    """What agents trained on, over rounds, where rounds differ."""
+    """How many samples agents trained on in each round, for trials whose rounds differ."""
     return [
-        {"protocol": trial.title, "seed": trial.seed, "round": t + 1, "agent": i, "drawn": s}
+        {"protocol": trial.title, "seed": trial.seed, "round": number, "agent": i, "drawn": samples}
         for trial in final
         if len(trial.training["drawn"]) > 1
-        for t, row in enumerate(trial.training["drawn"])
-        for i, s in enumerate(row)
+        for number, drawn in enumerate(trial.training["drawn"], 1)
+        for i, samples in enumerate(drawn)
     ]
 
 
 def _seconds(trials: Sequence[Any]) -> list[dict[str, Any]]:
-    """Seconds of training, once for steps that lead to the same contributions and so share a run."""
+    """Seconds of training; steps of one protocol with the same contributions share a run, and count once."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for trial in trials:
         row = {"protocol": trial.title, "seed": trial.seed, "step": trial.step}
-        same = row["protocol"], trial.seed, *trial.training["charged"]
-        found.setdefault(same, row | {"seconds": trial.training["seconds"]})
+        shared_run = trial.title, trial.seed, *trial.training["charged"]
+        found.setdefault(shared_run, row | {"seconds": trial.training["seconds"]})
     return list(found.values())
 
 
 def welfare_rows(agents: Sequence[dict[str, Any]], powers: Sequence[float]) -> list[dict[str, Any]]:
-    """One row per protocol, seed, utilities, scale and p; `undefined` says why W_p has no value."""
+    """One row per protocol, seed, utilities, scale and p: W_p, or in `undefined` why it has no value.
+
+    Args:
+      agents: rows of `agent_rows`.
+      powers: the p.
+    """
     found = tables.by(agents, "protocol", "seed")
     return [
         {"protocol": protocol, "seed": seed, "utilities": kind, "scale": scale, "p": p}
@@ -143,67 +167,92 @@ def welfare_rows(agents: Sequence[dict[str, Any]], powers: Sequence[float]) -> l
 
 
 def _welfare(u: list[float], p: float, normalized: bool) -> dict[str, Any]:
-    negative = welfare.undefined(np.asarray(u), p)
-    whose = "every agent" if len(negative) == len(u) else f"agent {', '.join(map(str, negative))}"
-    reason = f"negative utility of {whose}" if negative else ""
+    """W_p of the utilities u, or None and the reason."""
     if p == 0 and not normalized:
-        reason = "(Σ u^p)^(1/p) has no limit at p = 0"
-    value = None if reason else float(welfare.p_mean(jnp.asarray(u), p, normalized))
-    if value == np.inf:  # n^(1/p) without 1/n, for p near 0
+        return {"welfare": None, "undefined": "(Σ u^p)^(1/p) has no limit at p = 0"}
+    negative = welfare.undefined(np.asarray(u), p)
+    if negative:
+        whose = "every agent" if len(negative) == len(u) else f"agent {', '.join(map(str, negative))}"
+        return {"welfare": None, "undefined": f"negative utility of {whose}"}
+    value = float(welfare.p_mean(jnp.asarray(u), p, normalized))
+    if value == np.inf:  # without 1/n, W_p has the factor n^(1/p), which overflows for p near 0
         logarithm = float(welfare.log_p_mean(jnp.asarray(u), p, normalized))
-        value, reason = None, f"too large for a number, its logarithm is {logarithm:.6g}"
-    return {"welfare": value, "undefined": reason}
+        reason = f"too large for a number, its logarithm is {logarithm:.6g}"
+        return {"welfare": None, "undefined": reason}
+    return {"welfare": value, "undefined": ""}
 
 
 def table_rows(per_seed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Table 1: one row per protocol, utilities, scale and p, mean ± standard error over seeds.
+    """Table 1: one row per protocol, utilities, scale and p, with mean and standard error over seeds.
 
-    Where the p-mean of a single seed is undefined, so is the mean, and `undefined` names seed and
-    agents: no seed is dropped. One seed has no standard error.
+    If the p-mean is undefined at a single seed, so is the mean, and `undefined` names seed and agents: no
+    seed is dropped. One seed has no standard error.
+
+    Args:
+      per_seed: rows of `welfare_rows`.
     """
     found = []
-    for key, mine in _grouped(per_seed).items():
-        values = [row["welfare"] for row in mine]
+    for (protocol, utilities, scale, p), mine in _grouped(per_seed).items():
         reasons = _reasons(mine)
-        mean, error = (None, None) if reasons else _mean(values)
-        named = dict(zip(("protocol", "utilities", "scale", "p"), key, strict=True))
-        found.append(
-            named | {"welfare": mean, "standard_error": error, "seeds": len(mine), "undefined": reasons}
-        )
+        mean, error = (None, None) if reasons else _mean([row["welfare"] for row in mine])
+        found.append({
+            "protocol": protocol,
+            "utilities": utilities,
+            "scale": scale,
+            "p": p,
+            "welfare": mean,
+            "standard_error": error,
+            "seeds": len(mine),
+            "undefined": reasons,
+        })  # fmt: skip
     return found
 
 
 def _reasons(mine: Sequence[dict[str, Any]]) -> str:
-    """Why the p-mean of which seeds is undefined; none named if it is one reason for all of several."""
-    found = dict.fromkeys((row["seed"], row["undefined"]) for row in mine if row["undefined"])
-    if 1 < len(found) == len(mine) and len({reason for _, reason in found}) == 1:
-        return "all seeds: " + mine[0]["undefined"]
-    return "; ".join(f"seed {seed}: {reason}" for seed, reason in found)
+    """Why the p-mean is undefined, by seed; or once, if several seeds all have the same reason."""
+    undefined = [row for row in mine if row["undefined"]]
+    same_reason = len({row["undefined"] for row in undefined}) == 1
+    if same_reason and len(undefined) == len(mine) and len(mine) > 1:
+        return f"all seeds: {mine[0]['undefined']}"
+    return "; ".join(f"seed {row['seed']}: {row['undefined']}" for row in undefined)
 
 
 def difference_rows(per_seed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Paired differences over seeds: every protocol less those before it, the last one's first.
+    """Paired differences over seeds: every protocol minus each one before it, those of the last first.
 
     At one seed all protocols share data, initial model and the random start of the game. `low` and
     `high` are Student's confidence interval of the mean difference, None for a single seed.
+
+    Args:
+      per_seed: rows of `welfare_rows`.
     """
     groups = _grouped(per_seed)
     names = list(dict.fromkeys(row["protocol"] for row in per_seed))
-    pairs = [(late, early) for k, late in reversed(list(enumerate(names))) for early in names[:k]]
     found = []
-    for first, second in pairs:
-        for key in (key for key in groups if key[0] == first and (second, *key[1:]) in groups):
-            ours, theirs = groups[key], groups[(second, *key[1:])]
-            both = [(a["welfare"], b["welfare"]) for a, b in zip(ours, theirs, strict=True)]
-            defined = all(x is not None for pair in both for x in pair)
-            mean, error = _mean([a - b for a, b in both]) if defined else (None, None)
-            low, high = None, None
-            if error is not None:  # Student's quantile, with one degree of freedom less than seeds
-                half = error * special.stdtrit(len(both) - 1, (1 + tables.CONFIDENCE) / 2)
-                low, high = float(mean - half), float(mean + half)
-            named = dict(zip(("utilities", "scale", "p"), key[1:], strict=True))
-            numbers = {"difference": mean, "low": low, "high": high, "seeds": len(both)}
-            found.append({"protocol": first, "minus": second} | named | numbers)
+    for k in reversed(range(len(names))):
+        for earlier in names[:k]:
+            for (protocol, *about), mine in groups.items():
+                theirs = groups.get((earlier, *about))
+                if protocol == names[k] and theirs is not None:
+                    columns = dict(zip(("utilities", "scale", "p"), about, strict=True))
+                    found.append(
+                        {"protocol": protocol, "minus": earlier, **columns, **_difference(mine, theirs)}
+                    )
+    return found
+
+
+def _difference(mine: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of W_p - W_p' over seeds and its interval; None if a W_p is undefined at some seed."""
+    pairs = [(one["welfare"], other["welfare"]) for one, other in zip(mine, theirs, strict=True)]
+    found = {"difference": None, "low": None, "high": None, "seeds": len(pairs)}
+    if any(one is None or other is None for one, other in pairs):
+        return found
+    mean, error = _mean([one - other for one, other in pairs])
+    found["difference"] = mean
+    if error is not None:
+        # Student's quantile, with one degree of freedom less than seeds.
+        half = error * special.stdtrit(len(pairs) - 1, (1 + tables.CONFIDENCE) / 2)
+        found |= {"low": float(mean - half), "high": float(mean + half)}
     return found
 
 
@@ -212,6 +261,8 @@ def _grouped(per_seed: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], list[d
 
 
 def _mean(values: list[float]) -> tuple[float, float | None]:
-    """The mean and its standard error, None for a single value."""
-    mean, n = float(np.mean(values)), len(values)
-    return mean, float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None
+    """The mean of numbers [n] and its standard error; None for a single number."""
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return mean, None
+    return mean, float(np.std(values, ddof=1) / np.sqrt(len(values)))

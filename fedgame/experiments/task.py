@@ -17,6 +17,7 @@ from fedgame import registry
 from fedgame.learning import data, federated, layers, local, models
 from fedgame.registry import option
 from fedgame.runs import settings as all_settings
+from fedgame.runs.experiment import Resources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,29 +69,35 @@ class TrainingSettings:
 class Task(NamedTuple):
     """What all training runs of one experiment share."""
 
-    settings: Any  # settled
+    settings: Any  # with every default filled in
     model: models.CNN | models.VGG11
     local_training: local.LocalTraining
-    agents: data.Data  # the agents' training and test images, undealt
+    agents: data.Data  # training and test images of all agents, not yet dealt to them
     server: data.Data  # the server's training and held-out images
-    classes: tuple[str, ...]
-    mesh: jax.sharding.Mesh | None  # devices that share the agents
-    key: jax.Array
+    classes: tuple[str, ...]  # names
+    mesh: jax.sharding.Mesh | None  # devices that share the agents; None for a single one
+    key: jax.Array  # from which all random choices follow
 
     @property
     def digests(self) -> dict[str, str]:
-        """What tells the images apart, of agents and server."""
+        """A digest of the images of agents and server."""
         return {"images": digest(self.agents, self.server)}
 
     def key_of(self, purpose: str, number: int) -> jax.Array:
-        """A key of its own for the curve's and the protocols' repetition `number`."""
+        """The random key of repetition `number`, different for the purposes "curve" and "run"."""
         return jax.random.fold_in(self.key, 2 * number + ("curve", "run").index(purpose))
 
     def workers(self, asked: int | None) -> int:
-        """Training runs at a time: as asked, else one per processor on a CPU; one if it has all devices."""
+        """The number of training runs at a time.
+
+        One if a run uses all devices. Otherwise as asked; if nothing is asked, one per processor on a CPU,
+        and one on other devices.
+        """
         if self.mesh is not None:
             return 1  # two would wait for each other's devices
-        return asked or (os.cpu_count() or 1 if layers.on_cpu(self.settings.lowering) else 1)
+        if asked:
+            return asked
+        return (os.cpu_count() or 1) if layers.on_cpu(self.settings.lowering) else 1
 
 
 class Needed(NamedTuple):
@@ -100,56 +107,73 @@ class Needed(NamedTuple):
     server: tuple[int, int]
 
 
-# From settings, and the numbers of training and test images that there are, to the settings with every
-# default filled in and the images they need. Raises a ValueError if a flag is out of range or images are few.
+# Fills in every default of settings, given how many training and test images the data set has. Returns the
+# settings and the images they need. Raises a ValueError if a flag is out of range or images are too few.
 Settle = Callable[[Any, tuple[int, int]], tuple[Any, Needed]]
 
 
-def check(settings: Any, settle: Settle, data_dir: str | None = None) -> None:
-    """Refuses what `prepare` would, after a look at one image of the data set.
+def check(settle: Settle, settings: Any, resources: Resources = Resources()) -> None:
+    """Refuses what `prepare` would, after loading only one training and one test image.
+
+    Args:
+      settle: fills in the defaults of the experiment.
+      settings: of the experiment.
+      resources: names the directory of the data set.
 
     Raises:
-      ValueError: a setting out of range, more images asked for than there are, or images that do not fit
-        the model.
+      ValueError: a setting is out of range, there are fewer images than asked for, or images do not fit the
+        model.
       FileNotFoundError: the data set is not there.
     """
     check_fields(settings)
-    available, shape, classes = _about(settings.dataset, data_dir)
+    available, shape, classes = _about(settings.dataset, resources.data_dir)
     settled, _ = settle(settings, available)
     network(settled, shape, classes)
 
 
-def prepare(settings: Any, settle: Settle, data_dir: str | None = None) -> Task:
-    """Fills in the settings and loads the images that they need; raises as `check`."""
+def prepare(settle: Settle, settings: Any, resources: Resources = Resources()) -> Task:
+    """Fills in the settings and loads the images that they need; arguments and errors as `check`."""
     check_fields(settings)
+    data_dir = resources.data_dir
     settings, needed = settle(settings, data.sizes(settings.dataset, data_dir))
-    train, test = (sum(both) for both in zip(needed.agents, needed.server, strict=True))
-    drawn = data.load(settings.dataset, train, test, settings.seed, data_dir)
+    (of_agents, test_of_agents), (of_server, test_of_server) = needed
+    train, test = of_agents + of_server, test_of_agents + test_of_server
+    loaded = data.load(settings.dataset, train, test, settings.seed, data_dir)
     classes = data.classes(settings.dataset, data_dir)
-    model, local_training = network(settings, drawn.train.images.shape[1:], len(classes))
-    agents = _part(drawn, *(slice(number) for number in needed.agents))
-    server = _part(drawn, *(slice(number, None) for number in needed.agents))
-    mesh, key = federated.agents_mesh(), jax.random.key(settings.seed)
-    return Task(settings, model, local_training, agents, server, classes, mesh, key)
-
-
-def _part(drawn: data.Data, train: slice, test: slice) -> data.Data:
-    return data.Data(
-        *(
-            federated.Images(part.images[span], part.labels[span])
-            for part, span in zip(drawn, (train, test), strict=True)
-        )
+    model, local_training = network(settings, loaded.train.images.shape[1:], len(classes))
+    return Task(
+        settings=settings,
+        model=model,
+        local_training=local_training,
+        agents=_part(loaded, slice(of_agents), slice(test_of_agents)),
+        server=_part(loaded, slice(of_agents, None), slice(test_of_agents, None)),
+        classes=classes,
+        mesh=federated.agents_mesh(),
+        key=jax.random.key(settings.seed),
     )
 
 
-@functools.lru_cache(maxsize=8)  # a sweep asks for every variant
+def _part(whole: data.Data, train: slice, test: slice) -> data.Data:
+    """Some of the training images, and some of the test images."""
+    return data.Data(
+        federated.Images(whole.train.images[train], whole.train.labels[train]),
+        federated.Images(whole.test.images[test], whole.test.labels[test]),
+    )
+
+
+@functools.lru_cache(maxsize=8)  # a sweep asks again for each of its variants
 def _about(dataset: str, data_dir: str | None) -> tuple[tuple[int, int], tuple[int, ...], int]:
-    """Of a data set: how many training and test images, their shape, the number of classes."""
+    """The numbers of training and test images of a data set, the shape of one, the number of classes."""
     one = data.load(dataset, 1, 1, 0, data_dir)
     return data.sizes(dataset, data_dir), one.train.images.shape[1:], len(data.classes(dataset, data_dir))
 
 
 def check_fields(settings: TrainingSettings) -> None:
+    """Refuses settings of training that no data set allows.
+
+    Raises:
+      ValueError: a setting is out of range, does not fit the model, or has a wrong number of values.
+    """
     all_settings.check(settings)
     if settings.channels is not None and len(settings.channels) != 2:
         raise ValueError(f"--channels needs two numbers, got {len(settings.channels)}")
@@ -163,13 +187,13 @@ def check_fields(settings: TrainingSettings) -> None:
 
 
 def capacity(settings: TrainingSettings) -> tuple[int, ...]:
-    """τ of every agent: as given, or what the data set has enough for."""
+    """τ of every agent, in images: as given, else the default of the data set."""
     default = 50 if settings.dataset == "digits" else 100
     return for_each(settings.capacity or (default,), settings.agents)
 
 
 def for_each(given: tuple[Any, ...], agents: int) -> tuple[Any, ...]:
-    """One value for every agent, from one or as many."""
+    """One value for every agent, from a tuple of one value or of one for each."""
     return given if len(given) == agents else given * agents
 
 
@@ -181,34 +205,44 @@ def network(
     Raises:
       ValueError: images of this shape do not fit the model.
     """
-    given = {"channels": settings.channels, "units": settings.units}
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {"classes": classes, "lowering": settings.lowering}
+    if settings.channels is not None:
+        changes["channels"] = settings.channels
+    if settings.units is not None:
+        changes["units"] = settings.units
     preset = models.PRESETS[settings.model]
-    changes |= {"padding": settings.padding} if isinstance(preset, models.CNN) else {}
-    model = preset.clone(classes=classes, lowering=settings.lowering, **changes)
+    if isinstance(preset, models.CNN):
+        changes["padding"] = settings.padding
+    model = preset.clone(**changes)
+    # Computes shapes only: raises where images are too small for the model's layers.
     jax.eval_shape(lambda: models.initial_parameters(model, jax.random.key(0), image_shape))
     training = {field: getattr(settings, field) for field in local.LocalTraining._fields}
     return model, local.LocalTraining(**training)
 
 
 def digest(*parts: data.Data) -> str:
-    """Equal for equal images and labels only."""
+    """A digest of images and labels, equal only if all of them are equal, and in the same order."""
     found = hashlib.sha256()
-    for array in (array for part in parts for owned in part for array in owned):
-        found.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
+    for part in parts:
+        for images, labels in part:
+            for array in (images, labels):
+                found.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
 
-def fingerprint(task: Task, rules: Iterable[str], *images: data.Data) -> dict[str, Any]:
+def fingerprint(task: Task, modules: Iterable[str], *images: data.Data) -> dict[str, Any]:
     """What determines trained models, beside their samples and randomness: images, code, settings, machine.
 
     Args:
       task: of the experiment.
-      rules: names of modules that take part in training, beside those of `fedgame.learning`.
+      modules: names of modules that take part in training, beside those of `fedgame.learning`.
       *images: all that is trained or tested on.
+
+    Returns:
+      JSON values, as a key for results that runs share.
     """
     files = sorted(pathlib.Path(data.__file__).parent.glob("*.py"))
-    files += [pathlib.Path(sys.modules[name].__file__ or "") for name in sorted(set(rules))]
+    files += [pathlib.Path(sys.modules[name].__file__ or "") for name in sorted(set(modules))]
     code = hashlib.sha256()
     for file in files:
         code.update(file.read_bytes())

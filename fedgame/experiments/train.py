@@ -43,10 +43,10 @@ class Settings(tasks.TrainingSettings):
 def settle(settings: Settings, available: tuple[int, int]) -> tuple[Settings, tasks.Needed]:
     """The settings with every default filled in, and the images they need; see `task.Settle`."""
     n, capacity = settings.agents, tasks.capacity(settings)
-    shared = settings.contributions or capacity
-    all_settings.one_for_each("contributions", shared, n)
-    shared = tasks.for_each(shared, n)
-    for i, (s, tau) in enumerate(zip(shared, capacity, strict=True)):
+    contributions = settings.contributions or capacity
+    all_settings.one_for_each("contributions", contributions, n)
+    contributions = tasks.for_each(contributions, n)
+    for i, (s, tau) in enumerate(zip(contributions, capacity, strict=True)):
         if s > tau:
             raise ValueError(f"--contributions: agent {i} has {tau} images (--capacity), not {s}")
     needed, held_out = sum(capacity), settings.held_out or min(1000, available[1])
@@ -55,32 +55,26 @@ def settle(settings: Settings, available: tuple[int, int]) -> tuple[Settings, ta
             f"--capacity, --held_out: {needed} training and {held_out} test images are asked for; "
             f"{settings.dataset} has {available[0]} and {available[1]}"
         )
-    settled = dataclasses.replace(settings, capacity=capacity, contributions=shared, held_out=held_out)
+    settled = dataclasses.replace(settings, capacity=capacity, contributions=contributions, held_out=held_out)
     return settled, tasks.Needed(agents=(needed, 0), server=(0, held_out))
 
 
-def check(settings: Settings, resources: Resources = Resources()) -> None:
-    """Raises as `task.check`."""
-    tasks.check(settings, settle, resources.data_dir)
-
-
-def prepare(settings: Settings, resources: Resources = Resources()) -> Task:
-    """Raises as `task.check`."""
-    return tasks.prepare(settings, settle, resources.data_dir)
+check = functools.partial(tasks.check, settle)
+prepare = functools.partial(tasks.prepare, settle)
 
 
 class _State(NamedTuple):
-    """What a run remembers from round to round."""
+    """What a run carries from round to round."""
 
     params: Any
-    accuracy: np.ndarray  # [evaluations so far]
-    rounds: np.ndarray  # [evaluations so far] after which round
+    accuracy: np.ndarray  # [evaluations so far] on held-out images
+    rounds: np.ndarray  # [evaluations so far] the rounds after which they were made
 
 
 def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> None:
-    """Deals the images, trains, and leaves `holdings.csv`, `rounds.csv` and the model.
+    """Deals the images, trains, and writes `holdings.csv`, `rounds.csv` and the model.
 
-    Every process of a run calls it; only the first writes.
+    All processes of a run call it; only the first writes.
     """
     settings, first = task.settings, jax.process_index() == 0
     deal_key, init_key, train_key = jax.random.split(task.key, 3)
@@ -89,11 +83,11 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
         task.agents.train, capacity, deal_key, settings.partition, settings.alpha, settings.shards
     )
     held = partitions.holdings(dealt.labels, capacity, len(task.classes))
-    rows = [
-        {"agent": i, "holds": settings.capacity[i], "contributes": settings.contributions[i]}
-        | {name: int(x) for name, x in zip(_columns(task.classes), held[i], strict=True)}
-        for i in range(settings.agents)
-    ]
+    rows = []
+    for i in range(settings.agents):
+        row = {"agent": i, "holds": settings.capacity[i], "contributes": settings.contributions[i]}
+        of_class = zip(_columns(task.classes), held[i], strict=True)
+        rows.append(row | {name: int(count) for name, count in of_class})
     if first:
         work.write_csv("holdings.csv", rows)
     params = jax.device_get(models.initial_parameters(task.model, init_key, dealt.images.shape[2:]))
@@ -116,16 +110,18 @@ def show(work: Workdir) -> str:
 
 def headline(work: Workdir) -> list[dict[str, Any]]:
     """The last accuracy and the best."""
-    return [text.last_and_best(work.read_csv("rounds.csv"))]
+    accuracies = [row["accuracy"] for row in work.read_csv("rounds.csv")]
+    return [{"last_accuracy": accuracies[-1], "best_accuracy": max(accuracies)}]
 
 
 def _columns(classes: tuple[str, ...]) -> list[str]:
-    """Names of classes as names of columns: no two alike, none that another column has."""
+    """Names of columns for classes; a name that is there twice, or is another column's, gets a number."""
     taken = collections.Counter((*classes, "agent", "holds", "contributes"))
     return [name if taken[name] == 1 else f"{name} (class {k})" for k, name in enumerate(classes)]
 
 
 def _train(task: Task, work: Workdir, agents: federated.Images, params: Any, key: jax.Array) -> _State:
+    """Trains for all rounds, and evaluates after every few of them and the last."""
     settings, test = task.settings, task.server.test
     drawn = np.asarray(settings.contributions, np.int32)
     trainer = trainers.Trainer(task.model, task.local_training, agents, key, task.mesh)
@@ -133,15 +129,17 @@ def _train(task: Task, work: Workdir, agents: federated.Images, params: Any, key
 
     def step(state: _State, number: int) -> _State:
         params = trainer.average(state.params, drawn, number)
-        if number % settings.evaluate_every and number < settings.rounds:
+        due = number % settings.evaluate_every == 0 or number == settings.rounds
+        if not due:
             return state._replace(params=params)
         now = float(accuracy(federated.local_copy(params), test))
         return _State(params, np.append(state.accuracy, now), np.append(state.rounds, number))
 
     start = _State(params, np.asarray([float(accuracy(params, test))]), np.zeros(1, int))
-    kept = work.snapshots("training", last=settings.rounds)
-    over = functools.partial(jobs.progress_over, "training")
-    state = trainers.run(step, start, settings.rounds if drawn.any() else 0, kept, over)
+    saved = work.snapshots("training", last=settings.rounds)
+    progress = functools.partial(jobs.progress_over, "training")
+    rounds = settings.rounds if drawn.any() else 0  # without any samples there is nothing to train on
+    state = trainers.run(step, start, rounds, saved, progress)
     return state._replace(params=federated.local_copy(state.params))
 
 

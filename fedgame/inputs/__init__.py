@@ -1,7 +1,7 @@
-"""People's own files, to a game.
+"""From people's own files to a game.
 
 columns       CSV files with named columns, and complaints by line
 agents        participants
 measurements  learning curves
-read          all of it, or numbers on the command line, to a scenario
+read          from these files, or from numbers on the command line, to a scenario
 """

@@ -8,9 +8,10 @@
     value      optional, what accuracy 1 is worth to her, at least 0; 1 if empty
     quality    optional, standard samples that one of hers counts as, above 0; 1 if empty
 
-With another cost, or a payoff that is named, their parameters are columns too, instead of `cost`, `fixed` and
-`exponent`: with --cost=power the columns `rate`, `exponent` and `fixed`. Where a cost and a payoff have a
-parameter of the same name, or another column has it, the columns are called `cost.NAME` and `payoff.NAME`.
+If a cost is named, its parameters are columns instead of `cost`, `fixed` and `exponent`: with --cost=power
+the columns `rate`, `exponent` and `fixed`. If a payoff is named, its parameters are columns too. Where cost
+and payoff have a parameter of the same name, or another column has it, the columns are called `cost.NAME` and
+`payoff.NAME`.
 
 `columns` says how files are written.
 """
@@ -24,7 +25,7 @@ import numpy as np
 
 from fedgame.inputs import columns
 
-Columns = Mapping[str, dataclasses.Field]  # parameters that `registry.option` made, by column
+Columns = Mapping[str, dataclasses.Field]  # parameters, as `registry.option` made them, by column
 
 
 class Agents(NamedTuple):
@@ -34,7 +35,7 @@ class Agents(NamedTuple):
     capacity: np.ndarray
     value: np.ndarray
     quality: np.ndarray
-    numbers: dict[str, np.ndarray]  # of costs and payoffs, by column
+    numbers: dict[str, np.ndarray]  # parameters of costs and payoffs, by column
 
 
 _AGENTS = {
@@ -47,7 +48,7 @@ COST = {
     "fixed": columns.Number("a number, at least 0", default=0.0),
     "exponent": columns.Number("a number, at least 1", low=1.0, default=1.0),
 }
-NAMES = ("name", *_AGENTS)  # of columns that are no parameters of costs and payoffs
+NAMES = ("name", *_AGENTS)  # columns other than parameters of costs and payoffs
 
 
 def read(path: str, cost: Columns | None = None, payoff: Columns = MappingProxyType({})) -> Agents:
@@ -59,15 +60,18 @@ def read(path: str, cost: Columns | None = None, payoff: Columns = MappingProxyT
       payoff: the parameters of payoffs.
 
     Raises:
-      ValueError: the file, a column or a cell is not as described; names every bad line, up to ten.
+      ValueError: the file, a column or a cell is not as described; names the bad lines, ten at most.
       FileNotFoundError: there is no such file.
     """
-    own = COST if cost is None else {name: columns.of_option(field) for name, field in cost.items()}
-    more = {**own, **{name: columns.of_option(field) for name, field in payoff.items()}}
-    every = {**more, **_AGENTS}
+    parameters = dict(COST)
+    if cost is not None:
+        parameters = {name: columns.of_option(field) for name, field in cost.items()}
+    parameters |= {name: columns.of_option(field) for name, field in payoff.items()}
+    every = {**parameters, **_AGENTS}
     required = tuple(name for name, column in every.items() if column.default is None)
     rows, problems = columns.read_rows(path, required=("name", *required), optional=tuple(every))
-    seen, table = {}, []
+    seen: dict[str, int] = {}  # names -> the line where each is first
+    table = []
     for line, row in rows:
         name = row["name"]
         if not name:
@@ -78,6 +82,11 @@ def read(path: str, cost: Columns | None = None, payoff: Columns = MappingProxyT
         table.append(columns.read_numbers(row, every, line, problems))
     columns.complain(path, problems)
     found = {name: np.asarray([numbers[name] for numbers in table]) for name in every}
-    there = rows[0][1]
-    numbers = {name: found[name] for name in more if name in there or name in COST}
-    return Agents([row["name"] for _, row in rows], *(found[name] for name in _AGENTS), numbers)
+    _, first = rows[0]
+    return Agents(
+        names=[row["name"] for _, row in rows],
+        capacity=found["capacity"],
+        value=found["value"],
+        quality=found["quality"],
+        numbers={name: found[name] for name in parameters if name in first or name in COST},
+    )

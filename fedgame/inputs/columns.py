@@ -8,7 +8,7 @@ import csv
 import dataclasses
 import math
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fedgame import registry
 
@@ -16,14 +16,14 @@ SHOWN = 10  # bad rows in one message
 
 
 class Number(NamedTuple):
-    """A column of numbers: what is allowed, and what an empty cell means (None: not allowed)."""
+    """The numbers that a column may hold."""
 
-    words: str
+    words: str  # what is allowed, for messages
     low: float = 0.0
     high: float = math.inf
-    open_low: bool = False
-    default: float | None = None
-    open_high: bool = False
+    open_low: bool = False  # whether numbers must be greater than `low`, not just at least `low`
+    default: float | None = None  # what an empty cell means; None: a cell must not be empty
+    open_high: bool = False  # likewise less than `high`
 
 
 def of_option(field: dataclasses.Field) -> Number:
@@ -38,7 +38,22 @@ def of_option(field: dataclasses.Field) -> Number:
 def read_rows(
     path: str, required: tuple[str, ...], optional: tuple[str, ...], others: bool = False
 ) -> tuple[list[tuple[int, dict[str, str]]], list[tuple[int, str]]]:
-    """The rows with their line numbers, cells stripped and by column name; and the rows that are none."""
+    """Reads the rows of a file as texts.
+
+    Args:
+      path: the file.
+      required: names of columns that must be there.
+      optional: names of columns that may be there.
+      others: whether other columns may be there too.
+
+    Returns:
+      The rows with their line numbers: stripped cells by column. And complaints by line about those rows that
+      cannot be read.
+
+    Raises:
+      ValueError: the file is empty or no text, or its first line is not as described.
+      FileNotFoundError: there is no such file.
+    """
     lines = _lines(path)
     if not lines:
         raise ValueError(f"{path} is empty: its first line must name the columns {', '.join(required)}")
@@ -69,7 +84,7 @@ def read_rows(
 
 
 def _lines(path: str) -> list[tuple[int, str]]:
-    """The lines that say something, numbered as an editor does."""
+    """The lines that are neither blank nor comments, with their numbers as an editor shows them."""
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError):
@@ -81,7 +96,7 @@ def _lines(path: str) -> list[tuple[int, str]]:
 
 
 def _cells(line: int, text: str, delimiter: str, problems: list[tuple[int, str]]) -> list[str]:
-    """The stripped cells of one line; none, and a problem more, if it cannot be read."""
+    """The stripped cells of one line; if it cannot be read, none, and a complaint is added to `problems`."""
     try:
         (cells,) = csv.reader([text], delimiter=delimiter, strict=True)
     except csv.Error as error:
@@ -93,6 +108,10 @@ def _cells(line: int, text: str, delimiter: str, problems: list[tuple[int, str]]
 def read_numbers(
     row: dict[str, str], columns: dict[str, Number], line: int, problems: list[tuple[int, str]]
 ) -> dict[str, float]:
+    """The numbers of one row by column; complaints about cells are added to `problems`.
+
+    A cell that is empty, or not as described, counts as the default of its column; NaN if it has none.
+    """
     numbers = {}
     for name, column in columns.items():
         text = row.get(name, "")
@@ -113,8 +132,12 @@ def read_numbers(
     return numbers
 
 
-def complain(path: str, problems: list[tuple[int, Any]]) -> None:
-    if problems:
-        texts = [f"{path}, line {line}: {problem}" for line, problem in sorted(problems, key=lambda x: x[0])]
-        more = [f"... and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
-        raise ValueError("\n".join(texts[:SHOWN] + more))
+def complain(path: str, problems: list[tuple[int, str]]) -> None:
+    """Raises a `ValueError` with the first complaints, by line, if there are any."""
+    if not problems:
+        return
+    in_order = sorted(problems, key=lambda problem: problem[0])
+    texts = [f"{path}, line {line}: {told}" for line, told in in_order]
+    if len(texts) > SHOWN:
+        texts = [*texts[:SHOWN], f"... and {len(texts) - SHOWN} more"]
+    raise ValueError("\n".join(texts))

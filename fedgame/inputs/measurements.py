@@ -3,7 +3,7 @@
     samples         total, at least 0 (or `size`, as fedgame 0.1 wrote it)
     accuracy        in [0, 1]; several rows with the same samples are repeated measurements
     standard_error  optional, at least 0, of the accuracy; not together with repeated measurements
-    agent           optional, name of the participant whose curve it is; without it all share one
+    agent           optional, name of the participant whose curve it is; without it all share one curve
 
 Other columns are ignored. `columns` says how files are written.
 """
@@ -33,21 +33,29 @@ _CURVE = {
 
 
 def read(path: str, names: Sequence[str] | None = None) -> dict[str, Measurements]:
-    """Reads one curve, under the key "", or one for each of the participants `names`.
+    """Reads one curve that all share, or one for each participant.
+
+    Args:
+      path: the file.
+      names: of the participants; None: a curve may have any name.
+
+    Returns:
+      Curves by name of the participant; under "" if all share it.
 
     Raises:
-      ValueError: a file, a column or a cell is not as described; a participant has no curve, or a curve no
+      ValueError: the file, a column or a cell is not as described; a participant has no curve, or a curve no
         participant.
       FileNotFoundError: there is no such file.
     """
     rows, problems = columns.read_rows(
         path, required=("samples", "accuracy"), optional=("standard_error", "agent"), others=True
     )
-    known, curves = None if names is None else set(names), {}
+    known = None if names is None else set(names)
+    curves: dict[str, list[tuple[int, dict[str, float]]]] = {}
     for line, row in rows:
         agent, before = row.get("agent", ""), len(problems)
         numbers = columns.read_numbers(row, _CURVE, line, problems)
-        if len(problems) == before:  # a bad row would be blamed for its neighbours' repetitions too
+        if len(problems) == before:  # a bad row has one complaint, not one about repetitions too
             curves.setdefault(agent, []).append((line, numbers))
         if agent and known is not None and agent not in known:
             problems.append((line, f"`agent` {agent!r} is none of the participants"))
@@ -57,7 +65,8 @@ def read(path: str, names: Sequence[str] | None = None) -> dict[str, Measurement
     for mine in curves.values():
         problems += _errors_and_repetitions(mine)
     columns.complain(path, problems)
-    if "" not in curves and (missing := [name for name in names or () if name not in curves]):
+    missing = [name for name in names or () if name not in curves]
+    if missing and "" not in curves:
         more = f" and {len(missing) - columns.SHOWN} more" if len(missing) > columns.SHOWN else ""
         shown = ", ".join(missing[: columns.SHOWN])
         raise ValueError(f"{path}: no curve for {shown}{more}; every participant needs one")
@@ -65,20 +74,29 @@ def read(path: str, names: Sequence[str] | None = None) -> dict[str, Measurement
 
 
 def _errors_and_repetitions(rows: list[tuple[int, dict[str, float]]]) -> list[tuple[int, str]]:
+    """Complaints, by line, about one curve: standard errors in some rows only, or beside repetitions.
+
+    Args:
+      rows: line and numbers of each.
+    """
     without = [line for line, numbers in rows if math.isnan(numbers["standard_error"])]
     if len(without) == len(rows):
         return []
     if without:
-        return [(x, "`standard_error` must be given in every row of a curve, or in none") for x in without]
+        told = "`standard_error` must be given in every row of a curve, or in none"
+        return [(line, told) for line in without]
+    told = "`samples` of an earlier row: give repeated measurements or `standard_error`, not both"
     seen: set[float] = set()
-    repeated = [line for line, n in rows if n["samples"] in seen or seen.add(n["samples"])]
-    return [
-        (line, "`samples` of an earlier row: give repeated measurements or `standard_error`, not both")
-        for line in repeated
-    ]
+    problems = []
+    for line, numbers in rows:
+        if numbers["samples"] in seen:
+            problems.append((line, told))
+        seen.add(numbers["samples"])
+    return problems
 
 
 def _measurements(rows: list[dict[str, float]]) -> Measurements:
+    """One curve from its rows, in any order."""
     repeated: dict[float, list[float]] = {}
     for row in rows:
         repeated.setdefault(row["samples"], []).append(row["accuracy"])

@@ -1,9 +1,10 @@
-"""Your own scenario: from two CSV files, or numbers on the command line, to a game.
+"""A user's own scenario: from two CSV files, or from numbers on the command line, to a game.
 
 `agents` and `measurements` document the columns of the files.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -76,22 +77,28 @@ class ScenarioSettings:
     held: float = option("S₀, samples that the server holds already", 0.0, low=0)
 
 
-_BY_NUMBERS = ("exponent", "fixed", "capacity", "value", "quality")
-_OF_FAMILIES = ("best", "scale", "power", "shift", "difficulty")
+_BY_NUMBERS = ("exponent", "fixed", "capacity", "value", "quality")  # flags that agents' files replace
+_OF_FAMILIES = ("best", "scale", "power", "shift", "difficulty")  # flags of payoffs by numbers
+_FAMILIES = {  # of --family: the payoff, and the flags that are its parameters, in their order
+    "power": (payoffs.PowerLaw, ("best", "scale", "power", "shift")),
+    "bound": (payoffs.GeneralizationBound, ("best", "difficulty")),
+}
 
 
 class Origin(NamedTuple):
-    """What the payoff of a scenario was fitted to, and how."""
+    """The measurements behind the payoff of a scenario, and their fits."""
 
     measured: dict[str, measurements.Measurements]  # by agent, "" if shared; empty if no curve was measured
-    fits: dict[str, dict[str, curves.Fit]]  # by agent and name of the fit, the one used and others
+    fits: dict[str, dict[str, curves.Fit]]  # by agent and name of the fit: the one that is used, and others
 
 
 def check(settings: ScenarioSettings) -> None:
     """Raises a `ValueError` for numbers out of range, and for agents or payoffs given twice or not at all."""
     all_settings.check(settings)
-    families = settings.agents and isinstance(settings.cost, str)  # of the agents in the file
-    _exactly_one(settings, *(("agents", "scenario") if families else ("agents", "cost", "scenario")))
+    if settings.agents and isinstance(settings.cost, str):  # the cost of the agents in the file
+        _exactly_one(settings, "agents", "scenario")
+    else:
+        _exactly_one(settings, "agents", "cost", "scenario")
     _exactly_one(settings, "curve", "family", "payoff", "scenario")
     _no_use(settings, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit")
     _no_use(settings, "agents", *_BY_NUMBERS)
@@ -106,7 +113,7 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
     """Reads the files, fits the curve and makes the game.
 
     Raises:
-      ValueError: a setting or a row that is not allowed, contradictory settings, a curve that cannot be
+      ValueError: a setting or a row is not allowed, settings contradict each other, or a curve cannot be
         fitted.
       FileNotFoundError: a file is missing.
     """
@@ -119,17 +126,17 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
         measured = measurements.read(settings.curve, agents.names)
         fits = _fits(settings, measured)
         payoff = payoff_of({key: fit[settings.fit].payoff for key, fit in fits.items()}, agents.names)
+    elif settings.payoff:
+        payoff = _named(settings, "payoff", agents)
     else:
-        payoff = _named(settings, "payoff", agents) if settings.payoff else _payoff_by_numbers(settings)
+        payoff = _payoff_by_numbers(settings)
     cost = _named(settings, "cost", agents) if isinstance(settings.cost, str) else _cost_of(agents)
-    numbers = {"value": agents.value, "quality": agents.quality, "held": settings.held}
     capacity = agents.capacity
-    if np.any(np.isnan(capacity)):  # Section 2: more than this only brings negative utility
-        capacity = games.capacity_from_bound(
-            cost, jnp.asarray(agents.value) * jnp.max(jnp.asarray(payoff.best))
-        )
-    game = games.check(games.Game(payoff, cost, capacity, **numbers))
-    return scenarios.Scenario(game, agents.names, Origin(measured, fits))
+    if np.any(np.isnan(capacity)):  # not given; Section 2: more than this only brings negative utility
+        best = jnp.max(jnp.asarray(payoff.best))
+        capacity = games.capacity_from_bound(cost, jnp.asarray(agents.value) * best)
+    game = games.Game(payoff, cost, capacity, value=agents.value, quality=agents.quality, held=settings.held)
+    return scenarios.Scenario(games.check(game), agents.names, Origin(measured, fits))
 
 
 def _agents(settings: ScenarioSettings) -> participants.Agents:
@@ -141,40 +148,53 @@ def _agents(settings: ScenarioSettings) -> participants.Agents:
 
 
 def _columns(settings: ScenarioSettings) -> tuple[dict[str, dataclasses.Field], dict[str, dataclasses.Field]]:
-    """By column, the parameters of the named cost, and of the named payoff, that their texts leave open."""
-    found = {}
-    for kind in ("cost", "payoff"):
-        with all_settings.of_flag(kind):
-            text = getattr(settings, kind)
-            left = registry.left_open(kind, text)[1] if isinstance(text, str) else {}
-        found[kind] = {name: field for name, field in left.items() if _fits_a_column(field)}
-    own = found["cost"] if isinstance(settings.cost, str) else participants.COST
-    taken = {*participants.NAMES, *(own.keys() & found["payoff"].keys())}
-    cost, payoff = (
-        {f"{kind}.{name}" if name in taken else name: field for name, field in found[kind].items()}
-        for kind in ("cost", "payoff")
-    )
-    return cost, payoff
+    """The parameters that the texts of the named cost and of the named payoff leave open, by column.
+
+    A parameter's column is called `cost.NAME` or `payoff.NAME` if another column of the file has its name.
+    """
+    cost, payoff = _open_parameters(settings, "cost"), _open_parameters(settings, "payoff")
+    of_cost = cost if isinstance(settings.cost, str) else participants.COST
+    taken = {*participants.NAMES, *(of_cost.keys() & payoff.keys())}
+    return _renamed(cost, "cost", taken), _renamed(payoff, "payoff", taken)
+
+
+def _open_parameters(settings: ScenarioSettings, kind: str) -> dict[str, dataclasses.Field]:
+    """The parameters that the text of the cost or the payoff leaves open, those that fit a column."""
+    text = getattr(settings, kind)
+    if not isinstance(text, str):
+        return {}
+    with all_settings.of_flag(kind):
+        _, left = registry.left_open(kind, text)
+    return {name: field for name, field in left.items() if _fits_a_column(field)}
+
+
+def _renamed(
+    fields: dict[str, dataclasses.Field], kind: str, taken: set[str]
+) -> dict[str, dataclasses.Field]:
+    return {f"{kind}.{name}" if name in taken else name: field for name, field in fields.items()}
 
 
 def _fits_a_column(field: dataclasses.Field) -> bool:
-    """Whether a parameter is one number of an agent, always there or with a number for those without."""
+    """Whether a parameter is one number for each agent, and its default, if it has one, is a number."""
     about, default = field.metadata, field.default
-    number = default is dataclasses.MISSING or (isinstance(default, int | float))
-    number &= about["kind"] not in (bool, str) and not about["of"]
-    return about["rank"] == 0 and about["pytree_node"] and number
+    if default is not dataclasses.MISSING and not isinstance(default, int | float):
+        return False
+    is_number = about["kind"] not in (bool, str) and not about["of"]
+    return is_number and about["rank"] == 0 and about["pytree_node"]
 
 
 def _named(settings: ScenarioSettings, kind: str, agents: participants.Agents) -> Any:
     """The cost or the payoff that the settings name, with parameters from columns of --agents."""
     cost, payoff = _columns(settings)
-    columns = cost if kind == "cost" else payoff
-    given = {x.removeprefix(f"{kind}."): agents.numbers[x] for x in columns if x in agents.numbers}
+    given = {}
+    for column in cost if kind == "cost" else payoff:
+        if column in agents.numbers:
+            given[column.removeprefix(f"{kind}.")] = agents.numbers[column]
     return _read(settings, kind, given)
 
 
 def _cost_of(agents: participants.Agents) -> costs.Cost:
-    """c s^exponent + fixed; linear if all exponents are 1, for Section 4 is about linear costs."""
+    """Costs c s^exponent + fixed; a `LinearCost` if all exponents are 1, for Section 4 needs linear costs."""
     cost, fixed, exponent = (agents.numbers[name] for name in ("cost", "fixed", "exponent"))
     if np.all(exponent == 1.0):
         return costs.LinearCost(cost, fixed)
@@ -184,6 +204,10 @@ def _cost_of(agents: participants.Agents) -> costs.Cost:
 def payoff_of(fitted: dict[str, Any], names: list[str]) -> Any:
     """One payoff from a shared curve, or from one curve per agent.
 
+    Args:
+      fitted: payoffs by name of the agent, or one under "" that all share.
+      names: of the agents, in order.
+
     Raises:
       ValueError: parameters differ in shape, as those of concave curves do that were measured at different
         numbers of sizes.
@@ -191,22 +215,23 @@ def payoff_of(fitted: dict[str, Any], names: list[str]) -> Any:
     if "" in fitted:
         return fitted[""]
     try:
-        return jax.tree.map(lambda *x: jnp.stack(x), *(fitted[name] for name in names))
+        return jax.tree.map(lambda *numbers: jnp.stack(numbers), *(fitted[name] for name in names))
     except ValueError:
         fit = registry.name_of(type(fitted[names[0]]))
         raise ValueError(f"--fit={fit} needs the same number of sizes in every agent's curve") from None
 
 
 def _no_use(settings: ScenarioSettings, instead: str, *flags: str) -> None:
-    """Refuses numbers that would be ignored, because another flag says where they come from."""
-    defaults = ScenarioSettings()
+    """Refuses flags that would be ignored because the flag `instead` says where their numbers come from."""
+    chosen, defaults = getattr(settings, instead), ScenarioSettings()
     given = [name for name in flags if getattr(settings, name) != getattr(defaults, name)]
-    if (chosen := getattr(settings, instead)) and given:
+    if chosen and given:
         text = f"={chosen}" if instead in ("cost", "payoff") else ""
         raise ValueError(f"--{given[0]} has no use with --{instead}{text}")
 
 
 def _exactly_one(settings: ScenarioSettings, *flags: str) -> None:
+    """Refuses settings that give none of the flags, or several."""
     given = [name for name in flags if getattr(settings, name)]
     if len(given) != 1:
         got = " and ".join(f"--{name}" for name in given) or "none"
@@ -216,73 +241,103 @@ def _exactly_one(settings: ScenarioSettings, *flags: str) -> None:
 def _fits(
     settings: ScenarioSettings, measured: dict[str, measurements.Measurements]
 ) -> dict[str, dict[str, curves.Fit]]:
-    """The fit that was asked for, and of a shared curve the others too where they are possible."""
+    """By agent and name, the fit that was asked for; of a single curve, also all others that are possible."""
     found = {}
     with jobs.progress("fitting the curve", len(measured)) as bar:
-        for key, one in measured.items():
+        for agent, one in measured.items():
             try:
                 if len(measured) == 1:
-                    found[key] = curves.fit_all(one.sizes, one.accuracy, settings.fit)
+                    found[agent] = curves.fit_all(one.sizes, one.accuracy, settings.fit)
                 else:
-                    found[key] = {settings.fit: curves.fit(settings.fit, one.sizes, one.accuracy)}
+                    found[agent] = {settings.fit: curves.fit(settings.fit, one.sizes, one.accuracy)}
             except ValueError as error:
-                whose = f", agent {key}" if key else ""
+                whose = f", agent {agent}" if agent else ""
                 raise ValueError(f"{settings.curve}{whose}: --fit={settings.fit}: {error}") from None
             bar.update()
     return found
 
 
 def _agents_by_numbers(settings: ScenarioSettings) -> participants.Agents:
-    own = () if isinstance(settings.cost, str) else ("cost", "fixed", "exponent")
-    columns = (*own, "capacity", "value", "quality")
-    lengths = {name: len(x) for name in (*columns, *_OF_FAMILIES) if (x := getattr(settings, name))}
+    """The participants from flags, called 1 to n; capacities that are not given are NaN.
+
+    Raises:
+      ValueError: flags have numbers for different numbers of agents, or the capacity is needed and missing.
+    """
+    of_cost = () if isinstance(settings.cost, str) else ("cost", "fixed", "exponent")
+    n = _number_of_agents(settings, (*of_cost, "capacity", "value", "quality", *_OF_FAMILIES))
+    if settings.capacity is None:
+        above_0 = isinstance(settings.cost, str) or all(settings.cost)
+        if not (_has_a_best(settings) and above_0):
+            raise ValueError(
+                "--cost needs --capacity, unless --family, or power or bound as --payoff, says how much "
+                "accuracy can pay for, at a cost above 0"
+            )
+
+    def column(name: str) -> np.ndarray:
+        numbers = getattr(settings, name) or (np.nan,)
+        return np.broadcast_to(np.asarray(numbers, float), (n,))
+
+    return participants.Agents(
+        names=[str(i + 1) for i in range(n)],
+        capacity=column("capacity"),
+        value=column("value"),
+        quality=column("quality"),
+        numbers={name: column(name) for name in of_cost},
+    )
+
+
+def _number_of_agents(settings: ScenarioSettings, flags: Sequence[str]) -> int:
+    """How many agents the numbers of these flags, and of the named cost and payoff, are for.
+
+    Raises:
+      ValueError: a flag has more than one number, but not one for each agent.
+    """
+    lengths = {}
+    for name in flags:
+        if numbers := getattr(settings, name):
+            lengths[name] = len(numbers)
     lengths |= _lengths(settings, "cost") | _lengths(settings, "payoff")
     n = max(lengths.values())
-    if wrong := [name for name, length in lengths.items() if length not in (1, n)]:
+    wrong = [name for name, length in lengths.items() if length not in (1, n)]
+    if wrong:
         raise ValueError(
             f"--{wrong[0]} needs one number or one for each of {n} agents, got {lengths[wrong[0]]}"
         )
-    if settings.capacity is None and not (_has_a_best(settings) and (not own or all(settings.cost))):
-        raise ValueError(
-            "--cost needs --capacity, unless --family, or power or bound as --payoff, says how much accuracy "
-            "can pay for, at a cost above 0"
-        )
-    arrays = {
-        name: np.broadcast_to(np.asarray(getattr(settings, name) or (np.nan,), float), (n,))
-        for name in columns
-    }
-    main = [arrays[name] for name in ("capacity", "value", "quality")]
-    return participants.Agents([str(i + 1) for i in range(n)], *main, {name: arrays[name] for name in own})
+    return n
 
 
 def _has_a_best(settings: ScenarioSettings) -> bool:
-    """Whether numbers, not a curve, say what accuracy endless data bring."""
+    """Whether the payoff is given by numbers, not by a curve, and so is its accuracy with endless data."""
+    if settings.family:
+        return True
     known = payoffs.PowerLaw, payoffs.GeneralizationBound
-    return bool(settings.family or (settings.payoff and isinstance(_read(settings, "payoff"), known)))
+    return bool(settings.payoff) and isinstance(_read(settings, "payoff"), known)
 
 
 def _read(settings: ScenarioSettings, kind: str, given: dict[str, Any] | None = None) -> Any:
-    """The cost or the payoff that the settings name; `given`: options that its text leaves open."""
+    """The cost or the payoff that the settings name; `given` are parameters that its text leaves open."""
     text = getattr(settings, kind)
     with all_settings.of_flag(kind):
         return registry.read(kind, text, {registry.left_open(kind, text)[0]: given or {}})
 
 
 def _lengths(settings: ScenarioSettings, kind: str) -> dict[str, int]:
-    """How many agents the numbers of the named cost or payoff are for."""
+    """The numbers of agents for whom the named cost or payoff has parameters, by parameter."""
     if not isinstance(getattr(settings, kind), str):
         return {}
-    family = _read(settings, kind)
-    return {
-        f"{kind}: {field.name}": len(value)
-        for field in registry.numbers(family)
-        if registry.is_per_agent(value := getattr(family, field.name), field)
-    }
+    family, found = _read(settings, kind), {}
+    for field in registry.numbers(family):
+        value = getattr(family, field.name)
+        if registry.is_per_agent(value, field):
+            found[f"{kind}: {field.name}"] = len(value)
+    return found
 
 
 def _payoff_by_numbers(settings: ScenarioSettings) -> Any:
-    wanted = {"power": ("best", "scale", "power", "shift"), "bound": ("best", "difficulty")}[settings.family]
-    if missing := [name for name in wanted if getattr(settings, name) is None]:
+    """The payoff that --family names, with the numbers of its flags."""
+    payoff, flags = _FAMILIES[settings.family]
+    missing = [name for name in flags if getattr(settings, name) is None]
+    if missing:
         raise ValueError(f"--family={settings.family} needs --{' --'.join(missing)}")
-    numbers = [jnp.asarray(x[0] if len(x) == 1 else x) for x in (getattr(settings, name) for name in wanted)]
-    return {"power": payoffs.PowerLaw, "bound": payoffs.GeneralizationBound}[settings.family](*numbers)
+    numbers = [getattr(settings, name) for name in flags]
+    return payoff(*(jnp.asarray(x[0] if len(x) == 1 else x) for x in numbers))

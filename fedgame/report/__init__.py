@@ -1,5 +1,6 @@
-"""What is seen of a finished run, from the files of its directory alone.
+"""What a command shows of a finished run, from the files of its directory alone.
 
 text     Markdown tables and sentences
-figures  pictures
+figures  figures
+tables   rows of files, grouped, as columns of numbers, and as Markdown
 """

@@ -1,12 +1,13 @@
 """Figures, drawn from the files of a run alone.
 
-matplotlib is imported when the first one is drawn: it takes half a second, and many commands draw nothing.
+matplotlib is imported when the first figure is drawn: that takes half a second, and many commands draw none.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from fedgame.runs.workdir import Workdir
 if TYPE_CHECKING:
     from matplotlib import axes, figure
 
-_SHARES = {"part": "C0", "all she has": "C2", "nothing": "C7"}
+_SHARES = {"part": "C0", "all she has": "C2", "nothing": "C7"}  # colours by how much of her data one shares
+_BARS = 40  # agents in the figure of an equilibrium
 _KNOWN = {  # colours of mechanisms, the same in all figures
     "none": "C7",
     "beta_star": "C1",
@@ -30,7 +32,14 @@ _KNOWN = {  # colours of mechanisms, the same in all figures
 def draw(
     work: Workdir, name: str, function: Callable[[Workdir, figure.Figure], None], size: tuple[float, float]
 ) -> None:
-    """Draws one figure, of a size in inches, and writes it whole or not at all."""
+    """Draws one figure and writes it as NAME.png, whole or not at all.
+
+    Args:
+      work: the directory, whose files the function reads and where the figure is written.
+      name: of the figure.
+      function: draws on an empty figure.
+      size: width and height, inches.
+    """
     import matplotlib
     from matplotlib import figure
 
@@ -43,30 +52,46 @@ def draw(
 
 
 def colors(names: Sequence[str]) -> dict[str, Any]:
-    """A colour for every name: that of a known mechanism, else one of its own, in their order."""
+    """A colour for every name: the usual one of a known mechanism; the others get theirs in order."""
     import matplotlib
 
     known = {name: _KNOWN[name] for name in names if name in _KNOWN}
     others = [name for name in dict.fromkeys(names) if name not in known]
     few, many = matplotlib.colormaps["tab10"].colors, matplotlib.colormaps["tab20"].colors
-    if known:
-        few = [few[k] for k in range(len(few)) if f"C{k}" not in known.values()]
+    if known:  # the others are not drawn in the colour of a known one
+        few = [color for k, color in enumerate(few) if f"C{k}" not in known.values()]
     palette = few if len(others) <= len(few) else many
     return known | {name: palette[k % len(palette)] for k, name in enumerate(others)}
 
 
 def line(ax: axes.Axes, x: str, y: str, name: str, rows: Sequence[dict[str, Any]], color: Any) -> None:
-    """Draws a column over another, for one mechanism ("": none); empty cells are left out."""
+    """Draws the column `y` over the column `x`, for one mechanism; empty cells are left out.
+
+    Args:
+      ax: where to draw.
+      x: name of a column.
+      y: name of a column.
+      name: of the mechanism; "" if there is none, so that the line has no label.
+      rows: of the mechanism.
+      color: of the line.
+    """
     known = [row for row in rows if row[y] is not None]
-    style = {"personal": "--", tables.FIRST_BEST: ":"}.get(name, "-")
-    wide = {"linewidth": 5, "alpha": 0.35} if name == "falkinger" else {}  # others often lie upon it
-    if known:
-        label = {"label": tables.title(name)} if name else {}
-        ax.plot(*tables.columns(known, x, y), style, marker="o", ms=4, color=color, **label, **wide)
+    if not known:
+        return
+    style: dict[str, Any] = {"linestyle": "-", "marker": "o", "ms": 4, "color": color}
+    if name:
+        style["label"] = tables.title(name)
+    if name == "personal":
+        style["linestyle"] = "--"
+    if name == tables.FIRST_BEST:
+        style["linestyle"] = ":"
+    if name == "falkinger":  # wide and pale: other lines often lie upon it
+        style |= {"linewidth": 5, "alpha": 0.35}
+    ax.plot(*tables.columns(known, x, y), **style)
 
 
 def measured_curve(work: Workdir, fig: figure.Figure) -> None:
-    """What every training run reached, the mean with its seed-to-seed band, and the fits."""
+    """Draws the accuracy of every training run, their mean with its deviation over seeds, and the fits."""
     ax = fig.subplots()
     ax.plot(
         *tables.columns(work.read_csv("curve.csv"), "samples", "accuracy"), ".", color="0.6", label="one run"
@@ -79,15 +104,16 @@ def measured_curve(work: Workdir, fig: figure.Figure) -> None:
         label = "± one deviation between seeds"
         ax.fill_between(x, mean - sd, mean + sd, color="0.5", alpha=0.25, linewidth=0, label=label)
     fits = work.read_csv("fitted_curves.csv")
-    for name in (name for name in fits[0] if name != "samples"):
-        ax.plot(*tables.columns(fits, "samples", name), linewidth=1, label=f"{name} fit")
+    for name in fits[0]:
+        if name != "samples":
+            ax.plot(*tables.columns(fits, "samples", name), linewidth=1, label=f"{name} fit")
     ax.set(xlabel="samples S = ‖s‖₁", ylabel="accuracy on held-out images", ylim=(0, 1))
     ax.set_title("The server's accuracy curve ã")
     ax.legend(frameon=False, loc="lower right")
 
 
 def holdings(work: Workdir, fig: figure.Figure) -> None:
-    """How many images of each class every agent holds."""
+    """Draws how many images of each class every agent holds."""
     rows = work.read_csv("holdings.csv")
     names = [name for name in rows[0] if name not in ("agent", "holds", "contributes")]
     held = np.asarray(tables.columns(rows, *names))
@@ -95,9 +121,9 @@ def holdings(work: Workdir, fig: figure.Figure) -> None:
     image = ax.imshow(held, aspect="auto", cmap="Blues", vmin=0, interpolation="nearest")
     ax.set(xlabel="agent", ylabel="class", title="Images that agents hold")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    if len(names) <= 30:
+    if len(names) <= 30:  # of more classes names would overlap
         ax.set_yticks(range(len(names)), [name[:16] for name in names])
-    if held.size <= 200:
+    if held.size <= 200:  # in more cells numbers would not fit
         for (k, i), number in np.ndenumerate(held):
             color = "white" if number > held.max() / 2 else "black"
             ax.text(i, k, f"{number:.0f}", ha="center", va="center", color=color, fontsize="small")
@@ -105,7 +131,7 @@ def holdings(work: Workdir, fig: figure.Figure) -> None:
 
 
 def rounds(work: Workdir, fig: figure.Figure) -> None:
-    """Accuracy on held-out images after the rounds of one training run."""
+    """Draws the accuracy on held-out images over the rounds of one training run."""
     ax = fig.subplots()
     ax.plot(*tables.columns(work.read_csv("rounds.csv"), "round", "accuracy"), marker=".")
     ax.set(xlabel="round", ylabel="accuracy on held-out images", ylim=(0, 1))
@@ -113,75 +139,70 @@ def rounds(work: Workdir, fig: figure.Figure) -> None:
 
 
 def equilibrium(work: Workdir, fig: figure.Figure) -> None:
-    """The curve with its measurements and where the equilibrium is on it; what every agent contributes."""
+    """Draws what every agent contributes; and the curve, if there is one, with the equilibrium on it."""
     from matplotlib import lines, patches
 
     agents = work.read_csv("outcome.csv", text=("name",))
-    left, right = fig.subplots(1, 2) if work.has("fitted_curve.csv") else (None, fig.subplots())
-    if left is not None:
+    if work.has("fitted_curve.csv"):
+        left, ax = fig.subplots(1, 2)
         _curve_with_equilibria(work, left)
-    most = sorted(agents, key=lambda row: -float(row["contribution"]))[:40]
-    colors = [_SHARES[row["shares"]] for row in most]
+    else:
+        ax = fig.subplots()
+    most = sorted(agents, key=lambda row: -float(row["contribution"]))[:_BARS]
     s, capacity = tables.columns(most, "contribution", "capacity")
     places = np.arange(len(most))
-    right.barh(places, s, color=colors)
+    ax.barh(places, s, color=[_SHARES[row["shares"]] for row in most])
     if "contribution_low" in agents[0]:
         low, high = tables.columns(most, "contribution_low", "contribution_high")
-        right.hlines(places, low, high, color="black", linewidth=1)
-    right.set(xlabel="contribution s_i, samples", ylim=(len(most) - 0.4, -0.6))
-    right.set_title("What agents contribute" + (f" (the most of {len(agents)})" if len(agents) > 40 else ""))
-    right.set_yticks(places, [row["name"][:24] for row in most])
-    limit = 1.15 * max(right.dataLim.x1, 1e-12)
-    right.set_xlim(0, limit)
+        ax.hlines(places, low, high, color="black", linewidth=1)
+    ax.set(xlabel="contribution s_i, samples", ylim=(len(most) - 0.4, -0.6))
+    title = "What agents contribute"
+    ax.set_title(f"{title} (the most of {len(agents)})" if len(agents) > _BARS else title)
+    ax.set_yticks(places, [row["name"][:24] for row in most])
+    limit = 1.15 * max(ax.dataLim.x1, 1e-12)  # 1e-12: an axis even if nobody contributes
+    ax.set_xlim(0, limit)
     shown = capacity <= limit
-    right.plot(capacity[shown], places[shown], "|", color="black", markersize=9)
-    keys = [
-        patches.Patch(color=_SHARES[x], label=f"shares {x}") for x in dict.fromkeys(r["shares"] for r in most)
-    ]
-    keys.append(
-        lines.Line2D([], [], color="black", marker="|", linestyle="", label="capacity, if in the picture")
-    )
+    ax.plot(capacity[shown], places[shown], "|", color="black", markersize=9)
+    shares = dict.fromkeys(row["shares"] for row in most)
+    keys = [patches.Patch(color=_SHARES[share], label=f"shares {share}") for share in shares]
+    label = "capacity, if in the picture"
+    keys.append(lines.Line2D([], [], color="black", marker="|", linestyle="", label=label))
     fig.legend(handles=keys, loc="outside lower right", ncols=len(keys), frameon=False)
 
 
 def _curve_with_equilibria(work: Workdir, ax: axes.Axes) -> None:
+    """Draws the fitted curves with their bands, the measurements, and a line at every equilibrium total."""
     for name, rows in tables.by(work.read_csv("fitted_curve.csv", text=("agent",)), "agent").items():
         x, accuracy = tables.columns(rows, "samples", "accuracy")
         (line,) = ax.plot(x, accuracy, color=None if name else "black", label=name or "fitted curve")
         if rows[0]["low"] is not None:
-            ax.fill_between(
-                x, *tables.columns(rows, "low", "high"), color=line.get_color(), alpha=0.15, linewidth=0
-            )
+            low, high = tables.columns(rows, "low", "high")
+            ax.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     if work.has("measurements.csv"):
-        measured = work.read_csv("measurements.csv")
-        ax.plot(
-            *tables.columns(measured, "samples", "accuracy"), ".", color="0.5", label="measured", zorder=1
-        )
-    for k, row in enumerate(work.read_csv("equilibria.csv")):
-        style = {"linestyle": "-" if k == 0 else ":", "color": "C3"}
-        ax.axvline(
-            float(row["total"]), **style, linewidth=1, label="equilibrium" if k == 0 else "another one"
-        )
+        x, accuracy = tables.columns(work.read_csv("measurements.csv"), "samples", "accuracy")
+        ax.plot(x, accuracy, ".", color="0.5", label="measured", zorder=1)
+    first, *others = work.read_csv("equilibria.csv")
+    ax.axvline(float(first["total"]), color="C3", linewidth=1, label="equilibrium")
+    for row in others:
+        ax.axvline(float(row["total"]), linestyle=":", color="C3", linewidth=1, label="another one")
     ax.set(xlabel="samples S", ylabel="accuracy", title="Accuracy, and where agents end up")
     ax.legend(frameon=False, loc="lower right")
 
 
 def mechanism(work: Workdir, fig: figure.Figure) -> None:
-    """Contributions and welfare over β, with the rates that have names."""
+    """Draws contributions and welfare over β, with a line at each rate that has a name."""
     left, right = fig.subplots(1, 2, sharex=True)
-    contributions, swept = work.read_csv("over_beta_contributions.csv"), work.read_csv("over_beta.csv")
-    (beta,) = tables.columns(swept, "beta")
+    contributions, over_beta = work.read_csv("over_beta_contributions.csv"), work.read_csv("over_beta.csv")
+    (beta,) = tables.columns(over_beta, "beta")
     names = [name for name in contributions[0] if name != "beta"]
-    left.stackplot(
-        beta, tables.columns(contributions, *names), labels=[name[:24] for name in names], alpha=0.8
-    )
+    labels = [name[:24] for name in names]
+    left.stackplot(beta, tables.columns(contributions, *names), labels=labels, alpha=0.8)
     left.set(ylabel="contributions, samples", title="Who contributes what under M_β")
     left.legend(frameon=False, loc="upper left", fontsize="small")
-    for name in swept[0]:
-        if name.startswith("p="):
-            known = [row for row in swept if row[name] is not None]
-            if known:
-                right.plot(*tables.columns(known, "beta", name), label=name.replace("=", " = "))
+    for name in over_beta[0]:
+        known = [row for row in over_beta if row[name] is not None]
+        if name.startswith("p=") and known:
+            right.plot(*tables.columns(known, "beta", name), label=name.replace("=", " = "))
     (bound,) = (row for row in work.read_csv("p_means.csv") if row["mechanism"] == tables.FIRST_BEST)
     first = next(name for name in bound if name.startswith("p="))
     right.axhline(float(bound[first]), color="black", linestyle=":", linewidth=1, label="largest Σ u / n")
@@ -196,67 +217,89 @@ def mechanism(work: Workdir, fig: figure.Figure) -> None:
         right.plot([], [], color=f"C{k + 5}", linestyle="--", label=text)
     ticks = [x for x in (0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999, 0.99999) if x <= beta.max()]
     for ax in (left, right):
-        ax.set_xscale(
-            "function", functions=(lambda x: -np.log1p(-np.minimum(x, 1 - 1e-15)), lambda y: -np.expm1(-y))
-        )
+        ax.set_xscale("function", functions=(_from_beta, _to_beta))
         ax.set(xlabel="β", xlim=(0, beta.max()))
         ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
-    fig.legend(
-        *right.get_legend_handles_labels(), frameon=False, loc="outside right center", fontsize="small"
-    )
+    entries = right.get_legend_handles_labels()
+    fig.legend(*entries, frameon=False, loc="outside right center", fontsize="small")
+
+
+def _from_beta(beta: np.ndarray) -> np.ndarray:
+    """-log(1 - β), which spreads out the rates near 1. It is infinite at 1: takes a rate just below."""
+    return -np.log1p(-np.minimum(beta, 1 - 1e-15))
+
+
+def _to_beta(place: np.ndarray) -> np.ndarray:
+    """The inverse of `_from_beta`."""
+    return -np.expm1(-place)
 
 
 def comparison_curve(work: Workdir, fig: figure.Figure) -> None:
-    """The measured accuracies, the fitted ã, and where the protocols end up on it."""
+    """Draws the measured accuracies, the fitted ã, and the total data under each protocol."""
     measured, fitted = work.read_csv("curve.csv"), work.read_csv("fitted_curve.csv")
     ax = fig.subplots()
-    ax.plot(
-        *tables.columns(measured, "samples", "accuracy"), ".", color="0.5", label="measured, one run each"
-    )
+    x, accuracy = tables.columns(measured, "samples", "accuracy")
+    ax.plot(x, accuracy, ".", color="0.5", label="measured, one run each")
     ax.plot(*tables.columns(fitted, "samples", "accuracy"), color="black", label="fitted ã")
-    runs = work.read_csv("runs.csv")
-    low = min(float(row["accuracy"]) for row in measured)
     color = _protocols(work)
-    for k, (name, rows) in enumerate(tables.by(runs, "protocol").items()):  # one above the other: many meet
+    protocols = tables.by(work.read_csv("runs.csv"), "protocol")
+    for k, (name, rows) in enumerate(protocols.items()):  # one above the other, for many totals are equal
         total = np.mean(tables.columns(rows, "charged")[0])
         ax.axvline(total, 0.05 * k, 0.05 * k + 0.045, color=color[name], linewidth=4, label=name)
     ax.set(
         xlabel="samples S = ‖s‖₁",
         ylabel="accuracy on held-out images",
-        ylim=(max(0.0, low - 0.1), 1.0),
+        ylim=(max(0.0, accuracy.min() - 0.1), 1.0),
         title="The server's accuracy curve, and what protocols share",
     )
     fig.legend(frameon=False, loc="outside right center")
 
 
 def comparison_contributions(work: Workdir, fig: figure.Figure) -> None:
-    """Each agent's contribution over the steps of the game, or over rounds where they change, first seed."""
+    """Draws what each agent contributes over the steps of the game, or over rounds, for the first seed."""
     panels, color = _moving(work), _protocols(work)
     wide = min(len(panels), 3)
-    axes = fig.subplots(-(-len(panels) // wide), wide, sharey=True, squeeze=False)
+    axes = fig.subplots(math.ceil(len(panels) / wide), wide, sharey=True, squeeze=False)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    for ax, (name, (label, *columns, mine)) in zip(axes.flat, panels.items(), strict=False):
-        for agent in tables.by(mine, "agent").values():
-            ax.plot(*tables.columns(agent, *columns), color=color[name], linewidth=1)
-        ax.set(title=name, xlabel=label)
+    for ax, (name, panel) in zip(axes.flat, panels.items(), strict=False):
+        for agent in tables.by(panel.rows, "agent").values():
+            ax.plot(*tables.columns(agent, panel.x, panel.y), color=color[name], linewidth=1)
+        ax.set(title=name, xlabel=panel.label)
     for ax in axes[:, 0]:
         ax.set_ylabel("contribution s_i, samples")
     fig.suptitle("What each agent contributes (seed 0)")
 
 
-def _moving(work: Workdir) -> dict[str, tuple[Any, ...]]:
-    """By protocol, what to draw: label, columns and rows of those who move, or of all if nobody does."""
-    steps = tables.by(_first(work.read_csv("contributions.csv")), "protocol")
-    rounds = tables.by(_first(work.read_csv("drawn.csv")) if work.has("drawn.csv") else [], "protocol")
-    of_rounds = {name: ("round", "round", "drawn", mine) for name, mine in rounds.items()}
-    of_steps = {name: ("step of the game", "step", "contribution", mine) for name, mine in steps.items()}
-    moved = {name: of_steps[name] for name, mine in steps.items() if any(row["step"] != 0 for row in mine)}
-    shown = of_rounds | moved or of_steps
-    return {name: shown[name] for name in steps if name in shown}
+class _Panel(NamedTuple):
+    """What to draw of one protocol."""
+
+    label: str  # of the x axis
+    x: str  # a column
+    y: str
+    rows: list[dict[str, Any]]
 
 
-def _first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _moving(work: Workdir) -> dict[str, _Panel]:
+    """The panels of the protocols whose contributions change; of all protocols if none do.
+
+    Over the steps of the game if it has any, else over the rounds of training.
+    """
+    steps = tables.by(_first_seed(work.read_csv("contributions.csv")), "protocol")
+    drawn = _first_seed(work.read_csv("drawn.csv")) if work.has("drawn.csv") else []
+    rounds = tables.by(drawn, "protocol")
+    found = {}
+    for name, mine in steps.items():
+        if any(row["step"] != 0 for row in mine):
+            found[name] = _Panel("step of the game", "step", "contribution", mine)
+        elif name in rounds:
+            found[name] = _Panel("round", "round", "drawn", rounds[name])
+    if found:
+        return found
+    return {name: _Panel("step of the game", "step", "contribution", mine) for name, mine in steps.items()}
+
+
+def _first_seed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row["seed"] == 0]
 
 
@@ -266,53 +309,60 @@ def _protocols(work: Workdir) -> dict[str, Any]:
 
 
 def comparison_welfare(work: Workdir, fig: figure.Figure) -> None:
-    """The normalised p-means of Table 1, and paired differences of the last protocol from the others.
+    """Draws the normalised p-means of Table 1, and paired differences of the last protocol from the others.
 
     Undefined ones are left out.
     """
     color = _protocols(work)
     differences = work.read_csv("differences.csv") if work.has("differences.csv") else []
     last = list(color)[-1]
-    ours = [row for row in differences if row["protocol"] == last]
-    left, right = fig.subplots(1, 2) if ours else (fig.subplots(), None)
+    of_last = [row for row in differences if row["protocol"] == last]
+    if of_last:
+        left, right = fig.subplots(1, 2)
+        _differences(right, of_last, last, color)
+    else:
+        left = fig.subplots()
     table = work.read_csv("table1.csv")
-    rows, infinite = _shown(table), any(np.isinf(float(row["p"])) for row in table)
-    for name, mine in tables.by(rows, "protocol").items():
+    for name, mine in tables.by(_shown(table), "protocol").items():
         known = [row for row in mine if row["welfare"] is not None]
         p, value = tables.columns(known, "p", "welfare")
         error = [row["standard_error"] or 0.0 for row in known]
         left.errorbar(p, value, error, marker="o", capsize=3, color=color[name], label=name)
         if len(known) < len(mine):
             left.plot([], [], " ", label=f"({name}: {len(mine) - len(known)} not shown)")
+    infinite = any(np.isinf(float(row["p"])) for row in table)
     label = "p (-∞ is in the tables only)" if infinite else "p"
     left.set(xlabel=label, ylabel="p-mean of utilities, (1/n Σ u^p)^(1/p)", title="Welfare by protocol")
-    if right is not None:
-        for k, (name, mine) in enumerate(tables.by(_shown(ours), "minus").items()):
-            known = [row for row in mine if row["difference"] is not None]
-            p, value = tables.columns(known, "p", "difference")
-            ends = [  # one seed has no interval
-                [row["difference"] if row[end] is None else row[end] for row in known]
-                for end in ("low", "high")
-            ]
-            error = np.abs(np.asarray(ends, float) - value)
-            right.errorbar(p + 0.012 * k, value, error, marker="o", capsize=3, color=color[name])
-        right.axhline(0, color="black", linewidth=0.5)
-        right.set(xlabel="p", ylabel="difference of p-means, paired, 95% interval")
-        right.set_title(f"{last}\nless the other protocol", fontsize="medium")
     fig.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
 
 
+def _differences(ax: axes.Axes, rows: list[dict[str, Any]], last: str, color: dict[str, Any]) -> None:
+    """Draws the paired differences of the last protocol from each other one, with their intervals, over p."""
+    for k, (name, mine) in enumerate(tables.by(_shown(rows), "minus").items()):
+        known = [row for row in mine if row["difference"] is not None]
+        p, value = tables.columns(known, "p", "difference")
+        error = np.zeros((2, len(known)))  # one seed has no interval
+        for j, row in enumerate(known):
+            if row["low"] is not None:
+                error[:, j] = row["difference"] - row["low"], row["high"] - row["difference"]
+        apart = 0.012 * k  # so that intervals at one p do not hide each other
+        ax.errorbar(p + apart, value, error, marker="o", capsize=3, color=color[name])
+    ax.axhline(0, color="black", linewidth=0.5)
+    ax.set(xlabel="p", ylabel="difference of p-means, paired, 95% interval")
+    ax.set_title(f"{last}\nless the other protocol", fontsize="medium")
+
+
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Normalised, by the agents' own test images, at finite p."""
-    return [
-        row
-        for row in rows
-        if row["scale"] == "mean" and row["utilities"] == "own" and np.isfinite(float(row["p"]))
-    ]
+    """The rows of normalised p-means by the agents' own test images, at finite p."""
+    own = [row for row in rows if row["scale"] == "mean" and row["utilities"] == "own"]
+    return [row for row in own if np.isfinite(float(row["p"]))]
 
 
 def sweep(work: Workdir, fig: figure.Figure) -> None:
-    """Every number of the headlines, at most six, over the one numeric setting that was swept."""
+    """Draws the first six columns of numbers in the headlines over the one numeric setting that was swept.
+
+    There is a line for each combination of the other swept settings and the columns of texts.
+    """
     settings = sweeps.settings_of(work)
     rows = work.read_csv(sweeps.HEADLINES, text=tuple(settings))
     setting = numeric_setting(work)
@@ -321,9 +371,10 @@ def sweep(work: Workdir, fig: figure.Figure) -> None:
     shown = [name for name in names if tables.numeric(rows, name)][:6]
     groups = [name for name in rows[0] if name in settings and name != x]
     groups += [name for name in names if all(isinstance(row[name], str) for row in rows)]
+    lines = tables.by(rows, *groups) if groups else {"": rows}
     axes = fig.subplots(1, max(len(shown), 1), squeeze=False)[0]
     for ax, name in zip(axes, shown, strict=False):
-        for key, mine in (tables.by(rows, *groups) if groups else {"": rows}).items():
+        for key, mine in lines.items():
             known = sorted((float(row[x]), row[name]) for row in mine if row[name] is not None)
             label = ", ".join(map(str, key)) if isinstance(key, tuple) else str(key)
             ax.plot(*np.transpose(known), marker="o", label=label)
@@ -334,7 +385,7 @@ def sweep(work: Workdir, fig: figure.Figure) -> None:
 
 
 def comparisons(work: Workdir, fig: figure.Figure) -> None:
-    """Welfare at p = 1, or the largest p there is, over the swept setting; undefined ones are left out."""
+    """Draws welfare at the largest p over the swept setting; undefined p-means are left out."""
     settings = sweeps.settings_of(work)
     rows = work.read_csv(sweeps.HEADLINES, text=tuple(settings))
     setting = numeric_setting(work)
@@ -377,6 +428,6 @@ def numeric_setting(work: Workdir) -> str | None:
 
 
 def show_sweep(work: Workdir, function: Callable[[Workdir, figure.Figure], None] = sweep) -> None:
-    """Draws `sweep.png` if one numeric setting was swept, and a variant is done."""
+    """Draws `sweep.png` if there is one numeric setting to draw over, and a variant is done."""
     if work.has(sweeps.HEADLINES) and numeric_setting(work):
         draw(work, "sweep", function, (8, 4.5))

@@ -17,9 +17,9 @@ TITLES = {  # of what the column `mechanism` holds beside the texts of rules
 
 
 def title(name: str) -> str:
-    """What the column `mechanism` holds, the text of a rule or one of `TITLES`, as people read it.
+    """The title of a cell of the column `mechanism`: of a rule, by its text, or of an entry of `TITLES`.
 
-    What is neither is its own title: somebody's study may compare things that are no rules.
+    Any other text is its own title: a study may compare things that are not rules.
     """
     if name in TITLES:
         return TITLES[name]
@@ -30,18 +30,18 @@ def title(name: str) -> str:
 
 
 def columns(rows: Sequence[dict[str, Any]], *names: str) -> list[np.ndarray]:
-    """Columns of numbers."""
+    """The columns of these names, [k] numbers each."""
     return [np.asarray([float(row[name]) for row in rows]) for name in names]
 
 
 def numeric(rows: Sequence[dict[str, Any]], name: str) -> bool:
-    """Whether a column holds numbers, and empty cells, alone."""
+    """Whether a column holds nothing but numbers and empty cells, and at least one number."""
     values = [row[name] for row in rows if row[name] is not None]
     return bool(values) and all(isinstance(value, int | float) for value in values)
 
 
 def by(rows: Sequence[dict[str, Any]], *names: str) -> dict[Any, list[dict[str, Any]]]:
-    """Rows grouped by what stands in one column, or in several: then by tuples."""
+    """Rows by the value of one column, or by the tuple of the values of several."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for row in rows:
         key = row[names[0]] if len(names) == 1 else tuple(row[name] for name in names)
@@ -50,7 +50,7 @@ def by(rows: Sequence[dict[str, Any]], *names: str) -> dict[Any, list[dict[str, 
 
 
 def means(rows: Sequence[dict[str, Any]]) -> Callable[[str], float]:
-    """Returns a function: name of a column -> its mean."""
+    """Returns a function from the name of a column to its mean."""
 
     def mean(name: str) -> float:
         return float(np.mean([row[name] for row in rows]))
@@ -62,23 +62,27 @@ def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns line up."""
     rows = [header, *body]
     widths = [max(len(row[k]) for row in rows) for k in range(len(header))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
+    lines = []
+    for row in rows:
+        padded = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        lines.append(f"| {' | '.join(padded)} |")
+    rule = "|".join("-" * (width + 2) for width in widths)
+    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
 
 
 def table(header: dict[str, str], rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown of some columns: name of the column -> how it is called, numbers with four or five digits."""
+    """Some columns of rows as Markdown, with numbers to five digits; `header` is their titles by name."""
     body = [[cell(name, row) for name in header] for row in rows]
     return markdown(list(header.values()), body)
 
 
 def cell(name: str, row: dict[str, Any]) -> str:
-    """What a row has in a column, as people read it."""
+    """The value of a row in a column, as it is printed."""
     value = row[name]
     if value is None:
         return ""
     if name == "mechanism":
-        return title(value) + (", not proved" if row.get("proved") is False else "")
+        return f"{title(value)}, not proved" if row.get("proved") is False else title(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if name == "nash_gap":
@@ -87,6 +91,6 @@ def cell(name: str, row: dict[str, Any]) -> str:
 
 
 def first_agents(rows: Sequence[dict[str, Any]], most: int = 20) -> str:
-    """All columns of the first rows, one agent each, as Markdown."""
-    text = markdown(list(rows[0]), [[str(x) for x in row.values()] for row in rows[:most]])
+    """All columns of the first `most` rows, which are agents, as Markdown."""
+    text = markdown(list(rows[0]), [[str(value) for value in row.values()] for row in rows[:most]])
     return text if len(rows) <= most else f"{text}\n... and {len(rows) - most} more agents"

@@ -10,39 +10,18 @@ from fedgame.runs import sweep as sweeps
 from fedgame.runs.workdir import Workdir
 
 _SHOWN = 20  # agents in a printed table
+_LISTED = 10  # names in a sentence
+_FITS = 12  # fits with a line each; with a curve for each agent there may be many
 
 
 def equilibrium(work: Workdir) -> str:
-    """Fits, what was found, a table of the agents who contribute most, and who drops out."""
+    """Fits, the equilibrium, a table of the agents who contribute most, and who drops out."""
     summary, rows = work.read_json("equilibrium.json"), work.read_csv("outcome.csv", text=("name",))
     blocks = []
     if summary["fits"]:
-        lines = [
-            (f"curve of {one['agent']}" if one["agent"] else "curve")
-            + f": {one['fit']} fit, root mean square error {one['rmse']:.4f}, largest {one['largest']:.4f}"
-            + ("  <- used" if one["used"] else "")
-            for one in summary["fits"][:12]
-        ]
-        blocks.append("\n".join(lines))
-    total = f"S = {summary['total']:.6g} samples"
-    if "bootstrap" in summary:
-        b = summary["bootstrap"]
-        total += f", {b['confidence']:.0%} interval [{b['total_low']:.6g}, {b['total_high']:.6g}]"
-        total += f" from {b['certified']} certified of {b['resamples']} resampled games"
-    if (measured := summary["largest_measured"]) and summary["total"] > measured:
-        total += f"\nBEYOND THE MEASUREMENTS, which end at {measured:g} samples: an extrapolation of the fit"
-    if len(summary.get("equilibrium_totals", [])) > 1:
-        several = ", ".join(f"{x:.6g}" for x in summary["equilibrium_totals"])
-        total += f"\nevery equilibrium total: {several}"
-    blocks.append(f"{summary['status']}\n{total}")
-    header = ["agent", "contributes", "of", "shares", "accuracy", "cost", "utility", "Nash gap"]
-    if "bootstrap" in summary:
-        header += ["contribution in", "utility in", "nothing in", "leaves in"]
-    most = sorted(range(len(rows)), key=lambda i: -rows[i]["contribution"])
-    shown = sorted(most[:_SHOWN])
-    blocks.append(tables.markdown(header, [_agent_cells(rows[i]) for i in shown]))
-    if len(rows) > len(shown):
-        blocks[-1] += f"\n… and {len(rows) - len(shown)} agents who contribute less; all are in outcome.csv"
+        blocks.append("\n".join(_fit_of_agent(fit) for fit in summary["fits"][:_FITS]))
+    blocks.append(f"{summary['status']}\n{_total(summary)}")
+    blocks.append(_contributors(rows, resampled="bootstrap" in summary))
     idle = [row["name"] for row in rows if row["shares"] == "nothing"]
     leaving = [row["name"] for row in rows if row["rather_leaves"]]
     where = "" if summary["converged"] else "at this profile, which is NO certified equilibrium, "
@@ -50,78 +29,161 @@ def equilibrium(work: Workdir) -> str:
         f"{where}shares nothing: {_listed(idle)}\n"
         f"{where}would rather leave (utility below 0): {_listed(leaving)}"
     )
-    return "\n\n".join(blocks + ([summary["conditions"]] if "conditions" in summary else []))
+    if "conditions" in summary:
+        blocks.append(summary["conditions"])
+    return "\n\n".join(blocks)
+
+
+def _fit_of_agent(fit: dict[str, Any]) -> str:
+    """A line on the fit of one agent's curve, or of the curve that all share."""
+    whose = f"curve of {fit['agent']}" if fit["agent"] else "curve"
+    return f"{whose}: {fit['fit']} fit, {_errors(fit['rmse'], fit['largest'])}{_mark(fit['used'])}"
+
+
+def _errors(rmse: float, largest: float) -> str:
+    return f"root mean square error {rmse:.4f}, largest {largest:.4f}"
+
+
+def _mark(used: bool) -> str:
+    return "  <- used" if used else ""
+
+
+def _total(summary: dict[str, Any]) -> str:
+    """The total S with its interval, what the measurements cover, and the totals of other equilibria."""
+    text = f"S = {summary['total']:.6g} samples"
+    if "bootstrap" in summary:
+        found = summary["bootstrap"]
+        interval = f"[{found['total_low']:.6g}, {found['total_high']:.6g}]"
+        text += f", {found['confidence']:.0%} interval {interval}"
+        text += f" from {found['certified']} certified of {found['resamples']} resampled games"
+    if (measured := summary["largest_measured"]) and summary["total"] > measured:
+        text += f"\nBEYOND THE MEASUREMENTS, which end at {measured:g} samples: an extrapolation of the fit"
+    if len(summary.get("equilibrium_totals", [])) > 1:
+        several = ", ".join(f"{total:.6g}" for total in summary["equilibrium_totals"])
+        text += f"\nevery equilibrium total: {several}"
+    return text
+
+
+def _contributors(rows: Sequence[dict[str, Any]], resampled: bool) -> str:
+    """A table of the agents who contribute most; `resampled`: with intervals."""
+    header = ["agent", "contributes", "of", "shares", "accuracy", "cost", "utility", "Nash gap"]
+    if resampled:
+        header += ["contribution in", "utility in", "nothing in", "leaves in"]
+    shown = _largest(rows, lambda row: row["contribution"])
+    table = tables.markdown(header, [_agent_cells(row) for row in shown])
+    if len(rows) > len(shown):
+        table += f"\n… and {len(rows) - len(shown)} agents who contribute less; all are in outcome.csv"
+    return table
+
+
+def _largest(rows: Sequence[dict[str, Any]], size: Callable[[dict], float]) -> list[dict[str, Any]]:
+    """The rows of largest size, at most `_SHOWN`, in the order in which they stand."""
+    descending = sorted(range(len(rows)), key=lambda i: -size(rows[i]))
+    return [rows[i] for i in sorted(descending[:_SHOWN])]
 
 
 def _agent_cells(row: dict[str, Any]) -> list[str]:
-    cells = [row["name"], f"{row['contribution']:.6g}", f"{row['capacity']:.6g}", row["shares"]]
-    cells += [f"{row['payoff']:.4f}", f"{row['cost']:.4g}", f"{row['utility']:.4g}", f"{row['nash_gap']:.1e}"]
+    cells = [
+        row["name"],
+        f"{row['contribution']:.6g}",
+        f"{row['capacity']:.6g}",
+        row["shares"],
+        f"{row['payoff']:.4f}",
+        f"{row['cost']:.4g}",
+        f"{row['utility']:.4g}",
+        f"{row['nash_gap']:.1e}",
+    ]
     if "utility_low" in row:
-        for name in ("contribution", "utility"):
-            cells.append(f"[{row[name + '_low']:.4g}, {row[name + '_high']:.4g}]")
-        cells += [f"{row[x]:.0%}" for x in ("shares_nothing_in", "rather_leaves_in")]
+        cells += [
+            f"[{row['contribution_low']:.4g}, {row['contribution_high']:.4g}]",
+            f"[{row['utility_low']:.4g}, {row['utility_high']:.4g}]",
+            f"{row['shares_nothing_in']:.0%}",
+            f"{row['rather_leaves_in']:.0%}",
+        ]
     return cells
 
 
 def _listed(names: list[str]) -> str:
-    more = f", … ({len(names)} in all)" if len(names) > 10 else ""
-    return ", ".join(map(str, names[:10])) + more if names else "nobody"
+    """Names as they stand in a sentence, the first of many."""
+    if not names:
+        return "nobody"
+    text = ", ".join(map(str, names[:_LISTED]))
+    return f"{text}, … ({len(names)} in all)" if len(names) > _LISTED else text
 
 
 def mechanism(work: Workdir) -> str:
     """Who leaves, who pays and receives what, welfare by mechanism, and the audit."""
-    summary, welfare = work.read_json("mechanism.json"), work.read_csv("p_means.csv")
-    rows = work.read_csv("outcome.csv", text=("name", "payment"))
-    left = [f"{one['name']} (worse off by {one['worse_off_by']:.4g})" for one in summary["left"]]
-    alternative = {"alone": "training alone", "nothing": "having no model"}[summary["outside"]]
+    summary = work.read_json("mechanism.json")
+    blocks = [_participation(summary)]
+    if "status" in summary:
+        blocks.append(_payments(summary, work.read_csv("outcome.csv", text=("name", "payment"))))
+    blocks.append(_welfare(work.read_csv("p_means.csv")))
+    return "\n\n".join([*blocks, *summary["audit"]])
+
+
+def _participation(summary: dict[str, Any]) -> str:
+    """Who stays, who left and why, and what is known of the equilibrium."""
     if summary["certified"]:
-        first = f"mechanism: {summary['mechanism']}; {summary['stay']} of {summary['agents']} agents stay\n"
+        text = f"mechanism: {summary['mechanism']}; {summary['stay']} of {summary['agents']} agents stay"
     else:
-        first = (
+        text = (
             f"mechanism: {summary['mechanism']}; NO certified equilibrium of the {summary['stay']} agents "
-            "who are there, so who of them would leave cannot be told; the profile shown is none\n"
+            "who are there, so who of them would leave cannot be told; the profile shown is none"
         )
-    first += f"left, as {alternative} is better for them: {_listed(left)}"
-    blocks = [first]
+    alternative = "training alone" if summary["outside"] == "alone" else "having no model"
+    left = [f"{one['name']} (worse off by {one['worse_off_by']:.4g})" for one in summary["left"]]
+    text += f"\nleft, as {alternative} is better for them: {_listed(left)}"
     if "status" not in summary:
-        blocks[0] += "\nthe federation falls apart: fewer than two agents are left"
-    else:
-        blocks[0] += f"\n{summary['status']}"
-        if tied := summary.get("splits"):
-            blocks[0] += (
-                f"\ns* is an equilibrium; agents {_listed(tied)} are indifferent how they split what they "
-                "contribute together, and utilities are equal at this split only"
-            )
-        staying = [row for row in rows if row["stays"]]
-        most = sorted(staying, key=lambda row: -abs(row["exact_payment"]))[:_SHOWN]
-        header = ["agent", "contributes", "of", "accuracy", "cost", *summary["columns"].values()]
-        header += ["receives", "utility", "outside", "no payments", "Nash gap"]
-        body = [_payment_cells(row, list(summary["columns"])) for row in staying if row in most]
-        blocks.append(tables.markdown(header, body))
-        if len(staying) > len(most):
-            blocks[-1] += f"\n… and {len(staying) - len(most)} agents with smaller payments, in outcome.csv"
-        total = sum(decimal.Decimal(row["payment"]) for row in rows)
-        blocks[-1] += f"\npayments in units of {summary['unit']:g}; their sum: {total}"
-    powers = [name for name in welfare[0] if name.startswith("p=")]
+        return text + "\nthe federation falls apart: fewer than two agents are left"
+    text += f"\n{summary['status']}"
+    if tied := summary.get("splits"):
+        text += (
+            f"\ns* is an equilibrium; agents {_listed(tied)} are indifferent how they split what they "
+            "contribute together, and utilities are equal at this split only"
+        )
+    return text
+
+
+def _payments(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """A table of the agents with the largest payments, of those who stay, and the sum of all payments."""
+    announced = summary["columns"]
+    header = ["agent", "contributes", "of", "accuracy", "cost", *announced.values()]
+    header += ["receives", "utility", "outside", "no payments", "Nash gap"]
+    staying = [row for row in rows if row["stays"]]
+    shown = _largest(staying, lambda row: abs(row["exact_payment"]))
+    text = tables.markdown(header, [_payment_cells(row, list(announced)) for row in shown])
+    if len(staying) > len(shown):
+        text += f"\n… and {len(staying) - len(shown)} agents with smaller payments, in outcome.csv"
+    total = sum(decimal.Decimal(row["payment"]) for row in rows)
+    return f"{text}\npayments in units of {summary['unit']:g}; their sum: {total}"
+
+
+def _welfare(rows: Sequence[dict[str, Any]]) -> str:
+    """A table of p-means by mechanism."""
+    powers = [name for name in rows[0] if name.startswith("p=")]
     body = []
-    for row in welfare:
+    for row in rows:
         doubt = ", NO certified equilibrium" if row["certified"] is False else ""
         means = ["undefined" if row[p] is None else f"{row[p]:.5g}" for p in powers]
         body.append([tables.title(row["mechanism"]) + doubt, *means])
-    table = tables.markdown(["welfare (1/n Σ u^p)^(1/p)", *powers], body)
-    return "\n\n".join([*blocks, table, *summary["audit"]])
+    return tables.markdown(["welfare (1/n Σ u^p)^(1/p)", *powers], body)
 
 
 def _payment_cells(row: dict[str, Any], announced: list[str]) -> list[str]:
-    cells = [row["name"], f"{row['contribution']:.6g}", f"{row['capacity']:.6g}", f"{row['payoff']:.4f}"]
-    cells += [f"{row['cost']:.4g}", *(_announced_cell(name, row[name]) for name in announced), row["payment"]]
-    numbers = (row[name] for name in ("utility", "outside", "without_payments"))
-    cells += ["no equilibrium" if x is None else f"{x:.4g}" for x in numbers]
+    """The cells of one agent; `announced` are the columns of what she is told."""
+    cells = [
+        row["name"],
+        f"{row['contribution']:.6g}",
+        f"{row['capacity']:.6g}",
+        f"{row['payoff']:.4f}",
+        f"{row['cost']:.4g}",
+    ]
+    for name in announced:
+        cells.append(f"{row[name]:.4f}" if name == "rate" else f"{row[name]:.4g}")
+    cells.append(row["payment"])
+    for name in ("utility", "outside", "without_payments"):
+        cells.append("no equilibrium" if row[name] is None else f"{row[name]:.4g}")
     return [*cells, f"{row['nash_gap']:.1e}"]
-
-
-def _announced_cell(name: str, x: float) -> str:
-    return f"{x:.4f}" if name == "rate" else f"{x:.4g}"
 
 
 def training(work: Workdir) -> str:
@@ -130,7 +192,7 @@ def training(work: Workdir) -> str:
 
 
 def rounds(rows: Sequence[dict[str, Any]]) -> str:
-    """The best and the last accuracy of a training run."""
+    """The last and the best accuracy of a training run."""
     best, last = max(rows, key=lambda row: row["accuracy"]), rows[-1]
     return (
         f"accuracy on held-out images: {last['accuracy']:.4f} after {last['round']} rounds; "
@@ -139,12 +201,12 @@ def rounds(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def curve(work: Workdir) -> str:
-    """The measured accuracy of every size, and how well every family fits."""
+    """The measured accuracies, and how well every family fits."""
     return band(work.read_csv("band.csv")) + "\n\n" + fits(work.read_json("fits.json"))
 
 
 def band(rows: Sequence[dict[str, Any]]) -> str:
-    """The measured accuracies of every size over seeds, as Markdown."""
+    """For every size, mean, deviation and range of the accuracies over seeds, as Markdown."""
     body = [
         [
             str(row["samples"]),
@@ -161,35 +223,32 @@ def band(rows: Sequence[dict[str, Any]]) -> str:
 def fits(fits: Sequence[dict[str, Any]]) -> str:
     """The error of every fit, a line each."""
     return "\n".join(
-        f"{fit['fit']} fit: root mean square error {fit['rmse']:.4f}, largest {fit['largest_residual']:.4f}"
-        + ("  <- used" if fit["used"] else "")
+        f"{fit['fit']} fit: {_errors(fit['rmse'], fit['largest_residual'])}{_mark(fit['used'])}"
         for fit in fits
     )
 
 
 def game(summary: dict[str, Any]) -> str:
     """The fit of ã and the equilibria on it, a line each."""
+    first = f"ã: {summary['fit']} fit, {_errors(summary['rmse'], summary['largest_residual'])}"
     between = summary["deviation_between_seeds"]
-    lines = [
-        f"ã: {summary['fit']} fit, root mean square error {summary['rmse']:.4f}, largest "
-        f"{summary['largest_residual']:.4f}"
-        + (f"; one training run deviates by {between:.4f}" if between is not None else "")
-    ]
-    for name, e in summary["equilibria"].items():
-        if e is None:
-            lines.append(f"{name}: aims at no equilibrium")
+    if between is not None:
+        first += f"; one training run deviates by {between:.4f}"
+    lines = [first]
+    for protocol, found in summary["equilibria"].items():
+        if found is None:
+            lines.append(f"{protocol}: aims at no equilibrium")
             continue
-        said = f"{e['told']}, " if e["told"] else ""
-        kind = "equilibrium" if e["converged"] else "NO equilibrium found, profile"
-        lines.append(
-            f"{name}: {said}{kind} with Σ s = {e['contributed']:.2f}, Nash gap {e['nash_gap']:.1e}"
-            + ("" if e["unique"] else ", only Σ s is determined")
-        )
+        told = f"{found['told']}, " if found["told"] else ""
+        kind = "equilibrium" if found["converged"] else "NO equilibrium found, profile"
+        line = f"{protocol}: {told}{kind} with Σ s = {found['contributed']:.2f}"
+        line += f", Nash gap {found['nash_gap']:.1e}"
+        lines.append(line if found["unique"] else f"{line}, only Σ s is determined")
     return "\n".join(lines)
 
 
 def trials(rows: Sequence[dict[str, Any]]) -> str:
-    """The means over seeds as Markdown; the Nash gap is the largest over seeds."""
+    """One row per protocol as Markdown: means over seeds, and the largest Nash gap and sum of payments."""
     header = [
         "protocol",
         "announced",
@@ -248,15 +307,21 @@ def table1(rows: Sequence[dict[str, Any]], printed: Mapping[str, list[str]] = Ma
 
 
 def _undefined(rows: Sequence[dict[str, Any]]) -> list[str]:
-    powers: dict[tuple[str, str], dict[str, None]] = {}
-    for row in (row for row in rows if row["undefined"]):
-        who = f"{row['protocol']} by {row['utilities'].replace('_', ' ')} images"
-        powers.setdefault((who, row["undefined"]), {})[f"{row['p']:g}"] = None
-    alike: dict[tuple[str, str], list[str]] = {}
-    for (who, reason), at in powers.items():
-        alike.setdefault((reason, ", ".join(at)), []).append(who)
-    lines = [f"{'; '.join(who)}, {reason} (p = {at})" for (reason, at), who in alike.items()]
-    return ["undefined:\n" + "\n".join(lines)] if lines else []
+    """A block with a line for each reason why p-means are undefined, at which p and whose; [] if none is."""
+    powers: dict[tuple[str, str], list[str]] = {}  # by protocol and reason
+    for row in rows:
+        if row["undefined"]:
+            protocol = f"{row['protocol']} by {row['utilities'].replace('_', ' ')} images"
+            at = powers.setdefault((protocol, row["undefined"]), [])
+            if f"{row['p']:g}" not in at:
+                at.append(f"{row['p']:g}")
+    protocols: dict[tuple[str, str], list[str]] = {}  # by reason and p
+    for (protocol, reason), at in powers.items():
+        protocols.setdefault((reason, ", ".join(at)), []).append(protocol)
+    if not protocols:
+        return []
+    lines = [f"{'; '.join(who)}, {reason} (p = {at})" for (reason, at), who in protocols.items()]
+    return ["undefined:\n" + "\n".join(lines)]
 
 
 def p_mean(row: dict[str, Any]) -> str:
@@ -283,6 +348,7 @@ def differences(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _interval(row: dict[str, Any]) -> str:
+    """A paired difference with its interval."""
     if row["difference"] is None:
         return "undefined"
     ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
@@ -290,7 +356,7 @@ def _interval(row: dict[str, Any]) -> str:
 
 
 def seconds(rows: Sequence[dict[str, Any]]) -> str:
-    """How long each protocol trained, one line."""
+    """The seconds that each protocol trained, in one line."""
     total: dict[str, float] = {}
     for row in rows:
         total[row["protocol"]] = total.get(row["protocol"], 0.0) + row["seconds"]
@@ -298,11 +364,11 @@ def seconds(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def sweep(work: Workdir, table: Callable[[Workdir], str] | None = None) -> str:
-    """A table of what came of the variants, and which of them failed.
+    """A table of the variants that are done, and the messages of those that failed.
 
     Args:
       work: the directory of a sweep.
-      table: of the variants that are done; None: all their headlines.
+      table: makes the table from the directory; None: `headlines`.
     """
     variants, blocks = sweeps.variants_of(work), []
     if work.has(sweeps.HEADLINES):
@@ -314,25 +380,29 @@ def sweep(work: Workdir, table: Callable[[Workdir], str] | None = None) -> str:
 
 
 def headlines(work: Workdir) -> str:
-    """What came of every variant of a sweep, the swept settings first, as Markdown."""
-    shown = sweeps.settings_of(work)
-    rows = work.read_csv(sweeps.HEADLINES, text=tuple(shown))
-    others = {name: name.replace("_", " ") for name in rows[0] if name not in ("variant", *shown)}
-    return tables.table({column: f"--{name}" for column, name in shown.items()} | others, rows)
+    """The headlines of every variant of a sweep, with the swept settings as first columns, as Markdown."""
+    swept = sweeps.settings_of(work)
+    rows = work.read_csv(sweeps.HEADLINES, text=tuple(swept))
+    header = {column: f"--{name}" for column, name in swept.items()}
+    for column in rows[0]:
+        if column != "variant" and column not in swept:
+            header[column] = column.replace("_", " ")
+    return tables.table(header, rows)
 
 
 def comparisons(work: Workdir) -> str:
     """One row per variant and protocol of a sweep of comparisons, as Markdown: means over seeds."""
-    shown = sweeps.settings_of(work)
-    rows = work.read_csv(sweeps.HEADLINES, text=("variant", *shown))
+    swept = sweeps.settings_of(work)
+    rows = work.read_csv(sweeps.HEADLINES, text=("variant", *swept))
     powers = sorted({row["p"] for row in rows})
-    header = [f"--{name}" for name in shown.values()]
+    header = [f"--{name}" for name in swept.values()]
     header += ["protocol", "mean utility", "Σ samples", *(f"p = {p:g}" for p in powers)]
     body = []
     for mine in tables.by(rows, "variant", "protocol").values():
         first, means = mine[0], {row["p"]: p_mean(row) for row in mine}
-        cells = [first[name] for name in shown] + [first["protocol"]]
+        cells = [*(first[column] for column in swept), first["protocol"]]
         cells += [f"{first['mean_utility']:.4f}", f"{first['charged']:.1f}"]
-        body.append(cells + [means.get(p, "") for p in powers])  # some variants may have another p
+        cells += [means.get(p, "") for p in powers]  # variants may differ in their p
+        body.append(cells)
     title = "variants of the sweep; p-mean welfare (1/n Σ u^p)^(1/p), mean ± standard error over seeds"
     return f"{title}\n\n" + tables.markdown(header, body)

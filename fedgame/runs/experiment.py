@@ -10,11 +10,11 @@ from fedgame.runs.workdir import Workdir
 
 
 class Resources(NamedTuple):
-    """What a run may use. It decides how long results take, not what they are."""
+    """What a run may use. Resources decide how long results take, not what they are."""
 
     data_dir: str | None = None  # where tensorflow-datasets keeps its data
     workers: int | None = None  # training runs at a time; None: one per processor on a CPU, else one
-    cache: pathlib.Path | None = None  # directory of trained results that all runs share; None: none
+    cache: pathlib.Path | None = None  # directory of results of training that all runs share; None: none
 
 
 class Prepared(Protocol):
@@ -24,25 +24,27 @@ class Prepared(Protocol):
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of what was read beside files that the settings name, for example {"images": ...}."""
+        """Digests of inputs other than the files that the settings name, such as {"images": ...}."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A claim that can be measured, as three functions. One command runs any, alone or over a sweep.
+    """A claim that can be measured, as three functions. One command runs any of them, alone or in a sweep.
 
     Attributes:
-      program: its name in `config.json`, as "launch.equilibrium".
-      settings: dataclass of what the user can choose; everything that decides the results is there.
-      check: refuses settings that cannot be, before anything is computed: ValueError, FileNotFoundError.
-      prepare: checks, reads files, fills in defaults; raises as `check`, and where files cannot be used.
-      compute: leaves rows, numbers and models as files; what is there already is not computed again.
+      program: its name in `config.json`, such as "launch.equilibrium".
+      settings: dataclass of what the user can choose; all that decides the results is there.
+      check: raises a ValueError or FileNotFoundError for settings that cannot be run; computes nothing.
+      prepare: checks, reads files, fills in defaults; raises as `check`, and if a file cannot be used.
+      compute: writes rows, numbers and models to files; what is there already is not computed again.
       show: draws the figures and returns the text, both from the files of the directory alone.
       results: the default of --workdir, from the settings.
-      headline: the rows that say in a sweep what came of one run.
+      headline: the rows that summarise one run in the table of a sweep.
       collected: the CSV files that a sweep puts together from those of its variants.
       show_sweep: as `show`, for the directory of a sweep; None: a table of all headlines.
-      resources: names of the `Resources` that it uses. With any it trains: an interrupt waits for snapshots.
+      resources: names of the `Resources` that it uses. If there are any, it trains: an interrupt first lets
+        training runs save their state.
       processes: whether several processes may run it together, on one file system.
     """
 
@@ -61,5 +63,5 @@ class Experiment:
 
 
 def described(prepared: Prepared) -> dict[str, Any]:
-    """All that decides the results, as JSON values: the settings, and digests of what was read."""
+    """All that decides the results, as JSON values: the settings, and digests of all that was read."""
     return all_settings.described(prepared.settings) | prepared.digests

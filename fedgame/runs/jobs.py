@@ -14,13 +14,14 @@ from fedgame.runs import snapshots, workdir
 def run(
     stage: str, jobs: dict[str, tuple[float, Callable[[], Any]]], work: workdir.Workdir, workers: int
 ) -> dict[str, Any]:
-    """Computes, largest first, the jobs that are not stored yet.
+    """Computes the jobs that are not stored yet, the largest first, and stores them.
 
     Args:
       stage: what the progress bar says.
-      jobs: name -> (size, function without arguments that returns a dict of JSON values).
-      work: where they are stored, with the seconds each took.
-      workers: threads. XLA does not hold the interpreter lock while it computes.
+      jobs: by name, the size of each, for order and progress, and a function without arguments that returns a
+        dict of JSON values.
+      work: where they are stored, with the seconds that each took.
+      workers: number of threads. XLA does not hold the interpreter lock while it computes.
 
     Returns:
       The values by name, in the order of `jobs`.
@@ -35,13 +36,14 @@ def run(
         try:
             order = sorted(jobs, key=lambda name: -jobs[name][0])
             running = {pool.submit(work.job, name, _timed(jobs[name][1], work)): name for name in order}
-            for one in futures.as_completed(running):
+            for future in futures.as_completed(running):
+                name = running[future]
                 try:
-                    done[running[one]] = one.result()
+                    done[name] = future.result()
                 except FloatingPointError as error:
-                    raise FloatingPointError(f"{running[one]}: {error}") from None
-                bar.update(jobs[running[one]][0] + 1)
-        except BaseException:  # what has begun saves its state, what has not is dropped
+                    raise FloatingPointError(f"{name}: {error}") from None
+                bar.update(jobs[name][0] + 1)
+        except BaseException:  # jobs that have begun save their state, the others are dropped
             work.stop.set()
             raise
         finally:
@@ -50,23 +52,32 @@ def run(
 
 
 def progress(stage: str, total: float, done: float = 0, over: Iterable | None = None) -> tqdm.tqdm:
-    """A progress bar with the name of the stage, in the first process only."""
+    """A progress bar, shown by the first process only.
+
+    Args:
+      stage: its name.
+      total: where it ends.
+      done: where it begins.
+      over: what to iterate over; None: it is moved by `update`.
+    """
     form = "{desc}{percentage:4.0f}%|{bar:30}| {elapsed}<{remaining}"
     hidden = jax.process_index() > 0
     return tqdm.tqdm(over, f"{stage:<29}", total, initial=done, bar_format=form, disable=hidden)
 
 
 def progress_over(stage: str, rounds: range) -> tqdm.tqdm:
-    """The rounds that are left, with a bar that counts those that are done."""
+    """The numbers of the rounds that are left, with a progress bar that counts those that are done."""
     return progress(stage, rounds.stop - 1, rounds.start - 1, rounds)
 
 
 def _timed(compute: Callable[[], dict[str, Any]], work: workdir.Workdir) -> Callable[[], dict[str, Any]]:
+    """The same function, which adds the seconds it took, and does not begin once `work.stop` is set."""
+
     def compute_and_time() -> dict[str, Any]:
         if work.stop.is_set():
             raise snapshots.Interrupted
         begin = time.perf_counter()
-        value = compute()  # what came from a cache says how long it took then
+        value = compute()  # may have `seconds` of its own, as training runs from a cache do: these are kept
         return {"seconds": round(time.perf_counter() - begin, 3)} | value
 
     return compute_and_time

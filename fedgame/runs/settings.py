@@ -23,6 +23,7 @@ def check(settings: Any) -> None:
 
 
 def _check_one(field: dataclasses.Field, value: Any) -> None:
+    """Checks one value of a setting, which may be one of several."""
     choices = registry.choices(field)
     if choices and value not in choices:
         raise ValueError(f"--{field.name} must be one of {', '.join(choices)}, got {value!r}")
@@ -31,14 +32,14 @@ def _check_one(field: dataclasses.Field, value: Any) -> None:
 
 
 def one_for_each(name: str, given: tuple[Any, ...], agents: int) -> None:
-    """Raises a `ValueError` unless the setting has one value, or one for every agent."""
+    """Raises a `ValueError` unless the setting has one value, or one for each of so many agents."""
     if len(given) not in (1, agents):
         raise ValueError(f"--{name} needs one number or one for each of {agents} agents, got {len(given)}")
 
 
 @contextlib.contextmanager
 def of_flag(name: str) -> Iterator[None]:
-    """Puts the name of a flag in front of the errors that are raised inside."""
+    """Puts the name of a flag in front of the messages of errors that are raised inside."""
     try:
         yield
     except FileNotFoundError as error:
@@ -49,15 +50,20 @@ def of_flag(name: str) -> Iterator[None]:
 
 def described(settings: Any) -> dict[str, Any]:
     """The settings as JSON values; `sha256` has the digest of every file that they name."""
-    found = {}
+    digests = {}
     for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        texts = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, str)]
-        if field.metadata["of"]:
-            texts = [file for text in texts for file in registry.files(text)]
-        elif registry.choices(field):
-            continue
-        for file in map(pathlib.Path, texts):
+        for file in _named_by(field, getattr(settings, field.name)):
             if file.is_file():
-                found[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return dataclasses.asdict(settings) | {"sha256": found}
+                digests[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return dataclasses.asdict(settings) | {"sha256": digests}
+
+
+def _named_by(field: dataclasses.Field, value: Any) -> list[pathlib.Path]:
+    """The files that the value of a setting may name; any text may be the name of one."""
+    values = value if isinstance(value, tuple) else (value,)
+    texts = [one for one in values if isinstance(one, str)]
+    if field.metadata["of"]:  # texts such as 'power(best="best.npy")'
+        return [pathlib.Path(file) for text in texts for file in registry.files(text)]
+    if registry.choices(field):
+        return []
+    return [pathlib.Path(text) for text in texts]

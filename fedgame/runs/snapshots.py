@@ -1,9 +1,9 @@
-"""The state of unfinished training runs on disk, written by orbax, so that a killed run goes on.
+"""The state of unfinished training runs on disk, written by orbax, so that a killed run can go on.
 
-A snapshot is a directory named for its round. It is written under another name and renamed when it is whole,
-before the last one is deleted: after a kill at any moment there is a whole one. It says which run it belongs
-to and holds a digest of every file. Momentum starts at 0 in every round and the order of samples follows
-from the number of the round, so the state is the model and what the contribution rule remembers.
+A snapshot is a directory named for its round. It is written under another name, renamed when it is complete,
+and only then is the previous one deleted: so a kill at any moment leaves a complete one. It says which run it
+belongs to and holds a digest of every file. Momentum starts at 0 in every round and the order of samples
+follows from the number of the round, so the state is the model and what the contribution rule carries.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def snapshots(
     stop: threading.Event,
     last: int | None = None,
 ) -> Snapshots:
-    """Keeps the last state of one training run in a directory.
+    """Keeps the latest state of one training run in a directory.
 
     Args:
       folder: belongs to this run alone; made when there is something to keep.
@@ -51,29 +51,32 @@ def snapshots(
       last: number of a round that is kept in any case.
 
     Returns:
-      `restore` raises a ValueError where a snapshot cannot be read, or is another run's.
+      Functions that restore and keep the state. `restore` raises a ValueError if a snapshot cannot be read or
+      belongs to another run.
     """
-    saved = [time.monotonic()]
+    saved = time.monotonic()  # when the state was last on disk, or not yet worth saving
 
     def restore(start: Any) -> tuple[int, Any]:
-        saved[0] = time.monotonic()  # runs that wait for their turn have nothing to save yet
+        nonlocal saved
+        saved = time.monotonic()  # a run that waited for its turn has nothing to save yet
         return _read(folder, identity, start) if folder.exists() else (0, start)
 
     def offer(number: int, state: Any) -> None:
-        stopping = _anybody(stop.is_set())
-        if stopping or number == last or _anybody(time.monotonic() - saved[0] >= every):
+        nonlocal saved
+        stopping = _any_process(stop.is_set())
+        if stopping or number == last or _any_process(time.monotonic() - saved >= every):
             if jax.process_index() == 0:
                 _write(folder, identity, number, state)
-            saved[0] = time.monotonic()
+            saved = time.monotonic()
         if stopping:
-            _anybody(True)  # nobody leaves before it is written
+            _any_process(True)  # no process leaves before the state is written
             raise Interrupted
 
     return Snapshots(restore, offer)
 
 
 def save_model(folder: pathlib.Path, params: Any) -> None:
-    """Writes a trained model, whole or not at all; `load_model` reads it, or orbax's StandardCheckpointer."""
+    """Writes a trained model, whole or not at all, for `load_model` or orbax's StandardCheckpointer."""
     _save(folder, jax.tree.map(np.asarray, params))
 
 
@@ -84,15 +87,16 @@ def load_model(folder: pathlib.Path) -> Any:
         return checkpointer.restore(folder.resolve(), args=ocp.args.StandardRestore())
 
 
-def _anybody(mine: bool) -> bool:
-    """Whether it is so in any process: all of them save, and stop, after the same round."""
+def _any_process(mine: bool) -> bool:
+    """Whether it is so in any process. All wait for each other, and save and stop after the same round."""
     if jax.process_count() == 1:
         return mine
     return bool(np.any(multihost_utils.process_allgather(np.asarray(mine))))
 
 
 def _checkpointer() -> Any:
-    import orbax.checkpoint as ocp  # slow to import, and of no use to short runs
+    """The module `orbax.checkpoint`, and a checkpointer that does not wait for other processes."""
+    import orbax.checkpoint as ocp  # slow to import, and short runs do not need it
 
     alone = ocp.options.MultiprocessingOptions()
     if jax.process_count() > 1:  # one process writes, and each reads for itself, without the others
@@ -109,9 +113,10 @@ def _save(folder: pathlib.Path, tree: Any) -> None:
 
 
 def _write(folder: pathlib.Path, identity: dict[str, Any], number: int, state: Any) -> None:
+    """Replaces the snapshot in a directory by one of the state after round `number`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f"*{_PARTIAL}*"):  # by a process that was killed
-        shutil.rmtree(left)
+    for unfinished in folder.glob(f"*{_PARTIAL}*"):  # left by a process that was killed
+        shutil.rmtree(unfinished)
     partial = folder / f"{number}{_PARTIAL}"
     _save(partial / "state", _named(state))
     manifest = {"identity": {**identity, "round": number}, "files": _digests(partial)}
@@ -123,18 +128,21 @@ def _write(folder: pathlib.Path, identity: dict[str, Any], number: int, state: A
 
 
 def _read(folder: pathlib.Path, identity: dict[str, Any], start: Any) -> tuple[int, Any]:
+    """The number of the latest snapshot's round and its state; (0, start) if there is no snapshot.
+
+    Raises:
+      ValueError: the snapshot cannot be read, or belongs to another run.
+    """
     try:
         number = max(_numbers(folder), default=0)
         if number == 0:
-            return 0, start  # killed before the first snapshot was whole
+            return 0, start  # killed before the first snapshot was complete
         snapshot = folder / str(number)
         manifest = json.loads((snapshot / _MANIFEST).read_text(encoding="utf-8"))
         theirs, files = manifest["identity"], manifest["files"]
-        for name in files.keys() ^ (written := _digests(snapshot)).keys():
-            raise ValueError(f"{name} is " + ("missing" if name in files else "not part of it"))
-        for name in (name for name in files if files[name] != written[name]):
-            raise ValueError(f"{name} has changed")
-        found = load_model(snapshot / "state") if theirs == {**identity, "round": number} else {}
+        _check_files(files, _digests(snapshot))
+        is_mine = theirs == {**identity, "round": number}
+        found = load_model(snapshot / "state") if is_mine else {}
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
         raise ValueError(
@@ -142,7 +150,7 @@ def _read(folder: pathlib.Path, identity: dict[str, Any], start: Any) -> tuple[i
             "begin this training run anew"
         ) from None
     expected = _named(start)
-    if _kinds(found) != _kinds(expected):  # the first number of a shape may be one of rounds
+    if _kinds(found) != _kinds(expected):
         raise ValueError(
             f"the checkpoint {folder} is of another training run; it is left as it is: move it away"
         )
@@ -150,20 +158,39 @@ def _read(folder: pathlib.Path, identity: dict[str, Any], start: Any) -> tuple[i
     return number, jax.tree.unflatten(jax.tree.structure(start), leaves)
 
 
+def _check_files(expected: dict[str, str], found: dict[str, str]) -> None:
+    """Raises a `ValueError` that names a file which is missing, new or changed, from digests by name."""
+    for name in expected:
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+    for name, digest in found.items():
+        if name not in expected:
+            raise ValueError(f"{name} is not part of it")
+        if digest != expected[name]:
+            raise ValueError(f"{name} has changed")
+
+
 def _named(state: Any) -> dict[str, np.ndarray]:
-    """The arrays of a state by where they are in it, in the order of its leaves."""
+    """The arrays of a state by their paths in it, in the order of its leaves."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {jax.tree_util.keystr(p, simple=True, separator="."): np.asarray(leaf) for p, leaf in leaves}
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
 
 
 def _kinds(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Types and shapes, without the first axis: it may be one of rounds, which grows."""
     return {name: (array.dtype, array.shape[1:]) for name, array in arrays.items()}
 
 
 def _numbers(folder: pathlib.Path) -> list[int]:
+    """The rounds of which there are complete snapshots."""
     return [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
 
 
 def _digests(snapshot: pathlib.Path) -> dict[str, str]:
-    files = (path for path in sorted(snapshot.rglob("*")) if path.is_file() and path.name != _MANIFEST)
-    return {f.relative_to(snapshot).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    """SHA-256 digests of the files of a snapshot, by their paths in it."""
+    digests = {}
+    for file in sorted(snapshot.rglob("*")):
+        if file.is_file() and file.name != _MANIFEST:
+            name = file.relative_to(snapshot).as_posix()
+            digests[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return digests

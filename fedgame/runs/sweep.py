@@ -1,7 +1,8 @@
 """The product of settings of any experiment: one run per variant, collected in one directory.
 
-`variants.csv` there says which variants are done, failed or not run; `variants/NAME/` has the run of each,
-and the files that the experiment calls `collected` the rows of all that are done, the swept settings first.
+`variants.csv` says which variants are done, failed or not run, and `variants/NAME/` has the run of each. The
+CSV files that the experiment calls `collected` have the rows of all variants that are done, with their swept
+settings as first columns.
 """
 
 import dataclasses
@@ -29,16 +30,17 @@ _FAILURES = (ValueError, OSError, FloatingPointError, jax.errors.JaxRuntimeError
 class Variant(NamedTuple):
     """One combination of the swept settings."""
 
-    values: dict[str, str]  # of the swept settings, as given
-    settings: Any  # all of them, defaults not filled in
+    values: dict[str, str]  # of the swept settings, as texts
+    settings: Any  # all settings, before defaults are filled in
 
     @property
     def name(self) -> str:
+        """The swept settings and their values, as people write them."""
         return ",".join(f"{setting}={value}" for setting, value in self.values.items())
 
     @property
     def folder(self) -> str:
-        """Where its run is, below the sweep's directory; names of files have at most 255 bytes."""
+        """Where its run is, below the sweep's directory; long names are cut, for files allow 255 bytes."""
         name = urllib.parse.quote(self.name, safe="=,+")
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         return f"variants/{name}" if len(name) <= 200 else f"variants/{name[:190]}~{digest}"
@@ -51,17 +53,18 @@ def product(
     parse: Callable[[str, str], Any],
     resources: Resources,
 ) -> list[Variant]:
-    """All variants of a sweep, each checked as if it were to run alone.
+    """All variants of a sweep, each checked as if it were run alone.
 
     Args:
-      swept: "NAME=VALUE,VALUE,..."; a value that is itself a list has + between its parts.
+      swept: texts "NAME=VALUE,VALUE,..."; a value that is itself a list has + between its parts.
       experiment: what is run.
-      settings: of what is not swept.
-      parse: from a name and a text, with commas in lists, to what the setting's flag would have.
+      settings: those of all variants, but for what is swept.
+      parse: from the name of a setting and a text, with commas in lists, to the value of its flag.
       resources: of all runs.
 
     Raises:
-      ValueError: no such setting, a value missing, given twice or out of range; names the variant.
+      ValueError: there is no such setting, or a value is missing, given twice or out of range; names the
+        variant.
       FileNotFoundError: a file or a data set is not there.
     """
     axes: dict[str, dict[str, Any]] = {}
@@ -108,7 +111,7 @@ def _axis(text: str, settings: Any, parse: Callable[[str, str], Any]) -> tuple[s
 
 
 class _Stop(threading.Event):
-    """Is set for one variant alone, as a failing job does, or for the whole sweep."""
+    """The event that stops one variant: set by a job of it that fails, or by the event of the whole sweep."""
 
     def __init__(self, sweep: threading.Event):
         super().__init__()
@@ -121,9 +124,9 @@ class _Stop(threading.Event):
 def run(
     variants: Sequence[Variant], experiment: Experiment, work: workdir.Workdir, resources: Resources
 ) -> None:
-    """Runs every variant that is not done, one after another, and collects the rows of all.
+    """Runs every variant that is not done, one after another, and collects the rows of all that are.
 
-    A variant that fails is noted with its reason, and the others go on.
+    If a variant fails, the reason is noted in `variants.csv`, and the others go on.
 
     Args:
       variants: from `product`.
@@ -144,7 +147,7 @@ def run(
         print(f"\nvariant {number} of {len(variants)}: {variant.name}", file=sys.stderr, flush=True)
         row |= _attempt(variant, experiment, work, resources)
         done = [one for one, its in zip(variants, rows, strict=True) if its["status"] == "done"]
-        if done:  # before it is said to be done: after a kill in between, it runs again
+        if done:  # collected before `variants.csv` says so: after a kill in between, the variant runs again
             _collect(done, experiment, work)
         work.write_csv(VARIANTS, rows)
 
@@ -155,12 +158,12 @@ def failed(work: workdir.Workdir) -> list[dict[str, str]]:
 
 
 def variants_of(work: workdir.Workdir) -> list[dict[str, str]]:
-    """The rows of `variants.csv`, settings as they were given."""
+    """The rows of `variants.csv`, with the settings as texts."""
     return work.read_texts(VARIANTS)
 
 
 def settings_of(work: workdir.Workdir) -> dict[str, str]:
-    """The swept settings by their columns in the collected files."""
+    """The names of the swept settings, by their columns in the collected files; see `_collect`."""
     names = [name for name in work.read_texts(VARIANTS)[0] if name not in ABOUT]
     there = work.read_texts(HEADLINES)[0]
     return {name if name in there else f"swept_{name}": name for name in names}
@@ -169,15 +172,15 @@ def settings_of(work: workdir.Workdir) -> dict[str, str]:
 def _known(
     variants: Sequence[Variant], experiment: Experiment, work: workdir.Workdir
 ) -> list[dict[str, Any]]:
-    """The rows of `variants.csv`, as an earlier run of the sweep left them if there was one."""
+    """The rows of `variants.csv` at the start: as an earlier run of the sweep left them, else "not run"."""
     earlier = {row["variant"]: row for row in variants_of(work)} if work.has(VARIANTS) else {}
-    nothing = {"status": "not run", "message": "", "seconds": None}
+    not_run = {"status": "not run", "message": "", "seconds": None}
     rows = []
     for variant in variants:
-        row = {"variant": variant.name} | variant.values | nothing | earlier.get(variant.name, {})
+        row = {"variant": variant.name, **variant.values, **not_run, **earlier.get(variant.name, {})}
         there = all(work.has(f"{variant.folder}/{name}") for name in experiment.collected)
         if row["status"] == "done" and not there:  # somebody deleted its files
-            row |= nothing
+            row |= not_run
         rows.append(row)
     return rows
 
@@ -185,7 +188,7 @@ def _known(
 def _attempt(
     variant: Variant, experiment: Experiment, work: workdir.Workdir, resources: Resources
 ) -> dict[str, Any]:
-    """Runs one variant in its directory, and says what came of it."""
+    """Runs one variant in its directory; returns status, message and seconds."""
     begin, outcome = time.perf_counter(), {"status": "done", "message": ""}
     try:
         prepared = experiment.prepare(variant.settings, resources)
@@ -203,17 +206,20 @@ def _attempt(
 
 
 def _collect(done: Sequence[Variant], experiment: Experiment, work: workdir.Workdir) -> None:
-    """Writes the rows of these variants, their swept settings in front, as one file of each kind.
+    """Writes one file of each kind with the rows of these variants, the swept settings as first columns.
 
-    A setting whose name one of the files has already, as `seed`, is called `swept_seed` in all.
+    If one of the files has a column with the name of a swept setting, such as `seed`, the setting's column is
+    called `swept_seed` in all files.
     """
-    theirs = [workdir.Workdir(work.path / variant.folder) for variant in done]
-    found = {name: [one.read_texts(name) for one in theirs] for name in experiment.collected}
-    found[HEADLINES] = [experiment.headline(one) for one in theirs]
+    folders = [workdir.Workdir(work.path / variant.folder) for variant in done]
+    found = {name: [folder.read_texts(name) for folder in folders] for name in experiment.collected}
+    found[HEADLINES] = [experiment.headline(folder) for folder in folders]
     taken = {column for tables in found.values() for table in tables for column in table[0]}
     for name, tables in found.items():
         rows = []
         for variant, table in zip(done, tables, strict=True):
-            swept = {f"swept_{k}" if k in taken else k: value for k, value in variant.values.items()}
-            rows += [{"variant": variant.name} | swept | row for row in table]
+            about = {"variant": variant.name}
+            for setting, value in variant.values.items():
+                about[f"swept_{setting}" if setting in taken else setting] = value
+            rows += [about | row for row in table]
         work.write_csv(name, rows)

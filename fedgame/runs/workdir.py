@@ -1,7 +1,7 @@
-"""The directory of one run: files are written whole or not at all, never over somebody else's.
+"""The directory of one run: files are written whole or not at all, and never over those of another run.
 
-`config.json` there says which run it is. Finished jobs are JSON files below `jobs/`, unfinished training runs
-have snapshots below `checkpoints/`, so a killed run that is resumed computes only what is missing.
+`config.json` says which run it is. Finished jobs are JSON files below `jobs/`, and unfinished training runs
+have snapshots below `checkpoints/`: so a killed run that is resumed computes only what is missing.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from fedgame import __version__, registry
 from fedgame.runs import snapshots
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "tensorflow-datasets")
-_UNBORN = r"config\.json\..*\.partial"  # of a run that was killed while it wrote its first file
+_UNBORN = r"config\.json\..*\.partial"  # the file of a run that was killed while it wrote its first one
 
 
 class Workdir:
@@ -32,13 +32,13 @@ class Workdir:
     def __init__(self, path: pathlib.Path, save_every: float = 30.0):
         self.path = path
         self.save_every = save_every  # seconds between snapshots of a training run
-        self.stop = threading.Event()  # set to have training runs save their state and stop
+        self.stop = threading.Event()  # once set, training runs save their state and stop
 
     def job(self, name: str, compute: Callable[[], Any]) -> Any:
-        """The JSON value of a job: as stored if it is there, else computed and stored.
+        """The JSON value of a job: the stored one if there is one, else computed and stored.
 
         Raises:
-          ValueError: what is stored cannot be read, or is of another run; it is left as it is.
+          ValueError: the stored value cannot be read or belongs to another run; it is left as it is.
         """
         file = self.path / "jobs" / f"{name}.json"
         if not file.exists():
@@ -56,7 +56,7 @@ class Workdir:
         return value
 
     def snapshots(self, name: str, last: int | None = None) -> snapshots.Snapshots:
-        """Keeps the state of the training run that makes the job `name`, surely after round `last`."""
+        """Keeps the state of the training run that makes the job `name`, in any case after round `last`."""
         folder = self.path / "checkpoints" / name
         return snapshots.snapshots(folder, self._identity(name), self.save_every, self.stop, last)
 
@@ -76,11 +76,13 @@ class Workdir:
         ]
 
     def write_json(self, name: str, value: Any) -> None:
+        """Writes a JSON value; infinite numbers and NaN become texts, which `read_json` turns back."""
         write(self.path / name, to_json(value))
 
     def write_csv(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Writes a table with the columns of all rows; None and a missing value become an empty cell."""
-        text, columns = io.StringIO(), dict.fromkeys(name for row in rows for name in row)
+        columns = dict.fromkeys(column for row in rows for column in row)  # each once, in their order
+        text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -98,7 +100,7 @@ class Workdir:
 
         Args:
           name: of the file.
-          text: columns that stay texts even where they look like numbers, as names of agents may.
+          text: columns that stay texts even if they look like numbers, as names of agents may.
         """
         return [
             {column: cell if column in text else _value(cell) for column, cell in row.items()}
@@ -112,7 +114,7 @@ class Workdir:
 
 
 def _with_numbers(value: Any) -> Any:
-    """The value with the numbers for which `to_json` writes texts."""
+    """The value with "nan", "inf" and "-inf", which `to_json` writes, turned back into numbers."""
     if isinstance(value, dict):
         return {key: _with_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -137,20 +139,20 @@ def open_workdir(path: str, program: str, settings: dict[str, Any], resume: bool
     """Makes or reopens the directory of the run that `settings` describes.
 
     Args:
-      path: the directory; may be missing or empty.
-      program: whose run it is; the runs of others are left alone, whatever the flags.
+      path: the directory; it may be missing or empty.
+      program: name of the experiment; runs of others are left alone, whatever the flags.
       settings: JSON values that determine the results, beside the files given to --use; `sha256` has the
-        files that were read.
-      resume: go on with the run that is there, if it has the same settings.
-      overwrite: delete the run that is there.
+        digests of files that were read.
+      resume: whether to go on with the run that is there, if it has the same settings.
+      overwrite: whether to delete the run that is there.
 
     Raises:
-      ValueError: there is something in the way, or the run there is an earlier version's, or a file that was
-        read lies in the directory; the message says what and which flag helps.
+      ValueError: something is in the way, the run there is one of an earlier version, or a file that was read
+        lies in the directory; the message says what, and which flag helps.
     """
     check_workdir(path, program, resume, overwrite)
     root = pathlib.Path(path)
-    for file in (*settings.get("sha256", {}), *registry.used()):  # --overwrite would delete it
+    for file in (*settings.get("sha256", {}), *registry.used()):  # --overwrite would delete these
         if root.resolve() in pathlib.Path(file).resolve().parents:
             raise ValueError(f"{file} lies in --workdir={path}: write the results elsewhere")
     settings = json.loads(to_json(settings | {"use": registry.used()}))
@@ -165,9 +167,10 @@ def open_workdir(path: str, program: str, settings: dict[str, Any], resume: bool
 
 
 def check_workdir(path: str, program: str, resume: bool, overwrite: bool) -> None:
-    """Raises the `ValueError` of `open_workdir` if something is in the way whatever the settings are.
+    """Raises those errors of `open_workdir` that do not depend on the settings, before anything is computed.
 
-    So it is told before anything is computed; also which files a run that is to be resumed needs by --use.
+    Raises:
+      ValueError: something is in the way, or a run to be resumed was begun with other files of --use.
     """
     if resume and overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
@@ -184,14 +187,20 @@ def check_workdir(path: str, program: str, resume: bool, overwrite: bool) -> Non
         )
     before, now = (stored or {}).get("use", {}), registry.used()
     if resume and before != now:
-        theirs, ours = (" ".join(f"--use={x} ({y[:8]})" for x, y in of.items()) for of in (before, now))
+        theirs, ours = _use_flags(before) or "no --use", _use_flags(now) or "none"
         raise ValueError(
-            f"--resume: the run in --workdir={path} was begun with {theirs or 'no --use'}, not with "
-            f"{ours or 'none'}; in brackets is how the text of each begins in SHA-256"
+            f"--resume: the run in --workdir={path} was begun with {theirs}, not with "
+            f"{ours}; in brackets is how the text of each begins in SHA-256"
         )
 
 
+def _use_flags(digests: dict[str, str]) -> str:
+    """The flags that import files, with the start of each file's digest."""
+    return " ".join(f"--use={file} ({digest[:8]})" for file, digest in digests.items())
+
+
 def _holds_something(root: pathlib.Path) -> bool:
+    """Whether the directory exists, and has more than the unfinished first file of a killed run."""
     return root.is_dir() and any(not re.fullmatch(_UNBORN, file.name) for file in root.iterdir())
 
 
@@ -202,17 +211,17 @@ def _check_same(path: str, stored: dict[str, Any] | None, settings: dict[str, An
             f"--resume: the run in --workdir={path} was begun by an earlier version of fedgame, which can "
             "finish it; --overwrite deletes it"
         )
-    changed = [
-        f"{k}={settings.get(k)!r} (there: {stored.get(k)!r})"
-        for k in {**stored, **settings}
-        if stored.get(k) != settings.get(k)
-    ]
+    changed = []
+    for name in {**stored, **settings}:
+        theirs, ours = stored.get(name), settings.get(name)
+        if theirs != ours:
+            changed.append(f"{name}={ours!r} (there: {theirs!r})")
     if changed:
         raise ValueError(f"--resume: the run in --workdir={path} has other settings: " + ", ".join(changed))
 
 
 def _empty(root: pathlib.Path) -> None:
-    """Deletes all but `config.json` in the directory of a run: if that is cut short, it still is a run's."""
+    """Deletes all but `config.json` in the directory of a run: if interrupted, it still says whose it is."""
     for path in root.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -221,7 +230,11 @@ def _empty(root: pathlib.Path) -> None:
 
 
 def _stored(root: pathlib.Path, program: str) -> dict[str, Any] | None:
-    """The settings of the run that is there; None if an earlier version of fedgame began it."""
+    """The settings of the run that is there; None if an earlier version of fedgame began it.
+
+    Raises:
+      ValueError: the directory holds no run of this program.
+    """
     try:
         stored = json.loads((root / "config.json").read_text(encoding="utf-8"))
         if stored["program"] == program:
@@ -235,10 +248,14 @@ def _stored(root: pathlib.Path, program: str) -> dict[str, Any] | None:
 
 
 def cached(folder: pathlib.Path | None, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
-    """The JSON value of `compute()`, kept in `folder` under `key`, which must hold all that determines it.
+    """The JSON value of `compute()`, from a file in `folder` if it is there, else computed and written to it.
 
-    Without a folder nothing is kept. A file that cannot be read, or has another key, is replaced. Failures to
-    write are ignored.
+    A file that cannot be read, or has another key, is replaced. Failures to write are ignored.
+
+    Args:
+      folder: of the cache; None: nothing is read or written.
+      key: JSON values; they must hold all that determines the value.
+      compute: makes the value.
     """
     if folder is None:
         return compute()
@@ -257,7 +274,7 @@ def cached(folder: pathlib.Path | None, key: dict[str, Any], compute: Callable[[
 
 
 def to_json(value: Any) -> str:
-    """Strict JSON: numbers that it lacks become the strings "nan", "inf", "-inf"."""
+    """Strict JSON text: numbers that JSON does not have become the strings "nan", "inf" and "-inf"."""
 
     def plain(x: Any) -> Any:
         if isinstance(x, dict):
@@ -272,6 +289,7 @@ def to_json(value: Any) -> str:
 def write(file: pathlib.Path, text: str) -> None:
     """Writes a file whole: readers see the old one or the new one, never a part."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.partial")  # two may write it
+    # Two threads or processes may write the same file: each has a partial one of its own.
+    partial = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, file)

@@ -39,7 +39,7 @@ def test_the_gap_is_what_a_deviation_gains():
 
 @pytest.mark.parametrize(("cost", "stays_out"), [(3e-4, False), (1e-3, True)])
 def test_of_two_local_optima_the_better_one_is_the_response(cost, stays_out):
-    """(2) clipped at 0: alone, an agent either contributes nothing or a great deal."""
+    """Eq. (2) clipped at 0: an agent who is alone contributes either nothing or a great deal."""
     game = games.check(games.Game(games.GeneralizationBound(0.95, 10.0), games.LinearCost([cost]), [5000.0]))
     x = np.linspace(0, 5000, 2_000_001)
     utility = np.asarray(jax.vmap(game.payoff.curve)(x)) - cost * x

@@ -70,7 +70,7 @@ def test_power_law_3_needs_a_box_away_from_0():
 
 
 def test_a_path_that_leaves_the_box_is_told():
-    """At the equilibrium agents share less than 2 each, which is where the box begins."""
+    """At the equilibrium each agent shares less than 2, where the box begins."""
     game = games.Game(games.PowerLaw(1.0, 1.0, 0.5), games.PowerCost(0.02, 2.0), [100.0] * 4)
     found = equilibria.check_conditions(game, low=2.0, samples=8, most_steps=2000)
     assert found.step is not None
@@ -203,7 +203,7 @@ jacobian = jax.jit(games.jacobian)
 
 
 def looked_at(game, low, high, rng, points=60):
-    """The least λ and the largest |G_ij| at random profiles and at both corners, by numpy."""
+    """The smallest λ and the largest |G_ij| at random profiles and at both corners, by numpy."""
     strong, largest = np.inf, 0.0
     share = np.concatenate([[np.zeros(N), np.ones(N)], rng.uniform(size=(points, N)) ** 2])
     for s in low + (high - low) * share:

@@ -21,7 +21,7 @@ class Look(NamedTuple):
 
 @jax.jit
 def look(game):
-    """Everything with one compilation."""
+    """Profile, derivatives in both modes, and kinks, from one compiled program."""
     flat, unravel = jax.flatten_util.ravel_pytree(game)
     s, push = jax.linearize(lambda x: implicit.profile(unravel(x)), flat)
     (reverse,) = jax.vmap(jax.linear_transpose(push, flat))(jnp.eye(len(s), dtype=s.dtype))
@@ -215,7 +215,7 @@ def test_more_agents_than_a_dense_system_can_hold():
 
 
 def test_games_that_were_not_checked_have_derivatives_too():
-    """Whole numbers, as people write them."""
+    """Parameters may be Python integers."""
 
     def total(rate):
         game = games.Game(games.PowerLaw(1, 1, 1, 1), games.LinearCost(rate, 0), np.array([5, 5]), 4, 1, 0)

@@ -1,4 +1,4 @@
-"""Payoffs that jump: what is found is the best of all points that were looked at, to the last digit."""
+"""Payoffs that jump: the response found is the best of all points tried, to the last digit."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -47,7 +47,7 @@ def test_all_best_responses_at_a_jump():
 
 
 def test_steps_of_a_separable_payoff():
-    """√⌊x⌋: whole numbers are best, the one at ¼ c⁻² where it is whole, or all there is."""
+    """a = √⌊x⌋: a whole number is best, ¼ c⁻² if it is whole; or the capacity."""
     payoff = games.Separable(lambda i, x: jnp.sqrt(jnp.floor(x)), lambda s: 0.0 * s)
     game = games.check(games.Game(payoff, games.LinearCost([0.1, 0.05, 0.3]), [100.0] * 3))
     found = solve(game)
@@ -67,7 +67,7 @@ def look(heights, places, rate, capacity, s):
 @hypothesis.settings(max_examples=60)
 @hypothesis.given(seed=st.integers(0, 2**32 - 1))
 def test_random_jumps_are_seen_wherever_they_are(dtype, seed):
-    """The best is 0 or right at a jump: that is all there is to compare with."""
+    """The best response is 0 or right at a jump, so those are all points to compare with."""
     rng = np.random.default_rng(seed)
     heights, places = rng.uniform(0, 1, 3), np.sort(rng.uniform(0, 90, 3))
     rate, s = 10 ** rng.uniform(-3, -1, 2), rng.uniform(0, 50, 2) * (rng.random(2) < 0.5)
@@ -86,7 +86,7 @@ def test_random_jumps_are_seen_wherever_they_are(dtype, seed):
 
 
 def test_more_agents_than_peaks_and_two_sides_of_a_jump():
-    """A payoff that rises to 10 and falls off there: best just below."""
+    """A payoff that rises up to 10 and drops there: the best response is just below."""
     payoff = games.CustomPayoff(lambda s: jnp.where(s < 10, s, 0.0))
     game = games.check(games.Game(payoff, games.LinearCost(0.5), [100.0]))
     found = certificates.examine(game, jnp.zeros(1))
@@ -98,7 +98,7 @@ def test_more_agents_than_peaks_and_two_sides_of_a_jump():
 
 @pytest.mark.parametrize("cost", [1e-2, 1e-4, 0.0])
 def test_whether_a_supremum_is_attained_does_not_depend_on_how_little_a_sample_costs(cost):
-    """Not one next to the jump: its utility is the same to rounding. Free samples attain it further away."""
+    """No point next to it counts: utilities are equal to rounding. Free samples attain it further away."""
 
     @jax.jit
     def statuses(jump, held):

@@ -1,4 +1,4 @@
-"""Nothing that a large game needs has n² numbers: looked up in the compiled programs themselves."""
+"""No array that a large game needs has n² numbers: read from the compiled programs themselves."""
 
 import math
 import re

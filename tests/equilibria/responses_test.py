@@ -1,4 +1,4 @@
-"""Global best responses against a dense grid in numpy, and all of them where there are several."""
+"""Global best responses against a dense grid in numpy, and all of them if there are several."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -164,7 +164,7 @@ def test_sweeps_that_go_well_are_not_disturbed_by_jumps():
 
 
 def test_sweeps_do_not_jump_to_another_split_of_the_same_total():
-    """Agents with equal costs are tied: which split they end at would depend on who had the patience."""
+    """Agents with equal costs are tied: which of many splits they end at would be arbitrary."""
     payoff = games.TotalPayoff(lambda S: jax.nn.sigmoid(S - 20))
     for rates, jumps in (([0.01, 0.01], False), ([0.01, 0.0100001], True)):
         game = games.check(games.Game(payoff, games.LinearCost(rates), [50.0, 50.0]))

@@ -1,4 +1,4 @@
-"""The same answer in another currency, with constants, in another unit, beside idle agents, in any order."""
+"""Answers are the same in other currencies and units, with constants, beside idle agents, in any order."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -129,7 +129,7 @@ def test_a_gap_that_a_fixed_cost_hid():
 
 @pytest.mark.parametrize("most", [2.0, 1e30])
 def test_what_rounding_hides_cannot_be_told(most):
-    """However much somebody could give and pay for, if she would not."""
+    """However much an agent could give and pay for, if she does not want to."""
     game = CLIPPED.replace(
         cost=games.LinearCost(CLIPPED.cost.rate, 1e20), capacity=jnp.array([most, 5.0, 2.0])
     )
@@ -179,7 +179,7 @@ def test_what_an_idle_agent_could_give_moves_nobody(capacity, method):
 
 @pytest.mark.parametrize("apart", [1e-3, 1e-6])
 def test_two_who_yield_to_each_other_little_by_little_get_there(apart):
-    """Agents 0 and 1 want totals that differ by next to nothing; the dearer one ends with nothing."""
+    """Agents 0 and 1 want almost the same total; the one with the higher cost contributes nothing."""
     curve = games.TotalPayoff(lambda S: 0.8 * jax.nn.sigmoid((S - 20) / 3))
     cost = games.LinearCost(jnp.array([0.01 * (1 + apart), 0.01, 0.02]))
     game = games.check(games.Game(curve, cost, [40.0, 40.0, 40.0]))

@@ -17,7 +17,7 @@ solve_by = {
 
 
 def gauss_seidel(game, sweeps=200):
-    """An independent reference: scipy's bounded maximisation, one agent after the other."""
+    """An independent reference: best responses in turn, by scipy's bounded maximisation."""
     s = np.zeros(game.n)
     utilities = jax.jit(games.utilities)
     for _ in range(sweeps):
@@ -293,7 +293,7 @@ def made_cost(kind, rng, capacity, prices):
 
 
 class Direct:
-    """The game in numpy, and everybody's global best response by a grid and scipy."""
+    """The game in numpy, with global best responses of all agents by a grid and scipy."""
 
     def __init__(self, name, kind, seed):
         rng = np.random.default_rng(seed)
@@ -485,7 +485,7 @@ def test_a_number_that_became_nan_after_the_check_is_reported(where):
 
 
 def test_separable_games_are_solved_whatever_the_others_do():
-    """Theorem A.1, with an own part that falls, has two peaks, and is best at a bound."""
+    """Theorem A.1 with an own part that falls: utility has two peaks, and is largest at a bound."""
     own = lambda i, x: jnp.stack([jnp.exp(-x), jnp.sin(3 * x) + 0.3 * x, x])[i]  # noqa: E731
     payoff = games.Separable(own, lambda s: jnp.sum(s) - s + 7 * jnp.prod(1 + s) / (1 + s))
     game = games.check(games.Game(payoff, games.LinearCost([0.1, 0.2, 0.5]), [4.0, 4.0, 2.0]))
@@ -519,7 +519,7 @@ def test_theorem_a2_defeats_every_method_from_every_start(method):
 
 @pytest.mark.parametrize("seed", [11, 24, 44])
 def test_everybody_at_capacity_is_found_however_the_total_rounds(seed):
-    """Weighted capacities whose sum is another float in another compiled expression."""
+    """Weighted capacities whose sum is a different float in a different compiled expression."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 6))
     capacity, quality = jnp.asarray(rng.uniform(1, 9, n)), jnp.asarray(rng.uniform(0.3, 3, n))

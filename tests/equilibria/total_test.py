@@ -15,7 +15,7 @@ solve, is_equilibrium = jax.jit(equilibria.solve), jax.jit(equilibria.is_equilib
 
 
 def own_gap(value_of, cost_of, s, capacity, points=20_001):
-    """The largest gain of a deviation, agent by agent, on a dense grid: no code of the library."""
+    """The largest gain of a deviation, agent by agent, on a dense grid, without any code of the library."""
     gaps = []
     for i in range(len(s)):
         x = np.unique(np.r_[np.linspace(0, capacity[i], points), s[i]])
@@ -96,7 +96,7 @@ def test_every_equilibrium_of_clipped_power_laws_is_found_and_no_other(seed, cli
 
 
 def test_nobody_and_somebody_are_both_equilibria_of_the_bound():
-    """Alone nobody would begin, but each of three goes on while the others do."""
+    """Nobody would contribute alone, but each of three does while the others do."""
     game = games.check(games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(4e-3), [5000.0] * 3))
     found = solve(game)
     assert int(found.status) == solvers.LARGEST

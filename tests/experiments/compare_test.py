@@ -1,4 +1,4 @@
-"""The comparison in process, on a network that compiles in no time."""
+"""A comparison in this process, with a network that compiles in no time."""
 
 import collections
 import csv
@@ -52,7 +52,7 @@ def rows_of(work, name):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """What is trained: (rule, samples) of every run."""
+    """A list that gets (rule, samples) of every training run."""
     seen, do = [], compare.base.run
 
     def train(protocol, plan, *args):
@@ -179,7 +179,7 @@ class Still(fedavg.FedAvg):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Remembering(Still):
-    """What it carries from round to round is made by `start`."""
+    """Carries a memory from round to round, which `start` makes."""
 
     weights: object = option("carried", 0.0)
 
@@ -189,7 +189,7 @@ class Remembering(Still):
 
 @pytest.fixture
 def accuracy(tmp_path):
-    """Held-out accuracies of trials of protocols, in a directory of its own and one cache."""
+    """A function from protocols to the held-out accuracies of their trials; all calls share one cache."""
     task = a_task(seeds=1)
     game, _ = compare.fit_game(task, np.array([0.0, 6, 15, 30]), np.array([[0.1, 0.4, 0.6, 0.7]]))
 
@@ -221,7 +221,7 @@ def test_an_authors_own_training_is_not_taken_from_what_fedavg_has_stored(traine
 
 
 def test_what_a_plan_carries_tells_training_runs_apart(trained, accuracy, monkeypatch):
-    """Also if nothing else does: as after a change of what `start` makes of the same fields."""
+    """Even if nothing else does: as when `start` is changed, and makes another memory of the same fields."""
     monkeypatch.setattr(compare.base, "identity", lambda protocol: {"rule": "the same"})
     accuracy("first", Remembering(weights=1.0))
     accuracy("again", Remembering(weights=1.0))
@@ -251,7 +251,7 @@ def test_another_file_of_ones_own_is_other_code(trained, accuracy, tmp_path):
 
 
 def test_protocols_rules_and_costs_by_their_texts(tmp_path):
-    """Those of short flags and aliases, to the last digit, with their options in titles."""
+    """To the last digit, the results of short flags and aliases; options are in the titles."""
     short = {"protocol": ("mwfed", "fedbr", "fedbr_bg", "fedbr_price", "first_best"), "price": 0.001}
     short |= {"mwfed_target": 0.5, "steps": 15, "beta": 0.5, "seeds": 1}
     dynamics, shown = "steps=15", "steps = 15"

@@ -46,7 +46,7 @@ def made(*texts, **flags):
     ],
 )  # fmt: skip
 def test_short_flags_fill_in_what_a_text_leaves_open_and_the_text_wins(text, flags, title, expected):
-    """And titles tell what texts say, so that two texts have two titles whatever the flags are."""
+    """Titles show the options of texts, so that two texts have different titles whatever the flags are."""
     ((found, protocol),) = chosen(text, **flags).items()
     assert found == title
     assert registry.text_of(protocol) == expected

@@ -44,7 +44,7 @@ def rows_of(file):
     return list(csv.DictReader(file.read_text().splitlines()))
 
 
-def refuse(*args):
+def refuse(**options):
     raise AssertionError("measured again")
 
 
@@ -111,7 +111,12 @@ def test_another_directory_with_the_same_cache_measures_nothing(measured, tmp_pa
 
 def test_half_a_curve_is_half_cached(measured, tmp_path, monkeypatch):
     measuring, do = [], learning_curve.measure
-    monkeypatch.setattr(learning_curve, "measure", lambda *args: measuring.append(args[4]) or do(*args))
+
+    def noting(*, total, **others):
+        measuring.append(total)
+        return do(total=total, **others)
+
+    monkeypatch.setattr(learning_curve, "measure", noting)
     shutil.copytree(measured[0] / "cache", tmp_path / "cache")
     measure(a_task(sizes=(4, 9, 15, 36)), tmp_path / "run", tmp_path / "cache")
     assert measuring == [15] * 3
@@ -203,7 +208,7 @@ def test_interrupted_in_the_middle_of_a_run_it_goes_on_from_there(measured, tmp_
     ],
 )
 def test_the_grid_is_the_one_asked_for(changes, sizes, tmp_path, monkeypatch):
-    monkeypatch.setattr(learning_curve, "measure", lambda *args: 1 - 1 / (args[4] + 2))
+    monkeypatch.setattr(learning_curve, "measure", lambda *, total, **others: 1 - 1 / (total + 2))
     work = workdir.Workdir(tmp_path)
     found, table = curve.measure(a_task(curve_seeds=1, **changes), work, Resources())
     assert found.tolist() == sizes
@@ -211,7 +216,7 @@ def test_the_grid_is_the_one_asked_for(changes, sizes, tmp_path, monkeypatch):
 
 
 def test_one_seed_has_no_band(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning_curve, "measure", lambda *args: 1 - 1 / (args[4] + 2))
+    monkeypatch.setattr(learning_curve, "measure", lambda *, total, **others: 1 - 1 / (total + 2))
     measure(a_task(curve_seeds=1), tmp_path / "run")
     assert {row["deviation"] for row in rows_of(tmp_path / "run" / "band.csv")} == {""}
     assert (tmp_path / "run" / "curve.png").exists()

@@ -175,7 +175,7 @@ def test_names_in_splits_are_those_of_agents_who_stay(tmp_path):
 
 @pytest.mark.parametrize("most", [100.0, 5.0])
 def test_accuracy_as_the_reward_says_what_is_withheld(most, tmp_path):
-    """Nothing, unless somebody cannot give what would earn her the model of all data."""
+    """Nothing is withheld, unless an agent cannot give what would earn her the model of all data."""
     settings = dataclasses.replace(
         NUMBERS, mechanism="data_maximizing", leave=False, capacity=(100, 100, most)
     )

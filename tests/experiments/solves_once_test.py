@@ -1,4 +1,4 @@
-"""Nothing that takes a solver is computed twice in one command: calls are counted by what they are given."""
+"""No command computes twice what takes a solver: calls are counted by their arguments."""
 
 import collections
 import dataclasses
@@ -33,7 +33,7 @@ COUNTED = [
 
 
 def told(x):
-    """An argument by its numbers; one that is traced by its shape."""
+    """What identifies an argument: its numbers, or its shape if it is traced."""
     if isinstance(x, jax.core.Tracer):
         return str(x.aval)
     return x if isinstance(x, str) or callable(x) else (np.shape(x), np.asarray(x, float).tobytes())
@@ -41,7 +41,7 @@ def told(x):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How often each computation is made, by name and arguments."""
+    """Counts how often each computation is made, by name and arguments."""
     seen = collections.Counter()
 
     def counting(name, real):
@@ -91,7 +91,7 @@ class Linear(nn.Module):
 
 
 def test_nothing_is_computed_twice_in_launch_compare(calls, tmp_path):
-    """The first best is three protocols' matter, and with equal costs β* is 1 - 1/n."""
+    """Three protocols need the first best, and with equal costs β* is 1 - 1/n."""
     protocols = ("fedbr", "fedbr_bg", "fedbr_falkinger", "fedbr_personal", "fedbr_prices", "first_best")
     given = {"agents": 4, "capacity": (12,), "rounds": 1, "held_out": 80, "sizes": (6, 15, 30), "steps": 5}
     given |= {"curve_seeds": 1, "seeds": 1, "protocol": protocols, "cost": (0.004,)}
@@ -104,7 +104,7 @@ def test_nothing_is_computed_twice_in_launch_compare(calls, tmp_path):
 
 
 def test_launch_equilibrium_lists_equilibria_only_where_there_may_be_others(monkeypatch, tmp_path):
-    """`solve` proves the only one to be that; of clipped payoffs it is the largest of several."""
+    """`solve` proves that there is only one; with clipped payoffs it finds the largest of several."""
     listed = []
     real = equilibria.solve_all
     monkeypatch.setattr(equilibria, "solve_all", lambda game: listed.append(real(game)) or listed[-1])

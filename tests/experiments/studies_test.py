@@ -39,7 +39,7 @@ def ground_of(settings):
 
 @pytest.fixture(scope="module")
 def curve(tmp_path_factory):
-    """ã(S) = 0.9 - 8/(S + 10), as a file."""
+    """A file with the curve ã(S) = 0.9 - 8/(S + 10)."""
     file = tmp_path_factory.mktemp("curve") / "curve.csv"
     lines = [f"{size:g},{0.9 - 8 / (size + 10):.15g}" for size in SIZES]
     file.write_text("\n".join(["samples,accuracy", *lines]) + "\n")

@@ -26,7 +26,7 @@ def trial(beta=0.0, profile=(1.2, 2.0), charged=(1, 2), accuracy=(0.9, 0.7), mec
 
 
 def agents(utilities, protocol="X"):
-    """Rows of one protocol from utilities [seeds][agents]; by held-out images they are 1 more."""
+    """Rows of one protocol from utilities [seeds][agents]; those by held-out images are larger by 1."""
     return [
         {"protocol": protocol, "seed": seed, "agent": i, "utility": u, "held_out_utility": u + 1.0}
         for seed, us in enumerate(utilities)

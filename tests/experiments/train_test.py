@@ -59,6 +59,12 @@ def test_the_model_left_behind_has_the_accuracy_reported(trained):
         assert (path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_headline_has_the_last_accuracy_and_the_best(tmp_path):
+    work = workdir.Workdir(tmp_path)
+    work.write_csv("rounds.csv", [{"round": k, "accuracy": a} for k, a in enumerate((0.1, 0.75, 0.5))])
+    assert training.EXPERIMENT.headline(work) == [{"last_accuracy": 0.5, "best_accuracy": 0.75}]
+
+
 @pytest.mark.parametrize("changes", [{}, {"partition": "dirichlet", "alpha": 0.1}, {"partition": "shards"}])
 def test_the_table_of_holdings_says_what_every_agent_holds(changes, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_train", lambda *args: training._State({}, np.ones(1), np.zeros(1)))

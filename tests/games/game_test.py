@@ -194,11 +194,11 @@ def test_check_of_weights_held_samples_and_families(changes, message):
     "payoff", [games.PowerLaw(1.0, 1.0, 0.5, 4.0), games.GeneralizationBound(0.95, 1.0)], ids=["(3)", "(2)"]
 )
 def test_a_total_that_is_not_a_number_has_no_payoff(payoff):
-    """0 would hide it: clipped payoffs are 0 where there are too few samples, not where there is a NaN."""
+    """Clipped payoffs are 0 with too few samples, but NaN where parameters are NaN, which 0 would hide."""
     assert jnp.isnan(payoff.curve(jnp.nan))
 
 
-# Those who are left when others have gone
+# Those who stay when others have left
 
 LEFT = np.array([0, 2, 3])
 FUNCTIONS = {

@@ -1,4 +1,4 @@
-"""JSON files of games: every digit kept, every mistake named."""
+"""JSON files of games keep every digit, and errors name every mistake."""
 
 import json
 

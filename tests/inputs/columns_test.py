@@ -149,7 +149,7 @@ def test_what_is_wrong_with_columns_of_parameters_is_said(tmp_path, text, messag
 
 
 def test_columns_of_parameters(tmp_path):
-    """Ends of a range that are allowed; an empty cell has the default; a column not there, none."""
+    """Ends of a range are allowed; an empty cell counts as the default; a missing column has no numbers."""
     columns = {"Rate": RATE}, {"part": OPEN}
     people = agents.read(write(tmp_path, "name,capacity,Rate,part\na,1,0,0.25\nb,1,2,\n"), *columns)
     assert set(people.numbers) == {"Rate", "part"}

@@ -39,7 +39,7 @@ def read(settings):
 
 
 def run(experiment, settings, folder):
-    """What launch.equilibrium or launch.mechanism leaves and prints."""
+    """Runs launch.equilibrium or launch.mechanism; returns its text and its directory."""
     work = workdir.Workdir(folder)
     experiment.compute(experiment.prepare(settings), work)
     return work, experiment.show(work)
@@ -402,7 +402,7 @@ def test_empty_cells_of_parameters_have_their_defaults(tmp_path):
 
 
 def test_parameters_of_a_strangers_cost_may_have_any_name(tmp_path):
-    """Also that of a column that there is already; what is no number of one agent is no column."""
+    """Also that of another column. A parameter that is not one number for each agent has no column."""
 
     @registry.register("tiered")
     class Tiered(games.Cost):

@@ -227,7 +227,7 @@ def save(folder, **arrays):
 
 
 def by_pixels(part):
-    """Labels by image, as bytes."""
+    """The labels of images, by their bytes."""
     pixels = np.rint(part.images * 255).astype(np.uint8)
     return {image.tobytes(): int(label) for image, label in zip(pixels, part.labels, strict=True)}
 

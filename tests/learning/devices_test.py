@@ -48,7 +48,7 @@ def federation(n, lowering=None):
 
 
 def compare(mesh, samples, server_rate=1.0, full_batch=False, lowering=None):
-    """How far eight devices are from one, in the model and in the losses, and how far the model moved."""
+    """Differences between eight devices and one, in the model and the losses; and how far the model moved."""
     options = OPTIONS._replace(full_batch=full_batch, lowering=lowering or "auto")
     model, agents, params = federation(len(samples), lowering)
     weights = np.float32(np.array(samples) / max(sum(samples), 1))
@@ -73,7 +73,7 @@ def compare(mesh, samples, server_rate=1.0, full_batch=False, lowering=None):
 
 
 def compilations(mesh):
-    """Of the first round, of a second one, and of a third with other samples."""
+    """Differences after a first round, a second one, and a third with other samples."""
     happened = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: happened.append(event))
     model, agents, params = federation(9)

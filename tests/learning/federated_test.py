@@ -58,7 +58,7 @@ def same(a, b):
 
 
 def gradient(params, images, labels):
-    """Of the mean loss over these images, without a line of the code under test."""
+    """The gradient of the mean loss over these images, without any of the code under test."""
 
     def loss(params):
         return optax.softmax_cross_entropy_with_integer_labels(MODEL.apply(params, images), labels).mean()

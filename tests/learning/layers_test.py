@@ -20,7 +20,7 @@ def value_and_gradients(function, images, kernel):
     compiler_options={"xla_backend_optimization_level": 0},  # compiles sooner
 )
 def both(images, kernel, padding, lowering):
-    """Values and gradients of ours and of XLA's and flax's, in one compilation."""
+    """Values and gradients of our layers, and of those of XLA and flax, from one compiled program."""
     options = {"padding": padding, "lowering": lowering}
 
     def native(images, kernel):

@@ -40,7 +40,7 @@ def test_a_setting_decides_how_every_convolution_is_computed(model, shape, convo
 
 
 def test_initial_weights_are_he_normal_and_biases_zero():
-    """Variance 2 / inputs, in the last layer, too; no two kernels alike."""
+    """The variance of weights is 2 / inputs, also in the last layer, and no two kernels are equal."""
     quick = {"static_argnums": (0, 2), "compiler_options": {"xla_backend_optimization_level": 0}}
     initial = jax.jit(models.initial_parameters, **quick)
     layers = jax.device_get(initial(models.CNN(channels=(8, 16)), jax.random.key(0), (8, 8, 1)))["params"]

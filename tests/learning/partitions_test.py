@@ -10,7 +10,7 @@ from fedgame.learning import federated, partitions
 
 
 def pool(labels):
-    """Images whose single pixel is their number, counted from 1."""
+    """Images with one pixel each: their number, counted from 1."""
     numbers = np.arange(len(labels), dtype=np.float32).reshape(-1, 1, 1, 1) + 1
     return federated.Images(numbers, np.asarray(labels, np.int32))
 

@@ -73,7 +73,7 @@ def digest(content):
 
 @pytest.fixture
 def server():
-    """A server of `files`, which breaks off in the middle of those in `cut`; it counts requests."""
+    """A server of `files` that breaks off in the middle of those in `cut`, and counts requests."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -102,7 +102,7 @@ def server():
 
 
 def assert_reads_back(name, folder, part, pixels, labels):
-    """By the stock data source, and by `data.load`; images are told apart by their pixels."""
+    """Reads by the data source of tensorflow-datasets and by `data.load`; pixels identify the images."""
     import tensorflow_datasets as tfds
 
     source = tfds.data_source(name, split=part, data_dir=folder, download=False)

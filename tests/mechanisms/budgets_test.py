@@ -39,7 +39,7 @@ def left_over(rate, fixed, budget, beta, s):
 
 
 def brute_gap(utility, game, beta, s, points=4_001):
-    """What agents gain by the best deviation on a grid that leaves them b_i ≥ 0; NaN if there is none."""
+    """The gains of the best deviations on a grid that leave b_i ≥ 0; NaN for an agent without any."""
     numbers = [np.asarray(x) for x in (game.rate, game.fixed, game.budget)]
     gaps = np.full(game.n, np.nan)
     for i in range(game.n):
@@ -77,7 +77,7 @@ def test_rounding_of_what_is_left_over_is_0_but_its_slope_stays():
 @hypothesis.settings(max_examples=12)
 @hypothesis.given(seed=st.integers(0, 2**32 - 1))
 def test_the_certificate_against_a_grid(seed):
-    """At any profile, clipped payoffs that are not concave included; who is stranded too."""
+    """At any profile, also with clipped payoffs that are not concave; and which agents are stranded."""
     rng, n = np.random.default_rng(seed), 2
     rate, value, beta = rng.uniform(0.5, 3, n), rng.uniform(0.2, 2, n), rng.uniform(0, 1)
     scale = rng.uniform(0.5, 3, n)
@@ -161,7 +161,7 @@ def test_nothing_left_is_not_stranded():
 
 
 def test_budgets_change_the_equilibrium():
-    """What everybody would do without b ≥ 0 costs more than there is: then all is spent."""
+    """What agents would do without b ≥ 0 costs more than their budgets, so budgets are spent."""
     game, beta = power_law(1.0, [4.0, 4.0], [9.0, 9.0]), 0.5
     free = jax.jit(equilibria.solve)(mechanisms.under_mechanism(game, beta)).profile
     assert float(free.sum()) == pytest.approx(0.5**0.5)  # 1/S² = (1-β) c

@@ -20,7 +20,7 @@ def make(payoff, capacity, rate=1e-3, **others):
 
 
 def proves_equilibrium(fn, found, targets, capacity, tolerance=1e-6):
-    """Targets are met, and a little less of any positive contribution would miss one's own."""
+    """Targets are met, and an agent who gave a little less than she does would miss her own."""
     s, met = found.profile, fn(found.profile)
     assert np.all((s >= 0) & (s <= capacity) & (met >= targets - tolerance))
     for i in np.flatnonzero(s > 0):
@@ -238,7 +238,7 @@ def test_eq2_beyond_capacity():
 
 
 def test_linear_targets_that_no_amount_of_data_reaches():
-    """One's data take from the other what they give oneself; or an agent samples nothing of use."""
+    """Each agent's data cost the other what they bring herself; or an agent's data are of no use."""
     game = make(games.LinearPayoff([[1.0, -1.0], [-1.0, 1.0]]), [9.0, 9.0])
     found = constrained.constrained_equilibrium(game, 1.0)
     assert not found.converged

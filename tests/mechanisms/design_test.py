@@ -152,7 +152,7 @@ def test_where_agents_take_turns_welfare_jumps_and_no_better_side_is_missed(seed
 
 
 def test_where_welfare_is_undefined_it_is_not_a_number():
-    """Fixed costs that nobody can bear: at every β somebody's utility is negative."""
+    """Fixed costs are so large that at every β some utility is negative."""
     game, broke = random_game(1), random_game(1, fixed=100.0)
     found = beta_of(broke, "p=0")
     assert jnp.isnan(found.welfare)
@@ -164,7 +164,7 @@ def test_where_welfare_is_undefined_it_is_not_a_number():
 
 @pytest.mark.parametrize("name", ["p=0", "p=-5"])
 def test_where_it_is_undefined_at_some_rates_the_others_are_searched(name):
-    """Where β is small agent 1 bears too much of her fixed costs; where it is large, the others do."""
+    """If β is small, agent 1 bears too much of her fixed cost; if it is large, the others do."""
     game = make([0.05, 9.0, 9.0, 9.0], 1.5, 4.0, best=1.0, fixed=[0.9, 0.0, 0.0, 0.0])
     values = grid(game, name)
     assert 0.05 < np.mean(np.isnan(values)) < 0.95

@@ -25,7 +25,7 @@ def make(cost, capacity=CAPACITY):
 
 
 def utility(game, kind, rates, transfers, agent, factor):
-    """Hers and the others' (summed) if she reports f c_i, and what she contributes."""
+    """Her utility, the sum of the others', and her contribution, if she reports f c_i."""
     cost, top = COSTS[kind], np.asarray(game.capacity)
     w, reported = np.asarray(game.quality), np.where(np.arange(3) == agent, factor, 1.0)
     bears = 1 - rates * reported  # of a unit of true cost
@@ -133,7 +133,7 @@ def test_who_gets_back_more_than_a_sample_costs_her_contributes_everything():
 
 
 def test_an_interval_without_the_truth():
-    """Only reports inside count, and none outside is tried but the honest one."""
+    """Only reports inside the range count; outside of it, only the honest one is tried."""
     game = make("power")
     half = lambda g: mechanisms.Refunds(0.5)  # noqa: E731
     found = misreports.manipulation(game, half, 0, 0.1, 0.5, True, points=9)
@@ -168,7 +168,7 @@ def test_alone_there_is_nobody_to_pay():
 
 
 def test_payoffs_that_are_not_of_the_total():
-    """The equilibria that are compared are certified there too."""
+    """The equilibria that are compared are certified for these payoffs too."""
     q = np.array([[0.2, 0.1], [0.1, 0.3]])
     game = games.check(games.Game(games.RandomCoverage(q), games.PowerCost(0.02, 2.0), [4.0, 4.0]))
     found = misreports.manipulation(game, lambda g: mechanisms.Refunds(0.5), 0, 0.5, 4.0, True, points=9)

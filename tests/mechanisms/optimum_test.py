@@ -34,7 +34,7 @@ def power_law(rate, capacity, value=1.0, scale=1.0, fixed=0.0):
 
 
 def p_means(u, p):
-    """W_p of every row, NaN as -∞."""
+    """W_p of every row of utilities, with -∞ instead of NaN."""
     with np.errstate(all="ignore"):
         if p == 1:
             return np.mean(u, -1)
@@ -70,7 +70,7 @@ def best_on_a_grid(utility_of, capacity, p, points=161):
 
 
 def check(found, p, best, utility_of):
-    """What is claimed is attained, nothing on the grid is better, and the bound proves it."""
+    """The claimed welfare is attained, no point of the grid is better, and the bound proves it."""
     assert found.welfare == pytest.approx(p_means(utility_of(found.profile), p), rel=1e-12)
     assert found.welfare >= best * (1 - 1e-9)
     assert 0 <= found.bound - found.welfare <= 1e-6 * abs(best)
@@ -184,7 +184,7 @@ def test_a_hundred_agents_and_every_p():
 @hypothesis.settings(max_examples=8)
 @hypothesis.given(seed=st.integers(0, 2**32 - 1), p=st.sampled_from(POWERS), wide=st.booleans())
 def test_no_profile_is_better_than_the_bound(seed, p, wide):
-    """Whatever the optimum found: 20,000 feasible profiles, near and far, capacities far beyond need."""
+    """None of 20,000 feasible profiles, near and far, is better; capacities are far larger than needed."""
     rng, n = np.random.default_rng(seed), 3
     rate, budget, beta = rng.uniform(0.5, 3, n), rng.uniform(1, 4, n), rng.uniform(0, 1)
     own, shared = rng.uniform(0.2, 0.8, n), rng.uniform(0.3, 3, n)
@@ -274,7 +274,7 @@ def test_whether_the_supremum_is_attained():
 
 
 def test_payoffs_that_are_not_concave_are_found_out():
-    """Clipped ones too: there a utility above its tangent may hide in a millionth of the capacity."""
+    """Also clipped payoffs, whose utility may exceed its tangent only in a millionth of the capacity."""
     convex = games.Game(games.TotalPayoff(jnp.square), games.LinearCost([1.0, 1.0]), [3.0, 3.0])
     assert not mechanisms.maximize_welfare(games.check(convex), 0.5, 1).concave
     clipped = power_law([5.0, 4.0], [1e6, 1e6], 1.0, [1.0, 5.0])
@@ -382,7 +382,7 @@ def test_lemma_2_by_sampling(seed, p, beta):
 
 
 def test_a_function_that_is_not_known_to_be_concave_proves_nothing():
-    """A peak could hide between all samples, so what was found is no proof."""
+    """A peak could be between any two points that were tried, so nothing is proved."""
     game = games.check(games.Game(games.TotalPayoff(jnp.log1p), games.LinearCost([0.5, 0.9]), [9.0, 9.0]))
     best = optimum.first_best(game)
     assert float(best.profile.sum()) == pytest.approx(3.0, rel=1e-6)  # 2 / (1 + S) = ½
@@ -391,7 +391,7 @@ def test_a_function_that_is_not_known_to_be_concave_proves_nothing():
 
 
 def test_everybody_at_capacity_is_found_however_sums_round():
-    """Compiled or not, the same sum may round differently: once this was taken for no candidate at all."""
+    """A sum may round differently when it is compiled: once no candidate was recognised because of that."""
     for seed in range(40):
         rng = np.random.default_rng(seed)
         game = games.Game(

@@ -127,7 +127,7 @@ def test_nobody_leaves_personal_rates_that_ask_what_she_has_alone(seed):
 
 
 def test_one_agent_after_the_other_until_one_is_left():
-    """Fixed costs that nobody bears: the one with the most goes first, and one alone is no federation."""
+    """Nobody can bear her fixed cost: the largest leaves first, and one agent alone is no federation."""
     fixed = [5.0, 9.0, 7.0, 6.0]
     game = games.check(
         games.Game(

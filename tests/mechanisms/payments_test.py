@@ -43,7 +43,7 @@ def general(mechanism, game, reported=None):
 
 @pytest.mark.parametrize(("rule", "game"), CASES)
 def test_the_game_under_a_mechanism_is_its_payments(rule, game):
-    """Utilities up to what nobody can influence, own gradients and gaps, as payments say they are."""
+    """Compares utilities, up to constants, own gradients and Nash gaps with those that payments imply."""
     game, s = GAMES[game], jnp.array([3.0, 7.0, 11.0])
     mechanism = RULES[rule](game)
     played = mechanism.under(game)

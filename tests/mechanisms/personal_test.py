@@ -197,7 +197,7 @@ def test_several_candidates_of_the_clipped_bound_by_brute_force_over_totals(seed
 
 
 def test_where_utilities_are_not_concave_the_gap_says_so():
-    """At S* agent 4 bears a share by her slope, for a payoff that is small yet: rather nothing."""
+    """At S* agent 4 bears a share of costs for her slope, but her payoff is small: she prefers nothing."""
     value, rate, capacity = np.array([1.0, 1.0, 1.0, 0.4]), 4.25e-3, np.array([1.0, 1.0, 1.0, 8e3])
     k = np.array([1.0, 1.0, 1.0, 4.5])
     game = games.check(
@@ -215,7 +215,7 @@ def test_where_utilities_are_not_concave_the_gap_says_so():
 
 
 def test_who_gains_nothing_bears_nothing_and_is_indifferent():
-    """No rates can make her want s* and nothing else, as the docstring says."""
+    """No rate makes s*_i her only best response, as the docstring says."""
     game = law(0.1, 9.0, value=[2.0, 0.0, 1.0, 1.0, 1.0], shift=1.0, exponent=2.0)
     found = mechanisms.personal_rates(game)
     assert float(found.profile[1]) > 0.1
@@ -305,7 +305,7 @@ def test_training_alone_as_the_least_everybody_shall_have():
 
 
 def test_who_wins_nothing_together_can_have_exactly_what_she_has_alone():
-    """Σ r_i is max Σ u_i, up to rounding: that is no reason to complain."""
+    """Σ r_i equals max Σ u_i up to rounding, and is not refused."""
     r = np.array([0.1, 0.2, 0.3])
     np.testing.assert_allclose(personal.at_least(r, 0.6 - 2e-16), r, rtol=1e-14)
     with pytest.raises(ValueError, match="no transfers"):
@@ -335,7 +335,7 @@ def test_who_wins_nothing_together_can_have_exactly_what_she_has_alone():
     ids=["(3)", "raw (3)", "(2)", "raw (2)", "any", "linear", "coverage"],
 )
 def test_alone_by_brute_force(payoff, curve):
-    """Without S₀, without the fixed cost of being enrolled, and without what others give."""
+    """Training alone: without S₀, the fixed cost of being enrolled, and the samples of the others."""
     rate, capacity, value, w = (
         np.array([1e-2, 2e-3, 0.03]),
         [90.0, 300.0, 4.0],

@@ -93,7 +93,7 @@ def test_one_agent_has_nobody_to_pay():
     "cost", [games.LinearCost([0.1, 0.12, 0.3], 0.05), games.PowerCost([0.1, 0.2, 0.3], 2.0)]
 )
 def test_equilibria_of_scaled_costs_are_those_of_the_mechanism(cost):
-    """No deviation pays under the whole of u_i + p_i, by brute force."""
+    """No deviation raises u_i + p_i, by brute force."""
     game, beta = games.check(games.Game(games.TotalPayoff(jnp.log1p), cost, [6.0, 2.0, 4.0])), 0.6
     found = jax.jit(equilibria.solve)(mechanisms.under_mechanism(game, beta))
     assert found.converged
@@ -133,7 +133,7 @@ def test_payments_with_personal_rates_sum_to_zero(spent, seed):
     ],
 )  # fmt: skip
 def test_personal_rates_scale_everybodys_own_cost(cost):
-    """No deviation pays under the whole of u_i + p_i, by brute force; shared costs become her own."""
+    """No deviation raises u_i + p_i, by brute force; a cost shared by all becomes one for each."""
     game = games.check(games.Game(games.TotalPayoff(jnp.log1p), cost, [6.0, 2.0, 4.0]))
     rates, transfers = jnp.array([0.2, 0.9, 0.5]), jnp.array([1.0, -3.0, 2.0])
     under = mechanisms.under_mechanism(game, rates)

@@ -158,7 +158,7 @@ def interior(seed, n, beta=None):
 @hypothesis.settings(max_examples=10)
 @hypothesis.given(seed=st.integers(0, 2**32 - 1), p=st.sampled_from([1, 0, -1]))
 def test_26_holds_at_every_interior_equilibrium_and_21_at_none(seed, p):
-    """So Lemma 3 proves less than it needs; with another β (26) fails too."""
+    """So Lemma 3 proves less than the theorem needs; with another β, (26) fails too."""
     game, beta, s = interior(seed, 3)
     assert np.max(nash_gap(game, beta, s)[0]) < 1e-12
     kkt = mechanisms.kkt_residuals(game, beta, p, s)
@@ -201,7 +201,7 @@ def test_multipliers_by_the_formulas(p):
 
 
 def test_nearly_equal_costs_have_nearly_the_limit_of_20_but_not_of_21():
-    """(24) is a matter of c_i - c_j alone there: (21) stays broken however equal costs get."""
+    """There (24) depends on c_i - c_j alone: (21) fails however close the costs are."""
     for apart in (1e-2, 1e-4, 1e-6):
         rate = np.array([1.0, 1.0 + apart])
         beta, s, own = float(mechanisms.beta_star(rate)), np.array([0.5, 0.5]), np.ones(2)
@@ -238,7 +238,7 @@ def test_capacities_that_bind():
 
 @pytest.mark.parametrize("p", [0.5, 0, -1, -INF])
 def test_undefined_at_the_equilibrium(p):
-    """Agent 1 hardly values the model, and pays for what agent 2 collects."""
+    """Agent 1 hardly values the model, but pays for the samples of agent 2."""
     payoff = games.PowerLaw(8.0, [1.0, 1.0], 1.0)
     found = mechanisms.audit(linear_game(payoff, [4.0, 4.0], [4.0, 4.0], [0.02, 2.0]), 0.5, p)
     assert found.utilities[0] < 0
@@ -322,7 +322,7 @@ def test_an_audit_reads_well():
 
 @pytest.mark.parametrize("beta", [1.0, np.float64(0.0), jnp.asarray(0.3)])
 def test_any_beta(beta):
-    """β = 1 leaves nobody a cost of her own; (16) has no multipliers there."""
+    """At β = 1 nobody has costs of her own, so (16) has no multipliers."""
     found = mechanisms.audit(linear_game(FIRST.payoff, [1.0, 1.0], [0.4, 0.3], 2.0), beta, 0)
     assert found.beta == float(beta)
     assert (found.kkt is None) == (beta == 1)

@@ -34,7 +34,7 @@ START = np.array([[0.3, -0.2], [0.1, 0.4]])
 
 
 def started(protocol, samples=SAMPLES):
-    """The plan of a protocol that looks at nothing but what agents have."""
+    """The plan of a protocol that depends on nothing but the capacities."""
     game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.LinearCost(0.01), samples))
     return protocol.start(game, protocol.rule.announced(game), None)
 
@@ -62,7 +62,7 @@ def by_hand(weights, images, labels, samples):
 
 
 def nearest_on_simplex(v):
-    """Among the projections on all faces, the nearest that is in the simplex."""
+    """The nearest of the projections on all faces that lie in the simplex."""
     best = None
     for mask in range(1, 2 ** len(v)):
         face = np.array([mask >> i & 1 for i in range(len(v))], bool)

@@ -81,7 +81,7 @@ def test_what_an_announced_total_cannot_tell_is_refused():
 
 @pytest.mark.parametrize("step_size", [None, 300.0])
 def test_agents_and_server_together_make_eq_4(step_size):
-    """All that a game of S can have: values, qualities, samples held, convex costs."""
+    """A game of S with values, qualities, samples held by the server and convex costs."""
     rng = np.random.default_rng(0)
     cost = games.PowerCost(rng.uniform(1e-4, 1e-3, 6), 1.5)
     extras = {"value": rng.uniform(0.5, 2, 6), "quality": rng.uniform(0.5, 2, 6), "held": 3.0}
@@ -155,7 +155,7 @@ def test_the_first_best_is_what_no_protocol_beats_and_equal_for_all():
 
 
 def test_the_first_best_is_found_once():
-    """It may stand in the announcement; else it is found."""
+    """It is taken from the announcement if it is there, else computed."""
     game = a_game(np.linspace(0.003, 0.007, 3), MEASURED)
     best = optimum.first_best(game)
     told = rules.personal.announced(game, best)

@@ -30,7 +30,7 @@ def between(sizes, accuracy, total):
 
 
 def algorithms_1_and_2(s, capacity, cost, beta, sizes, accuracy, interval, delta, steps):
-    """The printed loops, one agent after the other; `beta` None is Algorithm 2."""
+    """The printed loops, one agent after the other: Algorithm 1 with `beta`, Algorithm 2 if it is None."""
     path = [list(s)]
     for _ in range(steps):
         s, new = path[-1], []
@@ -110,7 +110,7 @@ def test_rounding_holds_up_high_what_the_continuous_dynamics_bring_down():
 
 
 def test_many_agents_overshoot_together():
-    """100 agents answer the same S with the same δ: rounded they go round, continuous they settle."""
+    """100 agents respond to the same S with the same δ: rounded they cycle, continuous they converge."""
     game = a_game(np.full(100, 0.005))
     start = np.full(100, 50.0)
     printed = literal.prepare(game, SIZES, ACCURACY, 10)

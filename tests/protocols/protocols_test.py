@@ -10,13 +10,13 @@ MODEL = models.CNN(channels=(2, 2), units=4)
 
 
 def started(protocol, samples):
-    """The plan of a protocol that looks at nothing but what agents have."""
+    """The plan of a protocol that depends on nothing but the capacities."""
     game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.LinearCost(0.01), samples))
     return protocol.start(game, protocol.rule.announced(game), jax.random.key(0))
 
 
 class Accuracies:
-    """All that a rule may ask of learning here."""
+    """A trainer that knows accuracies only: protocols may ask for nothing else here."""
 
     def __init__(self, found):
         self.found = found

@@ -37,7 +37,7 @@ def everything(folder):
 
 @pytest.fixture
 def kept(tmp_path):
-    """Three rounds were kept."""
+    """A directory in which three rounds were kept."""
     snapshots = keep(tmp_path / "kept")
     for number in (1, 2, 3):
         snapshots.offer(number, a_state(number))

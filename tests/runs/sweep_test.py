@@ -19,7 +19,7 @@ FEW = {"agents": 3, "capacity": (12,), "held_out": 50}
 
 @pytest.fixture(scope="module")
 def parse():
-    """As launch.compare reads values: with its flags."""
+    """Reads values as launch.compare does, with its flags."""
     settings_flags.define(compare.Settings)
     yield lambda name, text: settings_flags.parse(compare.Settings, name, text)
     for field in compare.Settings.__dataclass_fields__:
@@ -152,7 +152,7 @@ def test_a_data_set_that_is_not_there(parse):
 
 
 class Comparisons:
-    """In place of `compare.compute`: what ran; some fail, or are interrupted."""
+    """Replaces `compare.compute`: notes what ran, and fails or is interrupted where told."""
 
     def __init__(self, **errors):
         self.errors, self.ran = errors, []
@@ -317,7 +317,7 @@ def test_the_files_say_what_the_report_says(parse, tmp_path):
 
 
 def test_any_experiment_can_be_swept(tmp_path):
-    """Without training: a table and a figure of what came of every variant, from the files alone."""
+    """Without training: a table and a figure of all variants, from the files alone."""
     given = {"family": "power", "best": (0.97,), "scale": (6.0,), "power": (0.8,), "shift": (12.0,)}
     settings = equilibrium.Settings(**given, cost=(0.004, 0.005), capacity=(100.0,))
     swept, parse = ["held=0,10"], lambda name, text: float(text)

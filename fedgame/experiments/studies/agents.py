@@ -30,20 +30,31 @@ class Agents(base.Study):
 
     def jobs(self, ground: base.Ground) -> dict[str, Callable]:
         """One for each number of agents."""
-        ground = ground._replace(p=(1.0,))  # all are equal: any p is the mean
+        ground = ground._replace(p=(1.0,))  # utilities are equal, so all p-means are the mean
         return {f"agents/{n}": functools.partial(self.at, ground, n) for n in self.counts}
 
     def at(self, ground: base.Ground, n: int) -> list[dict[str, Any]]:
+        """The rows of n agents."""
         table = ground.rows(ground.game(np.full(n, ground.cost)), ("none", "beta_star"), alone=False)
         return [{"agents": n} | row for row in table]
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
-        header = {"agents": "n", "mechanism": "mechanism", "beta": "β", "total": "S, samples"}
-        header |= {"accuracy": "accuracy"} | dict(list(rows.powers_of(table).items())[:1])
-        header |= {"share_of_first_best": "share of first best", "nash_gap": "Nash gap"}
-        return tables.table(header | {"extrapolated": "S not measured"}, table)
+        """Total data, accuracy and mean utility by number of agents, as Markdown."""
+        header = {
+            "agents": "n",
+            "mechanism": "mechanism",
+            "beta": "β",
+            "total": "S, samples",
+            "accuracy": "accuracy",
+            **rows.first_power(table),
+            "share_of_first_best": "share of first best",
+            "nash_gap": "Nash gap",
+            "extrapolated": "S not measured",
+        }
+        return tables.table(header, table)
 
     def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
+        """The usual figure, with logarithmic axes."""
         super().figure(table, fig)
         for ax in fig.axes:
             ax.set(xscale="log", xlabel="number of agents n")

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import registry
-from fedgame.experiments import curve
+from fedgame.experiments import curve as measuring
 from fedgame.experiments import task as tasks
 from fedgame.experiments.studies import rows
-from fedgame.games import costs, curves
+from fedgame.games import costs
 from fedgame.games import game as games
 from fedgame.registry import option
 from fedgame.report import figures, tables
@@ -29,35 +29,34 @@ if TYPE_CHECKING:
 STUDIES = registry.kind("study", registry.a_choice)
 
 
+def _powers() -> Any:
+    """The option of the p that tables of studies have."""
+    return option(
+        "of the p-means of utilities", (1.0, 0.2, 0.0, float("-inf")), high=1, kind=float, infinite=True
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class OnCurve:
-    """Settings of studies of a measured curve: `curve`, `fit`, and what each says that it `uses`."""
+    """Settings of studies on a measured curve. Each study has `curve`, `fit` and those that it `uses`."""
 
     curve: str = option("CSV file of a measured curve: samples, accuracy", "examples/mnist_curve.csv")
-    fit: str = option(
-        "shape of the fitted ã: any concave curve, a power law, bound (2), or a payoff of yours with a `fit`",
-        "concave",
-        choices=curves.fits,
-    )
+    fit: str = measuring.fit_option()
     agents: int = option("n, number of agents", 10, low=2)
     capacity: int = option("τ, samples of an agent", 100, low=1)
     cost: float = option("c, cost per sample, or the geometric mean of unequal ones", 0.005, above=0)
-    p: tuple[float, ...] = option(
-        "of the p-means of utilities", (1.0, 0.2, 0.0, float("-inf")), high=1, kind=float, infinite=True
-    )
+    p: tuple[float, ...] = _powers()
     seed: int = option("of every random choice", 0, low=0, high=2**31 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Training(curve.Settings):
-    """Settings of studies that train: those of a measured curve, costs and the p of p-means."""
+class Training(measuring.Settings):
+    """Settings of studies that train: those of `launch.curve`, costs and the p of p-means."""
 
     cost: tuple[float, ...] = option(
         "c, cost per sample, one number or one per agent", (0.005,), above=0, kind=float
     )
-    p: tuple[float, ...] = option(
-        "of the p-means of utilities", (1.0, 0.2, 0.0, float("-inf")), high=1, kind=float, infinite=True
-    )
+    p: tuple[float, ...] = _powers()
 
 
 class Ground(NamedTuple):
@@ -71,19 +70,25 @@ class Ground(NamedTuple):
     seed: int
 
     def game(self, cost: Any = None) -> games.Game:
-        """The game on the measured curve; `cost`: per sample, one number or [n], instead of its own."""
-        cost = np.full(self.agents, self.cost) if cost is None else np.asarray(cost, float)
-        cost = np.full(self.agents, cost) if cost.ndim == 0 else cost
-        linear, capacity = costs.LinearCost(jnp.asarray(cost)), np.full(len(cost), float(self.capacity))
+        """The game on the fitted curve, without payments.
+
+        Args:
+          cost: per sample, one number, or [n] which also says the number of agents; None: that of the ground.
+        """
+        cost = np.asarray(self.cost if cost is None else cost, float)
+        if cost.ndim == 0:
+            cost = np.full(self.agents, cost)
+        capacity = np.full(len(cost), float(self.capacity))
+        linear = costs.LinearCost(jnp.asarray(cost))
         return games.check(games.Game(self.measured.fit.payoff, linear, capacity))
 
     def rows(self, game: games.Game, names: Sequence[str] = rows.RULES, alone: bool = True) -> list[dict]:
-        """A row for what comes of each rule, by its text, and one for the first best.
+        """A row for the outcome under each rule, and one for the first best.
 
         Args:
           game: without payments.
-          names: of rules.
-          alone: also how many agents would have more by training alone.
+          names: the rules, by their texts.
+          alone: whether to count the agents who would have more by training alone.
         """
         return rows.rows_of(game, rows.outcomes_of(game, names), self.measured.longest, self.p, alone)
 
@@ -132,7 +137,7 @@ class Study:
         return self.text(table)
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
-        """The table as Markdown; by default its own columns, and most of those of `rows.outcome_row`."""
+        """The table as Markdown; by default all columns but `rows.UNTOLD`."""
         shown = (name for name in table[0] if name not in rows.UNTOLD)
         header = {name: rows.HEADER.get(name, name.replace("_", " ")) for name in shown}
         return tables.table(header | rows.powers_of(table), table)
@@ -140,29 +145,35 @@ class Study:
     def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
         """Draws the table, as it is read from its file.
 
-        By default total data, the first p-mean and the share of the first best, those that are there, else
-        all other columns of numbers, over the column `over`; a line for each mechanism.
+        By default it draws total data, the first p-mean and the share of the first best, those of them that
+        are columns; if none is, all other columns of numbers. The x axis is the column `over`, and each
+        mechanism has a line.
         """
         x = self.over or next(iter(table[0]))
-        shown = {"total": "total data S, samples"} | dict(list(rows.powers_of(table).items())[:1])
-        shown |= {"share_of_first_best": "share of the first best"}
-        shown = {name: label for name, label in shown.items() if name in table[0]}
-        others = (name for name in table[0] if name != x and tables.numeric(table, name))
-        shown = shown or {name: name.replace("_", " ") for name in others}
-        groups = tables.by(table, "mechanism") if "mechanism" in table[0] else {"": table}
+        usual = {
+            "total": "total data S, samples",
+            **rows.first_power(table),
+            "share_of_first_best": "share of the first best",
+        }
+        shown = {name: label for name, label in usual.items() if name in table[0]}
+        if not shown:
+            numeric = [name for name in table[0] if name != x and tables.numeric(table, name)]
+            shown = {name: name.replace("_", " ") for name in numeric}
+        by_mechanism = "mechanism" in table[0]
+        groups = tables.by(table, "mechanism") if by_mechanism else {"": table}
         axes = fig.subplots(1, max(len(shown), 1), squeeze=False)[0]
         color = figures.colors(groups)
-        for ax, (column, label) in zip(axes, shown.items(), strict=False):
+        for ax, (column, label) in zip(axes, shown.items(), strict=False):  # no column: one empty picture
             for name, mine in groups.items():
                 figures.line(ax, x, column, name, mine, color[name])
             ax.set(xlabel=x.replace("_", " "), title=label)
-        if "mechanism" in table[0]:
+        if by_mechanism:
             entries = axes[0].get_legend_handles_labels()
             fig.legend(*entries, loc="outside lower center", ncols=5, frameon=False)
 
 
 def file_of(study: type[Study]) -> str:
-    """How the files of a study's table and figure are called."""
+    """The name of the files of a study's table and figure, without extension."""
     return f"study_{registry.name_of(study)}"
 
 
@@ -179,7 +190,7 @@ class Prepared(NamedTuple):
 
 
 def experiment_of(study: type[Study]) -> Experiment:
-    """The experiment that a study is, with settings of its own."""
+    """A study as an experiment, with settings of its own."""
     settings = _settings_of(study)
     return Experiment(
         program="launch.study",
@@ -196,16 +207,18 @@ def experiment_of(study: type[Study]) -> Experiment:
 
 
 def flags_of(study: type[Study]) -> tuple[str, ...]:
-    """The names of all that can be chosen with a study: its settings, and resources if it trains."""
+    """The flags that a study has: its settings, and if it trains, the resources of training."""
     experiment = experiment_of(study)
-    more = (*experiment.resources, "save_every") if experiment.resources else ()
-    return (*(field.name for field in dataclasses.fields(experiment.settings)), *more)
+    flags = [field.name for field in dataclasses.fields(experiment.settings)]
+    if experiment.resources:
+        flags += [*experiment.resources, "save_every"]
+    return tuple(flags)
 
 
 def _settings_of(study: type[Study]) -> type:
-    """A dataclass of the settings that a study uses: its text, what it begins with, its options."""
-    named = option("what to look at", registry.name_of(study), of="study", kind=str)
-    fields = [("study", str, named)]
+    """A dataclass of the settings of a study: its text, what it begins with, its options."""
+    text = option("what to look at", registry.name_of(study), of="study", kind=str)
+    fields = [("study", str, text)]
     for field in (*_shared(study), *_own(study).values()):
         default = None if field.default is dataclasses.MISSING else field.default
         copied = dataclasses.field(default=default, metadata=field.metadata)
@@ -227,17 +240,18 @@ def _own(study: type[Study]) -> dict[str, dataclasses.Field]:
 
 
 def study_of(settings: Any) -> Study:
-    """The study that the text `study` names; other settings are used where it leaves an option open.
+    """The study that the setting `study` names; other settings are used for options that it leaves open.
 
     Raises:
-      ValueError: it names none, or an option is given twice.
+      ValueError: it names no study, or one with other settings; or an option is given twice.
     """
     with all_settings.of_flag("study"):
         name, left = registry.left_open("study", settings.study)
-    if any(option_name not in dir(settings) for option_name in _own(STUDIES[name])):
+    own = _own(STUDIES[name])
+    if not all(hasattr(settings, option_name) for option_name in own):
         raise ValueError(f"--study={settings.study}: another study has other settings; it is another run")
     given, defaults = {}, {field.name: field.default for field in dataclasses.fields(settings)}
-    for option_name in _own(STUDIES[name]):
+    for option_name in own:
         value = getattr(settings, option_name)
         if value == defaults[option_name]:
             continue
@@ -251,8 +265,11 @@ def study_of(settings: Any) -> Study:
 def _stored(settings: type, work: Workdir) -> Study:
     """The study whose run is in a directory."""
     stored = work.read_json("config.json")["settings"]
-    values = {field.name: stored[field.name] for field in dataclasses.fields(settings)}
-    return study_of(settings(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}))
+    values = {}
+    for field in dataclasses.fields(settings):
+        value = stored[field.name]
+        values[field.name] = tuple(value) if isinstance(value, list) else value  # JSON has no tuples
+    return study_of(settings(**values))
 
 
 def _check(study: type[Study], settings: Any, resources: Resources = Resources()) -> None:
@@ -260,23 +277,27 @@ def _check(study: type[Study], settings: Any, resources: Resources = Resources()
     if type(study_of(settings)) is not study:
         raise ValueError(f"--study={settings.study}: another study has other settings; it is another run")
     if study.trains:
-        tasks.check(settings, _settle, resources.data_dir)
+        tasks.check(_settle, settings, resources)
 
 
 def _prepare(study: type[Study], settings: Any, resources: Resources = Resources()) -> Prepared:
     if study.trains:
         all_settings.check(settings)
-        task = tasks.prepare(settings, _settle, resources.data_dir)
+        task = tasks.prepare(_settle, settings, resources)
         return Prepared(task.settings, study_of(settings), task)
     _check(study, settings, resources)
-    begins = {name: getattr(settings, name, getattr(OnCurve, name)) for name in Ground._fields[1:]}
-    ground = Ground(rows.read_curve(settings.curve, settings.fit), **begins)
+    numbers = {}
+    for name in ("agents", "capacity", "cost", "p", "seed"):
+        default = getattr(OnCurve, name)  # of what the study does not use, so that it is no setting
+        numbers[name] = getattr(settings, name, default)
+    ground = Ground(rows.read_curve(settings.curve, settings.fit), **numbers)
     return Prepared(settings, study_of(settings), ground)
 
 
 def _settle(settings: Any, available: tuple[int, int]) -> tuple[Any, tasks.Needed]:
+    """As `curve.settle`; also checks the number of costs."""
     all_settings.one_for_each("cost", settings.cost, settings.agents)
-    return curve.settle(settings, available)
+    return measuring.settle(settings, available)
 
 
 def _compute(prepared: Prepared, work: Workdir, resources: Resources = Resources()) -> None:
@@ -285,7 +306,7 @@ def _compute(prepared: Prepared, work: Workdir, resources: Resources = Resources
     if study.trains:
         table = study.train(prepared.ground, work, resources)
     else:
-        todo = {key: (1, functools.partial(_rows, one)) for key, one in study.jobs(prepared.ground).items()}
+        todo = {key: (1, functools.partial(_rows, job)) for key, job in study.jobs(prepared.ground).items()}
         found = jobs.run(study.label, todo, work, workers=1)
         table = [row for done in found.values() for row in done["rows"]]
     work.write_csv(f"{name}.csv", table)
@@ -293,4 +314,5 @@ def _compute(prepared: Prepared, work: Workdir, resources: Resources = Resources
 
 
 def _rows(compute: Callable[[], list[dict[str, Any]]]) -> dict[str, Any]:
+    """The rows of a job as `jobs.run` wants them: in a dict."""
     return {"rows": compute()}

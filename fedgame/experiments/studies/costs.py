@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib import figure
 
 
-_NAMES = ("none", "beta_star", "falkinger")
+_NAMES = ("none", "beta_star", "falkinger")  # of the rules that are compared
 
 
 @register("costs")
@@ -55,41 +55,30 @@ class Costs(base.Study):
         }
 
     def at(self, ground: base.Ground, kind: str, cost: float, factor: np.ndarray) -> list[dict[str, Any]]:
+        """The rows of agents whose costs per sample are `cost` times `factor` [n]."""
         game, found = ground.game(cost * factor), []
         for row in ground.rows(game, _NAMES):
             after = {"stay": None, "total_of_those": None}
             if row["mechanism"] != tables.FIRST_BEST:
-                left = outcomes.participation(game, registry.read("rule", row["mechanism"]))
-                there = 0.0
-                if left.outcome is not None:
-                    rest = games.subset(game, left.stay)
-                    there = float(games.total(rest, left.outcome.equilibrium.profile))
-                after = {"stay": len(left.stay), "total_of_those": there}
-            found.append({"costs": kind, "cost": cost} | row | after)
+                after = _if_agents_may_leave(game, row["mechanism"])
+            found.append({"costs": kind, "cost": cost, **row, **after})
         return found
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
         """A row for each c, averages over draws of unequal costs, as Markdown."""
-        first = next(iter(rows.powers_of(table)))
-        pivot: dict[tuple, dict[str, Any]] = {}
-        for row in averages(table):
-            line, title = pivot.setdefault((row["costs"], row["cost"]), {}), tables.title(row["mechanism"])
-            line |= {"costs": row["costs"], "c": row["cost"]}
-            if row["mechanism"] != tables.FIRST_BEST:
-                gap = max(line.get("nash_gap", 0.0), row["nash_gap"])
-                leave = max(line.get("would leave", 0.0), row["rather_alone"], row["rather_nothing"])
-                line |= {f"S, {title}": row["total"], f"contribute, {title}": row["contributors"]}
-                line |= {"nash_gap": gap, "would leave": leave}
-            line |= {f"utility, {title}": row[first]}
-        found = list(pivot.values())
-        header = {name: name for name in found[0] if name != "nash_gap"} | {"nash_gap": "largest Nash gap"}
+        found = [_line(mine) for mine in tables.by(averages(table), "costs", "cost").values()]
+        header = {name: name for name in found[0] if name != "nash_gap"}
+        header["nash_gap"] = "largest Nash gap"
         return tables.table(header, found)
 
     def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
-        """Data, utility, who contributes, who would rather leave, over c; equal costs above unequal ones."""
+        """Draws data, utility and the number of contributors over c; equal costs above unequal ones."""
         averaged = averages(table)
-        shown = {"total": "total data S, samples"} | dict(list(rows.powers_of(averaged).items())[:1])
-        shown |= {"contributors": "agents who contribute"}
+        shown = {
+            "total": "total data S, samples",
+            **rows.first_power(averaged),
+            "contributors": "agents who contribute",
+        }
         color = figures.colors([row["mechanism"] for row in averaged])
         axes = fig.subplots(2, len(shown), sharex=True, sharey="col")
         for across, kind in zip(axes, ("equal", "lognormal"), strict=True):
@@ -107,8 +96,37 @@ class Costs(base.Study):
         fig.legend(*entries, loc="outside lower center", ncols=4, frameon=False)
 
 
+def _if_agents_may_leave(game: games.Game, name: str) -> dict[str, Any]:
+    """How many agents stay under a rule, named by its text, and their total once the others have left."""
+    found = outcomes.participation(game, registry.read("rule", name))
+    total = 0.0
+    if found.outcome is not None:
+        rest = games.subset(game, found.stay)
+        total = float(games.total(rest, found.outcome.equilibrium.profile))
+    return {"stay": len(found.stay), "total_of_those": total}
+
+
+def _line(mine: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One line of the printed table, from the averages of all mechanisms at one cost."""
+    first = next(iter(rows.powers_of(mine)))
+    line: dict[str, Any] = {"costs": mine[0]["costs"], "c": mine[0]["cost"]}
+    for row in mine:
+        title = tables.title(row["mechanism"])
+        if row["mechanism"] != tables.FIRST_BEST:
+            line[f"S, {title}"] = row["total"]
+            line[f"contribute, {title}"] = row["contributors"]
+            line["nash_gap"] = max(line.get("nash_gap", 0.0), row["nash_gap"])
+            would_leave = max(row["rather_alone"], row["rather_nothing"])
+            line["would leave"] = max(line.get("would leave", 0.0), would_leave)
+        line[f"utility, {title}"] = row[first]
+    return line
+
+
 def averages(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of equal costs as they are, those of unequal ones averaged over draws."""
+    """The rows of equal costs, and the averages over draws of those of unequal costs.
+
+    An average is None if the number is missing in some draw. Of Nash gaps the largest is taken.
+    """
     kinds = [row | {"costs": "equal" if row["costs"] == "equal" else "lognormal"} for row in table]
     found = []
     for (kind, cost, name), mine in tables.by(kinds, "costs", "cost", "mechanism").items():

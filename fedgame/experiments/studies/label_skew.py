@@ -10,7 +10,7 @@ That a_i depends on S alone is an assumption: where agents contribute unequally,
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from fedgame import mechanisms
 from fedgame.experiments import curve
+from fedgame.experiments import rows as all_rows
 from fedgame.experiments import task as tasks
 from fedgame.experiments.studies import base, rows
 from fedgame.experiments.task import Task
@@ -31,7 +32,6 @@ from fedgame.learning import trainer as trainers
 from fedgame.mechanisms import outcomes
 from fedgame.registry import option, register
 from fedgame.report import figures, tables
-from fedgame.runs import jobs, workdir
 from fedgame.runs.experiment import Resources
 from fedgame.runs.workdir import Workdir
 
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from matplotlib import axes, figure
 
 
-OWN, ALIKE = "own", "i.i.d."
-KINDS = ("dirichlet", "iid")
+OWN, ALIKE = "own", "i.i.d."  # the game on every agent's own curve, and on the one of images dealt i.i.d.
+KINDS = ("dirichlet", "iid")  # of partitions
+_GROUP = 0.85  # width of an agent's group of bars; the rest is the gap between groups
 
 
 def weighted(shares: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
@@ -58,7 +59,7 @@ class LabelSkew(base.Study):
     alpha: float = option("of the Dirichlet partition; the smaller, the more skewed", 0.3, above=0)
 
     def train(self, task: Task, work: Workdir, resources: Resources) -> list[dict[str, Any]]:
-        """Measures, fits, solves.
+        """Measures accuracy by class, fits every agent's curve, and solves the games on them.
 
         Writes `classes.csv` (accuracy by class of every training run), `shares.csv` (of classes in what an
         agent holds), `curve.csv` and `agents.csv` (which launch.equilibrium and launch.mechanism read),
@@ -76,11 +77,13 @@ class LabelSkew(base.Study):
         measured[ALIKE] = np.mean(accuracy["iid"], axis=-1)
         fitted = {name: curves.fit(settings.fit, sizes, one) for name, one in measured.items()}
         _write_curves(settings, work, shares, measured, fitted)
-        payoffs = {OWN: inputs.payoff_of({n: fitted[n].payoff for n in names}, names)}
-        payoffs[ALIKE] = fitted[ALIKE].payoff
+        cost = costs.LinearCost(np.broadcast_to(settings.cost, (settings.agents,)))
+        payoffs = {
+            OWN: inputs.payoff_of({name: fitted[name].payoff for name in names}, names),
+            ALIKE: fitted[ALIKE].payoff,
+        }
         table, contributions = [], []
         for which, payoff in payoffs.items():
-            cost = costs.LinearCost(np.broadcast_to(settings.cost, (settings.agents,)))
             game = games.check(games.Game(payoff, cost, np.asarray(settings.capacity, float)))
             # What an agent has alone is not on these curves: her model would be trained on her classes only.
             found = rows.outcomes_of(game)
@@ -96,22 +99,31 @@ class LabelSkew(base.Study):
         return self.text(work.read_csv(f"{name}.csv"))
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
-        header = {"curves": "curves", "mechanism": "mechanism", "beta": "β (mean β_i)", "total": "S, samples"}
-        header |= {"contributors": "contributors", "accuracy": "accuracy, mean"} | rows.powers_of(table)
-        header |= {"share_of_first_best": "share of first best", "nash_gap": "Nash gap"}
-        return tables.table(header | {"extrapolated": "S not measured"}, table)
+        header = {
+            "curves": "curves",
+            "mechanism": "mechanism",
+            "beta": "β (mean β_i)",
+            "total": "S, samples",
+            "contributors": "contributors",
+            "accuracy": "accuracy, mean",
+            **rows.powers_of(table),
+            "share_of_first_best": "share of first best",
+            "nash_gap": "Nash gap",
+            "extrapolated": "S not measured",
+        }
+        return tables.table(header, table)
 
 
 def deal(task: Task, kind: str, alpha: float) -> federated.Images:
-    """What agents hold, the same for all seeds: [n, most, ...], with most enough for the largest total."""
+    """What agents hold, the same for all seeds: [n, m, ...], with n m at least the largest total."""
     settings = task.settings
-    most = np.full(settings.agents, -(-max(curve.sizes_of(settings)) // settings.agents))
+    each = math.ceil(curve.largest_of(settings) / settings.agents)
     key = jax.random.fold_in(task.key, KINDS.index(kind))
-    return partitions.partition(task.server.train, most, key, kind, alpha)
+    return partitions.partition(task.server.train, np.full(settings.agents, each), key, kind, alpha)
 
 
 def by_class(images: federated.Images, classes: int) -> federated.Images:
-    """The same number of images of every class, [classes, m, ...], as many as there are of the rarest.
+    """The same number m of images of every class, [classes, m, ...]: as many as there are of the rarest.
 
     Raises:
       ValueError: there is no image of some class.
@@ -127,45 +139,41 @@ def by_class(images: federated.Images, classes: int) -> federated.Images:
 def measure(
     task: Task, work: Workdir, held: dict[str, federated.Images], alpha: float, resources: Resources
 ) -> dict[str, np.ndarray]:
-    """Accuracy of every class at every total, by kind of partition, [seeds, sizes, classes]; `classes.csv`.
+    """Measures the accuracy of every class at every total; writes `classes.csv`.
 
     Args:
       task: images, network and settings.
       work: where finished runs are kept.
-      held: what agents hold, by kind, from `deal`.
+      held: what agents hold, by kind of partition, from `deal`.
       alpha: of the Dirichlet partition.
-      resources: its cache is asked for accuracies that any run measured.
+      resources: number of runs at a time, and a cache.
+
+    Returns:
+      By kind of partition, accuracies [seeds, sizes, classes].
     """
-    settings, cache, sizes = task.settings, resources.cache, curve.sizes_of(task.settings)
+    settings, sizes = task.settings, curve.sizes_of(task.settings)
     test = by_class(task.server.test, len(task.classes))
-    shared = tasks.fingerprint(task, [__name__], task.server) if cache else {}
-    shared |= {"alpha": alpha, "sizes": sizes}
 
-    def trained(kind: str, seed: int, size: int, name: str) -> dict[str, list[float]]:
-        key = task.key_of("curve", seed)
-        what = shared | {"kind": kind, "size": size, "key": jax.random.key_data(key).tolist()}
-        train = functools.partial(_train, task, held[kind], test, size, key, work.snapshots(name))
-        return {"accuracy": workdir.cached(cache, what, train)}
+    def train(one: curve.Measurement, key: jax.Array, snapshots: trainers.Snapshots) -> list[float]:
+        return _train(task, held[one.about["kind"]], test, one.size, key, snapshots)
 
-    names = {
-        (kind, seed, size): f"{kind}/{seed}-{size}"
+    runs = [
+        curve.Measurement(f"{kind}/{seed}-{size}", seed, size, {"kind": kind})
         for kind in KINDS
         for seed in range(settings.curve_seeds)
         for size in sizes
-    }
-    todo = {name: (of[2], functools.partial(trained, *of, name)) for of, name in names.items()}
-    done = jobs.run("measuring accuracy by class", todo, work, task.workers(resources.workers))
+    ]
+    fingerprint = tasks.fingerprint(task, [__name__], task.server) if resources.cache else {}
+    fingerprint |= {"alpha": alpha, "sizes": sizes}
+    found = curve.accuracies("measuring accuracy by class", runs, train, fingerprint, task, work, resources)
     table = [
-        {"partition": kind, "seed": seed, "samples": size, "class": k, "accuracy": x}
-        for (kind, seed, size), name in names.items()
-        for k, x in enumerate(done[name]["accuracy"])
+        {"partition": one.about["kind"], "seed": one.seed, "samples": one.size, "class": k, "accuracy": x}
+        for one, accuracy in zip(runs, found, strict=True)
+        for k, x in enumerate(accuracy)
     ]
     work.write_csv("classes.csv", table)
-    shape = settings.curve_seeds, len(sizes), len(task.classes)
-    return {
-        kind: np.reshape([row["accuracy"] for row in table if row["partition"] == kind], shape)
-        for kind in KINDS
-    }
+    by_kind = np.reshape(found, (len(KINDS), settings.curve_seeds, len(sizes), len(task.classes)))
+    return dict(zip(KINDS, by_kind, strict=True))
 
 
 def _train(
@@ -176,9 +184,9 @@ def _train(
     key: jax.Array,
     snapshots: trainers.Snapshots,
 ) -> list[float]:
-    """Accuracy of every class after training on `total` of the held images, the same share of each agent's.
+    """Accuracy of every class after training on `total` images, the same number from each agent.
 
-    Which images these are depends on the key, and those of a smaller total are a subset of a larger one's.
+    The images depend on the key. Under the same key, those of a smaller total are among those of a larger.
     """
     settings = task.settings
     order_key, init_key, train_key = jax.random.split(key, 3)
@@ -188,7 +196,8 @@ def _train(
     agents = federated.place(
         federated.Images(held.images[agent, order], held.labels[agent, order]), task.mesh
     )
-    drawn = np.asarray(total // n + (np.arange(n) < total % n), np.int32)
+    drawn = np.full(n, total // n, np.int32)
+    drawn[: total % n] += 1  # the remainder goes to the first agents
     params = jax.device_get(models.initial_parameters(task.model, init_key, held.images.shape[2:]))
     trainer = trainers.Trainer(task.model, task.local_training, agents, train_key, task.mesh)
 
@@ -206,11 +215,20 @@ def _write_curves(
     measured: dict[str, np.ndarray],
     fitted: dict[str, curves.Fit],
 ) -> None:
+    """Writes what agents hold, and their curves as measured and as fitted.
+
+    Args:
+      settings: with every default filled in.
+      work: the directory.
+      shares: [n, classes], of the classes in what each agent holds.
+      measured: accuracies [seeds, sizes] by agent, and those of images dealt i.i.d. under `ALIKE`.
+      fitted: by the same names.
+    """
     sizes, names = curve.sizes_of(settings), [name for name in measured if name != ALIKE]
     costs = np.broadcast_to(settings.cost, (settings.agents,))
     held = [
-        {"agent": name} | {f"class {k}": float(x) for k, x in enumerate(q)}
-        for name, q in zip(names, shares, strict=True)
+        {"agent": name} | {f"class {k}": float(share) for k, share in enumerate(hers)}
+        for name, hers in zip(names, shares, strict=True)
     ]
     runs = [
         {"samples": size, "seed": seed, "agent": name, "accuracy": float(measured[name][seed, k])}
@@ -227,35 +245,42 @@ def _write_curves(
         for name, fit in fitted.items()
     }
     both = [
-        {"agent": name, "samples": size, "accuracy": float(np.mean(one[:, k])), "rmse": fitted[name].rmse}
-        | {"fitted": float(drawn[name][k])}
+        {
+            "agent": name,
+            "samples": size,
+            "accuracy": float(np.mean(one[:, k])),
+            "rmse": fitted[name].rmse,
+            "fitted": float(drawn[name][k]),
+        }
         for name, one in measured.items()
         for k, size in enumerate(sizes)
     ]
-    for name, table in {"shares": held, "curve": runs, "agents": agents, "curves": both}.items():
-        work.write_csv(f"{name}.csv", table)
+    work.write_csv("shares.csv", held)
+    work.write_csv("curve.csv", runs)
+    work.write_csv("agents.csv", agents)
+    work.write_csv("curves.csv", both)
 
 
 def _agent_rows(game: games.Game, which: str, solved: dict[str, outcomes.Outcome]) -> list[dict[str, Any]]:
     """What every agent contributes and has under every mechanism, and at the first best."""
     found = []
     for name, there in solved.items():
-        columns = there.equilibrium.profile, there.utilities, there.payments
-        found += [
-            {"curves": which, "mechanism": name, "agent": i, "contribution": float(s), "utility": float(u)}
-            | {"payment": float(p)}
-            for i, (s, u, p) in enumerate(zip(*columns, strict=True))
-        ]
-    best = np.asarray(mechanisms.first_best(game).profile)
-    more = {"utility": None, "payment": None}
-    return found + [
-        {"curves": which, "mechanism": tables.FIRST_BEST, "agent": i, "contribution": float(s)} | more
-        for i, s in enumerate(best)
-    ]
+        columns = {
+            "contribution": there.equilibrium.profile,
+            "utility": there.utilities,
+            "payment": there.payments,
+        }
+        for i, row in enumerate(all_rows.of_columns(columns, game.n)):
+            found.append({"curves": which, "mechanism": name, "agent": i, **row})
+    best = all_rows.of_columns({"contribution": mechanisms.first_best(game).profile}, game.n)
+    for i, row in enumerate(best):
+        named = {"curves": which, "mechanism": tables.FIRST_BEST, "agent": i}
+        found.append(named | row | {"utility": None, "payment": None})
+    return found
 
 
 def draw(work: Workdir, fig: figure.Figure) -> None:
-    """Every agent's curve; what she contributes, and what she has, by mechanism."""
+    """Draws every agent's curve; what she contributes, and what she has, by mechanism."""
     left, middle, right = fig.subplots(1, 3)
     for name, one in tables.by(work.read_csv("curves.csv"), "agent").items():
         style = {"color": "black", "linewidth": 2} if name == ALIKE else {"linewidth": 1}
@@ -274,12 +299,12 @@ def draw(work: Workdir, fig: figure.Figure) -> None:
 
 
 def _bars(ax: axes.Axes, table: list[dict[str, Any]], column: str) -> None:
-    """A group of bars for every agent, a bar for every mechanism."""
+    """Draws a group of bars for every agent, with a bar for every mechanism."""
     groups = tables.by(table, "mechanism")
     color = figures.colors(groups)
     for k, (name, hers) in enumerate(groups.items()):
         agent, height = tables.columns(hers, "agent", column)
-        place = agent + 0.85 * ((k + 0.5) / len(groups) - 0.5)
-        ax.bar(place, height, 0.85 / len(groups), color=color[name], label=tables.title(name))
+        middle = agent + _GROUP * ((k + 0.5) / len(groups) - 0.5)
+        ax.bar(middle, height, _GROUP / len(groups), color=color[name], label=tables.title(name))
     ax.set_xlabel("agent")
     ax.xaxis.get_major_locator().set_params(integer=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedgame import registry
+from fedgame.experiments import rows as all_rows
 from fedgame.experiments.studies import base, rows
 from fedgame.mechanisms import misreports
 from fedgame.registry import option, register
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib import figure
 
 
-_ROUNDING = 1e-12  # gains below this share of the honest utility are none
-_NAMES = ("beta_star", "falkinger", "personal")
+_ROUNDING = 1e-12  # gains smaller than this share of the honest utility are printed as 0
+_NAMES = ("beta_star", "falkinger", "personal")  # of the rules that are compared
 
 
 @register("misreports")
@@ -42,45 +43,67 @@ class Misreports(base.Study):
     )
 
     def jobs(self, ground: base.Ground) -> dict[str, Callable]:
-        """One for each ratio of costs, rule, and one of the cheapest, the middle and the dearest agent."""
+        """One for each ratio of costs, rule, and one of the cheapest, the middle and the dearest agent.
+
+        If costs are equal, one agent stands for all, except under personal rates.
+        """
         n = ground.agents
-        return {
-            f"{ratio:g}/{k}/{agent}": functools.partial(self.at, ground, ratio, name, agent)
-            for ratio in self.ratios
-            for k, name in enumerate(_NAMES)
-            for agent in (sorted({0, n // 2, n - 1}) if ratio > 1 or name == "personal" else (0,))
-        }
+        found = {}
+        for ratio in self.ratios:
+            for k, name in enumerate(_NAMES):
+                alike = ratio == 1 and name != "personal"
+                for agent in [0] if alike else sorted({0, n // 2, n - 1}):
+                    found[f"{ratio:g}/{k}/{agent}"] = functools.partial(self.at, ground, ratio, name, agent)
+        return found
 
     def at(self, ground: base.Ground, ratio: float, name: str, agent: int) -> list[dict[str, Any]]:
+        """A row for each cost that the agent may claim under the rule `name`."""
         cost = rows.spaced(ground.cost, ratio, ground.agents)
-        game, most, rule = ground.game(cost), self.largest_factor, registry.read("rule", name)
+        game, rule = ground.game(cost), registry.read("rule", name)
+        most = self.largest_factor
         found = misreports.manipulation(game, rule, agent, 1.0 / most, most, points=33)
-        shared = {"ratio": ratio, "mechanism": name, "agent": agent, "cost": float(cost[agent])}
         columns = {"factor": found.factors, "gain": found.gains, "contribution": found.contributions}
-        best = {"honest": found.honest, "best": found.best, "best_gain": found.gain}
-        best |= {"others": found.others, "nash_gap": found.nash_gap, "certified": found.certified}
         return [
-            shared | {key: float(x[k]) for key, x in columns.items()} | best
-            for k in range(len(found.factors))
+            {
+                "ratio": ratio,
+                "mechanism": name,
+                "agent": agent,
+                "cost": float(cost[agent]),
+                **row,
+                "honest": found.honest,
+                "best": found.best,
+                "best_gain": found.gain,
+                "others": found.others,
+                "nash_gap": found.nash_gap,
+                "certified": found.certified,
+            }
+            for row in all_rows.of_columns(columns, len(found.factors))
         ]
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
-        """The best report of everybody, as Markdown."""
-        first = {(row["ratio"], row["mechanism"], row["agent"]): row for row in reversed(table)}
-        header = {"ratio": "max/min cost", "mechanism": "mechanism", "agent": "agent", "cost": "her cost c_i"}
-        header |= {"honest": "utility, honest", "best": "best claim / c_i", "best_gain": "she gains"}
-        header |= {"others": "all others together", "nash_gap": "Nash gap"}
-        shown = [
-            {
-                key: 0.0 if key in ("best_gain", "others") and abs(x) < _ROUNDING * abs(row["honest"]) else x
-                for key, x in row.items()
-            }
-            for row in reversed(first.values())
-        ]
+        """The best claim of every agent, as Markdown."""
+        header = {
+            "ratio": "max/min cost",
+            "mechanism": "mechanism",
+            "agent": "agent",
+            "cost": "her cost c_i",
+            "honest": "utility, honest",
+            "best": "best claim / c_i",
+            "best_gain": "she gains",
+            "others": "all others together",
+            "nash_gap": "Nash gap",
+        }
+        shown = []
+        for mine in tables.by(table, "ratio", "mechanism", "agent").values():
+            row = dict(mine[0])  # all rows of an agent have the same best claim
+            for name in ("best_gain", "others"):
+                if abs(row[name]) < _ROUNDING * abs(row["honest"]):
+                    row[name] = 0.0
+            shown.append(row)
         return tables.table(header, shown)
 
     def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
-        """The gain over the claimed cost, a picture for each ratio of costs."""
+        """Draws the gain over the claimed cost, a picture for each ratio of costs."""
         by_ratio = tables.by(table, "ratio")
         color = figures.colors([row["mechanism"] for row in table])
         axes = fig.subplots(1, len(by_ratio), squeeze=False, sharey=True)[0]

@@ -1,7 +1,7 @@
 """Rounding in every step, as Algorithms 1 and 2 print it, against dynamics that stay continuous.
 
-Both start from the same random contributions. The printed update here reads the fitted curve, sample by
-sample, so that rounding, the step δ = Δs/c and the forward difference are all that differs.
+Both start from the same random contributions. Here the printed update reads the fitted curve, at every whole
+number of samples, so that the two differ only in rounding, the step δ = Δs/c and the forward difference.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from matplotlib import axes, figure
 
 
-_NAMES = ("none", "beta_star")
-_PRINTED = 10  # Δs of Section 5.2
-_SUMMED = ("equilibrium", "lowest", "highest", "period", "dead", "gap", "continuous", "continuous_gap")
+_NAMES = ("none", "beta_star")  # of the rules that are compared
+_PRINTED = 10  # Δs of Section 5.2, in samples
 
 
 @register("rounding")
@@ -56,50 +55,72 @@ class Rounding(base.Study):
         return {f"agents/{n}": functools.partial(self.at, ground, n) for n in self.counts}
 
     def at(self, ground: base.Ground, n: int) -> list[dict[str, Any]]:
+        """The rows of n agents: one for each rule, Δs and start."""
         game, found = ground.game(np.full(n, ground.cost)), []
         for name in _NAMES:
             announced = registry.read("rule", name).announced(game)
-            shared = {"agents": n, "mechanism": name, "beta": float(announced.mechanism.rates)}
             equilibrium = outcomes.of_announcement(game, announced).equilibrium
-            shared |= {"equilibrium": float(jnp.sum(equilibrium.profile))}
-            shared |= {"nash_gap": float(jnp.max(equilibrium.nash_gap))}
+            shared = {
+                "agents": n,
+                "mechanism": name,
+                "beta": float(announced.mechanism.rates),
+                "equilibrium": float(jnp.sum(equilibrium.profile)),
+                "nash_gap": float(jnp.max(equilibrium.nash_gap)),
+            }
             found += [shared | row for row in self.from_starts(ground, game, announced)]
         return found
 
     def from_starts(
         self, ground: base.Ground, game: games.Game, announced: Announcement
     ) -> list[dict[str, Any]]:
-        """A row for every Δs and start."""
+        """A row for every Δs and start: where the printed dynamics end, and where the continuous ones do."""
+        # The printed update looks Δs ahead of the total, which is at most the sum of capacities.
         sizes = np.arange(float(jnp.sum(game.capacity)) + max(self.intervals) + 1)
         accuracy = np.asarray(jax.vmap(ground.measured.fit.payoff.curve)(jnp.asarray(sizes)))
         continuous, mechanism = fedbr.FedBR(steps=self.steps), announced.mechanism
         keys = [jax.random.fold_in(jax.random.key(ground.seed), k) for k in range(self.starts)]
-        smooth, found = [continuous.start(game, announced, key) for key in keys], []
+        continuous_ends = [continuous.start(game, announced, key).profile for key in keys]
+        found = []
         for interval in self.intervals:
             printed = literal.Literal(sizes, accuracy, interval, steps=self.steps)
             for k, key in enumerate(keys):
                 plan = printed.start(game, announced, key)
-                row = {"interval": interval, "start": k, "from": float(np.sum(plan.path[0]))}
-                row |= _ending(plan, game, mechanism, ground.measured.longest)
-                row |= {"continuous": float(np.sum(smooth[k].profile))}
-                found.append(row | {"continuous_gap": _gap(game, mechanism, smooth[k].profile)})
+                found.append({
+                    "interval": interval,
+                    "start": k,
+                    "from": float(np.sum(plan.path[0])),
+                    **_ending(plan, game, mechanism, ground.measured.longest),
+                    "continuous": float(np.sum(continuous_ends[k])),
+                    "continuous_gap": _gap(game, mechanism, continuous_ends[k]),
+                })  # fmt: skip
         return found
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
         """Every Δs for the first number of agents, and one Δs for the others, as Markdown."""
         first, shown = table[0]["agents"], _shown(table)
-        header = {"agents": "n", "mechanism": "mechanism", "interval": "Δs", "equilibrium": "S, equilibrium"}
-        header |= {"lowest": "rounded ends: lowest S", "highest": "highest S", "stops": "starts that stop"}
-        header |= {"stuck": "in the dead zone", "cycles": "starts that cycle", "gap": "Nash gap, median"}
-        header |= {"continuous": "continuous: S off by", "continuous_gap": "largest Nash gap"}
-        kept = [row for row in summaries(table) if row["agents"] == first or row["interval"] == shown]
-        formatted = [{**row, "continuous": f"{row['continuous']:.1e}"} for row in kept]
-        for row in formatted:
-            row |= {name: f"{row[name]:.1e}" for name in ("gap", "continuous_gap")}
-        return tables.table(header, formatted)
+        header = {
+            "agents": "n",
+            "mechanism": "mechanism",
+            "interval": "Δs",
+            "equilibrium": "S, equilibrium",
+            "lowest": "rounded ends: lowest S",
+            "highest": "highest S",
+            "stops": "starts that stop",
+            "stuck": "in the dead zone",
+            "cycles": "starts that cycle",
+            "gap": "Nash gap, median",
+            "continuous": "continuous: S off by",
+            "continuous_gap": "largest Nash gap",
+        }
+        kept = []
+        for row in summaries(table):
+            if row["agents"] == first or row["interval"] == shown:
+                small = {name: f"{row[name]:.1e}" for name in ("gap", "continuous", "continuous_gap")}
+                kept.append(row | small)
+        return tables.table(header, kept)
 
     def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
-        """Ends over starts, without payments and with; swings over the number of agents."""
+        """Draws ends over starts, without payments and with, and swings over the number of agents."""
         *ends, right = fig.subplots(1, 3)
         for ax, name in zip(ends, _NAMES, strict=True):
             _ends(ax, table, name)
@@ -109,7 +130,19 @@ class Rounding(base.Study):
 
 
 def _ending(plan: Plan, game: games.Game, mechanism: refunds.Refunds, longest: float) -> dict[str, Any]:
-    """Where a path of the printed update ends: in a profile, or in a cycle (`period` 0: in neither yet)."""
+    """Where a path of the printed update ends.
+
+    Args:
+      plan: of `literal.Literal`, with the path and how it ends.
+      game: n agents without payments.
+      mechanism: under which they play.
+      longest: the largest total at which the curve was measured, in samples.
+
+    Returns:
+      `period` is 1 if it ends in a profile, the length of the cycle if it ends in one, and 0 if it has done
+      neither yet. `total`, `lowest` and `highest` are mean, minimum and maximum of S over the cycle, or S of
+      the last profile. `dead` is that of `literal.Ending`; `gap` is the Nash gap of the last profile.
+    """
     ending = plan.memory
     round_trip = np.sum(plan.path[-max(ending.period, 1) :], axis=1)
     lowest, highest = float(np.min(round_trip)), float(np.max(round_trip))
@@ -125,45 +158,48 @@ def _ending(plan: Plan, game: games.Game, mechanism: refunds.Refunds, longest: f
 
 
 def _gap(game: games.Game, mechanism: refunds.Refunds, s: np.ndarray) -> float:
+    """The largest Nash gap of the profile s [n], as a number."""
     return float(all_rows.largest_gap(game, mechanism, jnp.asarray(s)))
 
 
 def summaries(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Over starts, a row for each number of agents, β and Δs."""
+    """A row for each number of agents, mechanism and Δs, over all starts."""
     found = []
     for mine in tables.by(table, "agents", "mechanism", "interval").values():
-        column = {name: np.asarray([row[name] for row in mine], float) for name in _SUMMED}
+        lowest, highest, period, dead = tables.columns(mine, "lowest", "highest", "period", "dead")
+        equilibrium, continuous = tables.columns(mine, "equilibrium", "continuous")
+        gap, continuous_gap = tables.columns(mine, "gap", "continuous_gap")
         found.append({
             **{name: mine[0][name] for name in ("agents", "mechanism", "interval", "equilibrium")},
-            "lowest": float(np.min(column["lowest"])),
-            "highest": float(np.max(column["highest"])),
-            "stops": int(np.sum(column["period"] == 1)),
-            "cycles": int(np.sum(column["period"] > 1)),
-            "stuck": int(np.sum((column["period"] == 1) & (column["dead"] > 0))),
-            "gap": float(np.median(column["gap"])),
-            "continuous": float(np.max(np.abs(column["continuous"] - column["equilibrium"]))),
-            "continuous_gap": float(np.max(column["continuous_gap"])),
+            "lowest": float(np.min(lowest)),
+            "highest": float(np.max(highest)),
+            "stops": int(np.sum(period == 1)),
+            "cycles": int(np.sum(period > 1)),
+            "stuck": int(np.sum((period == 1) & (dead > 0))),
+            "gap": float(np.median(gap)),
+            "continuous": float(np.max(np.abs(continuous - equilibrium))),
+            "continuous_gap": float(np.max(continuous_gap)),
         })  # fmt: skip
     return found
 
 
 def _shown(table: Sequence[dict[str, Any]]) -> Any:
-    """The paper's Δs, if it is there."""
+    """The Δs that is shown for all numbers of agents: the paper's if it is in the table, else the last."""
     intervals = [row["interval"] for row in table]
-    return next((x for x in intervals if int(x) == _PRINTED), intervals[-1])
+    return _PRINTED if _PRINTED in intervals else intervals[-1]
 
 
 def _ends(ax: axes.Axes, table: list[dict[str, Any]], name: str) -> None:
-    """Where the first number of agents ends, over where they start."""
+    """Draws S at the end over S at the start, for the first number of agents."""
     mine = [row for row in table if row["mechanism"] == name and row["agents"] == table[0]["agents"]]
-    for k, (interval, one) in enumerate(tables.by(mine, "interval").items()):
-        start, low, high = tables.columns(one, "from", "lowest", "highest")
+    by_interval = tables.by(mine, "interval")
+    for k, (interval, one) in enumerate(by_interval.items()):
+        start, mean, low, high = tables.columns(one, "from", "total", "lowest", "highest")
         ax.vlines(start, low, high, color=f"C{k}", linewidth=1)
-        mean = tables.columns(one, "total")[0]
-        ax.plot(
-            start, mean, "osD^v"[k % 5], ms=5, color=f"C{k}", alpha=0.8, label=f"rounded, Δs = {interval}"
-        )
-    start, end = tables.columns(one, "from", "continuous")
+        marker, label = "osD^v"[k % 5], f"rounded, Δs = {interval}"
+        ax.plot(start, mean, marker, ms=5, color=f"C{k}", alpha=0.8, label=label)
+    any_interval = list(by_interval.values())[-1]  # continuous dynamics have no Δs
+    start, end = tables.columns(any_interval, "from", "continuous")
     ax.plot(start, end, "_", color="black", ms=9, mew=2, label="continuous")
     ax.axhline(
         float(mine[0]["equilibrium"]), color="black", linewidth=0.8, linestyle=":", label="equilibrium"
@@ -173,16 +209,16 @@ def _ends(ax: axes.Axes, table: list[dict[str, Any]], name: str) -> None:
 
 
 def _swings(ax: axes.Axes, table: list[dict[str, Any]]) -> None:
-    """How far S swings around the equilibrium in the end, over the number of agents."""
+    """Draws how far S swings around the equilibrium at the end, over the number of agents."""
     shown = _shown(table)
     for name in _NAMES:
         mine = [row for row in table if row["mechanism"] == name and row["interval"] == shown]
-        groups = sorted(tables.by(mine, "agents").items(), key=lambda item: int(item[0]))
-        n = [int(count) for count, _ in groups]
-        low, high = (
-            [np.median(np.divide(*tables.columns(one, end, "equilibrium"))) for _, one in groups]
-            for end in ("lowest", "highest")
-        )
+        n, low, high = [], [], []
+        for count, one in sorted(tables.by(mine, "agents").items()):
+            lowest, highest, equilibrium = tables.columns(one, "lowest", "highest", "equilibrium")
+            n.append(count)
+            low.append(np.median(lowest / equilibrium))
+            high.append(np.median(highest / equilibrium))
         color, label = figures.colors([name])[name], tables.title(name)
         ax.fill_between(n, low, high, color=color, alpha=0.3, linewidth=0)
         ax.plot(n, low, color=color, marker="v", ms=4, label=f"{label}: lowest S")

@@ -33,19 +33,31 @@ class UnequalCosts(base.Study):
         return {f"ratio/{ratio:g}": functools.partial(self.at, ground, ratio) for ratio in self.ratios}
 
     def at(self, ground: base.Ground, ratio: float) -> list[dict[str, Any]]:
+        """The rows of one ratio."""
         game = ground.game(rows.spaced(ground.cost, ratio, ground.agents))
         return [{"ratio": ratio} | row for row in ground.rows(game)]
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
-        header = {"ratio": "max/min cost", "mechanism": "mechanism", "beta": "β (mean β_i)"}
-        header |= {"total": "S, samples", "contributors": "contributors"} | rows.powers_of(table)
-        header |= {"rather_alone": "better alone", "nash_gap": "Nash gap", "extrapolated": "S not measured"}
+        """Data and welfare by ratio and mechanism, as Markdown."""
+        header = {
+            "ratio": "max/min cost",
+            "mechanism": "mechanism",
+            "beta": "β (mean β_i)",
+            "total": "S, samples",
+            "contributors": "contributors",
+            **rows.powers_of(table),
+            "rather_alone": "better alone",
+            "nash_gap": "Nash gap",
+            "extrapolated": "S not measured",
+        }
         return tables.table(header, table)
 
     def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
-        """Welfare by the first and the last p, and total data, over the ratio of costs."""
-        powers = list(rows.powers_of(table).items())
-        shown = dict([powers[0], powers[-1]]) | {"total": "total data S, samples"}
+        """Draws welfare by the first and the last p, and total data, over the ratio of costs."""
+        powers = rows.powers_of(table)
+        names = list(powers)
+        shown = {name: powers[name] for name in (names[0], names[-1])}
+        shown["total"] = "total data S, samples"
         axes, color = fig.subplots(1, len(shown)), figures.colors([row["mechanism"] for row in table])
         for ax, (column, label) in zip(axes, shown.items(), strict=True):
             for name, mine in tables.by(table, "mechanism").items():
