@@ -90,7 +90,10 @@ def main(argv: list[str], experiment: Experiment) -> None:
             _stop_gently(work)
             # Not in this thread: while XLA computes in it, signals would wait.
             with futures.ThreadPoolExecutor(1) as background:
-                background.submit(plan.compute, work).result()
+                running = background.submit(plan.compute, work)
+                while not running.done():  # a signal just before a wait is heard only after it
+                    futures.wait([running], timeout=1.0)
+                running.result()
         else:
             plan.compute(work)
         if work.stop.is_set():
