@@ -8,6 +8,7 @@ Pixels are scaled to [0, 1]; nothing else is done to them, in particular no stan
 that are asked for are decoded.
 """
 
+import importlib.util
 import pathlib
 import re
 import zipfile
@@ -116,9 +117,16 @@ def _open(name: str, data_dir: str | None) -> Source:
 
 
 def _read_digits(part: str, rows: np.ndarray) -> Images:
-    from sklearn import datasets  # slow to import, and of no use to the other data sets
+    """Rows of scikit-learn's file: 64 pixels from 0 to 16, and the digit."""
+    folder = pathlib.Path(importlib.util.find_spec("sklearn").origin).parent
+    file = folder / "datasets" / "data" / "digits.csv.gz"
+    if file.exists():  # to import scikit-learn would take half a second
+        table = np.loadtxt(file, delimiter=",")
+        images, labels = table[:, :-1], table[:, -1].astype(int)
+    else:
+        from sklearn import datasets
 
-    images, labels = datasets.load_digits(return_X_y=True)
+        images, labels = datasets.load_digits(return_X_y=True)
     return to_images(images[rows].reshape(-1, 8, 8, 1) / 16.0, labels[rows])
 
 

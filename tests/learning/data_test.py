@@ -5,6 +5,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import sklearn.datasets
 from PIL import Image
 
 from fedgame.learning import data, federated, partitions
@@ -33,6 +34,14 @@ def test_the_seed_decides_the_draw():
 def test_more_images_than_there_are():
     with pytest.raises(ValueError, match="digits has 1200 training and 597 test images, not 1201 and 0"):
         data.load("digits", 1201, 0, seed=0)
+
+
+def test_the_digits_are_those_that_scikit_learn_loads():
+    images, labels = sklearn.datasets.load_digits(return_X_y=True)
+    rows = np.arange(len(labels))
+    loaded = data._read_digits("train", rows)
+    np.testing.assert_array_equal(loaded.images.reshape(-1, 64), np.float32(images / 16.0))
+    np.testing.assert_array_equal(loaded.labels, labels)
 
 
 def test_the_classes_of_the_digits():
