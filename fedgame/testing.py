@@ -335,7 +335,7 @@ def _check_fit(game: games.Game) -> None:
         if own.pays_from() <= 0 or fit.payoff.pays_from() > 0:
             off = fit.rmse / max(float(np.max(values)), 1e-300)
             assert off <= 0.05, f"`fit` does not recover the payoff of agent {i}, it is off by {off:.1%}"
-        found = np.clip(jax.vmap(fit.payoff.curve)(totals), 0, 1)  # rounding may lead out of [0, 1]
+        found = np.clip(curves.values(fit.payoff, totals), 0, 1)  # rounding may lead out of [0, 1]
         for start in (None, fit.payoff):
             off = curves.fit(family, totals, found, start).largest / max(float(np.max(found)), 1e-300)
             assert off <= 0.005, f"`fit` does not recover what it found for agent {i}, it is off by {off:.1%}"

@@ -220,7 +220,7 @@ def describe_game(
     }
     work.write_json("game.json", summary)
     totals = np.linspace(0, curve.largest_of(task.settings), 401)
-    fitted = jax.vmap(fit.payoff.curve)(totals)
+    fitted = np.asarray(curves.values(fit.payoff, totals))
     work.write_csv("fitted_curve.csv", rows.curve("", totals, fitted))
     return summary
 
@@ -242,10 +242,10 @@ def _equilibria(game: games.Game, protocols: list[Contender]) -> dict[str, dict[
                 name: np.asarray(numbers).tolist() for name, numbers in mechanism.announced(game.n).items()
             },
             "told": rows.told(mechanism, game.n),
-            "contributed": float(jnp.sum(there.profile)),
-            "total": float(games.total(game, there.profile)),
+            "contributed": float(np.sum(np.asarray(there.profile))),
+            "total": float(rows.at(game, there.profile)["total"]),
             "unique": bool(there.unique),
-            "nash_gap": float(jnp.max(there.nash_gap)),
+            "nash_gap": float(np.max(np.asarray(there.nash_gap))),
             "converged": bool(there.converged),
             "certified_from_payments": outcome.general,
         }

@@ -227,7 +227,7 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
         for name, fit in fits.items()
     ]
     work.write_json("fits.json", summary)
-    drawn = {"samples": totals} | {name: jax.vmap(fit.payoff.curve)(totals) for name, fit in fits.items()}
+    drawn = {"samples": totals} | {name: curves.values(fit.payoff, totals) for name, fit in fits.items()}
     work.write_csv("fitted_curves.csv", rows.of_columns(drawn, len(totals)))
     work.write_csv("band.csv", _band(sizes, accuracy))
     work.write_csv("timings.csv", work.timings())

@@ -92,6 +92,7 @@ def told(mechanism: Mechanism, n: int) -> str:
 
 
 def _span(label: str, numbers: Any) -> str:
+    numbers = np.asarray(numbers)
     low, high = float(np.min(numbers)), float(np.max(numbers))
     if low == high:
         return f"{label.removesuffix('_i')} = {low:.6g}"

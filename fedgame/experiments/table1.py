@@ -68,10 +68,10 @@ def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
     that was trained is degraded for nobody, so it is subtracted here.
     """
     charged, mechanism = jnp.asarray(trial.training["charged"]), trial.mechanism
-    accuracy, held_out = jnp.asarray(trial.training["accuracy"]), trial.training["held_out_accuracy"]
-    withheld = mechanism.withheld(game, charged) if mechanism.degrades else jnp.zeros_like(charged, float)
-    settled = outcomes.settle(game, mechanism, charged)
-    net_payment = settled.payments - settled.spent
+    accuracy, held_out = np.asarray(trial.training["accuracy"]), trial.training["held_out_accuracy"]
+    withheld = np.asarray(mechanism.withheld(game, charged)) if mechanism.degrades else np.zeros(game.n)
+    settled, value = outcomes.settle(game, mechanism, charged), np.asarray(game.value)
+    net_payment = np.asarray(settled.payments) - np.asarray(settled.spent)
     columns = {
         **rows.announced(mechanism, game.n),
         "contribution": trial.profile,
@@ -80,8 +80,8 @@ def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
         "withheld": withheld,
         "cost": settled.spent,
         "payment": settled.payments,
-        "utility": game.value * (accuracy - withheld) + net_payment,
-        "held_out_utility": game.value * (held_out - withheld) + net_payment,
+        "utility": value * (accuracy - withheld) + net_payment,
+        "held_out_utility": value * (held_out - withheld) + net_payment,
     }
     return [
         {"protocol": trial.title, "seed": trial.seed, "agent": i, **row}

@@ -62,7 +62,7 @@ def fit(family: str | type[payoffs.OfTotal], sizes: Any, accuracy: Any, start: A
         family = known[family]
     sizes, mean = regression.check(sizes, accuracy)
     payoff = jax.tree.map(lambda x: jnp.asarray(x, float), family.fit(sizes, mean, start))
-    residual = np.asarray(_at(payoff, jnp.asarray(sizes))) - mean
+    residual = np.asarray(values(payoff, jnp.asarray(sizes))) - mean
     if not np.all(np.isfinite(residual)):
         raise ValueError(f"the fitted curve is not finite: {payoff}")
     return Fit(payoff, float(np.sqrt(np.mean(residual**2))), float(np.max(np.abs(residual))))
@@ -156,5 +156,6 @@ def _resampled(
 
 
 @jax.jit
-def _at(payoff: Any, sizes: jax.Array) -> jax.Array:
-    return jax.vmap(payoff.curve)(sizes)
+def values(payoff: Any, totals: jax.Array) -> jax.Array:
+    """The curve of a payoff, shared by all agents, at totals [k]."""
+    return jax.vmap(payoff.curve)(totals)

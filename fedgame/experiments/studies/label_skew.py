@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fedgame import mechanisms
@@ -241,8 +240,7 @@ def _write_curves(
         for name, cost, tau in zip(names, costs, settings.capacity, strict=True)
     ]
     drawn = {
-        name: np.asarray(jax.vmap(fit.payoff.curve)(jnp.asarray(sizes, float)))
-        for name, fit in fitted.items()
+        name: np.asarray(curves.values(fit.payoff, np.asarray(sizes, float))) for name, fit in fitted.items()
     }
     both = [
         {

@@ -17,6 +17,7 @@ import numpy as np
 from fedgame import registry
 from fedgame.experiments import rows as all_rows
 from fedgame.experiments.studies import base
+from fedgame.games import curves
 from fedgame.games import game as games
 from fedgame.mechanisms import outcomes, refunds
 from fedgame.mechanisms.base import Announcement
@@ -76,7 +77,7 @@ class Rounding(base.Study):
         """A row for every Δs and start: where the printed dynamics end, and where the continuous ones do."""
         # The printed update looks Δs ahead of the total, which is at most the sum of capacities.
         sizes = np.arange(float(jnp.sum(game.capacity)) + max(self.intervals) + 1)
-        accuracy = np.asarray(jax.vmap(ground.measured.fit.payoff.curve)(jnp.asarray(sizes)))
+        accuracy = np.asarray(curves.values(ground.measured.fit.payoff, sizes))
         continuous, mechanism = fedbr.FedBR(steps=self.steps), announced.mechanism
         keys = [jax.random.fold_in(jax.random.key(ground.seed), k) for k in range(self.starts)]
         continuous_ends = [continuous.start(game, announced, key).profile for key in keys]

@@ -34,13 +34,13 @@ class MeasuredCurve(base.OfTotal):
     slope: Any = option("its derivative there, per sample, not increasing", low=0, rank=1)
 
     def complaint(self) -> str | None:
-        if self.sizes.shape[-1] < 2 or np.any(self.sizes[..., 0] != 0) or np.any(np.diff(self.sizes) <= 0):
-            return f"`sizes` must be at least two numbers that increase from 0, got {self.sizes}"
-        if np.any(np.diff(self.slope) > 0):
-            return f"`slope` must not increase, got {self.slope}"
-        rise = jnp.diff(self.sizes) * (self.slope[..., 1:] + self.slope[..., :-1]) / 2
-        least = 1e-9 * float(jnp.max(jnp.abs(self.accuracy)))
-        if jnp.allclose(jnp.diff(self.accuracy), rise, rtol=1e-6, atol=least):
+        sizes, accuracy, slope = (np.asarray(x) for x in (self.sizes, self.accuracy, self.slope))
+        if sizes.shape[-1] < 2 or np.any(sizes[..., 0] != 0) or np.any(np.diff(sizes) <= 0):
+            return f"`sizes` must be at least two numbers that increase from 0, got {sizes}"
+        if np.any(np.diff(slope) > 0):
+            return f"`slope` must not increase, got {slope}"
+        rise = np.diff(sizes) * (slope[..., 1:] + slope[..., :-1]) / 2
+        if np.allclose(np.diff(accuracy), rise, rtol=1e-6, atol=1e-9 * np.max(np.abs(accuracy))):
             return None
         return "`accuracy` must rise by the mean slope times the step between sizes, as `fit` makes it"
 
