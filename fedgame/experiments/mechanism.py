@@ -180,7 +180,7 @@ def show(work: Workdir) -> str:
 def headline(work: Workdir) -> list[dict[str, Any]]:
     """How many stay, what they contribute and receive, and their mean utility."""
     found = work.read_json("mechanism.json")
-    shown = ("mechanism", "stay", "contributed", "received", "mean_utility", "nash_gap", "certified")
+    shown = ("stay", "contributed", "received", "mean_utility", "nash_gap", "certified")
     # Of a federation that falls apart, the file has only some of these.
     return [{name: found.get(name) for name in shown}]
 

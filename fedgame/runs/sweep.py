@@ -166,7 +166,7 @@ def settings_of(work: workdir.Workdir) -> dict[str, str]:
     """The names of the swept settings, by their columns in the collected files; see `_collect`."""
     names = [name for name in work.read_texts(VARIANTS)[0] if name not in ABOUT]
     there = work.read_texts(HEADLINES)[0]
-    return {name if name in there else f"swept_{name}": name for name in names}
+    return {f"swept_{name}" if f"swept_{name}" in there else name: name for name in names}
 
 
 def _known(
