@@ -359,7 +359,7 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def sweep(work: Workdir, fig: figure.Figure) -> None:
-    """Draws the first six columns of numbers in the headlines over the one numeric setting that was swept.
+    """Draws columns of the headlines over the one numeric setting that was swept: the first four that vary.
 
     There is a line for each combination of the other swept settings and the columns of texts.
     """
@@ -368,19 +368,21 @@ def sweep(work: Workdir, fig: figure.Figure) -> None:
     setting = numeric_setting(work)
     (x,) = (column for column, name in settings.items() if name == setting)
     names = [name for name in rows[0] if name not in ("variant", *settings)]
-    shown = [name for name in names if tables.numeric(rows, name)][:6]
+    varying = [name for name in names if len({row[name] for row in rows}) > 1]
+    shown = [name for name in varying if tables.numeric(rows, name)][:4]
     groups = [name for name in rows[0] if name in settings and name != x]
     groups += [name for name in names if all(isinstance(row[name], str) for row in rows)]
     lines = tables.by(rows, *groups) if groups else {"": rows}
-    axes = fig.subplots(1, max(len(shown), 1), squeeze=False)[0]
+    axes, color = fig.subplots(1, max(len(shown), 1), squeeze=False)[0], colors(lines)
     for ax, name in zip(axes, shown, strict=False):
         for key, mine in lines.items():
             known = sorted((float(row[x]), row[name]) for row in mine if row[name] is not None)
-            label = ", ".join(map(str, key)) if isinstance(key, tuple) else str(key)
-            ax.plot(*np.transpose(known), marker="o", label=label)
+            label = ", ".join(tables.title(str(x)) for x in (key if isinstance(key, tuple) else (key,)))
+            ax.plot(*np.transpose(known), marker="o", color=color[key], label=label)
         ax.set(xlabel=setting, title=name.replace("_", " "))
     if groups:
-        entries = axes[0].get_legend_handles_labels()
+        fullest = max(axes, key=lambda ax: len(ax.lines))  # some lines may have no numbers in a column
+        entries = fullest.get_legend_handles_labels()
         fig.legend(*entries, frameon=False, loc="outside lower center", ncols=4)
 
 

@@ -37,7 +37,7 @@ def columns(rows: Sequence[dict[str, Any]], *names: str) -> list[np.ndarray]:
 def numeric(rows: Sequence[dict[str, Any]], name: str) -> bool:
     """Whether a column holds nothing but numbers and empty cells, and at least one number."""
     values = [row[name] for row in rows if row[name] is not None]
-    return bool(values) and all(isinstance(value, int | float) for value in values)
+    return bool(values) and all(type(value) in (int, float) for value in values)
 
 
 def by(rows: Sequence[dict[str, Any]], *names: str) -> dict[Any, list[dict[str, Any]]]:
