@@ -136,11 +136,11 @@ _p_mean = jax.jit(mechanisms.p_mean, static_argnums=1)
 def best_rate(
     game: games.Game, outside: np.ndarray, power: float, rates: Sequence[dict[str, Any]]
 ) -> float | None:
-    """The β with the largest p-mean, to about eight digits; None if it is undefined at all rates.
+    """The β with the largest p-mean, to about six digits; None if it is undefined at all rates.
 
     As `mechanisms.design_beta`, with the program that is compiled already for the rates in the figure: eight
-    rates between the neighbours of the best one, again and again. A higher peak between two of `rates` can be
-    missed.
+    rates between the neighbours of the best one, again and again. Of equally good rates it is the smallest. A
+    higher peak between two of `rates` can be missed.
 
     Args:
       game: n agents.
@@ -151,22 +151,23 @@ def best_rate(
     betas = np.asarray([row["beta"] for row in rates])
     means = [row[f"p={power:g}"] for row in rates]
     welfare = np.asarray([-np.inf if mean is None else mean for mean in means])
-    best, largest = betas[np.argmax(welfare)], np.max(welfare)
-    more = np.asarray([refunds.falkinger_beta(game.n)])  # the best one for equal payoffs, to the last digit
+    equal = refunds.falkinger_beta(game.n)  # the best rate for equal payoffs
+    more = np.asarray([equal])
     for _ in range(1 + _ZOOMS):
         found = _at_rates(game, outside, more)
         means = np.asarray([float(_p_mean(u, power)) for u in found.utilities])
-        welfare = np.where(found.certified & np.isfinite(means), means, -np.inf)
-        rounding = 4 * np.finfo(float).eps * abs(largest) if np.isfinite(largest) else 0.0
-        if np.max(welfare) > largest + rounding:
-            best, largest = more[np.argmax(welfare)], np.max(welfare)
+        counted = np.where(found.certified & np.isfinite(means), means, -np.inf)
+        betas, welfare = np.append(betas, more), np.append(welfare, counted)
+        largest = np.max(welfare)
         if largest == -np.inf:
             return None
-        betas = np.append(betas, more)
+        tied = betas[welfare >= largest - 4 * np.finfo(float).eps * abs(largest)]
+        best = np.min(tied)  # where welfare is level, the rate from which it is
         low = np.max(betas[betas < best], initial=0.0)
         high = np.min(betas[betas > best], initial=1.0)
         more = np.linspace(low, high, _AT_ONCE + 2)[1:-1]
-    return float(best)
+    # A smooth peak is level up to rounding for about 1e-7 on each side of its top.
+    return equal if equal in tied and equal - best < 1e-5 else float(best)
 
 
 def marks(game: games.Game, power: float, chosen: float | None, best: float | None) -> list[dict[str, Any]]:
