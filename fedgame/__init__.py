@@ -5,6 +5,9 @@ equilibria   where agents end up
 mechanisms   what a server can add
 learning     the model they train
 protocols    who contributes what
+runs         directories of runs, resumed and swept
+report       what is seen of a run, from its files
+inputs       people's own files
 experiments  a claim, measured
 registry     what people name, and files of theirs that add to it
 testing      whether what they add keeps its contract
@@ -122,7 +125,7 @@ _LATER = {  # by name here: where it is, and its name there
     "partition": ("learning.partitions", "partition"),
     "sizes_to_measure": ("learning.curve", "grid"),
 }
-_ROOMS = ("experiments", "learning", "protocols", "testing")
+_ROOMS = ("experiments", "inputs", "learning", "protocols", "report", "runs", "testing")
 
 
 def payoff(text: str) -> Payoff:
