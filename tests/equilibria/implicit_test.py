@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedgame import games
+from fedgame import games, registry
 from fedgame.equilibria import implicit
 
 
@@ -64,6 +64,17 @@ def make(name):
     return games.check(games.Game(payoff, cost, capacity, VALUE, QUALITY, held))
 
 
+def like_power(rate, exponent, capacity):
+    """The payoff is 1 - 1 / (1 + S); `look` has one program for these games, "power" and "mixed"."""
+    law = registry.per_agent(games.PowerLaw(1.0, 1.0, 1.0, 1.0), 4).replace(best=1.0)
+    return games.check(games.Game(law, games.PowerCost(rate, exponent), capacity, np.ones(4), np.ones(4)))
+
+
+def first_rate(game):
+    """The number of the first rate among the numbers of the game."""
+    return sum(np.size(x) for x in jax.tree.leaves(game.payoff))
+
+
 def differences(game, step):
     """[n, m] central finite differences by every number in the game."""
     flat, unravel = jax.flatten_util.ravel_pytree(game)
@@ -81,12 +92,14 @@ def test_forward_and_reverse_are_finite_differences_in_every_number_of_the_game(
     found, flat = look(game), np.asarray(jax.flatten_util.ravel_pytree(game)[0])
     s, expected = np.asarray(found.profile), CASES[name][-1]
     assert "".join(np.where(s <= 0, "0", np.where(s >= game.capacity * (1 - 1e-15), "^", "-"))) == expected
-    assert not jnp.any(found.kinks)
-    marked = jax.tree.map(jnp.zeros_like, game)
+    assert not np.any(found.kinks)
+    marked = jax.tree.map(np.zeros_like, game)
     if isinstance(game.cost, games.PowerCost):  # linear costs begin at exponent 1, which is no inner point
-        marked = marked.replace(cost=marked.cost.replace(exponent=1.0 * (game.cost.exponent == 1.0)))
+        marked = marked.replace(
+            cost=marked.cost.replace(exponent=1.0 * (np.asarray(game.cost.exponent) == 1.0))
+        )
     if not game.payoff.of_total:  # S₀ is part of payoffs of S only
-        marked = marked.replace(held=jnp.ones(()))
+        marked = marked.replace(held=np.ones(()))
     use = np.asarray(jax.flatten_util.ravel_pytree(marked)[0]) == 0
     # A best response without a known slope is the top of a grid: right to the root of a rounding only.
     step, error = (1e-3, 1e-4) if name == "separable" else (1e-6, 1e-6)
@@ -112,79 +125,77 @@ def test_closed_form_with_linear_costs():
     np.testing.assert_allclose(look(game).forward, exact, rtol=1e-9, atol=1e-10)
 
 
-def test_closed_form_of_equal_agents_with_quadratic_costs():
-    """2 c s (1 + n s) = 1 if all change together."""
-    n = 5
-
-    @jax.jit
-    @jax.grad
-    def slope(c):
-        game = games.Game(games.TotalPayoff(jnp.log1p), games.PowerCost(c, 2.0), jnp.full(n, 1e3))
-        return implicit.profile(game)[0]
-
-    exact = jax.grad(lambda c: (jnp.sqrt(1 + 2 * n / c) - 1) / (2 * n))
-    for c in (1e-4, 0.3, 1e6):
-        assert float(slope(c)) == pytest.approx(float(exact(c)), rel=1e-9)
+@pytest.mark.parametrize("c", [1e-4, 0.3, 1e6])
+def test_closed_form_of_equal_agents_with_quadratic_costs(c):
+    """2 c s (1 + n s)² = 1 if all change together."""
+    n = len(VALUE)
+    game = like_power(np.full(n, c), np.full(n, 2.0), np.full(n, 1e3))
+    found, first = look(game), first_rate(game)
+    s = np.asarray(found.profile)[0]
+    assert 2 * c * s * (1 + n * s) ** 2 == pytest.approx(1, rel=1e-9)
+    exact = -s * (1 + n * s) / (c * (1 + 3 * n * s))
+    for slope in (found.forward, found.reverse):
+        assert np.asarray(slope)[0, first : first + n].sum() == pytest.approx(exact, rel=1e-9)
 
 
 def test_vmap_over_costs_is_a_loop():
     game = make("mixed")
-    rates = game.cost.rate * jnp.linspace(0.9, 1.1, 5)[:, None]
+    rates = np.asarray(game.cost.rate) * np.linspace(0.9, 1.1, 5)[:, None]
 
     def of(rate):
         return game.replace(cost=game.cost.replace(rate=rate))
 
     slopes = jax.jit(jax.vmap(jax.grad(lambda rate: jnp.sum(implicit.profile(of(rate)) ** 2))))(rates)
-    first = sum(np.size(x) for x in jax.tree.leaves(game.payoff))  # numbers before the rates
+    first = first_rate(game)
     for rate, slope in zip(rates, slopes, strict=True):
         found = look(of(rate))
-        direct = 2 * found.profile @ found.forward[:, first : first + 4]
+        direct = 2 * np.asarray(found.profile) @ np.asarray(found.forward)[:, first : first + 4]
         np.testing.assert_allclose(slope, direct, rtol=1e-9, atol=1e-9)
 
 
-LOG = games.TotalPayoff(jnp.log1p)
+kinks = jax.jit(implicit.kinks)
 
 
 def one_sided(game, change, step=1e-6):
     """The derivatives of the profile from the left and from the right."""
-    middle = look(game).profile
-    return (middle - look(change(-step)).profile) / step, (look(change(step)).profile - middle) / step
+    middle, less, more = (np.asarray(look(x).profile) for x in (game, change(-step), change(step)))
+    return (middle - less) / step, (more - middle) / step
 
 
 def at_kink(name):
-    """A game, a one-number change of it, and the agents at a kink."""
-    if name == "enters":  # 2 · 0.25 · s = 1 / (1 + s) at s = 1: there the next sample is worth ½
-        game = games.Game(LOG, games.PowerCost([0.25, 0.5], [2.0, 1.0]), [9.0, 9.0])
-        return game, ("cost", "rate", 1), [False, True]
+    """A game, a one-number change of it, and the agents at a kink. The last two agents contribute nothing."""
+    if name == "enters":  # 2 · ⅛ · s = 1 / (1 + s)² at s = 1: there the next sample is worth ¼
+        game = like_power([0.125, 0.25, 9.0, 9.0], [2.0, 1.0, 1.0, 1.0], [9.0] * 4)
+        return game, ("cost", "rate", 1), [False, True, False, False]
     if name == "reaches her capacity":
-        game = games.Game(LOG, games.PowerCost([0.25, 0.9], [2.0, 1.0]), [1.0, 9.0])
-        return game, ("capacity", None, 0), [True, False]
+        game = like_power([0.125, 0.9, 9.0, 9.0], [2.0, 1.0, 1.0, 1.0], [1.0, 9.0, 9.0, 9.0])
+        return game, ("capacity", None, 0), [True, False, False, False]
     if name == "takes turns":
-        game = games.Game(LOG, games.PowerCost([0.5, 0.5], [1.0, 1.0]), [2.0, 3.0])
-        return game, ("cost", "rate", 0), [True, True]
-    # Two records shared; the third costs what a third sample is worth, 1 / (1 + 2).
-    records = [[0.1, 0.2, 1 / 3], [0.7, 0.8, 0.9]]
-    return games.Game(LOG, games.OrderedCost(records), [3.0, 3.0]), ("value", None, 0), [True, False]
+        game = like_power([0.25, 0.25, 9.0, 9.0], [1.0] * 4, [2.0, 3.0, 9.0, 9.0])
+        return game, ("cost", "rate", 0), [True, True, False, False]
+    # Two records shared; the third costs what a third sample is worth, 1 / (1 + 2)².
+    records = [[0.05, 0.1, 1 / 9, 0.2], [0.7, 0.8, 0.9, 1.0], [0.7, 0.8, 0.9, 1.0], [0.7, 0.8, 0.9, 1.0]]
+    game = like_power([1.0] * 4, [1.0] * 4, [3.0] * 4).replace(cost=games.OrderedCost(records))
+    return games.check(game), ("value", None, 0), [True, False, False, False]
 
 
 @pytest.mark.parametrize("name", ["enters", "reaches her capacity", "takes turns", "the next record"])
 def test_at_a_kink_one_sided_differences_differ_and_the_agents_are_named(name):
     game, (field, part, i), named = at_kink(name)
-    game = games.check(game.replace(value=jnp.ones(game.n)))
 
     def change(step):
-        number = getattr(game, field)
+        number, one = getattr(game, field), step * np.eye(4)[i]
         if part:
-            return game.replace(**{field: number.replace(**{part: getattr(number, part).at[i].add(step)})})
-        return game.replace(**{field: number.at[i].add(step)})
+            return game.replace(**{field: number.replace(**{part: np.asarray(getattr(number, part)) + one})})
+        return game.replace(**{field: np.asarray(number) + one})
 
     left, right = one_sided(game, change)
-    assert float(jnp.max(jnp.abs(left - right))) > 0.2
-    s = look(game).profile
-    assert look(game).kinks.tolist() == named
-    assert implicit.kinks(game, s, 1e-9).tolist() == named
+    assert np.max(np.abs(left - right)) > 0.2
+    found = look(game)
+    assert found.kinks.tolist() == named
+    assert kinks(game, found.profile, 1e-9).tolist() == named
     for step in (-1e-3, 1e-3):  # but not on the sides
-        assert not jnp.any(look(change(step)).kinks)
+        assert not np.any(look(change(step)).kinks)
 
 
 def test_who_is_at_a_whole_number_of_records_stays():
@@ -209,9 +220,10 @@ def test_more_agents_than_a_dense_system_can_hold():
     fewer = games.subset(many, np.arange(2048))
     assert jax.eval_shape(derivative, fewer)[1].shape == (2048,)
     of_total = many.replace(payoff=games.PowerLaw(1.0, 1.0, 0.5, 1.0))
-    _, slope = jax.jit(derivative)(of_total)  # equal agents: 2 c s (…) as in the closed form
-    rise = jax.jit(lambda v: jnp.sum(implicit.profile(of_total.replace(value=v))))
-    assert float(slope.sum()) == pytest.approx(float(rise(1 + 1e-6) - rise(1 - 1e-6)) / 2e-6, rel=1e-6)
+    (s, *_), (slope, *_) = (np.asarray(x) for x in jax.jit(derivative)(of_total))
+    worth, bend = 0.5 * (1 + 2049 * s) ** -1.5, 0.75 * 2049 * (1 + 2049 * s) ** -2.5
+    assert worth == pytest.approx(0.2 * s, rel=1e-9)  # equal agents: v a'(S) = 2 c s
+    assert slope == pytest.approx(worth / (0.2 + bend), rel=1e-9)
 
 
 def test_games_that_were_not_checked_have_derivatives_too():

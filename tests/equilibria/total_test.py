@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from fedgame import equilibria, games
+from fedgame import equilibria, games, registry
 from fedgame.equilibria import solvers, total
 
 solve, is_equilibrium = jax.jit(equilibria.solve), jax.jit(equilibria.is_equilibrium)
+nash_gap, own_gradient = jax.jit(equilibria.nash_gap), jax.jit(games.own_gradient)
 
 
 def own_gap(value_of, cost_of, s, capacity, points=20_001):
-    """The largest gain of a deviation, agent by agent, on a dense grid, without any code of the library."""
+    """The largest gain of a deviation, agent by agent, on a dense grid: no code of the library."""
     gaps = []
     for i in range(len(s)):
         x = np.unique(np.r_[np.linspace(0, capacity[i], points), s[i]])
@@ -30,15 +31,26 @@ def bound(S, best, k):
     return np.where(k < S, np.maximum(raw, 0), 0)
 
 
+def with_the_bound(rate, capacity):
+    """Games of which `solve` has one program per number of agents."""
+    return games.check(games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(rate), capacity))
+
+
 @pytest.mark.parametrize(("cost", "S"), [(1e-4, 1148.389), (1e-3, 238.113), (2.442e-5, 3000.320)])
-@pytest.mark.parametrize("n", [1, 2, 10])
+@pytest.mark.parametrize("n", [1, 2, 3])
 def test_the_bound_has_the_totals_known_from_the_literature(cost, S, n):
     """Stand-alone optima of Karimireddy et al. for (2), k = 1, a₀ = 0.95: a'(S) = c whatever n is."""
-    game = games.check(games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(cost), [1e4] * n))
+    game = with_the_bound([cost] * n, [1e4] * n)
     found = solve(game)
     assert float(found.profile.sum()) == pytest.approx(S, abs=1e-3)
     assert found.converged
     assert found.unique == (n == 1)
+
+
+def four(payoff, cost, capacity, quality=1.0, held=0.0):
+    """Games of four agents, with numbers of their own wherever there may be: one program for all."""
+    payoff, cost = registry.per_agent(payoff, 4), registry.per_agent(cost, 4)
+    return games.check(games.Game(payoff, cost, capacity, 1.0, np.broadcast_to(quality, 4), held))
 
 
 @hypothesis.settings(max_examples=15)
@@ -49,8 +61,7 @@ def test_every_equilibrium_of_clipped_power_laws_is_found_and_no_other(seed, cli
     rate, exponent = 10 ** rng.uniform(-4, -0.5, n), rng.uniform(1.2, 3, n)
     shift = 0.0 if clipped else scale.max() ** (1 / power.min())
     capacity = rng.uniform(0.5, 60, n)
-    payoff = games.PowerLaw(1.0, scale, power, shift)
-    game = games.check(games.Game(payoff, games.PowerCost(rate, exponent), capacity))
+    game = four(games.PowerLaw(1.0, scale, power, shift), games.PowerCost(rate, exponent), capacity)
 
     def value(i, S):
         with np.errstate(divide="ignore"):
@@ -60,13 +71,14 @@ def test_every_equilibrium_of_clipped_power_laws_is_found_and_no_other(seed, cli
         return rate[i] * x ** exponent[i]
 
     def wanted(S):
-        zero = scale ** (1 / power) - shift
-        price = np.where(zero < S, scale * power * (max(S, 1e-30) + shift) ** (-power - 1), 0)
+        """[..., n] of totals [...]."""
+        zero, S = scale ** (1 / power) - shift, np.asarray(S)[..., None]
+        price = np.where(zero < S, scale * power * (np.maximum(S, 1e-30) + shift) ** (-power - 1), 0)
         return np.minimum((price / (rate * exponent)) ** (1 / (exponent - 1)), capacity)
 
     # A scan: totals at which what is wanted crosses the total from above, and nobody sharing.
     S = np.concatenate([[0], np.geomspace(1e-9, capacity.sum(), 40_001)])
-    excess = np.stack([wanted(x) for x in S]).sum(axis=1) - S
+    excess = wanted(S).sum(axis=1) - S
     roots = [
         scipy.optimize.brentq(lambda x: wanted(x).sum() - x, S[k], S[k + 1], xtol=1e-13)
         for k in range(1, len(S) - 1)
@@ -96,8 +108,8 @@ def test_every_equilibrium_of_clipped_power_laws_is_found_and_no_other(seed, cli
 
 
 def test_nobody_and_somebody_are_both_equilibria_of_the_bound():
-    """Nobody would contribute alone, but each of three does while the others do."""
-    game = games.check(games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(4e-3), [5000.0] * 3))
+    """Alone nobody would begin, but each of three goes on while the others do."""
+    game = with_the_bound([4e-3] * 3, [5000.0] * 3)
     found = solve(game)
     assert int(found.status) == solvers.LARGEST
     assert "others exist" in equilibria.describe(found)
@@ -112,10 +124,10 @@ def test_nobody_and_somebody_are_both_equilibria_of_the_bound():
 
 def test_a_vanishing_gradient_is_no_equilibrium():
     """At S = 91.98 one agent alone would have to pay more than she gains, and stays out."""
-    game = games.check(games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(4e-3), [5000.0]))
-    s = jnp.array([91.98524022956435])
-    assert abs(float(games.own_gradient(game, s)[0])) < 1e-12
-    assert float(equilibria.nash_gap(game, s)[0]) > 0.01
+    game = with_the_bound([4e-3], [5000.0])
+    s = np.array([91.98524022956435])
+    assert abs(float(own_gradient(game, s)[0])) < 1e-12
+    assert float(nash_gap(game, s)[0]) > 0.01
     found = solve(game)
     assert found.profile.tolist() == [0]
     assert found.unique
@@ -124,17 +136,19 @@ def test_a_vanishing_gradient_is_no_equilibrium():
 def test_every_status_and_what_it_says():
     law = games.PowerLaw(8.0, 1.0, 1.0, 0.5)
 
-    def of(payoff, cost, capacity=(5.0, 5.0)):  # fmt: skip
-        return solve(games.check(games.Game(payoff, cost, list(capacity))))
+    def of(payoff, cost, held=0.0):
+        return solve(games.check(games.Game(payoff, cost, [5.0, 5.0], held=held)))
 
     unique = of(law, games.LinearCost([4.0, 5.0]))
-    tied = of(law, games.LinearCost(1.0))
-    unknown = of(games.TotalPayoff(jnp.log1p), games.PowerCost(0.1, 2.0))
-    step = of(games.TotalPayoff(lambda S: jnp.where(S > 3, 1.0, 0.0) * S), games.PowerCost(0.05, 2.0))
+    tied = of(law, games.LinearCost([1.0, 1.0]))
+    # log(1 + S) up to 20 samples; beyond 100 nothing, and beyond 103 as much as was added to 100.
+    curve = games.TotalPayoff(
+        lambda S: jnp.where(S > 100, jnp.where(S - 100 > 3, 1.0, 0.0) * (S - 100), jnp.log1p(S))
+    )
+    unknown = of(curve, games.PowerCost(0.1, 2.0))
+    step = of(curve, games.PowerCost(0.05, 2.0), held=100.0)
     broken = solve(
-        games.check(games.Game(law, games.LinearCost([4.0, 5.0]), [5.0, 5.0])).replace(
-            value=jnp.array([1.0, jnp.nan])
-        )
+        games.check(games.Game(law, games.LinearCost([4.0, 5.0]), [5.0, 5.0])).replace(value=np.array(np.nan))
     )
     assert [int(x.status) for x in (unique, tied, unknown)] == [
         solvers.UNIQUE, solvers.TOTAL_ONLY, solvers.GRID,
@@ -152,33 +166,23 @@ def test_every_status_and_what_it_says():
 @pytest.mark.parametrize("held", [0.0, 7.0])
 def test_quality_and_held_samples_enter_the_total(quality, held):
     rate, capacity = np.array([2e-3, 1e-3, 5e-3, 3e-3]), np.full(4, 50.0)
-    game = games.check(
-        games.Game(
-            games.PowerLaw(0.97, 6.0, 0.8, 12.0), games.PowerCost(rate, 2.0), capacity, 1.0, quality, held
-        )
-    )
-    s = np.asarray(solve(game).profile)
     w = np.broadcast_to(quality, 4)
+    game = four(games.PowerLaw(0.97, 6.0, 0.8, 12.0), games.PowerCost(rate, 2.0), capacity, quality, held)
+    s = np.asarray(solve(game).profile)
     price = 6 * 0.8 * (12 + held + w @ s) ** -1.8
     np.testing.assert_allclose(s, np.minimum(w * price / (2 * rate), capacity), rtol=1e-11)
-    np.testing.assert_allclose(games.own_gradient(game, s), 0, atol=1e-14)
+    np.testing.assert_allclose(own_gradient(game, s), 0, atol=1e-14)
 
 
-def test_methods_agree_and_wrong_ones_are_refused():
-    game = games.check(
-        games.Game(games.PowerLaw(0.97, 6.0, 0.8, 12.0), games.PowerCost([2e-3, 1e-3, 5e-3], 2.0), [50.0] * 3)
-    )
-    root = solve(game)
-    for method in ("Gauss-Seidel", "dynamics"):
-        other = jax.jit(lambda g, m=method: equilibria.solve(g, method=m))(game)
-        np.testing.assert_allclose(other.profile, root.profile, rtol=1e-8)
-        assert other.method == method
+def test_wrong_methods_are_refused():
+    cost = games.PowerCost(np.array([2e-3, 1e-3, 5e-3, 3e-3]), 2.0)
+    game = four(games.PowerLaw(0.97, 6.0, 0.8, 12.0), cost, [50.0] * 4)
     with pytest.raises(ValueError, match="`method` must be one of root in S, separable"):
         equilibria.solve(game, method="magic")
     with pytest.raises(ValueError, match="'separable' does not fit PowerLaw"):
         equilibria.solve(game, method="separable")
     with pytest.raises(ValueError, match="needs a payoff of the total"):
-        equilibria.solve_all(game.replace(payoff=games.RandomDiscovery(jnp.ones((3, 2)) / 2)))
+        equilibria.solve_all(game.replace(payoff=games.RandomDiscovery(np.ones((4, 2)) / 2)))
 
 
 def test_a_million_agents_need_ten_looks():
@@ -193,15 +197,17 @@ def test_a_million_agents_need_ten_looks():
     S = float(found.profile.sum())
     price = np.asarray(payoff.scale) * payoff.exponent * (payoff.shift + S) ** (-payoff.exponent - 1)
     np.testing.assert_allclose(found.profile, price / (2 * game.cost.rate), rtol=1e-9)
-    assert float(jax.jit(equilibria.nash_gap)(game, found.profile).max()) <= 1e-9
+    some, s = np.arange(0, n, 100), np.asarray(found.profile)  # what the others contribute the server holds
+    ten_thousand = games.subset(game, some).replace(held=s.sum() - s[some].sum())
+    assert float(nash_gap(ten_thousand, s[some]).max()) <= 1e-9
 
 
 def test_what_is_wanted_is_between_nothing_and_everything():
     game = games.check(
         games.Game(games.PowerLaw(1.0, 1.0, 0.5), games.LinearCost([0.1, 0.2, 0.0]), [3.0, 0.0, 2.0])
     )
-    for S in (0.0, 1e-12, 0.5, 2.0, 1e9):
-        wanted = np.asarray(total.wanted(game, S))
+    totals = np.array([0.0, 1e-12, 0.5, 2.0, 1e9])
+    for wanted in np.asarray(jax.jit(jax.vmap(total.wanted, (None, 0)))(game, totals)):
         assert np.all((wanted >= 0) & (wanted <= [3, 0, 2]))
         assert wanted[2] == 2  # it costs her nothing
 
@@ -209,7 +215,7 @@ def test_what_is_wanted_is_between_nothing_and_everything():
 def test_an_equilibrium_that_needs_another_split_than_shares_of_capacity_is_found():
     """S = 91.985: thirds are stable, but nobody would carry the half that her share of τ asks for."""
     capacity = np.array([5000.0, 5000.0, 100.0])
-    game = games.check(games.Game(games.GeneralizationBound(0.95, 1.0), games.LinearCost(4e-3), capacity))
+    game = with_the_bound([4e-3] * 3, capacity)
     s = np.full(3, 91.98524022956435 / 3)
     gaps = own_gap(lambda i, S: bound(S, 0.95, 1.0), lambda i, x: 4e-3 * x, s, capacity)
     assert gaps.max() < 1e-9
@@ -228,43 +234,62 @@ STRAIGHT = games.MeasuredCurve([0.0, 10.0, 20.0], [0.0, 1.0, 1.5], [0.1, 0.1, 0.
 LAW = games.PowerLaw(1.0, 1.0, 1.0, 1.0)
 
 
+def flat(S):
+    x = np.minimum(S, 10)
+    return 0.1 * x - 0.005 * x**2
+
+
+def straight(S):
+    return 0.1 * np.minimum(S, 10) + flat(np.maximum(S - 10, 0))
+
+
 @pytest.mark.parametrize(
-    ("payoff", "cost", "value", "another"),
+    ("payoff", "curve", "rate", "value", "another"),
     [
-        (FLAT, games.LinearCost(0.0), 1.0, 15.0),  # more than 10 samples cost nothing and bring nothing
-        (FLAT, games.PowerCost(0.0, 2.0), 1.0, 15.0),
-        (STRAIGHT, games.LinearCost(0.1), 1.0, 3.0),  # up to 10 samples bring what they cost
-        (LAW, games.LinearCost(0.0), 0.0, 3.0),  # she cares about nothing
-        (games.PowerLaw(1.0, 3.0, 0.5), games.LinearCost(0.0), 1.0, None),
+        (FLAT, flat, 0.0, 1.0, 15.0),  # more than 10 samples cost nothing and bring nothing
+        (STRAIGHT, straight, 0.1, 1.0, 3.0),  # up to 10 samples bring what they cost
+        (LAW, lambda S: S / (1 + S), 0.0, 0.0, 3.0),  # she cares about nothing
+        (games.PowerLaw(1.0, 3.0, 0.5), lambda S: np.maximum(1 - 3 / np.sqrt(S + 1e-9), 0), 0.0, 1.0, None),
     ],
 )
 @pytest.mark.parametrize("n", [1, 2])
-def test_nothing_is_called_the_only_equilibrium_where_others_exist(payoff, cost, value, another, n):
+def test_nothing_is_called_the_only_equilibrium_where_others_exist(payoff, curve, rate, value, another, n):
     capacity = 50.0 if another else 4.0
-    game = games.check(games.Game(payoff, cost, [capacity] * n, value))
-    other = jnp.full(n, (another or 1.0) / n)  # (3) is 0 up to 9 samples
+    game = games.check(games.Game(payoff, games.LinearCost(rate), [capacity] * n, value))
+    other = np.full(n, (another or 1.0) / n)  # (3) is 0 up to 9 samples
     found = solve(game)
     if n == 2 and another is None:
         assert float(game.payoff.pays_from()) > 8
-    assert is_equilibrium(game, other, 1e-12)
+    gains = own_gap(lambda i, S: value * curve(S), lambda i, x: rate * x, other, [capacity] * n)
+    assert gains.max() <= 1e-12
     assert found.converged
-    assert abs(float(found.profile.sum() - other.sum())) > 1
+    assert abs(float(np.sum(found.profile)) - other.sum()) > 1
     assert not found.unique
     assert int(found.status) != solvers.TOTAL_ONLY  # the total is not determined either
+
+
+def test_free_contributions_where_more_data_stop_helping_are_no_nan():
+    """β = 1 leaves no cost, and beyond 10 samples of the others the payoff is flat: 0/0 for a supply."""
+    game = games.check(games.Game(FLAT, games.PowerCost([1e-3, 2e-3], 2.0), [50.0, 60.0]))
+    found = solve(game.replace(cost=game.cost.scaled(0.0)))
+    assert found.converged
+    assert np.all(np.asarray(found.nash_gap) <= 1e-15)
+    assert float(np.sum(found.profile)) >= 10 - 1e-9
+    assert not found.unique
+    assert int(found.status) != solvers.TOTAL_ONLY
 
 
 def test_what_solve_says_exists_solve_all_lists():
     """Two free agents with 6 samples each, and (3) is 0 below 9: alone nobody gains by sharing."""
     game = games.check(games.Game(games.PowerLaw(1.0, 3.0, 0.5), games.LinearCost(0.0), [6.0, 6.0]))
-    assert equilibria.is_equilibrium(game, jnp.zeros(2), 1e-12)
+    assert is_equilibrium(game, jnp.zeros(2), 1e-12)
     assert int(solve(game).status) == solvers.LARGEST
     listed = equilibria.solve_all(game)
     assert [float(e.profile.sum()) for e in listed] == [12.0, 0.0]
 
 
 def test_the_raw_bound_has_the_interior_equilibrium_of_the_clipped_one():
-    cost = games.LinearCost([1e-4, 2e-4])
-    clipped = solve(games.check(games.Game(games.GeneralizationBound(0.95, 1.0), cost, [5e3] * 2)))
-    raw = solve(games.check(games.Game(games.GeneralizationBound(0.95, 1.0, clip=False), cost, [5e3] * 2)))
+    game = with_the_bound([1e-4, 2e-4], [5e3] * 2)
+    clipped, raw = solve(game), solve(game.replace(payoff=game.payoff.replace(clip=False)))
     assert raw.converged
     np.testing.assert_allclose(raw.profile, clipped.profile, rtol=1e-9, atol=1e-9)

@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,64 +43,84 @@ CASES = {
 }
 
 
+class Look(NamedTuple):
+    payoffs: jax.Array  # [n]
+    utilities: jax.Array  # [n]
+    own_gradient: jax.Array  # [n]
+    jacobian: jax.Array  # [n, n]
+    slopes: jax.Array  # [i, j] = ∂u_i / ∂s_j
+    bends: jax.Array  # [i, j, k] = ∂²u_i / ∂s_j ∂s_k
+
+
+@jax.jit
+def look(game, s):
+    """Everything with one compilation."""
+
+    def of(x):
+        return games.utilities(game, x)
+
+    return Look(
+        games.payoff_values(game, s), of(s), games.own_gradient(game, s), games.jacobian(game, s),
+        jax.jacobian(of)(s), jax.hessian(of)(s),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_values_gradients_and_jacobian_against_the_direct_formula(name):
     payoff, direct = CASES[name]
     s = S * 40 if "bound" in name else S
-    game = games.check(games.Game(payoff, games.PowerCost(K / 100, 2.0), np.full(N, 1e3), value=K))
+    found = look(games.check(games.Game(payoff, games.PowerCost(K / 100, 2.0), np.full(N, 1e3), value=K)), s)
     scaled = direct(s / 40) if "bound" in name else direct(s)
-    np.testing.assert_allclose(games.payoff_values(game, s), scaled, rtol=1e-12)
-    np.testing.assert_allclose(games.utilities(game, s), K * scaled - K / 100 * s**2, rtol=1e-12)
-    full = jax.jacobian(lambda x: games.utilities(game, x))(s)
-    np.testing.assert_allclose(games.own_gradient(game, s), np.diag(full), rtol=1e-10, atol=1e-14)
-    hessians = jax.hessian(lambda x: games.utilities(game, x))(s)  # [i, j, k] = ∂²u_i / ∂s_j ∂s_k
-    own = np.stack([hessians[i, i] for i in range(N)])
-    np.testing.assert_allclose(games.jacobian(game, s), own, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(found.payoffs, scaled, rtol=1e-12)
+    np.testing.assert_allclose(found.utilities, K * scaled - K / 100 * s**2, rtol=1e-12)
+    np.testing.assert_allclose(found.own_gradient, np.diag(found.slopes), rtol=1e-10, atol=1e-14)
+    own = np.stack([np.asarray(found.bends)[i, i] for i in range(N)])
+    np.testing.assert_allclose(found.jacobian, own, rtol=1e-8, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "custom"])
 def test_own_gradient_against_finite_differences(name):
     payoff, _ = CASES[name]
-    s = jnp.asarray(S + 1) * (40 if "bound" in name else 1)
-    game = games.check(games.Game(payoff, games.LinearCost(K), np.full(N, 1e3)))
-    eye = 1e-5 * np.eye(N)
-    central = [(games.utilities(game, s + e)[i] - games.utilities(game, s - e)[i]) / 2e-5
-               for i, e in enumerate(eye)]  # fmt: skip
-    np.testing.assert_allclose(games.own_gradient(game, s), central, rtol=1e-6, atol=1e-9)
+    s = (S + 1) * (40 if "bound" in name else 1)
+    game = games.check(games.Game(payoff, games.PowerCost(K, 1.0), np.full(N, 1e3), value=np.ones(N)))
+    up, down = (
+        [np.asarray(look(game, s + sign * e).utilities)[i] for i, e in enumerate(1e-5 * np.eye(N))]
+        for sign in (1, -1)
+    )
+    central = np.subtract(up, down) / 2e-5
+    np.testing.assert_allclose(look(game, s).own_gradient, central, rtol=1e-6, atol=1e-9)
+
+
+@jax.jit
+def values_and_slopes(payoff, totals):
+    return jax.vmap(jax.value_and_grad(payoff.curve))(totals)
 
 
 @pytest.mark.parametrize("payoff", [games.PowerLaw(1.0, 2.0, 0.5), games.GeneralizationBound(0.95, 10.0)])
 def test_clipped_payoffs_are_finite_and_non_negative_from_0_on(payoff):
-    totals = jnp.concatenate([jnp.zeros(1), jnp.geomspace(1e-12, 1e6, 500)])
-    values, slopes = jax.vmap(jax.value_and_grad(payoff.curve))(totals)
+    totals = np.concatenate([np.zeros(1), np.geomspace(1e-12, 1e6, 500)])
+    values, slopes = (np.asarray(x) for x in values_and_slopes(payoff, totals))
     assert values[0] == 0
     assert slopes[0] == 0
-    assert jnp.all(values >= 0)
-    assert jnp.all(jnp.isfinite(slopes))
-    assert jnp.all(slopes >= 0)
-    assert jnp.all(jnp.diff(values) >= 0)
+    assert np.all(values >= 0)
+    assert np.all(np.isfinite(slopes))
+    assert np.all(slopes >= 0)
+    assert np.all(np.diff(values) >= 0)
 
 
 def test_the_raw_formulas_are_what_the_paper_prints():
-    raw = games.PowerLaw(1.0, 2.0, 0.5, clip=False)
-    assert raw.curve(1.0) == -1.0
-    assert raw.curve(0.0) == -jnp.inf
-    bound_2 = games.GeneralizationBound(0.95, 10.0, clip=False)
-    assert bound_2.curve(100.0) < 0
-    assert jnp.isnan(bound_2.curve(1.0))  # below k·e⁻² = 1.35
-    assert games.GeneralizationBound(0.95, 1.0).curve(62.0) == 0  # (2) turns positive at m ≈ 62.4
-    assert games.GeneralizationBound(0.95, 1.0).curve(63.0) > 0
-
-
-def test_permuting_agents_permutes_utilities():
-    order = np.array([2, 0, 3, 1])
-    game = games.check(games.Game(games.RandomCoverage(Q), games.LinearCost(K), np.full(N, 9.0)))
-    permuted = games.check(
-        games.Game(games.RandomCoverage(Q[order]), games.LinearCost(K[order]), np.full(N, 9.0))
+    at = jax.jit(lambda payoff, totals: payoff.curve(totals))
+    raw, bound_2 = (
+        games.PowerLaw(1.0, 2.0, 0.5, clip=False),
+        games.GeneralizationBound(0.95, 10.0, clip=False),
     )
-    np.testing.assert_allclose(
-        games.utilities(permuted, S[order]), games.utilities(game, S)[order], rtol=1e-13
-    )
+    assert at(raw, np.array([1.0, 0.0])).tolist() == [-1.0, -np.inf]
+    negative, undefined = at(bound_2, np.array([100.0, 1.0])).tolist()
+    assert negative < 0
+    assert np.isnan(undefined)  # below k·e⁻² = 1.35
+    before, after = at(games.GeneralizationBound(0.95, 1.0), np.array([62.0, 63.0])).tolist()
+    assert before == 0  # (2) turns positive at m ≈ 62.4
+    assert after > 0
 
 
 @pytest.mark.parametrize(
@@ -127,14 +149,20 @@ def test_check_names_what_is_wrong(changes, message):
         games.check(games.Game(**fields | changes))
 
 
+@jax.jit
+def look_at_cost(cost, x, prices):
+    marginal = jax.vmap(jax.grad(cost.value))(x)
+    return cost.supply(marginal), cost.supply(prices), cost.value(x), cost.scaled(0.25).value(x)
+
+
 @pytest.mark.parametrize(
     "cost", [games.LinearCost(0.3, 0.1), games.PowerCost(0.2, 1.5), games.PowerCost(0.2, 3.0)]
 )
 def test_supply_inverts_the_marginal_cost_and_scaling_multiplies(cost):
-    x = jnp.linspace(0.5, 9, 18)
-    marginal = jax.vmap(jax.grad(cost.value))(x)
+    x = np.linspace(0.5, 9, 18)
+    supplied, at_prices, paid, scaled = look_at_cost(cost, x, np.array([0.2999, 0.3]))
     if isinstance(cost, games.PowerCost):
-        np.testing.assert_allclose(cost.supply(marginal), x, rtol=1e-12)
+        np.testing.assert_allclose(supplied, x, rtol=1e-12)
     else:
-        assert (cost.supply(0.2999), cost.supply(0.3)) == (0, jnp.inf)
-    np.testing.assert_allclose(cost.scaled(0.25).value(x), 0.25 * cost.value(x), rtol=1e-14)
+        assert at_prices.tolist() == [0, np.inf]
+    np.testing.assert_allclose(scaled, 0.25 * np.asarray(paid), rtol=1e-14)

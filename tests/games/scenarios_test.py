@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -152,7 +153,7 @@ def test_files_of_version_0_1_name_classes(payoff, cost):
     values["payoff"]["family"], values["cost"]["family"] = payoff, cost
     read = scenarios.from_dict(values).game
     assert jax.tree.structure(read) == jax.tree.structure(game)
-    jax.tree.map(np.testing.assert_array_equal, read, game)
+    chex.assert_trees_all_equal(read, game)
 
 
 def test_a_strangers_class_never_takes_the_name_of_one_of_ours():
@@ -173,7 +174,7 @@ def test_a_strangers_class_never_takes_the_name_of_one_of_ours():
 
 def test_a_family_may_be_written_as_a_text():
     values = {**scenarios.to_dict(GAME), "payoff": "power(1, 1, 0.5)", "cost": "linear(0.1)"}
-    jax.tree.map(np.testing.assert_array_equal, scenarios.from_dict(values).game, games.check(GAME))
+    chex.assert_trees_all_equal(scenarios.from_dict(values).game, games.check(GAME))
     for text, message in (("powr(1)", "did you mean 'power'"), ("power(1, 1)", "power needs `exponent`")):
         with pytest.raises(ValueError, match=message):
             scenarios.from_dict({**values, "payoff": text})
@@ -200,7 +201,7 @@ def test_strangers_families_may_hold_text_whole_numbers_and_families():
     assert (values["payoff"]["shape"], values["payoff"]["degree"]) == ("root", 3)
     loaded = scenarios.from_dict(values).game
     assert jax.tree.structure(loaded) == jax.tree.structure(game)
-    jax.tree.map(np.testing.assert_array_equal, loaded, game)
+    chex.assert_trees_all_equal(loaded, game)
     testing.check_payoff(payoff, [1.0, 2.0])
     for field, value, message in (
         ("shape", "line", "`shape` must be one of log, root, got 'line'"),
