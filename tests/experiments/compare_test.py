@@ -5,11 +5,12 @@ import csv
 import dataclasses
 import json
 
+import chex
 import flax.linen as nn
 import numpy as np
 import pytest
 
-from fedgame import registry
+from fedgame import games, registry
 from fedgame.experiments import compare, contenders, curve
 from fedgame.experiments import task as tasks
 from fedgame.mechanisms import RULES, rules
@@ -34,7 +35,7 @@ class Linear(nn.Module):
 def a_task(**changes):
     given = {"agents": 3, "capacity": (12, 10, 8), "rounds": 3, "held_out": 80, "learning_rate": 0.1}
     given |= {"sizes": (6, 15, 30), "curve_seeds": 2, "seeds": 2, "steps": 20, "evaluate_every": 5}
-    given |= {"protocol": NINE, "cost": (0.002, 0.004, 0.008)}
+    given |= {"protocol": NINE, "cost": (0.002, 0.004, 0.008), "fit": "power"}  # compiles in less time
     return compare.prepare(compare.Settings(**given | changes))._replace(model=Linear())
 
 
@@ -43,7 +44,7 @@ def run(folder, cache=None, **changes):
     about = experiment.described(task)
     work = workdir.open_workdir(str(folder), "this", about, resume=folder.exists(), overwrite=False)
     compare.compute(task, work, experiment.Resources(workers=1, cache=cache))
-    return work, compare.show(work)
+    return work
 
 
 def rows_of(work, name):
@@ -65,7 +66,8 @@ def trained(monkeypatch):
 
 
 def test_no_training_happens_twice_and_a_comparison_at_other_costs_shares_them(trained, tmp_path):
-    work, text = run(tmp_path / "run", tmp_path / "cache")
+    work = run(tmp_path / "run", tmp_path / "cache")
+    text = compare.show(work)
     stored_runs = sorted((work.path / "jobs" / "runs").iterdir())
     assert len(trained) == len(stored_runs)
     assert max(collections.Counter(trained).values()) == 2  # once for each seed
@@ -102,7 +104,7 @@ def test_no_training_happens_twice_and_a_comparison_at_other_costs_shares_them(t
 
 
 def test_utilities_by_held_out_images_are_those_of_the_servers(tmp_path):
-    work, _ = run(tmp_path / "run", protocol=("fedavg", "fedbr_bg"), seeds=1)
+    work = run(tmp_path / "run", protocol=("fedavg", "fedbr_bg"), seeds=1)
     (row, _) = rows_of(work, "runs.csv")
     agents = [r for r in rows_of(work, "utilities.csv") if r["protocol"] == "FedAvg"]
     expected = [float(row["held_out_accuracy"]) - float(r["cost"]) for r in agents]
@@ -124,7 +126,8 @@ def test_every_step_can_be_evaluated_and_the_last_one_always_is():
 
 
 def test_the_literal_mode_says_how_contributions_end(tmp_path):
-    work, text = run(tmp_path / "run", protocol=("fedbr", "fedbr_bg"), mode="literal", interval=None)
+    work = run(tmp_path / "run", protocol=("fedbr", "fedbr_bg"), mode="literal", interval=None)
+    text = compare.show(work)
     assert "rounded contributions, step by step:" in text
     for row in rows_of(work, "runs.csv"):
         assert row["ends"].startswith(("stops at step", "goes round in", "neither"))
@@ -133,7 +136,8 @@ def test_the_literal_mode_says_how_contributions_end(tmp_path):
 
 def test_fedbr_under_payments_that_are_no_refunds(tmp_path):
     names = ("fedavg", *NO_REFUNDS)
-    work, text = run(tmp_path / "run", protocol=names, seeds=1, price=0.001)
+    work = run(tmp_path / "run", protocol=names, seeds=1, price=0.001)
+    text = compare.show(work)
     protocols = dict.fromkeys(row["protocol"] for row in rows_of(work, "runs.csv"))
     assert list(protocols) == ["FedAvg", *(f"FedBR, {RULES[name[6:]].label}" for name in NO_REFUNDS)]
     found = json.loads((work.path / "game.json").read_text())["equilibria"]
@@ -158,7 +162,7 @@ def test_fedbr_under_payments_that_are_no_refunds(tmp_path):
 
 
 def test_contributions_that_change_from_round_to_round_are_no_steps_of_a_game(tmp_path):
-    work, _ = run(tmp_path / "run", protocol=("fedavg", "mwfed", "fedbr"), seeds=1, mwfed_target=0.5)
+    work = run(tmp_path / "run", protocol=("fedavg", "mwfed", "fedbr"), seeds=1, mwfed_target=0.5)
     steps, drawn = rows_of(work, "contributions.csv"), rows_of(work, "drawn.csv")
     assert {row["protocol"] for row in drawn} == {"MWFed"}
     assert [int(row["round"]) for row in drawn] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
@@ -253,8 +257,8 @@ def test_another_file_of_ones_own_is_other_code(trained, accuracy, tmp_path):
 def test_protocols_rules_and_costs_by_their_texts(tmp_path):
     """To the last digit, the results of short flags and aliases; options are in the titles."""
     short = {"protocol": ("mwfed", "fedbr", "fedbr_bg", "fedbr_price", "first_best"), "price": 0.001}
-    short |= {"mwfed_target": 0.5, "steps": 15, "beta": 0.5, "seeds": 1}
-    dynamics, shown = "steps=15", "steps = 15"
+    short |= {"mwfed_target": 0.5, "beta": 0.5, "seeds": 1}
+    dynamics, shown = "steps=20", "steps = 20"
     texts = {
         "mwfed(target=0.5)": "MWFed (target = 0.5)",
         f"fedbr(none, {dynamics})": f"FedBR ({shown})",
@@ -262,17 +266,28 @@ def test_protocols_rules_and_costs_by_their_texts(tmp_path):
         f"fedbr(price(price=0.001), {dynamics})": f"FedBR, one price (price = 0.001) ({shown})",
         "first_best": "First best",
     }
-    cost = "power([0.002, 0.004, 0.008], exponent=1)"
-    work, _ = run(tmp_path / "short", tmp_path / "cache", **short)
+    cost = "linear([0.002, 0.004, 0.008])"
+    work = run(tmp_path / "short", tmp_path / "cache", **short)
     titles = list(dict.fromkeys(row["protocol"] for row in rows_of(work, "runs.csv")))
     assert titles == ["MWFed", "FedBR", "FedBR-BG", "FedBR, one price", "First best"]
-    named, _ = run(tmp_path / "text", tmp_path / "cache", protocol=tuple(texts), cost=cost, seeds=1)
+    given = {"protocol": tuple(texts), "cost": cost, "seeds": 1, "steps": 15}  # those of the texts count
+    named = run(tmp_path / "text", tmp_path / "cache", **given)
     for name in ("runs.csv", "utilities.csv", "contributions.csv"):
         one, other = rows_of(work, name), rows_of(named, name)
         assert list(dict.fromkeys(row["protocol"] for row in other)) == list(texts.values())
         for row in (*one, *other):
             del row["protocol"]
         assert one == other
+
+
+def test_costs_that_an_exponent_of_one_makes_linear_are_linear():
+    """So that β* is defined, and is the same to the last digit."""
+    found = []
+    for cost in ("power([0.002, 0.004, 0.008], exponent=1)", (0.002, 0.004, 0.008)):
+        task = a_task(cost=cost, protocol=("fedbr_bg",))  # refused if β* is not defined
+        game = games.Game(None, compare.cost_of(task.settings), np.asarray(task.settings.capacity, float))
+        found.append(rules.beta_star(game))
+    chex.assert_trees_all_equal(*found)
 
 
 def test_what_costs_do_not_allow_is_refused_before_anything_is_measured(monkeypatch, tmp_path):
@@ -312,7 +327,7 @@ def test_a_protocol_of_ones_own_plays_and_settles_under_its_rule(tmp_path):
             return base.always(self.part * np.asarray(game.capacity))
 
     protocols = ("half", "half(part=0.25)", "fedbr_bg")
-    work, _ = run(tmp_path / "run", protocol=protocols, seeds=1, beta=0.5)
+    work = run(tmp_path / "run", protocol=protocols, seeds=1, beta=0.5)
     by = {row["protocol"]: row for row in rows_of(work, "runs.csv")}
     assert list(by) == ["Half", "Half (part = 0.25)", "FedBR-BG"]
     assert [float(by[x]["contributed"]) for x in ("Half", "Half (part = 0.25)")] == [15.0, 7.5]
@@ -321,7 +336,7 @@ def test_a_protocol_of_ones_own_plays_and_settles_under_its_rule(tmp_path):
 
 
 def test_every_protocol_has_a_colour_of_its_own(tmp_path):
-    work, _ = run(tmp_path / "run", protocol=("fedavg", "fedbr"), seeds=1)
+    work = workdir.Workdir(tmp_path)
     for number in (4, 12):
         rows = [{"protocol": f"protocol {k}", "seed": 0} for k in range(number)]
         work.write_csv("runs.csv", rows)

@@ -34,10 +34,11 @@ def a_task(**changes):
     return curve.prepare(curve.Settings(**given | changes))._replace(model=Linear())
 
 
-def measure(task, path, cache=None, workers=2):
+def measure(task, path, cache=None, workers=2, show=False):
+    """What launch.curve leaves; with `show` also its figure and its text, which is returned."""
     work = workdir.open_workdir(str(path), "this", {}, resume=path.exists(), overwrite=False)
     curve.compute(task, work, Resources(workers=workers, cache=cache))
-    return curve.show(work)
+    return curve.show(work) if show else None
 
 
 def rows_of(file):
@@ -51,7 +52,7 @@ def refuse(**options):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("curve")
-    text = measure(a_task(), folder / "run", folder / "cache")
+    text = measure(a_task(), folder / "run", folder / "cache", show=True)
     return folder, text
 
 
@@ -104,7 +105,7 @@ def test_the_curve_is_what_the_other_programs_read(measured):
 def test_another_directory_with_the_same_cache_measures_nothing(measured, tmp_path, monkeypatch):
     folder, text = measured
     monkeypatch.setattr(learning_curve, "measure", refuse)
-    assert measure(a_task(), tmp_path / "run", folder / "cache") == text
+    assert measure(a_task(), tmp_path / "run", folder / "cache", show=True) == text
     for name in ("curve.csv", "band.csv", "fits.json"):
         assert (tmp_path / "run" / name).read_bytes() == (folder / "run" / name).read_bytes()
 
@@ -217,7 +218,7 @@ def test_the_grid_is_the_one_asked_for(changes, sizes, tmp_path, monkeypatch):
 
 def test_one_seed_has_no_band(tmp_path, monkeypatch):
     monkeypatch.setattr(learning_curve, "measure", lambda *, total, **others: 1 - 1 / (total + 2))
-    measure(a_task(curve_seeds=1), tmp_path / "run")
+    measure(a_task(curve_seeds=1), tmp_path / "run", show=True)
     assert {row["deviation"] for row in rows_of(tmp_path / "run" / "band.csv")} == {""}
     assert (tmp_path / "run" / "curve.png").exists()
 

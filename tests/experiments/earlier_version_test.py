@@ -2,6 +2,7 @@
 
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from fedgame import games
 from fedgame.games import scenarios
 from fedgame.inputs import measurements
 
+utilities_of, accuracy_at = jax.jit(games.utilities), jax.jit(lambda payoff, total: payoff.curve(total))
 FILES = pathlib.Path(__file__).parent.parent / "fixtures" / "0.1"
 
 
@@ -33,9 +35,9 @@ def test_a_scenario(name, payoff, accuracy, utilities):
     assert type(found.game.payoff) is payoff
     assert type(found.game.cost) is games.PowerCost
     assert len(found.names) == found.game.n
-    assert float(found.game.payoff.curve(5000.0)) == pytest.approx(accuracy, rel=1e-9)
-    u = games.utilities(found.game, 0.5 * found.game.capacity)
-    np.testing.assert_allclose(u[:3], utilities, rtol=1e-9)
+    assert float(accuracy_at(found.game.payoff, 5000.0)) == pytest.approx(accuracy, rel=1e-9)
+    u = utilities_of(found.game, 0.5 * np.asarray(found.game.capacity))
+    np.testing.assert_allclose(np.asarray(u)[:3], utilities, rtol=1e-9)
 
 
 def test_numbers_of_a_scenario():

@@ -2,48 +2,58 @@ import dataclasses
 import decimal
 import json
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 
 from fedgame import games, mechanisms, registry
 from fedgame.experiments import mechanism
 from fedgame.mechanisms import outcomes, rules
+from fedgame.report import text
 from fedgame.runs import workdir
 
 NUMBERS = mechanism.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
-    capacity=(100.0,), over_beta=9, p=(1.0, 0.0, -np.inf),
+    capacity=(100.0,), over_beta=8, p=(1.0, 0.0, -np.inf),
 )  # fmt: skip
-GAME = games.Game(
-    games.PowerLaw(0.97, 6.0, 0.8, 12.0),
-    games.LinearCost(jnp.array([0.004, 0.005, 0.012])),
-    jnp.full(3, 100.0),
+RATE = np.array([0.004, 0.005, 0.012])
+# Numbers per agent, as those of flags are: one program is that of this game and of the command's.
+GAME = games.check(
+    games.Game(
+        games.PowerLaw(0.97, 6.0, 0.8, 12.0),
+        games.LinearCost(RATE, np.zeros(3)),
+        np.full(3, 100.0),
+        value=np.ones(3),
+        quality=np.ones(3),
+    )
 )
+utilities = jax.jit(games.utilities)
 
 
-def run(settings, tmp_path):
+def run(settings, tmp_path, show=text.mechanism):
+    """What launch.mechanism says and leaves; with `show=mechanism.show` also its figure."""
     work = workdir.Workdir(tmp_path)
     mechanism.compute(mechanism.prepare(settings), work)
-    return mechanism.show(work), work
+    return show(work), work
 
 
 @pytest.fixture(scope="module")
 def expensive(tmp_path_factory):
     """Agent 3 pays 0.6 for being enrolled: under β* the others would carry that, and leave."""
     settings = dataclasses.replace(NUMBERS, mechanism="none", fixed=(0.0, 0.0, 0.6))
-    return run(settings, tmp_path_factory.mktemp("run"))
+    return run(settings, tmp_path_factory.mktemp("run"), mechanism.show)
 
 
 def test_who_leaves_and_what_the_others_then_have(expensive):
-    text, work = expensive
+    words, work = expensive
     rows = work.read_texts("outcome.csv")
     assert [row["stays"] for row in rows] == ["True", "True", "False"]
-    two = games.Game(GAME.payoff, games.LinearCost(jnp.array([0.004, 0.005])), jnp.full(2, 100.0))
+    two = games.subset(GAME, np.array([0, 1]))
     there = outcomes.outcome(two, rules.none(two))
     np.testing.assert_allclose([float(row["utility"]) for row in rows[:2]], there.utilities, rtol=1e-12)
     assert float(rows[2]["utility"]) == float(rows[2]["outside"])
-    assert "3 (worse off by" in text
+    assert "3 (worse off by" in words
+    assert work.has("mechanism.png")
     summary = json.loads((work.path / "mechanism.json").read_text())
     assert [one["name"] for one in summary["left"]] == ["3"]
     assert summary["nash_gap"] < 1e-12
@@ -53,7 +63,7 @@ def test_who_leaves_and_what_the_others_then_have(expensive):
 def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
     beta = 0.3 if which == "beta" else None
     settings = dataclasses.replace(NUMBERS, mechanism=which, beta=beta, unit=0.003, leave=False)
-    text, work = run(settings, tmp_path)
+    words, work = run(settings, tmp_path)
     rows = work.read_texts("outcome.csv")
     paid = [decimal.Decimal(row["payment"]) for row in rows]
     assert sum(paid) == 0
@@ -61,37 +71,36 @@ def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
     for row, x in zip(rows, paid, strict=True):
         assert abs(float(x) - float(row["exact_payment"])) < 0.003
     rates = {
-        "beta_star": mechanisms.beta_star(np.array([0.004, 0.005, 0.012])),
+        "beta_star": mechanisms.beta_star(RATE),
         "designed": 2 / 3, "beta": 0.3,
     }  # fmt: skip
     if which in rates:
         assert [float(row["rate"]) for row in rows] == pytest.approx([rates[which]] * 3, abs=1e-6)
-        assert "Theorem 4.1" in text
+        assert "Theorem 4.1" in words
     else:
-        assert ("every p-mean with p ≤ 1 is at its bound" in text) == (which in ("personal", "prices"))
-        assert ("β_i" in text, " price " in text) == (which == "personal", which in ("price", "prices"))
+        assert ("every p-mean with p ≤ 1 is at its bound" in words) == (which in ("personal", "prices"))
+        assert ("β_i" in words, " price " in words) == (which == "personal", which in ("price", "prices"))
     told = json.loads((work.path / "announced.json").read_text())
     assert [one["name"] for one in told] == ["1", "2", "3"]
     assert json.loads((work.path / "mechanism.json").read_text())["certified_from_payments"]
-    for name in ("outcome.json", "announced.json", "scenario.json", "mechanism.png"):
+    for name in ("outcome.json", "announced.json", "scenario.json"):
         assert work.has(name)
 
 
 def test_rows_over_beta_and_welfare_are_those_of_the_library(expensive):
-    text, work = expensive
+    words, work = expensive
     for label in ("no payments", "β*", "β = 1 - 1/n", "chosen", "chosen, those who stay", "first best"):
-        assert f"\n| {label} " in text
-    game = games.Game(
-        GAME.payoff, games.LinearCost(GAME.cost.rate, jnp.array([0.0, 0.0, 0.6])), GAME.capacity
-    )
+        assert f"\n| {label} " in words
+    game = GAME.replace(cost=games.LinearCost(RATE, np.array([0.0, 0.0, 0.6])))
     swept = work.read_texts("over_beta.csv")
-    assert len(swept) == 9
+    assert len(swept) == 8
     for row in (swept[0], swept[5]):
         there = outcomes.outcome(game, mechanisms.Refunds(float(row["beta"])))
-        assert float(row["total"]) == pytest.approx(float(jnp.sum(there.equilibrium.profile)), rel=1e-9)
-        assert float(row["p=0"]) == pytest.approx(float(mechanisms.p_mean(there.utilities, 0)), rel=1e-9)
-        assert float(row["p=-inf"]) == pytest.approx(float(jnp.min(there.utilities)), rel=1e-9)
-        assert int(row["rather_leave"]) == np.sum(there.utilities < mechanisms.alone(game))
+        u = np.asarray(there.utilities)
+        assert float(row["total"]) == pytest.approx(np.asarray(there.equilibrium.profile).sum(), rel=1e-9)
+        assert float(row["p=0"]) == pytest.approx(np.exp(np.log(u).mean()), rel=1e-9)
+        assert float(row["p=-inf"]) == pytest.approx(u.min(), rel=1e-9)
+        assert int(row["rather_leave"]) == np.sum(u < np.asarray(mechanisms.alone(game)))
     welfare = {row["mechanism"]: row for row in work.read_texts("p_means.csv")}
     assert set(welfare) == {
         "none", "beta_star", "falkinger", "chosen", "chosen_who_stay", "first_best"
@@ -118,8 +127,8 @@ def test_rational_transfers_leave_nobody_worse_off(tmp_path):
 
 def test_a_federation_that_falls_apart_says_so(tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism="none", fixed=(5.0,))
-    text, work = run(settings, tmp_path)
-    assert "the federation falls apart" in text
+    words, work = run(settings, tmp_path, mechanism.show)
+    assert "the federation falls apart" in words
     assert json.loads((work.path / "announced.json").read_text()) == []
     assert {row["stays"] for row in work.read_texts("outcome.csv")} == {"False"}
 
@@ -159,8 +168,8 @@ def test_too_many_agents_for_the_general_form_are_refused_before_anything_is_com
 
 def test_prices_say_between_whom_other_splits_are_equilibria_too(tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism="prices", cost=(0.004, 0.004, 0.012), leave=False)
-    text, work = run(settings, tmp_path)
-    assert "s* is an equilibrium; agents 1, 2 are indifferent how they split what they contribute" in text
+    words, work = run(settings, tmp_path)
+    assert "s* is an equilibrium; agents 1, 2 are indifferent how they split what they contribute" in words
     assert json.loads((work.path / "mechanism.json").read_text())["splits"] == ["1", "2"]
 
 
@@ -179,16 +188,16 @@ def test_accuracy_as_the_reward_says_what_is_withheld(most, tmp_path):
     settings = dataclasses.replace(
         NUMBERS, mechanism="data_maximizing", leave=False, capacity=(100, 100, most)
     )
-    text, work = run(settings, tmp_path)
+    words, work = run(settings, tmp_path)
     u = sum(float(row["utility"]) for row in work.read_texts("outcome.csv"))
-    s = jnp.array([float(row["contribution"]) for row in work.read_texts("outcome.csv")])
-    game = GAME.replace(capacity=jnp.array([100.0, 100.0, most]))
+    s = np.array([float(row["contribution"]) for row in work.read_texts("outcome.csv")])
+    game = GAME.replace(capacity=np.array([100.0, 100.0, most]))
     best = mechanisms.first_best(game).welfare
-    withheld = float(jnp.sum(games.utilities(game, s))) - u
+    withheld = np.asarray(utilities(game, s)).sum() - u
     assert (withheld > 1e-3) == (most < 100)
-    assert f"Σ u is {u:.6g}, {u / best:.2%} of the largest; payments sum to 0 whatever agents do" in text
+    assert f"Σ u is {u:.6g}, {u / best:.2%} of the largest; payments sum to 0 whatever agents do" in words
     more = f"; it would be {withheld:.6g} more if nobody were given a worse model than all data allow"
-    assert (more if most < 100 else "; nobody is given a worse model than all data allow") in text
+    assert (more if most < 100 else "; nobody is given a worse model than all data allow") in words
 
 
 def test_a_price_that_cannot_be_certified_is_an_error_in_words(tmp_path):
@@ -209,46 +218,55 @@ def test_short_flags_fill_in_what_a_text_leaves_open_and_are_refused_where_it_do
     assert values("designed(p=0)", p=(0.5, 1.0)) == {"p": 0}
     assert values("personal", rational=True, outside="nothing") == {"outside": "nothing"}
     assert values("personal(outside='alone')", outside="nothing") == {"outside": "alone"}
-    for text, flags in (
+    for given, flags in (
         ("price(0.004)", {"price": 0.003}),
         ("beta(beta=0.25)", {"beta": 0.5}),
         ("personal(outside='alone')", {"rational": True}),
     ):
         with pytest.raises(ValueError, match=f"--{next(iter(flags))} has no use with --mechanism="):
-            values(text, **flags)
+            values(given, **flags)
 
 
-def test_a_server_that_pays_says_how_much_and_one_that_does_not_say_so_is_told(tmp_path):
+def test_a_server_that_pays_says_how_much_and_one_that_does_not_say_so_is_told(tmp_path, monkeypatch):
+    """And numbers of a mechanism never hide a column of ours, whatever they are called."""
+
+    @registry.register("gift")
     class Gift(mechanisms.Mechanism):
-        rate: object = registry.option("for a sample", 0.001, low=0)
+        cost: object = registry.option("for a sample; called as a column of ours", 0.001, low=0)
 
         def payments(self, reported, s):
-            return self.rate * s
+            return self.cost * s
 
-    registry.register("gift")(Gift)
+    settings = dataclasses.replace(NUMBERS, mechanism="gift")
     with pytest.raises(ValueError, match=r"payments of Gift sum to 0\.\d+: set `balanced = False`"):
-        run(dataclasses.replace(NUMBERS, mechanism="gift"), tmp_path / "gift")
-    registry.register("bounty")(type("Bounty", (Gift,), {"balanced": False, "__annotations__": {}}))
-    text, work = run(dataclasses.replace(NUMBERS, mechanism="bounty"), tmp_path / "bounty")
-    paid = [float(row["exact_payment"]) for row in work.read_texts("outcome.csv")]
-    assert f"the server pays {sum(paid):.6g} in all" in text
-    assert sum(float(row["payment"]) for row in work.read_texts("outcome.csv")) == pytest.approx(
-        sum(paid), abs=2e-4
-    )
-
-
-def test_numbers_of_a_mechanism_never_hide_a_column_of_ours(tmp_path):
-    @registry.register("costly")
-    class Costly(mechanisms.Mechanism):
-        cost: object = registry.option("called as a column of ours", 0.125, low=0)
-
-        def payments(self, reported, s):
-            return 0.0 * s
-
-    _, work = run(dataclasses.replace(NUMBERS, mechanism="costly"), tmp_path)
+        run(settings, tmp_path / "gift")
+    monkeypatch.setattr(Gift, "balanced", False)  # another class would be another program
+    words, work = run(settings, tmp_path / "bounty")
     rows = work.read_texts("outcome.csv")
-    assert {row["announced_cost"] for row in rows} == {"0.125"}
-    assert {row["cost"] for row in rows} != {"0.125"}
+    paid = [float(row["exact_payment"]) for row in rows]
+    assert f"the server pays {sum(paid):.6g} in all" in words
+    assert sum(float(row["payment"]) for row in rows) == pytest.approx(sum(paid), abs=2e-4)
+    assert {row["announced_cost"] for row in rows} == {"0.001"}
+    assert "0.001" not in {row["cost"] for row in rows}
+
+
+def test_a_rate_by_its_text_is_that_of_the_flag(tmp_path):
+    written = {}
+    for folder, given in {
+        "flag": {"mechanism": "beta", "beta": 0.5},
+        "text": {"mechanism": "beta(0.5)"},
+    }.items():
+        _, work = run(dataclasses.replace(NUMBERS, p=(1.0,), **given), tmp_path / folder, mechanism.show)
+        names = (
+            "outcome.csv",
+            "p_means.csv",
+            "marks.csv",
+            "announced.json",
+            "over_beta.csv",
+            "mechanism.json",
+        )
+        written[folder] = [(work.path / name).read_bytes() for name in names]
+    assert written["flag"] == written["text"]
 
 
 def test_a_rule_of_ones_own_is_printed_by_its_text_and_marks_no_rate(tmp_path):
@@ -256,8 +274,8 @@ def test_a_rule_of_ones_own_is_printed_by_its_text_and_marks_no_rate(tmp_path):
     def half(game, beta=registry.option("no rate at all", 7.0)):
         return mechanisms.Refunds(0.5)
 
-    text, work = run(dataclasses.replace(NUMBERS, mechanism="half(beta=8)"), tmp_path)
-    assert text.startswith("mechanism: half(beta=8.0); 3 of 3 agents stay")
+    words, work = run(dataclasses.replace(NUMBERS, mechanism="half(beta=8)"), tmp_path)
+    assert words.startswith("mechanism: half(beta=8.0); 3 of 3 agents stay")
     assert [float(row["rate"]) for row in work.read_texts("outcome.csv")] == [0.5] * 3
     assert "chosen" not in {row["name"] for row in work.read_texts("marks.csv")}
     assert json.loads((work.path / "mechanism.json").read_text())["mechanism"] == "half(beta=8.0)"

@@ -1,6 +1,6 @@
 """Welfare over seeds, paired differences, and what the paper's rows contradict."""
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 import scipy.stats
@@ -157,18 +157,18 @@ def test_utility_is_accuracy_minus_the_cost_of_whole_samples_plus_payment():
 def test_gaps_are_those_of_the_game_under_the_protocols_payments():
     """ã' = 1/(1+S)²: at (0, 5) with β=0.9 marginal costs are .01 and .02, so agent 0 gains by a move."""
     row = table1.trial_row(GAME, trial(beta=0.9, profile=(0.0, 5.0), charged=(5, 5)))
-    x = jnp.linspace(0, 5, 100001)
-    gain = jnp.max(1 - 1 / (6 + x) - 0.01 * x) - (1 - 1 / 6)
+    x = np.linspace(0, 5, 100001)
+    gain = np.max(1 - 1 / (6 + x) - 0.01 * x) - (1 - 1 / 6)
     assert row["nash_gap"] == pytest.approx(float(gain), abs=1e-9)
-    loss = jnp.max(1 - 1 / (6 + x) - 0.02 * x) - (1 - 1 / 11 - 0.1)  # of agent 1, at the other profile
+    loss = np.max(1 - 1 / (6 + x) - 0.02 * x) - (1 - 1 / 11 - 0.1)  # of agent 1, at the other profile
     assert row["nash_gap_charged"] == pytest.approx(float(loss), abs=1e-9)
 
 
 def test_accuracy_that_the_mechanism_would_not_give_is_accounted():
-    game = GAME.replace(cost=games.LinearCost(jnp.asarray([0.01, 0.02])), capacity=jnp.full(2, 50.0))
+    game = GAME.replace(cost=games.LinearCost(np.asarray([0.01, 0.02])), capacity=np.full(2, 50.0))
     mechanism = rules.data_maximizing(game)
     rows = table1.agent_rows(game, trial(charged=(9, 4), mechanism=mechanism))
-    pooled, given = 1 - 1 / 14, np.asarray(mechanism.received(game, jnp.asarray([9.0, 4.0])))
+    pooled, given = 1 - 1 / 14, np.asarray(jax.jit(mechanism.received)(game, np.asarray([9.0, 4.0])))
     assert np.all(given < pooled)
     np.testing.assert_allclose([row["withheld"] for row in rows], pooled - given)
     expected = [0.9 - (pooled - given[0]) - 0.09, 0.7 - (pooled - given[1]) - 0.08]
@@ -178,7 +178,7 @@ def test_accuracy_that_the_mechanism_would_not_give_is_accounted():
 
 def test_accuracy_is_worth_what_the_game_says():
     """Accuracies .9 and .7 are worth 9 and 1.4 to agents who spend .1 and .4."""
-    game = GAME.replace(value=jnp.asarray([10.0, 2.0]))
+    game = GAME.replace(value=np.asarray([10.0, 2.0]))
     rows = table1.agent_rows(game, trial())
     np.testing.assert_allclose([row["utility"] for row in rows], [9.0 - 0.1, 1.4 - 0.4])
     np.testing.assert_allclose([row["held_out_utility"] for row in rows], [7.5 - 0.1, 1.5 - 0.4])

@@ -1,5 +1,6 @@
 import csv
 
+import chex
 import flax.linen as nn
 import jax
 import numpy as np
@@ -25,11 +26,12 @@ def a_task(**changes):
     return training.prepare(training.Settings(**TINY | changes))._replace(model=Linear())
 
 
-def train(path, task=None, save_every=1e9, resume=False):
+def train(path, task=None, save_every=1e9, resume=False, show=False):
+    """What launch.train leaves; with `show` also its figures and its text, which is returned."""
     work = workdir.open_workdir(str(path), "this", {}, resume=resume, overwrite=False)
     work.save_every = save_every
     training.compute(task or a_task(), work)
-    return training.show(work)
+    return training.show(work) if show else None
 
 
 def rows_of(file):
@@ -43,7 +45,7 @@ def model_bytes(path):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("train") / "run"
-    return path, train(path)
+    return path, train(path, show=True)
 
 
 def test_the_model_left_behind_has_the_accuracy_reported(trained):
@@ -71,7 +73,7 @@ def test_the_table_of_holdings_says_what_every_agent_holds(changes, tmp_path, mo
     monkeypatch.setattr(snapshots, "save_model", lambda *args: None)
     seen, deal = [], training.partitions.partition
     monkeypatch.setattr(training.partitions, "partition", lambda *args: seen.append(deal(*args)) or seen[0])
-    text = train(tmp_path / "run", a_task(capacity=(12, 20, 7), **changes))
+    text = train(tmp_path / "run", a_task(capacity=(12, 20, 7), **changes), show=True)
     rows = rows_of(tmp_path / "run" / "holdings.csv")
     for i, (row, size) in enumerate(zip(rows, (12, 20, 7), strict=True)):
         assert (int(row["agent"]), int(row["holds"]), int(row["contributes"])) == (i, size, size)
@@ -104,7 +106,7 @@ def test_agents_who_contribute_nothing_change_nothing(trained, tmp_path):
 def test_if_nobody_contributes_the_initial_model_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(federated, "federated_round", None)
     task = a_task(contributions=(0,))
-    text = train(tmp_path / "run", task, save_every=0)
+    text = train(tmp_path / "run", task, save_every=0, show=True)
     assert [row["round"] for row in rows_of(tmp_path / "run" / "rounds.csv")] == ["0"]
     start = models.initial_parameters(task.model, jax.random.split(task.key, 3)[1], (8, 8, 1))
     assert model_bytes(tmp_path / "run") == [np.asarray(x).tobytes() for x in jax.tree.leaves(start)]
@@ -147,13 +149,9 @@ def test_full_batch_rounds_are_gradient_descent_on_the_union(tmp_path):
 
     params, gradient = models.initial_parameters(task.model, keys[1], (8, 8, 1)), jax.jit(jax.grad(loss))
     for _ in range(2):
-        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient(params))
-    for found, expected in zip(
-        jax.tree.leaves(snapshots.load_model(tmp_path / "run" / "model")),
-        jax.tree.leaves(params),
-        strict=True,
-    ):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+        params = jax.tree.map(lambda p, g: np.asarray(p) - 0.1 * np.asarray(g), params, gradient(params))
+    found = snapshots.load_model(tmp_path / "run" / "model")
+    chex.assert_trees_all_close(found, params, rtol=1e-4, atol=1e-6)
 
 
 def test_your_own_images_with_names_of_classes_that_are_names_of_columns(tmp_path):
@@ -166,7 +164,7 @@ def test_your_own_images_with_names_of_classes_that_are_names_of_columns(tmp_pat
         classes=names,
     )
     task = a_task(dataset=str(tmp_path / "mine.npz"), held_out=None, rounds=1)
-    text = train(tmp_path / "run", task)
+    text = train(tmp_path / "run", task, show=True)
     rows = rows_of(tmp_path / "run" / "holdings.csv")
     columns = ["agent (class 0)", "cat (class 1)", "holds (class 2)", "cat (class 3)"]
     assert list(rows[0]) == ["agent", "holds", "contributes", *columns]
@@ -186,7 +184,7 @@ def test_interrupted_after_every_round_it_ends_where_it_would_have(trained, tmp_
         with pytest.raises(snapshots.Interrupted):
             training.compute(a_task(), work)
         assert not work.has("rounds.csv")
-    assert train(tmp_path / "run", resume=True) == trained[1]
+    assert train(tmp_path / "run", resume=True, show=True) == trained[1]
     assert rounds == [1, 2, 3, 4]
     assert (tmp_path / "run" / "rounds.csv").read_bytes() == (trained[0] / "rounds.csv").read_bytes()
     assert model_bytes(tmp_path / "run") == model_bytes(trained[0])
@@ -197,7 +195,7 @@ def test_a_finished_run_says_the_same_again_and_computes_nothing(trained, monkey
     monkeypatch.setattr(federated, "federated_round", None)
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     touched = {file: file.stat().st_mtime_ns for file in (path / "model").rglob("*")}
-    assert train(path, resume=True) == text
+    assert train(path, resume=True, show=True) == text
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
     assert {file: file.stat().st_mtime_ns for file in touched} == touched
 

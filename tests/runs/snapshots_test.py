@@ -188,7 +188,7 @@ class Linear(nn.Module):
         return nn.Dense(3)(images.reshape(len(images), -1))
 
 
-MODEL, OPTIONS, ROUNDS = Linear(), local.LocalTraining(batch_size=4, epochs=2), 5
+MODEL, OPTIONS, ROUNDS = Linear(), local.LocalTraining(batch_size=4, epochs=2), 3
 GAME = games.check(games.Game(games.PowerLaw(1.0, 10.0, 0.9, 16.0), games.LinearCost([0.01, 0.02]), [9, 6]))
 
 
