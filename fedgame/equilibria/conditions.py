@@ -10,6 +10,7 @@ the payoff of S.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -257,24 +258,31 @@ def _sampled(low: np.ndarray, high: np.ndarray, samples: int, seed: int) -> np.n
 
 def _attained(game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
     """Minimum of λ and maximum of |G_ij| at the points and on a local search from the worst of them."""
-
-    def strong_concavity(s: jax.Array, game: games.Game) -> jax.Array:
-        g = games.jacobian(game, s)
-        return -jnp.linalg.eigvalsh((g + g.T) / 2)[-1]
-
-    def minus_largest(s: jax.Array, game: games.Game) -> jax.Array:
-        return -jnp.max(jnp.abs(games.jacobian(game, s)))
-
-    least = _least(strong_concavity, game, points, low, high) + 0.0  # turns -0 into 0, which is printed
-    return least, -_least(minus_largest, game, points, low, high)
+    least = _least(_strong_concavity, game, points, low, high) + 0.0  # turns -0 into 0, which is printed
+    return least, -_least(_minus_largest, game, points, low, high)
 
 
-def _least(f: Callable, game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+@jax.jit
+@jax.value_and_grad
+def _strong_concavity(s: jax.Array, game: games.Game) -> jax.Array:
+    """λ at the profile s, [n], and its gradient."""
+    g = games.jacobian(game, s)
+    return -jnp.linalg.eigvalsh((g + g.T) / 2)[-1]
+
+
+@jax.jit
+@jax.value_and_grad
+def _minus_largest(s: jax.Array, game: games.Game) -> jax.Array:
+    """-max |G_ij| at the profile s, [n], and its gradient."""
+    return -jnp.max(jnp.abs(games.jacobian(game, s)))
+
+
+def _least(look: Callable, game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
     """The minimum of f(s, game) at the points and on a local search in the box from the best of them.
 
-    With many agents there are fewer points, as each costs n³, and no search beyond 64.
+    With many agents there are fewer points, as each costs n³, and no search beyond 64. `look` returns f and
+    its gradient.
     """
-    look = jax.jit(jax.value_and_grad(f))
     looks = [look(s, game) for s in points[: max(3, 40_000_000 // len(low) ** 3)]]
     values = np.asarray([float(value) for value, _ in looks])
     if np.any(values == -np.inf):
@@ -308,26 +316,36 @@ def _count(
     `step` is δ; None is the adaptive one.
     """
     slack = 1e-12 * (high - low)  # a step to the edge of the box may round beyond it
-
-    @jax.jit
-    def follow(game: games.Game, first: dynamics.State, low: jax.Array, high: jax.Array) -> tuple:
-        def going(carry: tuple) -> jax.Array:
-            state, taken, _ = carry
-            return (state.residual >= target) & (taken <= most)
-
-        def body(carry: tuple) -> tuple:
-            state, taken, inside = carry
-            state = dynamics.advance(game, state, step is None)
-            stays = jnp.all((state.profile >= low) & (state.profile <= high))
-            return state, taken + 1, inside & stays
-
-        return jax.lax.while_loop(going, body, (first, jnp.asarray(0), jnp.asarray(True)))
-
     first = dynamics.start(game, jnp.asarray(start), step)
-    state, taken, inside = follow(game, first, low - slack, high + slack)
+    state, taken, inside = _follow(game, first, target, most, low - slack, high + slack, step is None)
     reached = float(state.residual) < target
     # The residual of a step is ‖g‖ where the step began: one step earlier.
     return (int(taken) - 1 if reached else None), bool(inside)
+
+
+@functools.partial(jax.jit, static_argnames="adaptive")
+def _follow(
+    game: games.Game,
+    first: dynamics.State,
+    target: float,
+    most: int,
+    low: jax.Array,
+    high: jax.Array,
+    adaptive: bool,
+) -> tuple[dynamics.State, jax.Array, jax.Array]:
+    """The dynamics until ‖g‖ < `target`, or until `most` steps are over: state, steps, whether in the box."""
+
+    def going(carry: tuple) -> jax.Array:
+        state, taken, _ = carry
+        return (state.residual >= target) & (taken <= most)
+
+    def body(carry: tuple) -> tuple:
+        state, taken, inside = carry
+        state = dynamics.advance(game, state, adaptive)
+        stays = jnp.all((state.profile >= low) & (state.profile <= high))
+        return state, taken + 1, inside & stays
+
+    return jax.lax.while_loop(going, body, (first, jnp.asarray(0), jnp.asarray(True)))
 
 
 def examine(game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[Condition, ...]:
@@ -338,13 +356,7 @@ def examine(game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndar
       points: [k, n] profiles; at most 64 of them are used, fewer with very many agents.
       low, high: [n] ends of the agents' intervals, samples.
     """
-
-    @jax.jit
-    def at(game: games.Game, s: jax.Array, low: jax.Array, high: jax.Array) -> tuple:
-        axes = (games.agent_axes(game), 0, 0, None, 0, 0)
-        return jax.vmap(_look, axes)(game, s, jnp.arange(game.n), games.statistic(game, s), low, high)
-
-    found = [at(game, s, low, high) for s in points[: max(1, min(64, 2_000_000 // game.n))]]
+    found = [_look_at_all(game, s, low, high) for s in points[: max(1, min(64, 2_000_000 // game.n))]]
     worst, noise, step = jax.tree.map(lambda *x: np.stack(x), *found)
     # How far rounding, and for a jump the steepness of a continuous payoff, may put a margin below 0.
     slack = {_CONTINUOUS: 1e3 * noise, _CONCAVE: noise / step**2, _CONVEX: noise / step**2}
@@ -365,6 +377,13 @@ def examine(game: games.Game, points: np.ndarray, low: np.ndarray, high: np.ndar
         )
         conditions.append(condition)
     return tuple(conditions)
+
+
+@jax.jit
+def _look_at_all(game: games.Game, s: jax.Array, low: jax.Array, high: jax.Array) -> tuple:
+    """`_look` for every agent at the profile s, [n]."""
+    axes = (games.agent_axes(game), 0, 0, None, 0, 0)
+    return jax.vmap(_look, axes)(game, s, jnp.arange(game.n), games.statistic(game, s), low, high)
 
 
 def _look(
