@@ -1,20 +1,19 @@
-import functools
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedgame import equilibria, games
+from fedgame import equilibria, games, registry
 from fedgame.equilibria import dynamics
 from fedgame.games import curves
 from fedgame.games import game as the_game
-from fedgame.mechanisms import optimum, refunds, rules
+from fedgame.mechanisms import optimum, outcomes, refunds, rules
 from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import fedbr, first_best
 
 nash_gap, solve = jax.jit(equilibria.nash_gap), jax.jit(equilibria.solve)
+own_gradient, utilities_of = jax.jit(games.own_gradient), jax.jit(games.utilities)
+trace, expected_trace = (jax.jit(x.trace, static_argnames=("steps", "step_size")) for x in (fedbr, dynamics))
 CURVE = games.PowerLaw(1.0, 10.0, 0.9, 16.0)
 MEASURED = curves.fit(
     "concave", [0, 10, 20, 50, 100, 200, 500, 1000], [0.10, 0.37, 0.565, 0.69, 0.796, 0.861, 0.929, 0.947]
@@ -43,12 +42,13 @@ def test_it_ends_at_a_certified_equilibrium_of_its_game(kind):
     game = a_game(costs(kind, 10), MEASURED, 100.0)
     for rule in RULES:
         mechanism = rule(game)
-        mechanism = mechanism.replace(rates=np.broadcast_to(np.asarray(mechanism.rates, float), (10,)))
+        mechanism = registry.per_agent(mechanism, 10)
         plan = fedbr.FedBR(rule).start(game, Announcement(mechanism), jax.random.key(0))
         played = refunds.under_mechanism(game, mechanism.rates)
-        utilities = refunds.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
-        assert jnp.all(nash_gap(played, plan.profile) <= 1e-6 * jnp.maximum(1.0, jnp.abs(utilities)))
-        assert np.sum(plan.profile) == pytest.approx(float(jnp.sum(solve(played).profile)), rel=1e-3)
+        utilities = np.asarray(outcomes.settle(game, mechanism, plan.profile).utilities)
+        gaps = np.asarray(nash_gap(played, plan.profile))
+        assert np.all(gaps <= 1e-6 * np.maximum(1.0, np.abs(utilities)))
+        assert np.sum(plan.profile) == pytest.approx(np.asarray(solve(played).profile).sum(), rel=1e-3)
         assert plan.path.shape == (101, 10)
         assert np.all((plan.path >= 0) & (plan.path <= 100))
         np.testing.assert_array_equal(plan.path[-1], plan.profile)
@@ -57,18 +57,16 @@ def test_it_ends_at_a_certified_equilibrium_of_its_game(kind):
 @pytest.mark.parametrize(("kind", "rule"), [("equal", rules.personal), ("lognormal", rules.none)])
 def test_a_thousand_agents_need_no_more_steps(kind, rule):
     game = a_game(costs(kind, 1000), CURVE, 100.0)
-    played = refunds.under_mechanism(game, rule(game).rates)
-    starts = jnp.stack([fedbr.random_start(jax.random.key(k), game.capacity) for k in range(2)])
-    trace = functools.partial(fedbr.trace, steps=100)
-    paths = jax.jit(jax.vmap(trace, (None, 0)))(played, starts)
-    gaps = jax.vmap(equilibria.nash_gap, (None, 0))(played, paths[:, -1])
-    assert jnp.max(gaps) <= 1e-6
+    played = registry.per_agent(rule(game), 1000).under(game)
+    for k in range(2):
+        path = trace(played, fedbr.random_start(jax.random.key(k), game.capacity), steps=100)
+        assert np.max(nash_gap(played, np.asarray(path)[-1])) <= 1e-6
 
 
 def test_one_agent_plays_alone():
     game = a_game([0.005])
     plan, _ = started(fedbr.FedBR(), game, 0)
-    assert jnp.max(nash_gap(game, plan.profile)) < 1e-12
+    assert np.max(nash_gap(game, plan.profile)) < 1e-12
     with pytest.raises(ValueError, match="at least two"):
         fedbr.FedBR().start(game, Announcement(refunds.Refunds(0.5)), jax.random.key(0))
 
@@ -87,12 +85,12 @@ def test_agents_and_server_together_make_eq_4(step_size):
     extras = {"value": rng.uniform(0.5, 2, 6), "quality": rng.uniform(0.5, 2, 6), "held": 3.0}
     game = games.check(games.Game(CURVE, cost, rng.uniform(10, 90, 6), **extras))
     s = rng.uniform(0, 10, 6)
-    path = jax.jit(fedbr.trace, static_argnums=(2, 3))(game, s, 40, step_size)
-    _, expected = dynamics.trace(game, s, 40, step_size)
+    path = np.asarray(trace(game, s, steps=40, step_size=step_size))
+    _, expected = expected_trace(game, s, steps=40, step_size=step_size)
     np.testing.assert_allclose(path, expected, rtol=1e-10, atol=1e-12)
     if step_size:
-        for now, new in itertools.pairwise(path):
-            np.testing.assert_allclose(dynamics.step(game, now, step_size), new, rtol=1e-12, atol=1e-12)
+        after = jax.jit(lambda path: jax.vmap(lambda s: dynamics.step(game, s, step_size))(path))(path[:-1])
+        np.testing.assert_allclose(after, path[1:], rtol=1e-12, atol=1e-12)
 
 
 def test_an_agent_answers_to_her_own_game_and_the_two_numbers_alone():
@@ -105,7 +103,7 @@ def test_an_agent_answers_to_her_own_game_and_the_two_numbers_alone():
     assert slope == pytest.approx(9.0 * (16 + 50.0) ** -1.9 - 0.004, rel=1e-12)
     others = a_game([0.5, 0.6, 0.004, 0.001]).replace(capacity=jnp.asarray([90.0, 60.0, 50.0, 2.0]))
     for crowd, shares in ((game, s), (others, np.array([0.0, 41.0, 7.0, 2.0]))):
-        _, path = dynamics.trace(crowd, shares, 1, 200.0)
+        path = np.asarray(expected_trace(crowd, shares, steps=1, step_size=200.0)[1])
         assert path[1, mine] == pytest.approx(float(fedbr.move(agent, s[mine], slope, 200.0)), rel=1e-12)
 
 
@@ -113,17 +111,17 @@ def test_payments_balance_at_every_step():
     game = a_game(np.linspace(0.005, 0.02, 7))
     for rule in (rules.falkinger, rules.personal):
         plan, mechanism = started(fedbr.FedBR(rule, steps=30), game, 1)
+        mechanism = registry.per_agent(mechanism, game.n)
         for profile in plan.path:
-            spent = np.asarray(games.incurred_costs(game, profile))
-            payments = refunds.payments(mechanism.rates, spent, mechanism.transfers)
-            assert abs(jnp.sum(payments)) <= 1e-14 * game.n
-            assert jnp.any(payments != 0) or not jnp.any(spent)
+            there = jax.device_get(outcomes.settle(game, mechanism, profile))
+            assert abs(np.sum(there.payments)) <= 1e-14 * game.n
+            assert np.any(there.payments != 0) or not np.any(there.spent)
 
 
 def test_a_constant_step_is_used_as_given():
     game = a_game([0.01, 0.02])
     path = started(fedbr.FedBR(steps=1, step_size=100.0), game, 5)[0].path
-    moved = np.clip(path[0] + 100.0 * games.own_gradient(game, path[0]), 0, 50)
+    moved = np.clip(path[0] + 100.0 * np.asarray(own_gradient(game, path[0])), 0, 50)
     np.testing.assert_allclose(path[1], moved, rtol=1e-12)
 
 
@@ -141,13 +139,13 @@ def test_random_starts_are_multiples_of_ten_up_to_the_capacity():
 def test_the_first_best_is_what_no_protocol_beats_and_equal_for_all():
     game = a_game(np.linspace(0.003, 0.007, 7), MEASURED)
     plan, mechanism = started(first_best.FirstBest(), game, 0)
-    utilities = refunds.utilities(game, mechanism.rates, plan.profile, mechanism.transfers)
+    utilities = np.asarray(outcomes.settle(game, mechanism, plan.profile).utilities)
     np.testing.assert_allclose(utilities, optimum.first_best(game).welfare / 7, rtol=1e-9)
     played = refunds.under_mechanism(game, mechanism.rates)
-    assert jnp.max(nash_gap(played, plan.profile)) < 1e-9
+    assert np.max(nash_gap(played, plan.profile)) < 1e-9
     for rule in (rules.none, rules.falkinger):
         ended = started(fedbr.FedBR(rule), game, 2)[0].profile
-        assert jnp.sum(games.utilities(game, ended)) <= jnp.sum(utilities) * (1 + 1e-9)
+        assert np.sum(utilities_of(game, ended)) <= np.sum(utilities) * (1 + 1e-9)
     assert plan.path.shape == (1, 7)
     alone, mechanism = started(first_best.FirstBest(), a_game([0.005]), 0)
     assert (mechanism.rates, mechanism.transfers) == (0.0, 0.0)
@@ -166,17 +164,17 @@ def test_the_first_best_is_found_once():
         for announced in (told, told._replace(best=None), told._replace(best=half))
     ]
     for plan, factor in zip(plans, (1.0, 1.0, 0.5), strict=True):
-        np.testing.assert_allclose(plan.profile, factor * best.profile, rtol=1e-12)
+        np.testing.assert_allclose(plan.profile, factor * np.asarray(best.profile), rtol=1e-12)
 
 
 def test_who_has_next_to_nothing_does_not_hold_up_the_others():
     """The first step is 1% of 10⁻¹⁵ samples; rounded away, it is doubled until somebody moves."""
     cost = games.PowerCost([1e-3, 1e-3], 2.0)
     game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 1.0, 1.0), cost, [100.0, 1e-15]))
-    s = jnp.array([50.0, 1e-15])
-    path = fedbr.trace(game, s, 200)
-    np.testing.assert_allclose(path, dynamics.trace(game, s, 200)[1], rtol=1e-12)
-    assert float(equilibria.nash_gap(game, path[-1]).max()) < 1e-9
+    s = np.array([50.0, 1e-15])
+    path = np.asarray(trace(game, s, steps=200))
+    np.testing.assert_allclose(path, expected_trace(game, s, steps=200)[1], rtol=1e-12)
+    assert np.max(nash_gap(game, path[-1])) < 1e-9
 
 
 @pytest.mark.parametrize("rule", [rules.price, rules.prices, rules.shapley], ids=lambda x: x.name)
@@ -184,25 +182,24 @@ def test_under_any_payments_it_ends_at_an_equilibrium_of_their_game(rule):
     game = a_game(np.linspace(0.004, 0.008, 3))
     plan, mechanism = started(fedbr.FedBR(rule), game, 0)
     assert plan.path.shape == (101, 3)
-    gaps = nash_gap(mechanism.under(game), plan.profile)
-    assert jnp.all(gaps <= 1e-6)
-    assert jnp.any(gaps - nash_gap(game, plan.profile) < -1e-4)  # none of the game without payments
+    gaps = np.asarray(nash_gap(mechanism.under(game), plan.profile))
+    assert np.all(gaps <= 1e-6)
+    assert np.any(gaps - np.asarray(nash_gap(game, plan.profile)) < -1e-4)  # it is none without payments
 
 
 def test_agents_are_told_what_a_sample_more_is_paid():
     """Shapley payments by differences; accuracy that is not given counts as well."""
     game = a_game(np.linspace(0.004, 0.008, 3))
-    s = jnp.asarray([12.0, 30.0, 7.0])
+    s, steps = np.array([12.0, 30.0, 7.0]), 1e-4 * np.eye(3)
     for mechanism in (rules.shapley(game), rules.data_maximizing(game)):
-        told = fedbr.offers(mechanism, game, s)
-        played = mechanism.under(game)
-        for i, step in enumerate(1e-4 * np.eye(3)):
-            up, down = (
-                mechanism.utilities(game, s + x)[i] - games.utilities(game, s + x)[i] for x in (step, -step)
-            )
-            assert told[i] == pytest.approx(float(up - down) / 2e-4, rel=1e-6, abs=1e-10)
-        whole = games.own_gradient(game, s) + told
-        np.testing.assert_allclose(whole, games.own_gradient(played, s), rtol=1e-9, atol=1e-15)
+        told = np.asarray(jax.jit(fedbr.offers)(mechanism, game, s))
+        paid = jax.jit(jax.vmap(lambda x, y=mechanism: jnp.diag(jax.vmap(lambda s: y.utilities(game, s))(x))))
+        up, down = np.asarray(paid(np.stack([s + steps, s - steps])))
+        own = [np.diag([utilities_of(game, x) for x in s + sign * steps]) for sign in (1, -1)]
+        slopes = (up - own[0] - (down - own[1])) / 2e-4
+        np.testing.assert_allclose(told, slopes, rtol=1e-6, atol=1e-10)
+        whole = np.asarray(own_gradient(game, s)) + told
+        np.testing.assert_allclose(whole, own_gradient(mechanism.under(game), s), rtol=1e-9, atol=1e-15)
 
 
 def test_where_agents_are_indifferent_they_are_told_what_to_contribute():
