@@ -141,8 +141,7 @@ def bootstrap(
       FloatingPointError: not one resampled game has a certified equilibrium.
     """
     game, (payoff, shared) = scenario.game, _resampled(settings, scenario)
-    solved = jax.jit(jax.vmap(_solved, in_axes=(None, 0)))
-    profile, utility, converged = (np.asarray(x) for x in solved(game, payoff))
+    profile, utility, converged = (np.asarray(x) for x in _solve_all(game, payoff))
     profile, utility = profile[converged], utility[converged]
     if not len(profile):
         raise FloatingPointError("no resampled game has a certified equilibrium")
@@ -200,6 +199,9 @@ def _solved(game: games.Game, payoff: Any) -> tuple[jax.Array, jax.Array, jax.Ar
     game = game.replace(payoff=payoff)
     found = equilibria.solve(game)
     return found.profile, games.utilities(game, found.profile), found.converged
+
+
+_solve_all = jax.jit(jax.vmap(_solved, in_axes=(None, 0)))  # over resampled payoffs
 
 
 def _summary(
