@@ -24,6 +24,7 @@ from fedgame.mechanisms import base, outcomes, rules
 from fedgame.protocols import base as protocols
 
 _PROFILES = 64  # number of random profiles
+_ROWS = 128  # profiles that are looked at together
 _ROUNDS = 3  # of federated training, with a linear network
 
 
@@ -58,10 +59,10 @@ def check_payoff(payoff: payoffs.Payoff, capacity: Any, seed: int = 0) -> None:
     """Checks the contract of `payoffs.base.Payoff`, for agents with these capacities, [n] samples."""
     game = games.check(games.Game(payoff, costs.LinearCost(0.0), capacity))
     rng = np.random.default_rng(seed)
-    profiles = jnp.asarray(rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity))
+    profiles = rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity)
     _check_statistic(game, profiles, rng)
     _check_subset(game, profiles)
-    _check_concave(game, "payoff", lambda s: games.payoff_values(game, s))
+    _check_concave(game, "payoff", lambda s: _of_profiles(_payoffs, game, s))
     if payoff.of_total:
         _check_of_total(game, profiles)
     if type(payoff) in curves.fits().values():
@@ -74,24 +75,19 @@ def check_cost(cost: costs.Cost, capacity: Any, seed: int = 0) -> None:
     """Checks the contract of `costs.Cost`, for agents with these capacities, [n] samples."""
     game = games.check(games.Game(payoffs.PowerLaw(1.0, 0.0, 1.0, 1.0), cost, capacity))
     rng = np.random.default_rng(seed)
-    profiles = jnp.asarray(rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity))
-    spent = jax.vmap(lambda s: games.incurred_costs(game, s))
+    profiles = rng.uniform(0, 1, (_PROFILES, game.n)) * np.asarray(game.capacity)
+    spent = _of_profiles(_costs, game, profiles)
     if game.cost.convex:
-        _check_concave(game, "cost", lambda s: -spent(s[None])[0], "convex")
-        more = jnp.minimum(profiles * 1.1, game.capacity)
-        assert jnp.all(spent(more) >= spent(profiles) * (1 - 1e-12)), "the cost falls with more samples"
-    for factor in (2.0, jnp.full(game.n, 2.0)):
-        twice = jax.vmap(lambda s, x=factor: games.incurred_costs(games.scale_costs(game, x), s))(profiles)
-        _close(twice, 2.0 * spent(profiles), "`scaled(2)` is not twice the cost")
-
-    def there_and_back(cost: costs.Cost, own: jax.Array) -> tuple[jax.Array, jax.Array]:
-        amount, price = cost.value(own), jax.grad(cost.value)(own)
-        return cost.value(cost.inverse(amount)), cost.supply(price)
-
-    of_agents = jax.vmap(there_and_back, (registry.axes(game.cost), 0))
-    again, supplied = jax.vmap(of_agents, (None, 0))(game.cost, profiles)
-    _close(again, spent(profiles), "`inverse` does not give the contribution of a cost", 1e-6)
-    assert jnp.all(supplied >= profiles * (1 - 1e-6)), "`supply` is less than a contribution at its own price"
+        _check_concave(game, "cost", lambda s: -_of_profiles(_costs, game, s), "convex")
+        more = _of_profiles(_costs, game, np.minimum(profiles * 1.1, game.capacity))
+        assert np.all(more >= spent * (1 - 1e-12)), "the cost falls with more samples"
+    for factor in (2.0, np.full(game.n, 2.0)):
+        twice = _of_profiles(_costs, games.scale_costs(game, factor), profiles)
+        _close(twice, 2.0 * spent, "`scaled(2)` is not twice the cost")
+    again, supplied = _there_and_back(game, profiles)
+    _close(again, spent, "`inverse` does not give the contribution of a cost", 1e-6)
+    enough = np.asarray(supplied) >= profiles * (1 - 1e-6)
+    assert np.all(enough), "`supply` is less than a contribution at its own price"
     _check_json(game)
 
 
@@ -100,27 +96,25 @@ def check_mechanism(rule: rules.Rule, game: games.Game, seed: int = 0) -> None:
     game, rng = games.check(game), np.random.default_rng(seed)
     mechanism = rule(game)
     general, played = base.Mechanism.under(mechanism, game), mechanism.under(game)
-    payment = jax.jit(lambda s, i: mechanism.payment(game, s, i))
     for share in rng.uniform(0, 1, (4, game.n)):
-        s = jnp.asarray(share * np.asarray(game.capacity))
-        paid = mechanism.payments(game, s)
+        s = share * np.asarray(game.capacity)
+        paid = np.asarray(_payments(mechanism, game, s))
         assert paid.shape == (game.n,), f"`payments` must be [{game.n}], got {paid.shape}"
-        assert jnp.all(jnp.isfinite(paid)), f"`payments` must be finite, got {paid}"
-        size = float(jnp.max(jnp.abs(paid)))
+        assert np.all(np.isfinite(paid)), f"`payments` must be finite, got {paid}"
+        size = float(np.max(np.abs(paid)))
         if mechanism.balanced:
-            assert abs(float(jnp.sum(paid))) <= 1e-12 * game.n * size, (
+            assert abs(np.sum(paid)) <= 1e-12 * game.n * size, (
                 "payments do not sum to 0: set `balanced = False` if that is meant"
             )
-        for i in range(game.n):
-            _close(payment(s, i), paid[i], "`payment` is not that of `payments`", size=size)
+        _close(_single_payments(mechanism, game, s), paid, "`payment` is not that of `payments`", size=size)
         slopes, gaps = _slopes_and_gaps(general, s)
         slopes_played, gaps_played = _slopes_and_gaps(played, s)
         _close(slopes_played, slopes, "own gradients under the mechanism are not those of its payments", 1e-9)
         _close(gaps_played, gaps, "Nash gaps under the mechanism are not those of its payments", 1e-6)
     if mechanism.concave_in(game) and game.concave:
-        _check_concave(game, "utility under the mechanism", lambda s: games.utilities(general, s))
+        _check_concave(game, "utility under the mechanism", lambda s: _of_profiles(_utilities, general, s))
     found = outcomes.outcome(game, mechanism)
-    gap, known = float(jnp.max(found.equilibrium.nash_gap)), mechanism.profile(game) is not None
+    gap, known = float(np.max(found.equilibrium.nash_gap)), mechanism.profile(game) is not None
     assert found.equilibrium.converged or not known, f"`profile` is no equilibrium, its Nash gap is {gap:.1e}"
 
 
@@ -231,36 +225,96 @@ def _close(found: Any, expected: Any, words: str, rtol: float = 1e-10, size: flo
     assert worst <= rtol * size + 1e-300, f"{words}: they differ by {worst:.1e} of {size:.1e}"
 
 
-def _price(game: games.Game, profiles: jax.Array) -> jax.Array:
+# Compiled once for all games of a kind, whatever their numbers.
+_slopes, _certify = jax.jit(games.own_gradient), jax.jit(certificates.certify)
+
+
+@jax.jit
+def _payoffs(game: games.Game, profiles: jax.Array) -> jax.Array:
+    return jax.vmap(games.payoff_values, (None, 0))(game, profiles)
+
+
+@jax.jit
+def _costs(game: games.Game, profiles: jax.Array) -> jax.Array:
+    return jax.vmap(games.incurred_costs, (None, 0))(game, profiles)
+
+
+@jax.jit
+def _utilities(game: games.Game, profiles: jax.Array) -> jax.Array:
+    return jax.vmap(games.utilities, (None, 0))(game, profiles)
+
+
+def _of_profiles(values: Callable, game: games.Game, profiles: Any) -> np.ndarray:
+    """What `values` of a game are at profiles [k, n], 128 at a time: one program, whatever k."""
+    profiles = np.asarray(profiles)
+    blocks = -(-len(profiles) // _ROWS)
+    padded = np.resize(profiles, (blocks, _ROWS, game.n))  # repeats the first ones at the end
+    return np.concatenate([np.asarray(values(game, block)) for block in padded])[: len(profiles)]
+
+
+@jax.jit
+def _there_and_back(game: games.Game, profiles: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`inverse` of the costs, and `supply` at the marginal costs, of profiles [k, n]."""
+
+    def one(cost: costs.Cost, own: jax.Array) -> tuple[jax.Array, jax.Array]:
+        amount, price = cost.value(own), jax.grad(cost.value)(own)
+        return cost.value(cost.inverse(amount)), cost.supply(price)
+
+    of_agents = jax.vmap(one, (registry.axes(game.cost), 0))
+    return jax.vmap(of_agents, (None, 0))(game.cost, profiles)
+
+
+@jax.jit
+def _payments(mechanism: base.Mechanism, game: games.Game, s: jax.Array) -> jax.Array:
+    return mechanism.payments(game, s)
+
+
+@jax.jit
+def _single_payments(mechanism: base.Mechanism, game: games.Game, s: jax.Array) -> jax.Array:
+    """[n] `payment` of each agent."""
+    return jax.lax.map(lambda i: mechanism.payment(game, s, i), jnp.arange(game.n))
+
+
+@jax.jit
+def _moved(game: games.Game, s: jax.Array, change: jax.Array, i: jax.Array) -> tuple[Any, Any]:
+    """The statistic after agent i changes her contribution, by `moved` and as it is."""
+    after = games.agent_of(game, i).payoff.moved(game.payoff.statistic(s), change, i)
+    return after, game.payoff.statistic(s.at[i].add(change))
+
+
+@jax.jit
+def _kinks(game: games.Game, s: jax.Array) -> tuple[jax.Array, ...]:
+    """Of the payoffs, [n] each."""
+    return games.over_agents(lambda agent, own, rest: agent.payoff.kinks(rest))(game, s)
+
+
+def _price(game: games.Game, profiles: np.ndarray) -> np.ndarray:
     """Costs per sample at which some of the agents contribute, [n]: half of what a sample brings them."""
-    worth = games.own_gradient(game, jnp.mean(profiles, axis=0))
-    return jnp.where(jnp.isfinite(worth), jnp.maximum(worth, 0.0), 0.0) / 2
+    worth = np.asarray(_slopes(game, np.mean(profiles, axis=0)))
+    return np.where(np.isfinite(worth), np.maximum(worth, 0.0), 0.0) / 2
 
 
-def _check_statistic(game: games.Game, profiles: jax.Array, rng: np.random.Generator) -> None:
+def _check_statistic(game: games.Game, profiles: np.ndarray, rng: np.random.Generator) -> None:
     """`moved` agrees with `statistic`, and payoffs are numbers."""
     for s in profiles[:8]:
         i = int(rng.integers(game.n))
-        change = 0.3 * float(game.capacity[i])
-        moved = games.agent_of(game, i).payoff.moved(game.payoff.statistic(s), change, i)
-        expected = game.payoff.statistic(s.at[i].add(change))
+        moved, expected = _moved(game, s, 0.3 * float(game.capacity[i]), i)
         for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(expected), strict=True):
             _close(a, b, "`moved` is not the `statistic` after a change")
-        values = games.payoff_values(game, s)
+    for s, values in zip(profiles[:8], _of_profiles(_payoffs, game, profiles[:8]), strict=True):
         assert values.shape == (game.n,), f"`value` must be a scalar, all together are {values.shape}"
-        assert not jnp.any(jnp.isnan(values)), f"`value` is NaN at {s}"
+        assert not np.any(np.isnan(values)), f"`value` is NaN at {s}"
 
 
-def _check_subset(game: games.Game, profiles: jax.Array) -> None:
+def _check_subset(game: games.Game, profiles: np.ndarray) -> None:
     """`kept` gives the payoffs of the game in which the last agent contributes 0."""
     if game.n < 2:
         return
-    keep = jnp.arange(game.n - 1)
-    rest = games.subset(game, keep)
-    of_all, of_rest = (jax.jit(lambda s, x=x: games.payoff_values(x, s)) for x in (game, rest))
-    for s in profiles[:8]:
-        whole = of_all(s.at[-1].set(0.0))[:-1]
-        _close(of_rest(s[:-1]), whole, "`kept` is not the game in which the others give 0")
+    some = profiles[:8] * (np.arange(game.n) < game.n - 1)
+    whole = _of_profiles(_payoffs, game, some)[:, :-1]
+    rest = _of_profiles(_payoffs, games.subset(game, np.arange(game.n - 1)), some[:, :-1])
+    for a, b in zip(rest, whole, strict=True):
+        _close(a, b, "`kept` is not the game in which the others give 0")
 
 
 def _check_concave(game: games.Game, what: str, values: Callable, word: str = "concave") -> None:
@@ -272,24 +326,22 @@ def _check_concave(game: games.Game, what: str, values: Callable, word: str = "c
     Args:
       game: n agents.
       what: what is checked, for messages.
-      values: [n] of a profile, to be concave in own contributions.
+      values: [k, n] of profiles [k, n], to be concave in own contributions.
       word: "concave", or "convex" if `values` are minus what is meant, for messages.
     """
     if not game.concave:
         return
-    rng, slices = np.random.default_rng(0), jax.jit(jax.vmap(values))
-    ask = games.over_agents(lambda agent, own, rest: agent.payoff.kinks(rest))
-    kinks_at = jax.jit(lambda s: ask(game, s))
+    rng = np.random.default_rng(0)
     for share in (1.0, 0.5, 0.1, 0.01, 1e-3, 0.0):
-        s = jnp.asarray(share * rng.uniform(0.5, 1, game.n) * np.asarray(game.capacity))
-        kinks = kinks_at(s)
-        last = np.max([np.zeros(game.n), *(np.asarray(x) / game.quality for x in kinks)], axis=0)
+        s = share * rng.uniform(0.5, 1, game.n) * np.asarray(game.capacity)
+        kinks = (np.asarray(x) / np.asarray(game.quality) for x in _kinks(game, s))
+        last = np.max([np.zeros(game.n), *kinks], axis=0)
         for i in np.flatnonzero(last < np.asarray(game.capacity)):
             span = float(game.capacity[i]) - last[i]
             # Random contributions beyond the last kink, itself, and one next to it, where a jump shows.
             ends = last[i] + span * np.sort(np.append(10.0 ** rng.uniform(-4, 0, 30), [0.0, 1e-12]))
             points = np.stack([ends[:-1], (ends[:-1] + ends[1:]) / 2, ends[1:]], axis=1)
-            found = np.asarray(slices(jax.vmap(lambda x, s=s, i=i: s.at[i].set(x))(points.ravel())))[:, i]
+            found = values(np.where(np.arange(game.n) == i, points.reshape(-1, 1), s))[:, i]
             left, middle, right = found.reshape(-1, 3).T
             finite = found[np.isfinite(found)]
             bends = left - 2 * middle + right - 1e-9 * np.max(np.abs(finite), initial=0.0)
@@ -301,16 +353,18 @@ def _check_concave(game: games.Game, what: str, values: Callable, word: str = "c
             assert not jumps, f"the {what} of agent {i} jumps at {last[i]:.6g} samples"
 
 
-def _check_of_total(game: games.Game, profiles: jax.Array) -> None:
+def _check_of_total(game: games.Game, profiles: np.ndarray) -> None:
     """Payoffs depend on the total only, and do not fall with it if they are concave."""
-    values = jax.jit(lambda s: games.payoff_values(game, s))
-    for s in profiles[:8]:
-        other_split = s.at[0].add(-0.1 * s[0]).at[-1].add(0.1 * s[0]) if game.n > 1 else s
-        words = "the promise `of_total` is broken: another split of the same total changes payoffs"
-        _close(values(s), values(other_split), words)
+    some = profiles[:8]
+    tenth, change = 0.1 * some[:, 0] * (game.n > 1), np.zeros_like(some)
+    change[:, 0] -= tenth
+    change[:, -1] += tenth
+    values, others = (_of_profiles(_payoffs, game, x) for x in (some, some + change))
+    for a, b in zip(values, others, strict=True):
+        _close(a, b, "the promise `of_total` is broken: another split of the same total changes payoffs")
     if game.payoff.concave:
-        shares = jnp.linspace(0.0, 1.0, 201)
-        along = np.asarray(jax.vmap(lambda x: games.payoff_values(game, x * game.capacity))(shares))
+        shares = np.linspace(0.0, 1.0, 201)
+        along = _of_profiles(_payoffs, game, shares[:, None] * np.asarray(game.capacity))
         with np.errstate(invalid="ignore"):
             falls = np.diff(along, axis=0) < -1e-9 * np.abs(along[1:])
         assert not np.any(falls), "a payoff falls with more samples: set `concave = False`"
@@ -323,10 +377,11 @@ def _check_fit(game: games.Game) -> None:
     5% of its largest value, in root mean square: a `MeasuredCurve` that bends sharply at one total has no
     closer fit whose slopes are linear between the 12. The fit of a fit may be off by 0.5% at every total.
     """
-    family, totals = type(game.payoff), np.linspace(0.0, float(jnp.sum(game.quality * game.capacity)), 12)
+    most = float(np.sum(np.asarray(game.quality) * np.asarray(game.capacity)))
+    family, totals = type(game.payoff), np.linspace(0.0, most, 12)
     for i in range(min(game.n, 8)):
         own = games.agent_of(game, i).payoff
-        values = np.asarray(jax.vmap(own.curve)(totals))
+        values = np.asarray(curves.values(own, totals))
         if np.min(values) < 0 or np.max(values) > 1:
             continue
         fit = curves.fit(family, totals, values)
@@ -343,13 +398,13 @@ def _check_fit(game: games.Game) -> None:
 
 def _check_certificate(game: games.Game) -> None:
     """If a profile is certified, no contribution on a grid gains more than the certificate allows."""
-    found = equilibria.solve(game)
-    s = found.profile
-    evidence, certified = certificates.certify(game, s)
-    along = jax.jit(lambda grid, i: jax.lax.map(lambda x: games.utilities(game, s.at[i].set(x))[i], grid))
+    s = np.asarray(equilibria.solve(game).profile)
+    evidence, certified = _certify(game, s)
+    now = _of_profiles(_utilities, game, s[None])[0]
     for i in range(game.n):
-        best = float(jnp.max(along(jnp.linspace(0.0, game.capacity[i], 2001), i)))
-        gain = best - float(games.utilities(game, s)[i])
+        grid = np.linspace(0.0, float(game.capacity[i]), 2001)
+        there = np.where(np.arange(game.n) == i, grid[:, None], s)
+        gain = np.max(_of_profiles(_utilities, game, there)[:, i]) - now[i]
         allowed = 1e-6 * float(evidence.stake[i]) + float(evidence.rounding[i])
         assert not certified or gain <= 2 * allowed, f"certified, and agent {i} gains {gain:.1e}"
 
@@ -359,5 +414,5 @@ def _check_json(game: games.Game) -> None:
     if not scenarios.holds(game):
         return
     again = scenarios.from_dict(scenarios.to_dict(game)).game
-    same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), game, again)
+    same = jax.tree.map(np.array_equal, game, again)
     assert all(jax.tree.leaves(same)), "JSON does not give the same game back"

@@ -20,9 +20,8 @@ Q = np.random.default_rng(0).dirichlet(np.ones(3), 3) * 0.9
 CAPACITY = [20.0, 50.0, 10.0]
 CURVE = games.PowerLaw(1.0, 1.0, 0.5, 1.0, clip=False)
 PAYOFFS = [  # without those in `SPECS`
-    CURVE,
     curves.fit("concave", [0, 10, 30, 100], [0.1, 0.4, 0.65, 0.85]).payoff,
-    games.RandomDiscovery(Q),
+    games.RandomDiscovery(Q[:, :2]),
     games.RandomCoverage(Q),
     games.TotalPayoff(jnp.log1p),
     games.Separable(lambda i, own: jnp.log1p(own) * (1 + i), lambda s: 0.1 * (jnp.sum(s) - s)),
@@ -36,10 +35,8 @@ def test_payoffs_keep_their_contract(payoff):
     testing.check_payoff(payoff, CAPACITY)
 
 
-@pytest.mark.parametrize(
-    "rule", [rules.none, rules.falkinger, rules.personal, rules.prices, rules.shapley], ids=lambda x: x.name
-)
-def test_mechanisms_keep_their_contract(rule):
+@pytest.mark.parametrize("rule", [rules.none, rules.falkinger, rules.personal], ids=lambda x: x.name)
+def test_refunds_of_costs_that_are_not_linear_keep_their_contract(rule):
     testing.check_mechanism(rule, GAME)
 
 
@@ -76,8 +73,7 @@ def test_a_strangers_payoff_gets_what_its_promises_are_worth():
     assert int(equilibria.solve(game).status) == solvers.UNIQUE
     assert mechanisms.first_best(game).proved
     report = equilibria.check_conditions(game)
-    s = jnp.asarray(equilibria.solve(game).profile)
-    matrix = np.asarray(games.jacobian(game, s))
+    matrix = np.asarray(jax.jit(games.jacobian)(game, equilibria.solve(game).profile))
     least, _ = report.strong_concavity
     assert 0 < least <= -np.linalg.eigvalsh((matrix + matrix.T) / 2).max() + 1e-12
     with pytest.raises(ValueError, match="`scale` must be a number, greater than 0, got 0"):
@@ -89,14 +85,14 @@ def test_a_strangers_cost_needs_only_its_value():
     game = games.check(games.Game(CURVE, Rising([0.1, 0.2, 0.3]), [3.0, 4.0, 5.0]))
     found = equilibria.solve(game)
     assert found.converged
-    s, total = np.asarray(found.profile), float(found.profile.sum())
+    s = np.asarray(found.profile)
+    total = s.sum()
     # 1 - (1 + S)^-½ against rate (e^s - 1): where somebody contributes, slopes are equal.
     slope = 0.5 * (1 + total) ** -1.5 - np.array([0.1, 0.2, 0.3]) * np.exp(s)
     np.testing.assert_allclose(slope[s > 0], 0, atol=1e-9)
     assert np.all(slope[s == 0] <= 1e-9)
-    assert float(mechanisms.under_mechanism(game, 0.5).cost.value(jnp.ones(3))[0]) == pytest.approx(
-        0.05 * np.expm1(1)
-    )
+    halved = mechanisms.under_mechanism(game, 0.5).cost
+    assert float(halved.value(np.ones(3))[0]) == pytest.approx(0.05 * np.expm1(1))
 
 
 @registry.family
@@ -178,11 +174,21 @@ def test_what_is_shared_stays_shared_when_costs_are_scaled():
     testing.check_cost(cost, CAPACITY)
     game = games.check(games.Game(CURVE, cost, CAPACITY))
     other = games.check(game.replace(cost=games.LinearCost([0.06, 0.12, 0.18])))
-    for rule in (rules.personal, rules.beta_star):
-        found, expected = (outcomes.outcome(x, rule(x)) for x in (game, other))
-        np.testing.assert_allclose(found.utilities, expected.utilities, rtol=1e-9)
-    gain = [mechanisms.manipulation(x, rules.beta_star, 0, 0.5, 2.0, points=3).gain for x in (game, other)]
-    assert gain[0] == pytest.approx(gain[1], abs=1e-9)
+    announced = [rules.personal(x) for x in (game, other)]
+    found, expected = (outcomes.outcome(x, y) for x, y in zip((game, other), announced, strict=True))
+    np.testing.assert_allclose(found.utilities, expected.utilities, rtol=1e-9)
+    factor = np.array([1.5, 1.0, 0.5])
+    found, expected = (  # if agents report other costs
+        np.stack([s, y.utilities(x, s, games.scale_costs(x, factor))])
+        for x, y in zip((game, other), announced, strict=True)
+        for s in [equilibria.solve(y.under_scaled(x, factor)).profile]
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    found, expected = (  # if all get back the same share
+        games.incurred_costs(mechanisms.under_mechanism(x, rules.beta_star(x).rates), np.full(3, 5.0))
+        for x in (game, other)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 LINEAR = games.check(games.Game(CURVE, games.LinearCost([0.01, 0.02, 0.03]), [20, 50, 10]))
@@ -202,7 +208,7 @@ SPECS = {
     "payoff": [
         "bound(1.0, [0.1, 0.2, 0.3])",
         "linear([[1.0, 0.2, 0.0], [0.3, 1.0, 0.1], [0.0, 0.4, 1.0]])",
-        "concave(sizes=[0, 50, 100], accuracy=[0.1, 0.6, 0.8], slope=[0.015, 0.005, 0.003])",
+        "concave(sizes=[0, 50, 70, 100], accuracy=[0.1, 0.6, 0.7, 0.82], slope=[0.015, 0.005, 0.005, 0.003])",
         "power([1.0, 0.9, 0.8], 1.0, 0.5, shift=[0, 1, 2])",
         "power(best=1, scale=1, exponent=0.5, shift=1, clip=False)",
         "random_coverage([0.1, 0.3, 0.5])",

@@ -1,11 +1,10 @@
 """Gains of misreports against brute force over reports, with all utilities written out in numpy."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
 
-from fedgame import games, mechanisms
+from fedgame import games, mechanisms, registry
 from fedgame.mechanisms import misreports, rules
 
 VALUE, QUALITY, CAPACITY = np.array([1.0, 2.0, 1.5]), np.array([1.0, 0.5, 2.0]), np.array([4.0, 3.0, 5.0])
@@ -60,14 +59,20 @@ def utility(game, kind, rates, transfers, agent, factor):
     return u[agent], u.sum() - u[agent], s[agent]
 
 
-HALF = lambda game: mechanisms.Refunds(jnp.array([0.5, 0.3, 0.6]), jnp.array([0.1, -0.2, 0.1]))  # noqa: E731
+def per_agent(rule):
+    """The rule with a rate and a transfer for everybody, also if they are the same: one program for all."""
+    return lambda game: registry.per_agent(rule(game), game.n)
+
+
+PARTS = lambda game: mechanisms.Refunds(np.array([0.5, 0.3, 0.6]), np.array([0.1, -0.2, 0.1]))  # noqa: E731
+HALF = per_agent(lambda game: mechanisms.Refunds(0.5))
 
 
 @pytest.mark.parametrize("agent", [0, 1, 2])
 @pytest.mark.parametrize("kind", COSTS)
 def test_fixed_rates_against_brute_force_over_reports(kind, agent):
     game, rates, transfers = make(kind), np.array([0.5, 0.3, 0.6]), np.array([0.1, -0.2, 0.1])
-    found = misreports.manipulation(game, HALF, agent, 0.2, 5.0, fixed=True, points=33)
+    found = misreports.manipulation(game, PARTS, agent, 0.2, 5.0, fixed=True, points=33)
     direct = np.array([utility(game, kind, rates, transfers, agent, f) for f in found.factors])
     honest = utility(game, kind, rates, transfers, agent, 1.0)
     assert found.honest == pytest.approx(honest[0], abs=1e-8)
@@ -91,15 +96,15 @@ def test_fixed_rates_against_brute_force_over_reports(kind, agent):
 def test_rates_of_reported_costs_against_brute_force_over_reports(rule, agent):
     """β*, Falkinger's, which knows no costs, and personal rates with their transfers."""
     kind = "linear" if rule == "beta_star" else "power"
-    game, announce = make(kind), getattr(rules, rule)
+    game, announce = make(kind), per_agent(getattr(rules, rule))
     found = misreports.manipulation(game, announce, agent, 0.2, 5.0, points=17)
 
     def direct(factor):
         scale = np.where(np.arange(3) == agent, factor, 1.0)
-        reported = game.replace(cost=game.cost.scaled(jnp.asarray(scale)))
-        mechanism = announce(reported)
-        rates = np.broadcast_to(np.asarray(mechanism.rates), 3)
-        return utility(game, kind, rates, np.asarray(mechanism.transfers), agent, factor)
+        mechanism = announce(game.replace(cost=game.cost.scaled(scale)))
+        return utility(
+            game, kind, np.asarray(mechanism.rates), np.asarray(mechanism.transfers), agent, factor
+        )
 
     honest = direct(1.0)
     expected = np.array([direct(f) for f in found.factors])
@@ -114,7 +119,7 @@ def test_rates_of_reported_costs_against_brute_force_over_reports(rule, agent):
 
 def test_without_payments_nobody_gains():
     for kind in COSTS:
-        found = misreports.manipulation(make(kind), rules.none, 1, points=9)
+        found = misreports.manipulation(make(kind), per_agent(rules.none), 1, points=9)
         assert (found.gain, found.best, found.others) == (0.0, 1.0, 0.0)
         assert not np.any(found.gains)
 
@@ -122,7 +127,7 @@ def test_without_payments_nobody_gains():
 def test_who_gets_back_more_than_a_sample_costs_her_contributes_everything():
     """f > 1/β: at her capacity she is paid (β f - 1) c_i for every sample, whatever the others do."""
     game = make("power")
-    found = misreports.manipulation(game, lambda g: mechanisms.Refunds(0.5), 0, 0.5, 8.0, True, points=33)
+    found = misreports.manipulation(game, HALF, 0, 0.5, 8.0, True, points=33)
     over = found.factors > 2.0
     assert np.all(found.contributions[over] == CAPACITY[0])
     assert np.all(found.contributions[found.factors < 1.5] < CAPACITY[0])
@@ -135,14 +140,13 @@ def test_who_gets_back_more_than_a_sample_costs_her_contributes_everything():
 def test_an_interval_without_the_truth():
     """Only reports inside the range count; outside of it, only the honest one is tried."""
     game = make("power")
-    half = lambda g: mechanisms.Refunds(0.5)  # noqa: E731
-    found = misreports.manipulation(game, half, 0, 0.1, 0.5, True, points=9)
+    found = misreports.manipulation(game, HALF, 0, 0.1, 0.5, True, points=9)
     assert found.factors[-1] == 1.0
     assert np.all(found.factors[:-1] <= 0.5)
-    everything = misreports.manipulation(game, half, 0, 0.1, 10.0, True, points=9)
+    everything = misreports.manipulation(game, HALF, 0, 0.1, 10.0, True, points=9)
     assert everything.gain > found.gain == 0.0
     assert found.best == 1.0
-    above = misreports.manipulation(game, half, 0, 3.0, 4.0, True, points=9)
+    above = misreports.manipulation(game, HALF, 0, 3.0, 4.0, True, points=9)
     assert np.all(above.factors[1:] >= 3.0)
     assert above.best == 4.0
 
@@ -153,7 +157,7 @@ def test_a_peak_inside_an_interval_without_the_truth_is_zoomed_in_on():
     def rule(game):
         factor = float(game.cost.rate[0]) / 0.01
         paid = 0.5 - 2 * abs(factor - 2.0) if factor > 1.5 else 0.0
-        return mechanisms.Refunds(0.0, jnp.array([paid, -paid, 0.0]))
+        return mechanisms.Refunds(np.zeros(3), np.array([paid, -paid, 0.0]))
 
     found = misreports.manipulation(make("power"), rule, 0, 1.6, 2.6, points=2)
     assert found.best == pytest.approx(2.0, abs=1e-3)

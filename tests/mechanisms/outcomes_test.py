@@ -26,7 +26,7 @@ class Direct:
         self.capacity, self.held = rng.uniform(0.5, 6, N), rng.uniform(0, 1)
         self.game = games.check(
             games.Game(
-                games.PowerLaw(1.0, 1.0, 1.0, 2.0), games.PowerCost(self.rate, 2.0, self.fixed),
+                games.PowerLaw(1.0, 1.0, 1.0, 2.0), games.PowerCost(self.rate, np.full(N, 2.0), self.fixed),
                 self.capacity, self.value, self.quality, self.held,
             )
         )  # fmt: skip
@@ -104,24 +104,24 @@ def test_agents_leave_one_at_a_time_the_worst_off_first(rule, outside, seed):
     np.testing.assert_allclose(found.outcome.spent, spent, rtol=1e-9)
     np.testing.assert_allclose(found.outcome.payments, paid, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(found.outcome.utilities, utility, rtol=1e-9, atol=1e-12)
-    assert abs(float(found.outcome.payments.sum())) <= 1e-13
-    assert float(found.outcome.equilibrium.nash_gap.max()) <= 1e-12
+    assert abs(np.asarray(found.outcome.payments).sum()) <= 1e-13
+    assert np.asarray(found.outcome.equilibrium.nash_gap).max() <= 1e-12
 
 
 @few
 @hypothesis.given(seed=SEEDS)
 def test_nobody_leaves_personal_rates_that_ask_what_she_has_alone(seed):
     direct = Direct(seed)
-    game = direct.game.replace(cost=games.PowerCost(direct.rate, 2.0, 0.0 * direct.fixed))
+    game = direct.game.replace(cost=games.PowerCost(direct.rate, np.full(N, 2.0), 0.0 * direct.fixed))
 
     def rule(game):
         return mechanisms.personal_rates(game, outside=personal.alone(game)).mechanism
 
     found = mechanisms.participation(game, rule)
     assert (found.left, found.shortfall, found.stay.tolist()) == ([], [], [0, 1, 2, 3])
-    assert np.all(found.outcome.utilities >= np.asarray(personal.alone(game)) - 1e-9)
+    assert np.all(np.asarray(found.outcome.utilities) >= np.asarray(personal.alone(game)) - 1e-9)
     best = mechanisms.first_best(game)
-    assert float(found.outcome.utilities.sum()) == pytest.approx(best.welfare, rel=1e-10)
+    assert np.asarray(found.outcome.utilities).sum() == pytest.approx(best.welfare, rel=1e-10)
     equal = outcomes.outcome(game, rules.personal(game))
     np.testing.assert_allclose(equal.utilities, best.welfare / N, rtol=1e-9)
 
@@ -132,7 +132,7 @@ def test_one_agent_after_the_other_until_one_is_left():
     game = games.check(
         games.Game(
             games.PowerLaw(1.0, 1.0, 1.0, 2.0),
-            games.PowerCost([0.1] * 4, 2.0, fixed),
+            games.PowerCost([0.1] * 4, [2.0] * 4, fixed),
             [1.0] * 4,
             [1.0] * 4,
             [1.0] * 4,
@@ -215,9 +215,10 @@ def test_nobody_leaves_or_stays_on_a_profile_that_is_no_equilibrium(monkeypatch)
 def test_who_has_twice_her_utility_outside_leaves_in_every_currency(money):
     game = games.check(
         games.Game(
-            games.PowerLaw(1.0, 1.0, 1.0, 2.0), games.PowerCost([0.1 * money] * 3, 2.0), [1.0] * 3, money
+            games.PowerLaw(1.0, 1.0, 1.0, 2.0), games.PowerCost([0.1 * money] * N, [2.0] * N, [0.0] * N),
+            [1.0] * N, [money] * N, [1.0] * N,
         )
-    )
+    )  # fmt: skip
     inside = np.asarray(outcomes.outcome(game, rules.none(game)).utilities)
     assert mechanisms.participation(game, rules.none, 2 * inside).left
     assert not mechanisms.participation(game, rules.none, inside * (1 + 1e-12)).left
@@ -250,9 +251,8 @@ def test_numbers_that_are_traced_are_not_looked_at():
     np.testing.assert_allclose(together, [gained(0.0), gained(0.5)], rtol=1e-12)
 
 
-HIDDEN = TWO.replace(
-    cost=games.LinearCost(jnp.array([5.0, 4.0]), 1e20)
-)  # rounding hides what anybody's decision moves
+# Rounding hides what anybody's decision moves.
+HIDDEN = games.check(TWO.replace(cost=games.LinearCost([5.0, 4.0], 1e20)))
 
 
 def test_no_price_is_announced_where_no_equilibrium_is_certified():

@@ -12,7 +12,7 @@ from fedgame import mechanisms
 from fedgame.mechanisms import welfare
 
 INF = float("inf")
-UTILITIES = hnp.arrays(float, st.integers(1, 20), elements=st.floats(1e-6, 1e6))
+UTILITIES = hnp.arrays(float, st.sampled_from([1, 2, 3, 20]), elements=st.floats(1e-6, 1e6))
 
 
 def direct(u, p):
