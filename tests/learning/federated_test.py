@@ -1,3 +1,4 @@
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -43,20 +44,17 @@ quick = jax.jit(
 
 def average(params, agents, samples, options=OPTIONS, model=MODEL, server_rate=1.0):
     """The new model and the losses."""
-    samples = jnp.asarray(samples, jnp.int32)
-    weights = jnp.asarray(samples / jnp.maximum(jnp.sum(samples), 1), jnp.float32)
+    samples = np.asarray(samples, np.int32)
+    weights = np.asarray(samples / max(np.sum(samples), 1), np.float32)
     change, losses, _ = quick(model, options, params, agents, samples, weights, KEY)
     return federated.add(params, change, server_rate), losses
 
 
 def close(a, b, rtol=1e-5):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-7), a, b)
+    chex.assert_trees_all_close(a, b, rtol=rtol, atol=1e-7)
 
 
-def same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
+@jax.jit
 def gradient(params, images, labels):
     """The gradient of the mean loss over these images, without any of the code under test."""
 
@@ -66,32 +64,40 @@ def gradient(params, images, labels):
     return jax.grad(loss)(params)
 
 
+def stepped(params, slope):
+    """After one step of gradient descent."""
+    return jax.tree.map(lambda p, g: np.asarray(p) - np.float32(0.1) * np.asarray(g), params, slope)
+
+
 def test_average_is_weighted_by_samples(params, agents):
     train = jax.jit(local.sgd, static_argnums=(0, 1))
     keys = jax.random.split(KEY, 3)
-    a, _ = train(MODEL.apply, OPTIONS, params, agents.images[0], agents.labels[0], jnp.int32(1), keys[0])
-    c, _ = train(MODEL.apply, OPTIONS, params, agents.images[2], agents.labels[2], jnp.int32(5), keys[2])
+    images, labels = jax.device_get(agents)
+    a, _ = train(MODEL.apply, OPTIONS, params, images[0], labels[0], np.int32(1), keys[0])
+    c, _ = train(MODEL.apply, OPTIONS, params, images[2], labels[2], np.int32(5), keys[2])
+    start, a, c = jax.device_get((params, a, c))
     for rate in (1.0, 0.5):
-        expected = jax.tree.map(lambda p, a, c: p + rate * ((a - p) + 5 * (c - p)) / 6, params, a, c)  # noqa: B023
+        expected = jax.tree.map(lambda p, a, c: p + rate * ((a - p) + 5 * (c - p)) / 6, start, a, c)  # noqa: B023
         close(average(params, agents, [1, 0, 5], server_rate=rate)[0], expected)
 
 
 @pytest.mark.parametrize("samples", [[5, 0, 3], [0, 1, 0], [6, 6, 6]])
 def test_a_full_batch_round_is_one_gradient_step_on_the_union(params, agents, samples):
     """Algorithms 1 and 2, lines 6-11, though no agent's samples are a multiple of the batch."""
-    images, labels = (jnp.concatenate([x[i, :s] for i, s in enumerate(samples)]) for x in agents)
-    expected = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient(params, images, labels))
-    poisoned = agents.images.at[1, max(samples[1], 1) :].set(jnp.nan)  # nobody sees what is not contributed
-    close(average(params, agents._replace(images=poisoned), samples, FULL_BATCH)[0], expected)
+    kept = jax.device_get(agents)
+    images, labels = (np.concatenate([x[i, :s] for i, s in enumerate(samples)]) for x in kept)
+    expected = stepped(params, gradient(params, images, labels))
+    poisoned = np.array(kept.images)
+    poisoned[1, max(samples[1], 1) :] = np.nan  # nobody sees what is not contributed
+    close(average(params, agents._replace(images=jnp.asarray(poisoned)), samples, FULL_BATCH)[0], expected)
 
 
 def test_momentum_starts_at_zero_in_every_round(params, agents):
     options = OPTIONS._replace(batch_size=6, epochs=1)
-    trained = expected = params
+    (images, labels), trained, expected = jax.device_get(agents), params, params
     for number in (1, 2):
         trained = federated.federated_round(MODEL, options, trained, agents, np.array([6, 0, 0]), KEY, number)
-        step = gradient(expected, agents.images[0], agents.labels[0])
-        expected = jax.tree.map(lambda p, g: p - 0.1 * g, expected, step)
+        expected = stepped(expected, gradient(expected, images[0], labels[0]))
     close(trained, expected)
 
 
@@ -111,12 +117,14 @@ def test_batched_agents_of_accelerators_give_the_same(params, agents):
 
 def test_an_agent_without_samples_takes_no_part(params, agents):
     changed = agents._replace(images=agents.images.at[1].set(jnp.nan))
-    same(average(params, agents, [3, 0, 2]), average(params, changed, [3, 0, 2]))
+    chex.assert_trees_all_equal(average(params, agents, [3, 0, 2]), average(params, changed, [3, 0, 2]))
 
 
 @pytest.mark.parametrize("options", [OPTIONS, FULL_BATCH])
 def test_nobody_contributing_returns_the_initial_model(params, agents, options):
-    same(federated.federated_round(MODEL, options, params, agents, np.zeros(3, np.int32), KEY, 1), params)
+    chex.assert_trees_all_equal(
+        federated.federated_round(MODEL, options, params, agents, np.zeros(3, np.int32), KEY, 1), params
+    )
 
 
 def test_no_recompilation_when_contributions_change(params, agents):
@@ -146,9 +154,11 @@ def test_overflow_in_the_last_step_does_not_pass_as_a_model(params, agents, full
 @pytest.mark.parametrize("shape", [(3, 6), (3, 70), (130,), (100,), (1,)])
 def test_accuracy_counts_right_labels_per_owner(params, shape):
     """Fewer images than a batch, and numbers that batches do not divide."""
-    images = jax.random.uniform(jax.random.key(4), (*shape, 8, 8, 1), jnp.float32)
-    logits = np.asarray(images).reshape(*shape, 64) @ params["params"]["Dense_0"]["kernel"]
+    images = np.random.default_rng(4).random((*shape, 8, 8, 1), np.float32)
+    logits = images.reshape(*shape, 64) @ np.asarray(params["params"]["Dense_0"]["kernel"])
     right = np.argmax(logits, axis=-1)  # the biases are 0
     labels = np.where(np.random.default_rng(0).random(shape) < 0.6, right, (right + 1) % 10)
-    found = evaluation.accuracy(MODEL, params, federated.Images(images, jnp.asarray(labels, jnp.int32)))
+    found = evaluation.accuracy(
+        MODEL, params, federated.Images(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
+    )
     np.testing.assert_allclose(found, np.mean(labels == right, axis=-1), rtol=1e-6)

@@ -321,12 +321,20 @@ def test_accuracy_as_the_reward_is_certified_where_no_solver_would_end():
 
 
 @pytest.mark.parametrize("rule", ["price", "shapley", "prices"])
-def test_who_misreports_her_cost_gains_nothing_if_payments_do_not_ask_for_it(rule, monkeypatch):
-    """Neither a price nor Shapley's payments ask for costs; Pigou's prices are made for them."""
-    monkeypatch.setattr(misreports, "_ZOOMS", 0)  # what payments depend on shows at any report
-    found = misreports.manipulation(GAMES["power law"], RULES[rule], 0, 0.5, 2.0, points=5)
+def test_a_price_and_shapley_payments_do_not_depend_on_reported_costs(rule):
+    """So there is nothing to gain by a misreport; Pigou's prices are made for the costs that are reported."""
+    game, s = GAMES["power law"], np.array([3.0, 7.0, 11.0])
+    honest = np.asarray(payments(RULES[rule](game), game, s))
+    for factor in (0.5, 2.0):
+        reported = games.scale_costs(game, np.array([factor, 1.0, 1.0]))
+        paid = np.asarray(payments(RULES[rule](reported), reported, s))
+        assert np.array_equal(paid, honest) == (rule != "prices")
+
+
+def test_who_misreports_her_cost_gains_if_payments_ask_for_it():
+    found = misreports.manipulation(GAMES["power law"], rules.prices, 0, 0.5, 2.0, points=5)
     assert found.certified
-    assert (found.gain > 1e-4) == (rule == "prices")
+    assert found.gain > 1e-4
 
 
 def test_who_is_paid_for_data_that_bring_her_nothing_gives_all_of_them():
@@ -366,6 +374,6 @@ def test_a_strangers_mechanism_needs_only_its_payments():
     found = outcomes.outcome(game, Contest(0.5))
     assert found.equilibrium.converged
     assert abs(np.asarray(found.payments).sum()) < 1e-15
-    none = outcomes.outcome(game, rules.none(game))
+    none = outcomes.outcome(game, RULES["none"](game))
     assert np.asarray(found.equilibrium.profile).sum() > 1.5 * np.asarray(none.equilibrium.profile).sum()
     assert float(found.mechanism.announced(N)["prize"][0]) == 0.5

@@ -10,6 +10,7 @@ from fedgame.mechanisms import refunds, rules
 from fedgame.protocols import fedbr, literal
 
 SIZES = np.array([0.0, 10, 20, 50, 100, 200, 500, 1000])
+TRACE = jax.jit(fedbr.trace, static_argnames="steps")
 ACCURACY = np.array([0.10, 0.37, 0.565, 0.69, 0.796, 0.861, 0.929, 0.947])
 
 
@@ -100,7 +101,7 @@ def test_rounding_holds_up_high_what_the_continuous_dynamics_bring_down():
     assert np.all(path == 70.0)
     assert literal.ending(printed, path) == (1, 0, 10)
     played = refunds.under_mechanism(game, 0.9)
-    continuous = fedbr.trace(played, HIGH, 100)[-1]
+    continuous = np.asarray(TRACE(played, HIGH, steps=100))[-1]
     assert np.sum(continuous) == pytest.approx(179.18, abs=0.01)
     # Without payments a sample costs c: there they do come down, and jump over S* = 32 all together.
     free = literal.prepare(game, SIZES, ACCURACY, 10)
@@ -120,7 +121,7 @@ def test_many_agents_overshoot_together():
     round_trip = np.sum(path[-end.period :], axis=1)
     assert np.max(round_trip) > 10 * 31.66
     assert np.min(round_trip) == 0
-    assert np.sum(fedbr.trace(game, start, 100)[-1]) == pytest.approx(31.66, abs=0.01)
+    assert np.sum(np.asarray(TRACE(game, start, steps=100))[-1]) == pytest.approx(31.66, abs=0.01)
 
 
 def test_endings_by_hand():
