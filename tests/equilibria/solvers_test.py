@@ -493,3 +493,14 @@ def test_everybody_at_capacity_is_found_however_the_total_rounds(seed):
     game = games.Game(games.PowerLaw(0.95, 2.0, 0.5, 3.0), cheap, capacity, 1.0, quality)
     (found,) = equilibria.solve_all(game)
     np.testing.assert_array_equal(found.profile, capacity)
+
+
+def test_a_game_of_other_numbers_compiles_nothing():
+    """Not even a rate of 0, or agents in another order: what differs is numbers, not the program."""
+    chex.clear_trace_counter()
+    once = jax.jit(chex.assert_max_traces(lambda game: equilibria.solve(game).profile, n=1))
+    for rates in ([0.01, 0.02, 0.03], [0.03, 0.02, 0.01], [0.0, 0.5, 2.0]):
+        payoff = games.PowerLaw(0.9, 1.0, 0.5, 1.0)
+        found = once(games.check(games.Game(payoff, games.LinearCost(rates), [10.0, 20.0, 30.0])))
+        chex.assert_shape(found, (3,))
+        chex.assert_tree_all_finite(found)
