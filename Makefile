@@ -15,7 +15,7 @@ test: install  ## lint, format check and every test
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest
 
-check: install  ## lint, and the tests that a change most likely breaks, in a minute
+check: install  ## lint, and the tests that a change most likely breaks
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest --dist load $$($(RUN) tests/of_change.py)

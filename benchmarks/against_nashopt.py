@@ -1,7 +1,7 @@
 """The same games solved by fedgame and by NashOpt, on this CPU, in one process: seconds, ratios, accuracy.
 
   python3 -m venv .venv-nashopt && .venv-nashopt/bin/pip install -e ".[nashopt]"
-  .venv-nashopt/bin/python benchmarks/against_nashopt.py          # about 2 minutes on two cores
+  .venv-nashopt/bin/python benchmarks/against_nashopt.py          # about 10 minutes on two cores
 
 fedgame's seconds include its certificate. NashOpt has x in [0, 1], the share of capacity, starts at 0.5, and
 is run with its default solver ("hybr") and its fastest here ("golden_ratio"). Its `solve` compiles again in

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedgame import games, mechanisms, registry
-from fedgame.experiments import mechanism
+from fedgame.experiments import mechanism, over_beta
 from fedgame.mechanisms import outcomes, rules
 from fedgame.report import text
 from fedgame.runs import workdir
@@ -279,3 +279,14 @@ def test_a_rule_of_ones_own_is_printed_by_its_text_and_marks_no_rate(tmp_path):
     assert [float(row["rate"]) for row in work.read_texts("outcome.csv")] == [0.5] * 3
     assert "chosen" not in {row["name"] for row in work.read_texts("marks.csv")}
     assert json.loads((work.path / "mechanism.json").read_text())["mechanism"] == "half(beta=8.0)"
+
+
+def test_the_best_rate_is_that_of_the_rule_also_where_welfare_is_level():
+    """While the cheapest agent gives all she has and the next does not begin yet, β changes nothing."""
+    cost, names = games.LinearCost(np.array([0.004, 0.005, 0.012])), ["1", "2", "3"]
+    for capacity in (60.0, 80.0, 500.0):  # with 80 welfare is level from β = 0.65 on
+        game = games.check(games.Game(GAME.payoff, cost, np.array([capacity, 500.0, 500.0])))
+        expected = float(mechanisms.design_beta(game, 1.0).rates)
+        for count in (5, 24):
+            rates, _ = over_beta.rows_by_beta(game, names, np.zeros(3), (1.0,), count)
+            assert over_beta.best_rate(game, np.zeros(3), 1.0, rates) == pytest.approx(expected, abs=1e-5)

@@ -132,7 +132,9 @@ class Study:
     def show(self, work: Workdir) -> str:
         """Draws the figure and returns the text, from the files of the directory alone."""
         name = file_of(type(self))
-        table = work.read_csv(f"{name}.csv")
+        table = work.read_csv(
+            f"{name}.csv", text=("mechanism",)
+        )  # what a study compares may look like numbers
         figures.draw(work, name, lambda _, fig: self.figure(table, fig), self.size)
         return self.text(table)
 
@@ -200,7 +202,7 @@ def experiment_of(study: type[Study]) -> Experiment:
         compute=_compute,
         show=lambda work: _stored(settings, work).show(work),
         results=lambda _: f"results/{registry.name_of(study)}",
-        headline=lambda work: work.read_csv(f"{file_of(study)}.csv"),
+        headline=lambda work: work.read_csv(f"{file_of(study)}.csv", text=("mechanism",)),
         collected=(f"{file_of(study)}.csv",),
         resources=("data_dir", "workers", "cache") if study.trains else (),
     )
