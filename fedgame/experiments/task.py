@@ -58,8 +58,8 @@ class TrainingSettings:
     )
     padding: str = option("of the CNN's convolutions", "SAME", choices=("SAME", "VALID"))
     lowering: str = option(
-        "convolutions as patches and one agent at a time (best on CPUs), or native and batched over agents "
-        "(GPUs, TPUs); auto looks at the device",
+        "convolutions as patches times a matrix, one agent at a time (best on CPUs) or batched over agents "
+        "(GPUs), or native ones, batched; auto looks at the device",
         "auto",
         choices=layers.LOWERINGS,
     )
@@ -97,7 +97,7 @@ class Task(NamedTuple):
             return 1  # two would wait for each other's devices
         if asked:
             return asked
-        return (os.cpu_count() or 1) if layers.on_cpu(self.settings.lowering) else 1
+        return (os.cpu_count() or 1) if layers.one_by_one(self.settings.lowering) else 1
 
 
 class Needed(NamedTuple):

@@ -224,7 +224,7 @@ def _change(model: nn.Module, options: local.LocalTraining, params: Any, weights
         change = jax.tree.map(jnp.subtract, trained, params)
         return change, loss, sum(jnp.sum(x * x) for x in jax.tree.leaves(change))
 
-    if not layers.on_cpu(options.lowering):
+    if not layers.one_by_one(options.lowering):
         change, losses, squares = jax.vmap(train)(*arrays)
         return jax.tree.map(lambda c: jnp.tensordot(weights, c, 1), change), losses, squares
 

@@ -1,9 +1,10 @@
 """Convolution and pooling in the form that is fast on the platform at hand.
 
-With one set of weights per agent, a native convolution under `vmap` becomes a grouped convolution.
-GPUs and TPUs are built for it; XLA's CPU back end runs it some 20 times slower than the same sum as
-image patches times a matrix, and gains nothing from batching over agents. `on_cpu` is the one place
-that decides.
+With one set of weights per agent, a native convolution under `vmap` becomes a grouped convolution. XLA's
+CPU back end runs it some 20 times slower than the same sum as image patches times a matrix, and gains
+nothing from batching over agents. On an NVIDIA H100 patches are 2 to 3.5 times faster as well, batched
+over agents (`benchmarks/against_pytorch.py`). TPUs, which nobody has timed, get the native convolution.
+`chosen` is the one place that decides.
 
 What is left on a CPU is memory traffic: the patches of 5×5 pixels are 25 copies of an image. Where
 pooling follows and channels are few, `_blocks` needs 9 copies instead of 25.
@@ -16,30 +17,42 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-LOWERINGS = ("auto", "patches", "native")
-_FEW_CHANNELS = 16  # up to here 44% more arithmetic (5×5) cost less than the memory traffic they save
+LOWERINGS = ("auto", "patches", "batched_patches", "native")
+_FEW_CHANNELS = (
+    16  # on CPUs, up to here 44% more arithmetic (5×5) cost less than the memory traffic they save
+)
 
 
-def on_cpu(lowering: str = "auto") -> bool:
-    """Whether to compute as is best on a CPU: patches, and one agent at a time.
+def chosen(lowering: str = "auto") -> str:
+    """How to compute: convolutions as patches or native, agents one at a time or batched by `vmap`.
 
     Args:
-      lowering: "auto" looks at the platform; "patches" and "native" (the convolution of XLA, agents
-        batched by `vmap`) overrule it.
+      lowering: "auto" looks at the platform; "patches" (one agent at a time), "batched_patches" and "native"
+        (XLA's convolution, batched) overrule it.
+
+    Returns:
+      One of `LOWERINGS`, but not "auto".
 
     Raises:
       ValueError: `lowering` is none of these.
     """
     if lowering not in LOWERINGS:
         raise ValueError(f"`lowering` must be one of {', '.join(LOWERINGS)}, got {lowering!r}")
-    return jax.default_backend() == "cpu" if lowering == "auto" else lowering == "patches"
+    if lowering != "auto":
+        return lowering
+    return {"cpu": "patches", "gpu": "batched_patches"}.get(jax.default_backend(), "native")
+
+
+def one_by_one(lowering: str = "auto") -> bool:
+    """Whether agents are trained one at a time, not batched; arguments as of `chosen`."""
+    return chosen(lowering) == "patches"
 
 
 def convolve(
     images: jax.Array, kernel: jax.Array, padding: str = "SAME", lowering: str = "auto"
 ) -> jax.Array:
     """The convolution (cross-correlation) of stride 1, [b, h, w, c] and [kh, kw, c, d] -> [b, h', w', d]."""
-    if not on_cpu(lowering):
+    if chosen(lowering) == "native":
         return jax.lax.conv_general_dilated(
             images, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
@@ -51,7 +64,7 @@ def convolve_and_pool(
 ) -> jax.Array:
     """`max_pool(convolve(…))`, [b, h, w, c] and [kh, kw, c, d] -> [b, h'//2, w'//2, d]."""
     kh, kw, c, _ = kernel.shape
-    if on_cpu(lowering) and c <= _FEW_CHANNELS and kh % 2 and kw % 2:
+    if chosen(lowering) != "native" and c <= _FEW_CHANNELS and kh % 2 and kw % 2:
         return _blocks(_padded(images, kernel, padding), kernel)
     return max_pool(convolve(images, kernel, padding, lowering))
 

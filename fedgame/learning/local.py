@@ -21,7 +21,7 @@ class LocalTraining(NamedTuple):
       momentum: of SGD; it starts at 0 in every round.
       full_batch: whether to do a single step along the gradient over all of an agent's samples, as in
         Algorithms 1 and 2; epochs and momentum are then ignored.
-      lowering: one of `layers.LOWERINGS`: "patches" trains agents one by one, "native" all at once.
+      lowering: one of `layers.LOWERINGS`: "patches" trains agents one by one, the others all at once.
     """
 
     batch_size: int = 10

@@ -51,12 +51,12 @@ def test_patches_are_the_native_convolution_with_and_without_pooling(shape, size
 
 
 def test_only_one_place_decides_and_a_setting_overrules_it(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert [layers.on_cpu(x) for x in layers.LOWERINGS] == [False, True, False]
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert [layers.on_cpu(x) for x in layers.LOWERINGS] == [True, True, False]
-    with pytest.raises(ValueError, match="must be one of auto, patches, native, got 'fast'"):
-        layers.on_cpu("fast")
+    for platform, best in (("cpu", "patches"), ("gpu", "batched_patches"), ("tpu", "native")):
+        monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
+        assert [layers.chosen(x) for x in layers.LOWERINGS] == [best, *layers.LOWERINGS[1:]]
+        assert layers.one_by_one() == (platform == "cpu")
+    with pytest.raises(ValueError, match="must be one of auto, patches, batched_patches, native, got 'fast'"):
+        layers.chosen("fast")
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 5, 2)])
