@@ -115,7 +115,7 @@ def report():
 
 @pytest.fixture(scope="module")
 def found():
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"  # compiles sooner
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags, "NPROC": "16", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-W", "error", __file__]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
