@@ -57,7 +57,7 @@ def few_programs():
     Every program has some, and LLVM's compiler dies of a segmentation fault when there are no more.
     """
     yield
-    if _MAPS.exists() and _MAPS.read_text().count("\n") > 25_000:
+    if _MAPS.exists() and _MAPS.read_text().count("\n") > 45_000:
         jax.clear_caches()
 
 

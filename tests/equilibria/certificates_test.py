@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +56,15 @@ def test_the_gap_is_what_a_deviation_gains():
     assert is_equilibrium(game, np.array([0.0, 0.5]), 1e-12)
     assert not is_equilibrium(game, alone, 1e-6)
     assert not is_equilibrium(game, np.array([-1.0, 1.5]), 1e-6)
+
+
+def test_a_certificate_at_another_profile_or_of_other_numbers_compiles_nothing():
+    chex.clear_trace_counter()
+    once = jax.jit(chex.assert_max_traces(certificates.certify, n=1))
+    for best, rates, s in (8.0, [5.0, 4.0], [1.0, 1.0]), (9.0, [3.0, 4.0], [0.0, 0.0]):
+        game = games.check(games.Game(games.PowerLaw(best, 1.0, 1.0), games.LinearCost(rates), [5.0, 5.0]))
+        _, fine = once(game, np.array(s))
+        assert not fine
 
 
 @pytest.mark.parametrize(("cost", "stays_out"), [(3e-4, False), (1e-3, True)])

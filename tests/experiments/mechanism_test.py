@@ -2,6 +2,7 @@ import dataclasses
 import decimal
 import json
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -290,3 +291,13 @@ def test_the_best_rate_is_that_of_the_rule_also_where_welfare_is_level():
         for count in (5, 24):
             rates, _ = over_beta.rows_by_beta(game, names, np.zeros(3), (1.0,), count)
             assert over_beta.best_rate(game, np.zeros(3), 1.0, rates) == pytest.approx(expected, abs=1e-5)
+
+
+def test_one_program_serves_every_number_of_rates_and_the_search_for_the_best(monkeypatch):
+    chex.clear_trace_counter()
+    counted = chex.assert_max_traces(over_beta._solve, n=1)
+    monkeypatch.setattr(over_beta, "_solve_all", jax.jit(jax.vmap(counted, in_axes=(None, None, 0))))
+    for scale, count in ((1.0, 5), (2.0, 9)):
+        game = GAME.replace(cost=games.LinearCost(RATE * scale, np.zeros(3)))
+        rates, _ = over_beta.rows_by_beta(game, ["1", "2", "3"], np.zeros(3), (1.0,), count)
+        assert 0 <= over_beta.best_rate(game, np.zeros(3), 1.0, rates) <= 1

@@ -163,3 +163,15 @@ def test_accuracy_counts_right_labels_per_owner(params, shape):
         MODEL, params, federated.Images(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
     )
     np.testing.assert_allclose(found, np.mean(labels == right, axis=-1), rtol=1e-6)
+
+
+def test_one_program_serves_every_round_and_profile(params, agents, monkeypatch):
+    chex.clear_trace_counter()
+    counted = chex.assert_max_traces(federated.weighted_change.__wrapped__, n=1)
+    static = ("model", "options", "mesh")
+    monkeypatch.setattr(federated, "weighted_change", jax.jit(counted, static_argnames=static))
+    trained = params
+    for number, samples in enumerate(([1, 0, 5], [6, 6, 6], [0, 0, 0]), 1):
+        samples = np.array(samples, np.int32)
+        trained = federated.federated_round(MODEL, OPTIONS, trained, agents, samples, KEY, number)
+    chex.assert_trees_all_equal_shapes_and_dtypes(trained, params)
