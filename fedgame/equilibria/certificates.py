@@ -158,13 +158,14 @@ def _examine_one(agent: games.Game, own: jax.Array, rest: Any) -> tuple[Evidence
 
 
 def _ceiling(agent: games.Game, dtype: Any) -> jax.Array:
-    """v_i times the limit of a concave payoff of the total with endless data; 0 if unknown or infinite.
+    """v_i times the limit of a concave payoff with endless data; 0 if unknown or infinite.
 
     With few data a payoff is the difference of numbers as large as that limit, and has their rounding error.
     """
-    if not (agent.payoff.of_total and agent.payoff.concave):
+    endless = jnp.asarray([1e28, 1e30], dtype)
+    if not agent.payoff.concave or agent.payoff.ceiling(endless[0]) is None:
         return jnp.zeros((), dtype)
-    much, more = jnp.abs(agent.value * jax.vmap(agent.payoff.curve)(jnp.asarray([1e28, 1e30], dtype)))
+    much, more = jnp.abs(agent.value * jax.vmap(agent.payoff.ceiling)(endless))
     return jnp.where(jnp.abs(more - much) <= 1e-3 * more, _finite_or_0(more), 0.0)
 
 
@@ -336,7 +337,7 @@ def _peaks(agent: games.Game, rest: Any, dtype: Any) -> Response:
     inside = [jnp.clip(x / agent.quality, 0.0, capacity).astype(dtype) for x in kinks]
     ends = [jnp.zeros_like(capacity), *inside, capacity]
     pieces = list(itertools.pairwise(ends))
-    if agent.payoff.of_total:  # below the kink her payoff is 0 whatever she gives, so 0 is best there
+    if agent.payoff.concave:  # below the kink her payoff is 0 whatever she gives, so 0 is best there
         pieces = pieces[-1:]
     slope = jax.grad(lambda x: games.utility(agent, x, rest))
 

@@ -68,9 +68,11 @@ def _terms(agent: games.Game, own: jax.Array, rest: jax.Array) -> tuple[jax.Arra
 def _of_concave(agent: games.Game, own: jax.Array, rest: jax.Array) -> jax.Array:
     """`respond` where utility is concave from where the payoff is positive."""
     first, capacity = jnp.zeros_like(own), jnp.asarray(agent.capacity, own.dtype)
-    if agent.payoff.of_total:  # a little beyond the kink, where the slope is that of its right side
-        kink = agent.payoff.pays_from() * (1.0 + 1e3 * jnp.finfo(own.dtype).eps)
-        first = jnp.clip((kink - rest) / agent.quality, 0.0, capacity).astype(own.dtype)
+    for kink in agent.payoff.kinks(rest):
+        # A little beyond the kink, where the slope is that of its right side.
+        data = jnp.abs(kink) + sum(jnp.sum(jnp.abs(x)) for x in jax.tree.leaves(rest))
+        beyond = kink + 1e3 * jnp.finfo(own.dtype).eps * data
+        first = jnp.clip(beyond / agent.quality, 0.0, capacity).astype(own.dtype)
     x = _root(agent, own, rest, first, capacity)
     (nothing, much), _ = jax.vmap(lambda x: _terms(agent, x, rest))(jnp.stack([jnp.zeros_like(x), x]))
     # If 0 and x are equally good, an agent who contributes goes on, and one who does not stays at 0.

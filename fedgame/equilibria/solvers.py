@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import registry
-from fedgame.equilibria import certificates, dynamics, responses, total
+from fedgame.equilibria import certificates, dynamics, pivoting, responses, total
 from fedgame.games import game as games
 from fedgame.registry import option
 
 _SWEEPS = 1_000  # default maximum of best-response sweeps
 _STEPS = 10_000  # default maximum of steps of the dynamics
-METHODS = ("root in S", "separable", "Gauss-Seidel", "dynamics")
+METHODS = ("root in S", "separable", "pivoting", "Gauss-Seidel", "dynamics")
 
 UNIQUE, ISOLATED, TOTAL_ONLY, INDIFFERENT, LARGEST, GRID, LIMIT, NOT_FOUND, NOT_FINITE, NOT_TOLD = range(10)
 MEANING = {
@@ -92,8 +92,9 @@ def solve(
 
     Payoffs of S alone: the exact root in S, whatever the number of agents; with clipped (2) or (3) the
     one with the largest total; with any function of S, best responses in turn from that root, where they
-    end at once if it is an equilibrium. Separable payoffs: everybody's best response (Theorem A.1). Others:
-    best responses in turn, with Newton's method for up to 256 agents. If payoffs are concave there is an
+    end at once if it is an equilibrium. Separable payoffs: everybody's best response (Theorem A.1). Concave
+    payoffs of effective samples, outside jit: complementary pivoting. Others: best responses in turn, with
+    Newton's method for up to 256 agents. If payoffs are concave there is an
     equilibrium by Theorem 3.1; else `converged` says whether one was found.
 
     Args:
@@ -106,7 +107,26 @@ def solve(
     Raises:
       ValueError: an unknown method, or one that does not fit the payoff.
     """
-    return _solve(game, start, tolerance, steps=steps, method=method)
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((game, start))):
+        return _solve(game, start, tolerance, steps=steps, method=method)
+    found = None
+    if method == "pivoting" or (method is None and pivoting.applies(game)):
+        found = _by_pivoting(game, tolerance)
+    if found is None or not (found.converged or method):
+        found = _solve(game, start, tolerance, steps=steps, method=None if method == "pivoting" else method)
+    return _the_only_one(game, found)
+
+
+def _by_pivoting(game: games.Game, tolerance: float) -> Equilibrium | None:
+    """The end of `pivoting.find`, certified; None if that lost its path."""
+    if not pivoting.applies(game):
+        raise ValueError(f"`method` 'pivoting' does not fit {type(game.payoff).__name__}")
+    try:
+        profile, change, pivots = pivoting.find(game)
+    except ArithmeticError:
+        return None
+    found = Found(jnp.asarray(profile), jnp.asarray(change), jnp.asarray(pivots), jnp.asarray(ISOLATED))
+    return _certify(game, found, method="pivoting", tolerance=tolerance)
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "method"))
@@ -141,6 +161,8 @@ def find(
         first = total.root_of_any(game).profile
         found = responses.run(game, first, steps or _SWEEPS, settle=total.settled)
         return Found(*found, status), name
+    if name == "pivoting":
+        raise ValueError("`method` 'pivoting' is not for use inside jit")
     if name == "separable":
         profile = games.over_agents(responses.respond)(game, jnp.zeros_like(game.capacity))
         return Found(profile, jnp.zeros(()), jnp.asarray(1), status), name
@@ -149,6 +171,13 @@ def find(
     tolerance = max(1e-12, 8 * float(jnp.finfo(start.dtype).eps))
     state, taken = dynamics.run(game, start, steps or _STEPS, tolerance)
     return Found(state.profile, state.residual, taken, status), name
+
+
+def _the_only_one(game: games.Game, found: Equilibrium) -> Equilibrium:
+    """`found` with the claim that it is the only one, where the payoff proves that. Outside jit."""
+    if int(found.status) != ISOLATED or not game.payoff.only_equilibrium(game):
+        return found
+    return found.replace(status=jnp.asarray(UNIQUE), unique=jnp.asarray(True))
 
 
 def certified(game: games.Game, profile: jax.Array, tolerance: float = 1e-6) -> Equilibrium:
@@ -182,7 +211,6 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
         raise ValueError("`solve_all` needs a payoff of the total that is known to be concave from some S on")
     game = games.check(game)
     between = jax.jit(total.root_between)
-    certify = jax.jit(_certified, static_argnames=("method", "tolerance"))
     starts = np.asarray(total.pays_from(game))
     # A little more than everybody's capacities: compiled in another expression the same sum may round up.
     upper = total.most(game) * (1.0 + 1e-12)
@@ -192,7 +220,7 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
     for lower in descending:
         root = between(game, lower, upper)
         one = Found(root.profile, root.residual, root.steps, _status(root, ISOLATED))
-        certified = certify(game, one, method="root in S", tolerance=tolerance)
+        certified = _certify(game, one, method="root in S", tolerance=tolerance)
         if np.isfinite(root.total) and certified.converged:
             found.append(certified)
         elif np.isfinite(root.total):
@@ -202,7 +230,7 @@ def solve_all(game: games.Game, tolerance: float = 1e-6) -> list[Equilibrium]:
     if all(jnp.any(one.profile > 0) for one in found):
         # The profile in which nobody contributes is another candidate, unless it was found above.
         nothing = Found(jnp.zeros(game.n), jnp.zeros(()), jnp.asarray(0), jnp.asarray(ISOLATED))
-        nobody = certify(game, nothing, method="root in S", tolerance=0.0)
+        nobody = _certify(game, nothing, method="root in S", tolerance=0.0)
         if nobody.converged:
             found.append(nobody)
     if len(found) == 1 and found[0].status == ISOLATED and not doubtful:
@@ -292,6 +320,9 @@ def _certified(
         status=status,
         method=method,
     )
+
+
+_certify = jax.jit(_certified, static_argnames=("method", "tolerance"))
 
 
 def _verdict(game: games.Game, found: Found, evidence: certificates.Evidence, good: jax.Array) -> jax.Array:

@@ -102,6 +102,9 @@ def check(game: Game) -> Game:
         largest = np.sum(np.asarray(checked.quality) * np.asarray(capacity))
     if not np.isfinite(largest):
         raise ValueError(f"the sum of `capacity` must be finite, got {capacity}")
+    if not game.payoff.qualities and np.any(np.asarray(checked.quality) != 1.0):
+        name = registry.call(type(game.payoff))
+        raise ValueError(f"`quality` has no use with {name}, whose rates say what samples are worth")
     if checked.held.ndim or (float(checked.held) > 0 and not game.payoff.of_total):
         raise ValueError(f"`held` must be one number, and needs a payoff of the total; got {game.held}")
     return checked

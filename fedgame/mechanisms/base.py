@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import registry
-from fedgame.equilibria import total
 from fedgame.games import game as games
 from fedgame.games import payoffs
 from fedgame.registry import option
@@ -225,17 +224,24 @@ def check(mechanism: Any, n: int) -> None:
 def has_no_kink(game: games.Game) -> bool:
     """Whether all payoffs are concave from 0 on, as they are if none is 0 up to some total.
 
-    False inside jit, where that is not known. Payoffs of more than the total have no such kink.
+    False inside jit, where that is not known.
     """
-    if not game.payoff.of_total:
-        return True
     no_kink = _positive_from_0(game)
     return not isinstance(no_kink, jax.core.Tracer) and bool(no_kink)
 
 
 @jax.jit
 def _positive_from_0(game: games.Game) -> jax.Array:
-    return jnp.all(total.pays_from(game) <= game.held)
+    """Whether no kink is above 0 while nobody shares anything; the more others share, the lower kinks are."""
+
+    def none(agent: games.Game, own: jax.Array, rest: Any) -> jax.Array:
+        del own
+        kinks = agent.payoff.kinks(rest)
+        if kinks is None:
+            return jnp.asarray(False)
+        return jnp.all(jnp.stack([jnp.zeros(()), *map(jnp.asarray, kinks)]) <= 0)
+
+    return jnp.all(games.over_agents(none)(game, jnp.zeros_like(game.capacity)))
 
 
 @registry.family

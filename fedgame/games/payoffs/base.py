@@ -23,9 +23,10 @@ class Payoff:
     kind: ClassVar[str] = "payoff"
     # Promises. False is always safe: nothing is assumed then.
     of_total: ClassVar[bool] = False  # depends on s only through S: derive from `OfTotal`
-    concave: ClassVar[bool] = False  # in s_i; if of the total: 0 up to `pays_from`, concave from there on
+    concave: ClassVar[bool] = False  # in s_i, but for `kinks`: 0 up to the only kink, concave from there on
     separable: ClassVar[bool] = False  # a_i(s) = g_i(s_i) + h_i(s_-i): the best s_i does not depend on others
     linear: ClassVar[bool] = False  # linear in s
+    qualities: ClassVar[bool] = True  # whether s may be standard samples; False: qualities must be 1
 
     def statistic(self, s: jax.Array) -> Any:
         """z of the profile s, [n] standard samples. A change of one s_i must be possible by `moved`."""
@@ -49,6 +50,15 @@ class Payoff:
         del rest
         return () if self.concave else None
 
+    def ceiling(self, much: jax.Array) -> jax.Array | None:
+        """a_i if she has `much` data, more than anybody could have; None if that is not known.
+
+        With few data a payoff may be the difference of numbers as large as its limit, and have their rounding
+        error: certificates ask for it.
+        """
+        del much
+        return None
+
     def moved(self, z: Any, change: jax.Array, i: jax.Array) -> Any:
         """z after agent i has contributed `change` more."""
         return z.at[i].add(change)
@@ -61,6 +71,11 @@ class Payoff:
     def complaint(self) -> str | None:
         """What is wrong with the parameters together, beyond their ranges, or None. Called outside jit."""
         return None
+
+    def only_equilibrium(self, game: Any) -> str:
+        """Why `game` has at most one equilibrium, in words; "" if that is not known. Called outside jit."""
+        del game
+        return ""
 
     def curvature(self, game: Any, low: jax.Array, high: jax.Array) -> "Curvature | None":
         """Bounds on second derivatives for profiles between `low` and `high`, [n] samples; None if not known.
@@ -132,6 +147,9 @@ class OfTotal(Payoff):
 
     def kinks(self, rest: jax.Array) -> tuple[jax.Array, ...] | None:
         return (self.pays_from() - rest,) if self.concave else None
+
+    def ceiling(self, much: jax.Array) -> jax.Array:
+        return self.curve(much)
 
     def statistic(self, s: jax.Array) -> jax.Array:
         return jnp.sum(s)
