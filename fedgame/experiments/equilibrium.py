@@ -46,6 +46,10 @@ def check(settings: Settings, resources: Resources = Resources()) -> None:
     inputs.check(settings)
     if settings.bootstrap and not settings.curve:
         raise ValueError("--bootstrap resamples measurements: it needs --curve")
+    if settings.bootstrap and settings.exchange_rates:
+        raise ValueError(
+            "--bootstrap has no use with --exchange_rates, which have an uncertainty of their own"
+        )
 
 
 def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
@@ -58,8 +62,8 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     """Solves the game; with --bootstrap, also for resampled curves.
 
     Writes `outcome.csv`, `outcome.json`, `equilibria.csv` (every equilibrium total, where they can be
-    listed), `fitted_curve.csv`, `measurements.csv`, `equilibrium.json`, and `scenario.json` (to be read by
-    --scenario) if JSON can hold the game.
+    listed), `fitted_curve.csv`, `curve.csv` (the measurements behind it), `exchange_rates.csv`,
+    `equilibrium.json`, and `scenario.json` (to be read by --scenario) if JSON can hold the game.
     """
     settings, scenario = prepared.settings, prepared.scenario
     game = scenario.game
@@ -79,12 +83,13 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
         summary["equilibrium_totals"] = [row["total"] for row in totals]
         work.write_csv("fitted_curve.csv", _curve_rows(scenario, found, band))
     if scenario.origin.measured:
-        work.write_csv("measurements.csv", _measured_rows(scenario))
+        work.write_csv("curve.csv", _measured_rows(scenario))
+    all_rows.write_exchange_rates(work, scenario)
     if settings.conditions:
         summary["conditions"] = str(equilibria.check_conditions(game))
     work.write_json("equilibrium.json", summary)
     if scenarios.holds(game):
-        scenarios.save(work.path / "scenario.json", game, scenario.names)
+        scenarios.save(work.path / "scenario.json", game, scenario.names, scenario.outside)
 
 
 def show(work: Workdir) -> str:
@@ -112,6 +117,7 @@ def agent_rows(scenario: scenarios.Scenario, found: equilibria.Equilibrium) -> l
         "cost": there["cost"],
         "utility": there["utility"],
         "nash_gap": found.nash_gap,
+        **all_rows.effective(game, found.profile),
     }
     return [
         {"name": name, **row, "shares": _role(row), "rather_leaves": row["utility"] < 0}
@@ -226,6 +232,7 @@ def _summary(
     return {
         "agents": game.n,
         "fits": fits,
+        "samples": all_rows.what_samples_count(game),
         "status": equilibria.describe(found),
         "converged": bool(found.converged),
         "unique": bool(found.unique),
@@ -282,7 +289,7 @@ def _curve_rows(
 
 
 def _measured_rows(scenario: scenarios.Scenario) -> list[dict[str, Any]]:
-    """`measurements.csv`: one row per curve, repetition and size; missing repetitions are left out."""
+    """`curve.csv`: one row per curve, repetition and size; missing repetitions are left out."""
     return [
         {"agent": agent, "samples": float(size), "accuracy": float(accuracy)}
         for agent, one in scenario.origin.measured.items()

@@ -15,7 +15,7 @@ from fedgame.experiments import rows as all_rows
 from fedgame.games import game as games
 from fedgame.games import scenarios
 from fedgame.inputs import read as inputs
-from fedgame.mechanisms import base, optimum, outcomes, personal, prices, refunds, rules
+from fedgame.mechanisms import base, coalitions, optimum, outcomes, personal, prices, refunds, rules
 from fedgame.registry import option
 from fedgame.report import figures, text
 from fedgame.runs import experiment, jobs
@@ -24,7 +24,7 @@ from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
 
 # Short flags: the flag, the rule that it belongs to, and the option of the rule that it stands for.
-_SHORT_FLAGS = (("beta", "beta", "beta"), ("price", "price", "price"), ("rational", "personal", "outside"))
+_SHORT_FLAGS = (("beta", "beta", "beta"), ("price", "price", "price"), ("rational", "personal", "transfers"))
 _AUDITED = 200  # an audit needs an optimum from a general solver, so it is left out with more agents
 
 
@@ -50,11 +50,15 @@ class Settings(inputs.ScenarioSettings):
         kind=float,
     )
     outside: str = option(
-        "what agents have if they leave: a model of their own data, or none",
+        "what agents have if they leave: what they train alone, at their cost per sample; a model of all "
+        "records that they own, at no cost; or no model. A column `outside` of --agents says it instead",
         "alone",
-        choices=("alone", "nothing"),
+        choices=personal.OUTSIDE,
     )
-    rational: bool = option("--mechanism=personal: transfers that leave nobody worse off than outside", False)
+    rational: bool = option(
+        "--mechanism=personal: transfers as equal as what agents have outside allows (transfers=p_mean)",
+        False,
+    )
     leave: bool = option("agents who would rather leave do, the one first who is worst off", True)
     unit: float = option("the smallest amount that can be paid", 1e-4, above=0)
     over_beta: int = option("rates β in the figure", 60, low=2)
@@ -90,9 +94,12 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
         raise ValueError("payments between agents need at least two of them")
     with all_settings.of_flag("mechanism"):
         rule.requires(scenario.game)  # before anything is computed
-        outside = personal.outside(scenario.game, settings.outside)
-        alone = outside if settings.outside == "alone" else None
-        announced = rule.announced(scenario.game, alone=alone)
+        outside = scenario.outside
+        if outside is None:
+            outside = personal.outside(scenario.game, settings.outside)
+        elif settings.outside != Settings().outside:
+            raise ValueError(f"--outside={settings.outside} has no use: the agents' column `outside` says it")
+        announced = rule.announced(scenario.game, outside=outside)
     return Prepared(settings, scenario, outside, rule, announced)
 
 
@@ -109,7 +116,7 @@ def rule_of(settings: Settings) -> base.Rule:
     if settings.price is not None:
         from_flags["price"] = {"price": settings.price}
     if settings.rational:
-        from_flags["personal"] = {"outside": settings.outside}
+        from_flags["personal"] = {"transfers": personal.P_MEAN}
     with all_settings.of_flag("mechanism"):
         name, left = registry.left_open("rule", settings.mechanism)
         if name == "beta" and "beta" in left and settings.beta is None:
@@ -131,7 +138,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
 
     Writes `outcome.csv`, `outcome.json`, `p_means.csv`, `over_beta.csv`, `over_beta_contributions.csv`,
     `marks.csv`, `announced.json` (what each agent who stays is told), `mechanism.json`, and `scenario.json`
-    (for --scenario) if JSON can hold the game.
+    (for --scenario) if JSON can hold the game; of effective samples also `exchange_rates.csv`.
     """
     settings, game = prepared.settings, prepared.scenario.game
     with futures.ThreadPoolExecutor(1) as background:  # XLA compiles on another processor meanwhile
@@ -159,7 +166,8 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     work.write_json("mechanism.json", summary)
     work.write_json("announced.json", _announced(prepared, found))
     if scenarios.holds(game):
-        scenarios.save(work.path / "scenario.json", game, prepared.scenario.names)
+        scenarios.save(work.path / "scenario.json", game, prepared.scenario.names, prepared.scenario.outside)
+    all_rows.write_exchange_rates(work, prepared.scenario)
 
 
 def _best_rate(prepared: Prepared, everybody: outcomes.Outcome, rates: list[dict[str, Any]]) -> float | None:
@@ -218,6 +226,7 @@ def agent_rows(
     """
     game, final = prepared.scenario.game, found.outcome
     capacity, utilities = np.asarray(game.capacity), np.asarray(before.utilities)
+    all_there = np.asarray(found.everybody.utilities)
     announced = {} if final is None else all_rows.announced(final.mechanism, len(found.stay))
     rows = []
     for i, name in enumerate(prepared.scenario.names):
@@ -237,6 +246,7 @@ def agent_rows(
             "payment": "0",
             "outside": outside,
             "without_payments": without,
+            "with_everybody": float(all_there[i]) if found.everybody.equilibrium.converged else None,
         })  # fmt: skip
     if final is None:
         return rows
@@ -363,12 +373,16 @@ def _summary(prepared: Prepared, found: outcomes.Participation, best: optimum.Fi
             {"name": names[i], "worse_off_by": short}
             for i, short in zip(found.left, found.shortfall, strict=True)
         ],
-        "outside": settings.outside,
+        "outside": settings.outside if prepared.scenario.outside is None else "given",
+        "own": getattr(prepared.scenario.game.payoff, "own", ""),
         "unit": settings.unit,
+        "samples": all_rows.what_samples_count(prepared.scenario.game),
         "largest_sum_of_utilities": best.welfare,
         "largest_sum_proved": best.proved,
+        "surplus": best.welfare - float(np.sum(prepared.outside)),
         "certified": found.certified,
     }
+    summary |= _coalition(prepared, summary["surplus"])
     if final is None:
         return summary
     return (
@@ -386,6 +400,17 @@ def _summary(prepared: Prepared, found: outcomes.Participation, best: optimum.Fi
             "mean_utility": float(np.mean(np.asarray(final.utilities))),
         }
     )
+
+
+def _coalition(prepared: Prepared, surplus: float) -> dict[str, Any]:
+    """The coalition with the largest surplus, if all agents together have less than outside."""
+    game, outside = prepared.scenario.game, prepared.outside
+    if surplus >= -1e-9 * float(np.sum(np.abs(outside))) or game.n > coalitions.MOST:
+        return {}
+    with jobs.progress("coalitions", coalitions.looks(game.n)) as bar:
+        found = coalitions.best(game, outside, bar.update)
+    names = [prepared.scenario.names[i] for i in found.members]
+    return {"coalition": {"members": names, "surplus": found.surplus, "exhaustive": found.exhaustive}}
 
 
 def _same_for_all(announced: dict[str, Any]) -> dict[str, float]:

@@ -38,7 +38,8 @@ def welfare_rows(
     """
     there = {rules.none.name: before}
     linear = rules.linear_rates(game) is not None
-    for rule in (rules.beta_star, rules.falkinger) if linear else (rules.falkinger,):
+    refunding = (rules.beta_star, rules.falkinger) if linear else (rules.falkinger,)
+    for rule in refunding if game.payoff.own_gain else ():
         there[rule.name] = outcomes.known_or_new(game, rule(game), [found.everybody, *there.values()])
     there["chosen"] = found.everybody
     if found.left and found.outcome is not None:

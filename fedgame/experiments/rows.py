@@ -9,12 +9,15 @@ import numpy as np
 
 from fedgame.equilibria import certificates
 from fedgame.games import game as games
+from fedgame.games import payoffs, scenarios
+from fedgame.inputs import exchange_rates
 from fedgame.mechanisms.base import Mechanism
+from fedgame.runs.workdir import Workdir
 
 # Columns that `outcome.csv` of launch.mechanism and `utilities.csv` of launch.compare have in any case.
 _OF_OUTCOME = (
     "name, contribution, capacity, payoff, cost, utility, nash_gap, stays, exact_payment, payment, outside, "
-    "without_payments"
+    "without_payments, with_everybody"
 )
 _OF_UTILITIES = (
     "protocol, seed, agent, contribution, charged, accuracy, withheld, cost, payment, utility, "
@@ -103,3 +106,34 @@ def _span(label: str, numbers: Any) -> str:
 def largest_gap(game: games.Game, mechanism: Mechanism, s: jax.Array) -> jax.Array:
     """The largest Nash gap of a profile s [n] in the game under a mechanism, in the currency of utilities."""
     return jnp.max(certificates.nash_gap(mechanism.under(game), s))
+
+
+def effective(game: games.Game, s: Any) -> dict[str, Any]:
+    """z_i, [n], the effective samples at a profile, as a column; none if the payoff is not of them."""
+    if not isinstance(game.payoff, payoffs.EffectiveSamples):
+        return {}
+    s, rates = np.asarray(s), np.asarray(game.payoff.rates)
+    own = 0.0 if game.payoff.own == payoffs.ALWAYS else s
+    return {"effective": np.asarray(game.payoff.records) + rates @ s - s + own}
+
+
+def write_exchange_rates(work: Workdir, scenario: scenarios.Scenario) -> None:
+    """Writes `exchange_rates.csv` if the payoff is of effective samples."""
+    if isinstance(scenario.game.payoff, payoffs.EffectiveSamples):
+        table = exchange_rates.rows(scenario.names, np.asarray(scenario.game.payoff.rates))
+        work.write_csv(exchange_rates.FILE, table)
+
+
+def what_samples_count(game: games.Game) -> str:
+    """What the payoff takes samples to be worth, in a sentence; "" if nothing is to be said."""
+    if game.payoff.of_total:
+        return (
+            "every sample is taken to count the same for everybody: measure to test that (--exchange_rates "
+            "if you know better)"
+        )
+    if not game.payoff.own_gain:
+        return (
+            "her own records teach a member's model whether she shares them or not: without payments nobody "
+            "gains by sharing"
+        )
+    return ""

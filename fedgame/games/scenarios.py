@@ -20,6 +20,7 @@ class Scenario(NamedTuple):
     game: games.Game  # checked
     names: list[str]  # [n]
     origin: Any = None  # what its maker made the game of; not stored in files
+    outside: np.ndarray | None = None  # [n] what agents have if they leave, currency, if that was given
 
 
 def holds(game: games.Game) -> bool:
@@ -30,12 +31,13 @@ def holds(game: games.Game) -> bool:
         return False
 
 
-def to_dict(game: games.Game, names: list[str] | None = None) -> dict[str, Any]:
+def to_dict(game: games.Game, names: list[str] | None = None, outside: Any = None) -> dict[str, Any]:
     """The scenario as JSON values; numbers keep every digit.
 
     Args:
       game: n agents.
       names: of the n agents; None is "0", "1", …
+      outside: [n] what they have if they leave, currency; None: not given.
 
     Raises:
       ValueError: the payoff or the cost is not registered, or holds a Python function, which JSON cannot
@@ -47,7 +49,8 @@ def to_dict(game: games.Game, names: list[str] | None = None) -> dict[str, Any]:
         raise ValueError(f"`names` must name all {game.n} agents, got {len(names)} names")
     numbers = {name: _plain(getattr(game, name)) for name in _NUMBERS}
     families = {field: _written(getattr(game, field)) for field in _FAMILIES}
-    return {"format": FORMAT, "names": names, **families, **numbers}
+    given = {} if outside is None else {"outside": _plain(outside)}
+    return {"format": FORMAT, "names": names, **families, **numbers, **given}
 
 
 def _written(family: Any) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def from_dict(values: Any) -> Scenario:
     """
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ValueError(f'`format` must be "{FORMAT}": this is no scenario')
-    known = {"format", "names", "payoff", "cost", *_NUMBERS}
+    known = {"format", "names", "payoff", "cost", "outside", *_NUMBERS}
     if unknown := sorted(values.keys() - known):
         raise ValueError(f"unknown field `{unknown[0]}`; a scenario has {', '.join(sorted(known))}")
     if missing := [name for name in ("payoff", "cost", "capacity") if name not in values]:
@@ -99,12 +102,21 @@ def from_dict(values: Any) -> Scenario:
     names = values.get("names", [str(i) for i in range(game.n)])
     if not (isinstance(names, list) and len(names) == game.n and all(isinstance(x, str) for x in names)):
         raise ValueError(f"`names` must be a list of {game.n} strings, one for each agent")
-    return Scenario(game, names)
+    outside = None
+    if "outside" in values:
+        outside = _numbers("outside", values["outside"])
+        if outside.shape != (game.n,) or not np.all(np.isfinite(outside)):
+            raise ValueError(
+                f"`outside` must be {game.n} numbers, one for each agent, got {values['outside']}"
+            )
+    return Scenario(game, names, outside=outside)
 
 
-def save(path: str | os.PathLike, game: games.Game, names: list[str] | None = None) -> None:
+def save(
+    path: str | os.PathLike, game: games.Game, names: list[str] | None = None, outside: Any = None
+) -> None:
     """Writes the scenario to a file, atomically; arguments and errors as `to_dict`."""
-    text = json.dumps(to_dict(game, names), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(to_dict(game, names, outside), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     partial = pathlib.Path(f"{os.fspath(path)}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

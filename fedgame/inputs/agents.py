@@ -7,6 +7,7 @@
     exponent   optional, at least 1; 1 if empty
     value      optional, what accuracy 1 is worth to her, at least 0; 1 if empty
     quality    optional, standard samples that one of hers counts as, above 0; 1 if empty
+    outside    optional, what she has if she leaves, in the currency of `value`; in all rows or in none
 
 If a cost is named, its parameters are columns instead of `cost`, `fixed` and `exponent`: with --cost=power
 the columns `rate`, `exponent` and `fixed`. If a payoff is named, its parameters are columns too. Where cost
@@ -17,6 +18,7 @@ and payoff have a parameter of the same name, or another column has it, the colu
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -35,6 +37,7 @@ class Agents(NamedTuple):
     capacity: np.ndarray
     value: np.ndarray
     quality: np.ndarray
+    outside: np.ndarray  # NaN if not given
     numbers: dict[str, np.ndarray]  # parameters of costs and payoffs, by column
 
 
@@ -42,6 +45,7 @@ _AGENTS = {
     "capacity": columns.Number("a number, at least 0"),
     "value": columns.Number("a number, at least 0", default=1.0),
     "quality": columns.Number("a number above 0", open_low=True, default=1.0),
+    "outside": columns.Number("a number", low=-math.inf, default=math.nan),
 }
 COST = {
     "cost": columns.Number("a number, at least 0"),
@@ -80,6 +84,9 @@ def read(path: str, cost: Columns | None = None, payoff: Columns = MappingProxyT
             problems.append((line, f"`name` {name!r} is that of line {seen[name]} already"))
         seen.setdefault(name, line)
         table.append(columns.read_numbers(row, every, line, problems))
+    without = [line for line, row in rows if not row.get("outside")]
+    if len(without) < len(rows):
+        problems += [(line, "`outside` must not be empty in some rows only") for line in without]
     columns.complain(path, problems)
     found = {name: np.asarray([numbers[name] for numbers in table]) for name in every}
     _, first = rows[0]
@@ -88,5 +95,6 @@ def read(path: str, cost: Columns | None = None, payoff: Columns = MappingProxyT
         capacity=found["capacity"],
         value=found["value"],
         quality=found["quality"],
+        outside=found["outside"],
         numbers={name: found[name] for name in parameters if name in first or name in COST},
     )

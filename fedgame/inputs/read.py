@@ -15,7 +15,7 @@ from fedgame import registry
 from fedgame.games import costs, curves, payoffs, scenarios
 from fedgame.games import game as games
 from fedgame.inputs import agents as participants
-from fedgame.inputs import measurements
+from fedgame.inputs import exchange_rates, measurements
 from fedgame.registry import option
 from fedgame.runs import jobs
 from fedgame.runs import settings as all_settings
@@ -47,6 +47,17 @@ class ScenarioSettings:
         None,
         of="payoff",
         kind=str,
+    )
+    exchange_rates: str | None = option(
+        "CSV file: member, of, rate; how many of her own samples one of another member's is worth to each. "
+        "The curve is then one of a member's effective samples",
+        None,
+    )
+    own: str = option(
+        "with --exchange_rates: what of her own teaches a member's own model, only what she contributes or, "
+        "always, all her records",
+        "contributed",
+        choices=("contributed", payoffs.ALWAYS),
     )
     best: tuple[float, ...] | None = option("--family: accuracy with endless data", None, low=0, kind=float)
     scale: tuple[float, ...] | None = option(
@@ -100,13 +111,15 @@ def check(settings: ScenarioSettings) -> None:
     else:
         _exactly_one(settings, "agents", "cost", "scenario")
     _exactly_one(settings, "curve", "family", "payoff", "scenario")
-    _no_use(settings, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit")
+    _no_use(settings, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit", "exchange_rates", "own")
     _no_use(settings, "agents", *_BY_NUMBERS)
     _no_use(settings, "curve", *_OF_FAMILIES)
     _no_use(settings, "family", "fit")
     _no_use(settings, "payoff", "fit", *_OF_FAMILIES)
     if isinstance(settings.cost, str):
         _no_use(settings, "cost", "exponent", "fixed")
+    if settings.own != ScenarioSettings().own and not (settings.exchange_rates or settings.scenario):
+        raise ValueError(f"--own={settings.own} needs --exchange_rates")
 
 
 def read(settings: ScenarioSettings) -> scenarios.Scenario:
@@ -135,8 +148,20 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
     if np.any(np.isnan(capacity)):  # not given; Section 2: more than this only brings negative utility
         best = jnp.max(jnp.asarray(payoff.best))
         capacity = games.capacity_from_bound(cost, jnp.asarray(agents.value) * best)
+    if settings.exchange_rates:
+        payoff = _effective(settings, payoff, agents.names, capacity)
     game = games.Game(payoff, cost, capacity, value=agents.value, quality=agents.quality, held=settings.held)
-    return scenarios.Scenario(games.check(game), agents.names, Origin(measured, fits))
+    outside = None if np.any(np.isnan(agents.outside)) else agents.outside
+    return scenarios.Scenario(games.check(game), agents.names, Origin(measured, fits), outside)
+
+
+def _effective(
+    settings: ScenarioSettings, curve: Any, names: list[str], capacity: np.ndarray
+) -> payoffs.EffectiveSamples:
+    """The payoff of effective samples with the rates of --exchange_rates and the curve that was given."""
+    rates = exchange_rates.read(settings.exchange_rates, names)
+    records = capacity if settings.own == payoffs.ALWAYS else 0.0
+    return payoffs.EffectiveSamples(curve, rates, records, settings.own)
 
 
 def _agents(settings: ScenarioSettings) -> participants.Agents:
@@ -282,6 +307,7 @@ def _agents_by_numbers(settings: ScenarioSettings) -> participants.Agents:
         capacity=column("capacity"),
         value=column("value"),
         quality=column("quality"),
+        outside=np.full(n, np.nan),
         numbers={name: column(name) for name in of_cost},
     )
 

@@ -12,6 +12,7 @@ shapley          Shapley payments
 design           rates by gradient ascent through the equilibrium
 rules            from a game to what a server announces, by name
 outcomes         who would rather leave, and who is left
+coalitions       which members could keep everybody who belongs to them
 misreports       what misreporting a cost gains (Remark 2)
 baselines        Karimireddy et al. 2022: accuracy as the reward for data
 constrained      Blum et al. 2021: the least data that reaches a target

@@ -130,7 +130,7 @@ class Rule(registry.Function):
     `registry.register` makes it from a function of the game, whose other parameters have defaults made by
     `registry.option`. The function returns a `Mechanism`, or an `Announcement` if it had to find an optimum
     or an equilibrium, so that callers need not find it again. It may also have a parameter `best`, for the
-    first best, and `alone`, for what agents have by training alone: they are passed if known.
+    first best, and `outside`, for what agents have if they leave: they are passed if known.
 
     Attributes:
       requires: raises a `ValueError` if the costs or the number of agents of a game do not allow the rule,
@@ -144,19 +144,19 @@ class Rule(registry.Function):
     def __call__(self, game: games.Game) -> Mechanism:
         return self.announced(game).mechanism
 
-    def announced(self, game: games.Game, best: Any = None, alone: Any = None) -> Announcement:
+    def announced(self, game: games.Game, best: Any = None, outside: Any = None) -> Announcement:
         """What it announces for a game.
 
         Args:
           game: as it is reported.
           best: its first best (`optimum.FirstBest`), if known.
-          alone: [n] what agents have by training alone, if known.
+          outside: [n] what agents have if they leave, currency; None: what they have by training alone.
         """
         self.requires(game)
         if isinstance(self.function, type):
             return Announcement(self.function(**self.values))
         takes = inspect.signature(self.function).parameters.keys() - self.options.keys()
-        known = {name: x for name, x in {"best": best, "alone": alone}.items() if name in takes}
+        known = {name: x for name, x in {"best": best, "outside": outside}.items() if name in takes}
         found = self.function(game, **self.values, **known)
         return found if isinstance(found, Announcement) else Announcement(found)
 

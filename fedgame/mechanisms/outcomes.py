@@ -10,7 +10,7 @@ import numpy as np
 from fedgame import equilibria, registry
 from fedgame.equilibria import certificates, solvers
 from fedgame.games import game as games
-from fedgame.mechanisms import base, optimum, personal, refunds, rules
+from fedgame.mechanisms import base, coalitions, optimum, personal, refunds, rules
 
 
 class Outcome(NamedTuple):
@@ -156,6 +156,9 @@ def participation(
 ) -> Participation:
     """Lets agents leave, one at a time: always the one who falls shortest of what she has outside.
 
+    If all who are there fall short by the same amount, as transfers that divide a negative surplus evenly
+    make them (`personal.BARGAINING`), the one leaves whose leaving raises the surplus most, see `coalitions`.
+
     After each departure the rule is applied to those who are left, and they play a new equilibrium. Nobody
     comes back. It ends when nobody would rather leave, when fewer than two agents are left, or when no
     equilibrium is certified, as there is then no profile to decide on.
@@ -164,7 +167,7 @@ def participation(
       game: n agents.
       rule: what the server announces.
       outside: [n] what each has outside, currency; None is training alone (`personal.alone`), 0 is having
-        no model. Agents whose shortfall is `negligible` stay.
+        no model. Rules are told it. Agents whose shortfall is `negligible` stay.
       progress: called once for everybody who leaves.
       announced: what the rule announces for all n, if that is known.
 
@@ -176,13 +179,15 @@ def participation(
     if not np.all(np.isfinite(alternative)):
         raise ValueError(f"`outside` must be finite, got {alternative}")
     stay, left, shortfall, rest = np.arange(game.n), [], [], game
-    first = now = of_announcement(game, rules.announced(rule, game) if announced is None else announced)
+    if announced is None:
+        announced = rules.announced(rule, game, outside=alternative)
+    first = now = of_announcement(game, announced)
     while now.equilibrium.converged:
         short = alternative[stay] - np.asarray(now.utilities)
         leaves = short > np.asarray(negligible(rest, now, alternative[stay]))
         if not np.any(leaves):
             return Participation(stay, left, shortfall, now, alternative, first, True)
-        worst = _worst_off(rest, now, short, leaves)
+        worst = _next_to_leave(rest, now, short, leaves, alternative[stay])
         left.append(int(stay[worst]))
         shortfall.append(float(short[worst]))
         stay = np.delete(stay, worst)
@@ -190,8 +195,18 @@ def participation(
         if len(stay) < 2:
             return Participation(stay, left, shortfall, None, alternative, first, True)
         rest = games.subset(game, stay)
-        now = of_announcement(rest, rules.announced(rule, rest))
+        now = of_announcement(rest, rules.announced(rule, rest, outside=alternative[stay]))
     return Participation(stay, left, shortfall, now, alternative, first, False)
+
+
+def _next_to_leave(
+    game: games.Game, found: Outcome, short: np.ndarray, leaves: np.ndarray, outside: np.ndarray
+) -> int:
+    """The agent who leaves next, see `participation`."""
+    alike = np.all(leaves) and np.ptp(short) <= 1e-9 * np.max(np.abs(outside) + short)
+    if alike and 2 < game.n <= coalitions.MOST:
+        return coalitions.next_to_leave(game, outside, np.ones(game.n, bool))[0]
+    return _worst_off(game, found, short, leaves)
 
 
 def _worst_off(game: games.Game, found: Outcome, short: np.ndarray, leaves: np.ndarray) -> int:

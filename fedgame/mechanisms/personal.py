@@ -22,8 +22,9 @@ Four exceptions:
 - If m_i = 0 she is reimbursed in full and indifferent, so no rate makes s*_i her only best response.
 - Payoffs (2) and (3), clipped at 0, are not concave: an agent whose payoff at s* is still small may prefer
   to give nothing. `Personal.certified` tells.
-- Equal utilities may leave an agent worse off than she is elsewhere. With `outside`, r_i, utilities are
-  max(r_i, level), which has the largest p-means of all that give everybody r_i.
+- Equal utilities may leave an agent worse off than she is elsewhere, where she has r_i. `TRANSFERS` has two
+  other aims: everybody r_i and an equal part of what is gained in all, r_i + (Σ u_j - Σ r_j)/n, which is Nash
+  bargaining with transfers; or max(r_i, level), which has the largest p-means of all that give everybody r_i.
 
 What the server must know: every agent's marginal payoff at s* for the rates, and all payoffs and costs for
 s* and t_i. Agents can misreport them: see `misreports`.
@@ -39,6 +40,9 @@ from fedgame.equilibria import certificates
 from fedgame.games import game as games
 from fedgame.mechanisms import optimum, refunds
 
+BARGAINING, EQUAL, P_MEAN = TRANSFERS = ("bargaining", "equal", "p_mean")
+OUTSIDE = ("alone", "own_records", "nothing")
+
 
 class Personal(NamedTuple):
     """Personal rates and transfers, and what they lead to."""
@@ -52,31 +56,33 @@ class Personal(NamedTuple):
     proved: bool  # whether s* is proved to be the utilitarian optimum
 
 
-def personal_rates(game: games.Game, outside: Any = None) -> Personal:
+def personal_rates(game: games.Game, outside: Any = None, transfers: str = BARGAINING) -> Personal:
     """Personal rates β_i = 1 - m_i / λ_i, and transfers, with the certificate of s*.
 
     Args:
       game: n ≥ 2 agents; utilities concave in own contributions.
-      outside: r_i, [n], what every agent shall have at least, for example `alone(game)`; None makes all
-        utilities equal.
+      outside: r_i, [n] or one number, what agents have elsewhere, currency; None: `alone(game)`.
+      transfers: the aim of the transfers, one of `TRANSFERS`, see `divided`.
 
     Raises:
-      ValueError: all agents together have less than Σ r_i, even at the optimum, or an r_i is NaN.
+      ValueError: as `divided`.
     """
     best = optimum.first_best(game)
-    mechanism = mechanism_at(game, best, outside)
+    mechanism = mechanism_at(game, best, outside, transfers)
     found, certified = _certify(mechanism.under(game), best.profile)
     utilities = mechanism.utilities(game, best.profile)
     return Personal(mechanism, best.profile, utilities, found.gap, bool(certified), alone(game), best.proved)
 
 
-def mechanism_at(game: games.Game, best: optimum.FirstBest, outside: Any = None) -> refunds.Refunds:
+def mechanism_at(
+    game: games.Game, best: optimum.FirstBest, outside: Any = None, transfers: str = BARGAINING
+) -> refunds.Refunds:
     """The rates and transfers of `personal_rates`, for a first best that is known.
 
     Args:
       game: as in `personal_rates`.
       best: its first best.
-      outside: as in `personal_rates`.
+      outside, transfers: as in `personal_rates`.
 
     Raises:
       ValueError: as `personal_rates`.
@@ -84,7 +90,7 @@ def mechanism_at(game: games.Game, best: optimum.FirstBest, outside: Any = None)
     rates = _rates(game, best.profile)
     refunds.check_beta(rates, game.n)
     before = _utilities(game, rates, best.profile)
-    return refunds.Refunds(rates, equalising(before, best.welfare, outside))
+    return refunds.Refunds(rates, divided(game, before, best.welfare, outside, transfers))
 
 
 _utilities = jax.jit(refunds.utilities)
@@ -109,26 +115,39 @@ def _rates(game: games.Game, s: jax.Array) -> jax.Array:
     return jnp.where((s > 0) & (worth > 0), jnp.clip(rates, 0.0, 1.0), 0.0)
 
 
-def equalising(utilities: jax.Array, welfare: float, outside: Any = None) -> jax.Array:
-    """Transfers that make utilities equal, or as equal as `outside` allows.
+def divided(
+    game: games.Game, utilities: jax.Array, welfare: float, outside: Any = None, transfers: str = BARGAINING
+) -> jax.Array:
+    """Transfers that divide the sum of utilities.
 
     Args:
+      game: n agents.
       utilities: [n] without transfers.
       welfare: their sum.
-      outside: r_i, [n], what each shall have at least; None: nothing in particular.
+      outside: r_i, [n] or one number, what agents have elsewhere; None: `alone(game)`.
+      transfers: "bargaining": everybody has r_i and an equal part of the surplus, also of a negative one;
+        "equal": all have the same; "p_mean": all that have more than r_i have the same.
 
     Returns:
       t_i, [n], currency; they sum to 0.
 
     Raises:
-      ValueError: Σ r_i exceeds `welfare`, or an r_i is NaN.
+      ValueError: an r_i is not a finite number; with "p_mean", Σ r_i exceeds `welfare`.
     """
     n = len(utilities)
+    if transfers not in TRANSFERS:
+        raise ValueError(f"`transfers` must be one of {', '.join(TRANSFERS)}, got {transfers!r}")
     target = np.full(n, welfare / n)
-    if outside is not None:
-        target = at_least(np.broadcast_to(np.asarray(outside, float), (n,)), welfare)
-    transfers = target - utilities
-    return transfers - jnp.mean(transfers)
+    if transfers != EQUAL:
+        least = np.broadcast_to(np.asarray(alone(game) if outside is None else outside, float), (n,))
+        if transfers == P_MEAN:
+            target = at_least(least, welfare)
+        elif not np.all(np.isfinite(least)):
+            raise ValueError(f"what agents have outside must be finite, got {least}")
+        else:
+            target = least + (welfare - np.sum(least)) / n
+    amounts = target - utilities
+    return amounts - jnp.mean(amounts)
 
 
 def at_least(outside: np.ndarray, total: float) -> np.ndarray:
@@ -161,8 +180,27 @@ def alone(game: games.Game) -> jax.Array:
 
 
 def outside(game: games.Game, which: str) -> np.ndarray:
-    """[n] what every agent has if she leaves: `alone`, or 0 if `which` is "nothing"."""
-    return np.asarray(alone(game)) if which == "alone" else np.zeros(game.n)
+    """[n] what every agent has if she leaves, currency.
+
+    Args:
+      game: n agents.
+      which: "alone": `alone`, where samples of her own cost her as much as shared ones; "own_records": a
+        model of all τ_i records that she owns, at no cost; "nothing": 0.
+    """
+    if which == "nothing":
+        return np.zeros(game.n)
+    return np.asarray(alone(game) if which == "alone" else _of_own_records(game.replace(held=jnp.zeros(()))))
+
+
+@jax.jit
+def _of_own_records(game: games.Game) -> jax.Array:
+    """v_i a_i(τ_i, 0), [n]."""
+
+    def one(agent: games.Game, own: jax.Array, rest: Any) -> jax.Array:
+        del own
+        return agent.value * agent.payoff.value(agent.quality * agent.capacity, rest)
+
+    return games.over_agents(one)(game, jnp.zeros(game.n))
 
 
 @jax.jit

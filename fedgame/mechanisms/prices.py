@@ -44,12 +44,17 @@ class Prices(base.Mechanism):
         return jnp.broadcast_to(jnp.asarray(self.optimum, float), (game.n,))
 
 
-def pigou(game: games.Game, outside: Any = None, best: optimum.FirstBest | None = None) -> Prices:
-    """The prices of a game, with transfers that make utilities equal at s*, or as equal as `outside` allows.
+def pigou(
+    game: games.Game,
+    outside: Any = None,
+    best: optimum.FirstBest | None = None,
+    transfers: str = personal.BARGAINING,
+) -> Prices:
+    """The prices of a game, with transfers that divide what is gained at s*.
 
     Args:
       game: n agents.
-      outside: r_i, [n], currency, what each shall have at least; None: nothing in particular.
+      outside, transfers: as in `personal.personal_rates`.
       best: the first best of `game`; None: it is found.
 
     Raises:
@@ -58,7 +63,8 @@ def pigou(game: games.Game, outside: Any = None, best: optimum.FirstBest | None 
     best = optimum.first_best(game) if best is None else best
     s = best.profile
     found = Prices(_worth_to_others(game, s), jnp.zeros(game.n), s)
-    return found.replace(transfers=personal.equalising(found.utilities(game, s), best.welfare, outside))
+    there = found.utilities(game, s)
+    return found.replace(transfers=personal.divided(game, there, best.welfare, outside, transfers))
 
 
 def splits(game: games.Game, mechanism: Prices) -> np.ndarray:

@@ -21,16 +21,19 @@ from fedgame.registry import option, register
 Rule = Callable[[games.Game], Mechanism]  # a `base.Rule`, or any function
 
 
-def announced(rule: Rule, game: games.Game, best: optimum.FirstBest | None = None) -> Announcement:
+def announced(
+    rule: Rule, game: games.Game, best: optimum.FirstBest | None = None, outside: np.ndarray | None = None
+) -> Announcement:
     """What a rule announces for a game; of a `base.Rule`, with the optimum or equilibrium that it found.
 
     Args:
       rule: a `base.Rule`, or any function from a game to a mechanism.
       game: as it is reported.
       best: its first best, if known.
+      outside: [n] what agents have if they leave, currency; None: what they have by training alone.
     """
     if isinstance(rule, base.Rule):
-        return rule.announced(game, best)
+        return rule.announced(game, best, outside)
     return Announcement(rule(game))
 
 
@@ -52,19 +55,34 @@ def rewards_data(game: games.Game) -> None:
     baselines.check_costs(game)
 
 
-@register("beta_star", "β*", requires=has_beta_star)
+def samples_bring_something(game: games.Game) -> None:
+    """Raises a `ValueError` if nobody gains from her own samples: refunds then make nobody share."""
+    if not game.payoff.own_gain:
+        raise ValueError(
+            "with own=always her own samples bring an agent nothing more if she shares them, and refunds "
+            "only lower what they cost; name a mechanism that pays for samples, price or prices"
+        )
+
+
+def has_rates(game: games.Game) -> None:
+    """`has_beta_star` and `samples_bring_something`."""
+    samples_bring_something(game)
+    has_beta_star(game)
+
+
+@register("beta_star", "β*", requires=has_rates)
 def beta_star(game: games.Game) -> Mechanism:
     """Refunds of the share β* of Definition 2, for linear costs above 0."""
     return Refunds(refunds.beta_star(linear_rates(game))) if game.n > 1 else Refunds()
 
 
-@register("falkinger", "β = 1 - 1/n")
+@register("falkinger", "β = 1 - 1/n", requires=samples_bring_something)
 def falkinger(game: games.Game) -> Mechanism:
     """Refunds of the share 1 - 1/n (Falkinger et al. 2000)."""
     return Refunds(refunds.falkinger_beta(game.n))
 
 
-@register("beta", "β")
+@register("beta", "β", requires=samples_bring_something)
 def beta(
     game: games.Game, beta: float = option("β, the share of costs that everybody gets back", low=0, high=1)
 ) -> Mechanism:
@@ -72,32 +90,27 @@ def beta(
     return Refunds(beta if game.n > 1 else 0.0)
 
 
-@register("personal", "personal rates")
+_DIVIDED = (
+    "how the sum of utilities is divided: everybody has what she has outside and an equal part of the rest; "
+    "or all have the same; or all who have more than outside have the same"
+)
+
+
+@register("personal", "personal rates", requires=samples_bring_something)
 def personal(
     game: games.Game,
-    outside: str | None = option(
-        "what everybody shall have at least, by training alone, or 0; not given: utilities are equal",
-        None,
-        choices=("alone", "nothing"),
-        kind=str,
-    ),
+    transfers: str = option(_DIVIDED, personal_rates.BARGAINING, choices=personal_rates.TRANSFERS),
     best: optimum.FirstBest | None = None,
-    alone: np.ndarray | None = None,
+    outside: np.ndarray | None = None,
 ) -> Announcement:
-    """Refunds at personal rates; transfers make utilities equal, or as equal as `outside` allows."""
+    """Refunds at personal rates, with transfers that divide what all gain."""
     if game.n < 2:
         return Announcement(Refunds())
     best = optimum.first_best(game) if best is None else best
-    if outside is None:
-        least = None
-    elif outside == "alone" and alone is not None:
-        least = alone
-    else:
-        least = personal_rates.outside(game, outside)
-    return Announcement(personal_rates.mechanism_at(game, best, least), best)
+    return Announcement(personal_rates.mechanism_at(game, best, outside, transfers), best)
 
 
-@register("designed", "designed β")
+@register("designed", "designed β", requires=samples_bring_something)
 def designed(
     game: games.Game,
     p: design.Welfare = option("of the p-mean that is maximised", 1.0, high=1, infinite=True),
@@ -133,10 +146,15 @@ def price(
 
 
 @register("prices", "Pigou's prices", announces=pigou.Prices)
-def prices(game: games.Game, best: optimum.FirstBest | None = None) -> Announcement:
-    """A price for each agent's samples, what they are worth to all others (Pigou); utilities are equal."""
+def prices(
+    game: games.Game,
+    transfers: str = option(_DIVIDED, personal_rates.BARGAINING, choices=personal_rates.TRANSFERS),
+    best: optimum.FirstBest | None = None,
+    outside: np.ndarray | None = None,
+) -> Announcement:
+    """A price for each agent's samples, what they are worth to all others (Pigou)."""
     best = optimum.first_best(game) if best is None else best
-    return Announcement(pigou.pigou(game, best=best), best)
+    return Announcement(pigou.pigou(game, outside, best, transfers), best)
 
 
 @register("shapley", "Shapley payments", announces=shapley_values.Shapley)

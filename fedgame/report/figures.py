@@ -178,8 +178,8 @@ def _curve_with_equilibria(work: Workdir, ax: axes.Axes) -> None:
         if rows[0]["low"] is not None:
             low, high = tables.columns(rows, "low", "high")
             ax.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    if work.has("measurements.csv"):
-        x, accuracy = tables.columns(work.read_csv("measurements.csv"), "samples", "accuracy")
+    if work.has("curve.csv"):
+        x, accuracy = tables.columns(work.read_csv("curve.csv"), "samples", "accuracy")
         ax.plot(x, accuracy, ".", color="0.5", label="measured", zorder=1)
     first, *others = work.read_csv("equilibria.csv")
     ax.axvline(float(first["total"]), color="C3", linewidth=1, label="equilibrium")

@@ -21,6 +21,8 @@ def equilibrium(work: Workdir) -> str:
     if summary["fits"]:
         blocks.append("\n".join(_fit_of_agent(fit) for fit in summary["fits"][:_FITS]))
     blocks.append(f"{summary['status']}\n{_total(summary)}")
+    if summary["samples"]:
+        blocks[-1] += f"\n{summary['samples']}"
     blocks.append(_contributors(rows, resampled="bootstrap" in summary))
     idle = [row["name"] for row in rows if row["shares"] == "nothing"]
     leaving = [row["name"] for row in rows if row["rather_leaves"]]
@@ -115,8 +117,8 @@ def mechanism(work: Workdir) -> str:
     """Who leaves, who pays and receives what, welfare by mechanism, and the audit."""
     summary = work.read_json("mechanism.json")
     blocks = [_participation(summary)]
-    if "status" in summary:
-        blocks.append(_payments(summary, work.read_csv("outcome.csv", text=("name", "payment"))))
+    rows = work.read_csv("outcome.csv", text=("name", "payment"))
+    blocks.append(_payments(summary, rows) if "status" in summary else _fallen_apart(rows))
     blocks.append(_welfare(work.read_csv("p_means.csv")))
     return "\n\n".join([*blocks, *summary["audit"]])
 
@@ -130,9 +132,17 @@ def _participation(summary: dict[str, Any]) -> str:
             f"mechanism: {summary['mechanism']}; NO certified equilibrium of the {summary['stay']} agents "
             "who are there, so who of them would leave cannot be told; the profile shown is none"
         )
-    alternative = "training alone" if summary["outside"] == "alone" else "having no model"
+    alternative = _ALTERNATIVES[summary["outside"]]
     left = [f"{one['name']} (worse off by {one['worse_off_by']:.4g})" for one in summary["left"]]
     text += f"\nleft, as {alternative} is better for them: {_listed(left)}"
+    text += _surplus(summary)
+    if summary["outside"] == "own_records" and summary["own"] != "always":
+        text += (
+            "\nwho leaves is taken to train on all records that she owns, at no cost, who takes part only "
+            "on what she shares: --own=always lets her use her own in both cases"
+        )
+    if summary["samples"]:
+        text += f"\n{summary['samples']}"
     if "status" not in summary:
         return text + "\nthe federation falls apart: fewer than two agents are left"
     text += f"\n{summary['status']}"
@@ -142,6 +152,45 @@ def _participation(summary: dict[str, Any]) -> str:
             "contribute together, and utilities are equal at this split only"
         )
     return text
+
+
+_ALTERNATIVES = {  # by what agents have outside
+    "alone": "training alone",
+    "own_records": "training on all records of their own",
+    "nothing": "having no model",
+    "given": "what they have outside",
+}
+
+
+def _surplus(summary: dict[str, Any]) -> str:
+    """What is missing to leave everybody what she has outside, and who could do better; "" if nothing is."""
+    if "coalition" not in summary:
+        return ""
+    best = summary["coalition"]
+    text = (
+        f"\nall together have {-summary['surplus']:.4g} less than outside, even at the first best: no "
+        "balanced mechanism keeps everybody"
+    )
+    how = "of all coalitions" if best["exhaustive"] else "of those looked at, as members leave one at a time,"
+    if not best["members"]:
+        return f"{text}; {how} none has more than its members have outside"
+    return (
+        f"{text}; {how} that of {_listed(best['members'])} has the largest surplus, {best['surplus']:.4g} "
+        "(that groups could leave together is not considered)"
+    )
+
+
+def _fallen_apart(rows: Sequence[dict[str, Any]]) -> str:
+    """What everybody has outside, and had when all took part."""
+    header = ["agent", "outside", "with everybody", "no payments"]
+    columns = ("outside", "with_everybody", "without_payments")
+    cells = [[row["name"], *(_number(row[column]) for column in columns)] for row in rows[:_SHOWN]]
+    more = f"\n… and {len(rows) - _SHOWN} more, in outcome.csv" if len(rows) > _SHOWN else ""
+    return tables.markdown(header, cells) + more
+
+
+def _number(x: float | None) -> str:
+    return "-" if x is None else f"{x:.4g}"
 
 
 def _payments(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:

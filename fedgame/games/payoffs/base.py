@@ -26,6 +26,7 @@ class Payoff:
     concave: ClassVar[bool] = False  # in s_i, but for `kinks`: 0 up to the only kink, concave from there on
     separable: ClassVar[bool] = False  # a_i(s) = g_i(s_i) + h_i(s_-i): the best s_i does not depend on others
     linear: ClassVar[bool] = False  # linear in s
+    own_gain: ClassVar[bool] = True  # False: what an agent shares never changes her own payoff
     qualities: ClassVar[bool] = True  # whether s may be standard samples; False: qualities must be 1
 
     def statistic(self, s: jax.Array) -> Any:

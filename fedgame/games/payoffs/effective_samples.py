@@ -63,8 +63,12 @@ class EffectiveSamples(base.Payoff):
         return self.data_to_accuracy.concave
 
     @property
+    def own_gain(self) -> bool:
+        return self.own != ALWAYS
+
+    @property
     def separable(self) -> bool:
-        return self.own == ALWAYS  # what she shares does not change what she has
+        return not self.own_gain
 
     def complaint(self) -> str | None:
         rates, curve = np.asarray(self.rates), self.data_to_accuracy
