@@ -27,6 +27,8 @@ OTHERS = {  # files without tests of their own name -> tests
     "fedgame/experiments/reference.py": ("tests/reference_test.py",),
     "fedgame/games/regression.py": ("tests/games/curves_test.py",),
     "fedgame/inputs/agents.py": ("tests/inputs/columns_test.py",),
+    "fedgame/inputs/exchange_rates.py": ("tests/inputs/columns_test.py",),
+    "fedgame/equilibria/pivoting.py": ("tests/games/effective_samples_test.py",),
     "fedgame/inputs/measurements.py": ("tests/inputs/columns_test.py",),
     "fedgame/learning/downloads.py": ("tests/learning/preparation_test.py",),
     "fedgame/learning/evaluation.py": ("tests/learning/local_test.py",),

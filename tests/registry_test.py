@@ -43,7 +43,7 @@ def test_a_spec_is_a_name_with_options_in_order_or_by_name():
         ("fedbr(step_size=1)", "fedbr(step_size=1.0)"),
         ("fedbr(designed(p=1))", "fedbr(rule=designed)"),
         ("fedbr(designed(p=-inf))", "fedbr(rule=designed(p=-inf))"),
-        ("fedbr(personal('alone'))", "fedbr(rule=personal(outside='alone'))"),
+        ("fedbr(personal('equal'))", "fedbr(rule=personal(transfers='equal'))"),
     ],
 )
 def test_the_same_thing_has_one_text(text, longer):
@@ -92,8 +92,8 @@ WRONG = {
     f"shapley(1{'0' * 30})": "shapley: `seed` must be a whole number",
     "shapley(seed=[1, 2])": "shapley: `seed` must be a whole number",
     "shapley(seed=True)": "shapley: `seed` must be a number, got True",
-    "personal('alne')": "must be one of alone, nothing, got 'alne'; did you mean 'alone'",
-    "personal(outside=1)": "personal: `outside` must be one of alone, nothing, got 1",
+    "personal('equl')": "must be one of bargaining, equal, p_mean, got 'equl'; did you mean 'equal'",
+    "personal(transfers=1)": "personal: `transfers` must be one of bargaining, equal, p_mean, got 1",
     "personal(alone)": "got alone, and text stands in quotes",
     # what is no spec
     "price(": r"'price\(' cannot be read \('\(' was never closed\): write a name, or name\(option=…\)",
@@ -255,6 +255,8 @@ def things(draw, kind):
 def same(a, b):
     if isinstance(a, registry.Function):
         return a.function is b.function and all(map(same, a.values.values(), b.values.values()))
+    if dataclasses.is_dataclass(a):
+        return type(a) is type(b) and all(map(same, vars(a).values(), vars(b).values()))
     return type(a) is type(b) and np.array_equal(a, b)
 
 
@@ -292,7 +294,7 @@ def test_a_function_with_options_is_a_rule():
     with pytest.raises(ValueError, match=r"half has no option 'shar'; did you mean 'share'"):
         half.having(shar=0.1)
     with pytest.raises(ValueError, match="beta needs `beta`"):
-        rules.beta(None)
+        rules.beta(games.Game(None, games.LinearCost(1.0), np.ones(2)))
 
 
 def test_a_class_of_mechanisms_is_a_rule():

@@ -7,7 +7,7 @@ import numpy as np
 
 from fedgame import registry
 from fedgame.games import game as games
-from fedgame.mechanisms import rules
+from fedgame.mechanisms import personal, rules
 from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import base, fedbr, literal
 from fedgame.runs import settings as all_settings
@@ -69,7 +69,7 @@ def make(settings: Any, game: games.Game, sizes: np.ndarray, accuracy: np.ndarra
       ValueError: as the rules do.
     """
     announced: dict[str, Announcement] = {}
-    found = []
+    found, outside = [], None
     for title, protocol in chosen(settings).items():
         if settings.mode == "literal" and type(protocol) is fedbr.FedBR:
             protocol = literal.Literal(
@@ -83,6 +83,8 @@ def make(settings: Any, game: games.Game, sizes: np.ndarray, accuracy: np.ndarra
         rule = registry.text_of(protocol.rule)
         if rule not in announced:
             best = next((one.best for one in announced.values() if one.best is not None), None)
-            announced[rule] = protocol.rule.announced(game, best)
+            if outside is None and protocol.rule.takes("outside"):
+                outside = personal.alone(game)
+            announced[rule] = protocol.rule.announced(game, best, outside)
         found.append(Contender(title, protocol, announced[rule]))
     return found

@@ -103,7 +103,7 @@ def check(game: Game) -> Game:
     if not np.isfinite(largest):
         raise ValueError(f"the sum of `capacity` must be finite, got {capacity}")
     if not game.payoff.qualities and np.any(np.asarray(checked.quality) != 1.0):
-        name = registry.call(type(game.payoff))
+        name = registry.name_of(type(game.payoff)) or type(game.payoff).__name__
         raise ValueError(f"`quality` has no use with {name}, whose rates say what samples are worth")
     if checked.held.ndim or (float(checked.held) > 0 and not game.payoff.of_total):
         raise ValueError(f"`held` must be one number, and needs a payoff of the total; got {game.held}")

@@ -144,6 +144,12 @@ class Rule(registry.Function):
     def __call__(self, game: games.Game) -> Mechanism:
         return self.announced(game).mechanism
 
+    def takes(self, name: str) -> bool:
+        """Whether the function has a parameter of this name that is no option: `best` or `outside`."""
+        if isinstance(self.function, type):
+            return False
+        return name in inspect.signature(self.function).parameters.keys() - self.options.keys()
+
     def announced(self, game: games.Game, best: Any = None, outside: Any = None) -> Announcement:
         """What it announces for a game.
 
@@ -155,8 +161,7 @@ class Rule(registry.Function):
         self.requires(game)
         if isinstance(self.function, type):
             return Announcement(self.function(**self.values))
-        takes = inspect.signature(self.function).parameters.keys() - self.options.keys()
-        known = {name: x for name, x in {"best": best, "outside": outside}.items() if name in takes}
+        known = {name: x for name, x in {"best": best, "outside": outside}.items() if self.takes(name)}
         found = self.function(game, **self.values, **known)
         return found if isinstance(found, Announcement) else Announcement(found)
 

@@ -56,8 +56,11 @@ def rewards_data(game: games.Game) -> None:
 
 
 def samples_bring_something(game: games.Game) -> None:
-    """Raises a `ValueError` if nobody gains from her own samples: refunds then make nobody share."""
-    if not game.payoff.own_gain:
+    """Raises a `ValueError` if nobody gains from her own samples: refunds then make nobody share.
+
+    Before the payoff is measured, it is None.
+    """
+    if game.payoff is not None and not game.payoff.own_gain:
         raise ValueError(
             "with own=always her own samples bring an agent nothing more if she shares them, and refunds "
             "only lower what they cost; name a mechanism that pays for samples, price or prices"

@@ -60,7 +60,9 @@ def test_who_leaves_and_what_the_others_then_have(expensive):
     assert summary["nash_gap"] < 1e-12
 
 
-@pytest.mark.parametrize("which", ["beta_star", "personal", "designed", "beta", "price", "prices", "shapley"])
+@pytest.mark.parametrize(
+    "which", ["beta_star", "personal(transfers='equal')", "designed", "beta", "price", "prices", "shapley"]
+)
 def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
     beta = 0.3 if which == "beta" else None
     settings = dataclasses.replace(NUMBERS, mechanism=which, beta=beta, unit=0.003, leave=False)
@@ -79,8 +81,8 @@ def test_payments_are_whole_units_that_sum_to_zero(which, tmp_path):
         assert [float(row["rate"]) for row in rows] == pytest.approx([rates[which]] * 3, abs=1e-6)
         assert "Theorem 4.1" in words
     else:
-        assert ("every p-mean with p ≤ 1 is at its bound" in words) == (which in ("personal", "prices"))
-        assert ("β_i" in words, " price " in words) == (which == "personal", which in ("price", "prices"))
+        assert ("every p-mean with p ≤ 1 is at its bound" in words) == ("equal" in which)
+        assert ("β_i" in words, " price " in words) == ("personal" in which, which in ("price", "prices"))
     told = json.loads((work.path / "announced.json").read_text())
     assert [one["name"] for one in told] == ["1", "2", "3"]
     assert json.loads((work.path / "mechanism.json").read_text())["certified_from_payments"]
@@ -177,7 +179,7 @@ def test_prices_say_between_whom_other_splits_are_equilibria_too(tmp_path):
 def test_names_in_splits_are_those_of_agents_who_stay(tmp_path):
     """The first agent leaves, so the numbers of those who stay are no longer their places."""
     numbers = {"cost": (0.012, 0.004, 0.004), "value": (5.0, 1.0, 1.0)}  # equal utilities would be below hers
-    _, work = run(dataclasses.replace(NUMBERS, mechanism="prices", **numbers), tmp_path)
+    _, work = run(dataclasses.replace(NUMBERS, mechanism="prices(transfers='equal')", **numbers), tmp_path)
     summary = json.loads((work.path / "mechanism.json").read_text())
     assert [one["name"] for one in summary["left"]] == ["1"]
     assert summary["splits"] == ["2", "3"]
@@ -217,12 +219,12 @@ def test_short_flags_fill_in_what_a_text_leaves_open_and_are_refused_where_it_do
     assert values("beta(beta=0.25)") == {"beta": 0.25}
     assert values("designed", p=(0.5, 1.0)) == {"p": 0.5}
     assert values("designed(p=0)", p=(0.5, 1.0)) == {"p": 0}
-    assert values("personal", rational=True, outside="nothing") == {"outside": "nothing"}
-    assert values("personal(outside='alone')", outside="nothing") == {"outside": "alone"}
+    assert values("personal", rational=True, outside="nothing") == {"transfers": "p_mean"}
+    assert values("personal(transfers='equal')", outside="nothing") == {"transfers": "equal"}
     for given, flags in (
         ("price(0.004)", {"price": 0.003}),
         ("beta(beta=0.25)", {"beta": 0.5}),
-        ("personal(outside='alone')", {"rational": True}),
+        ("personal(transfers='equal')", {"rational": True}),
     ):
         with pytest.raises(ValueError, match=f"--{next(iter(flags))} has no use with --mechanism="):
             values(given, **flags)

@@ -115,14 +115,14 @@ def test_nobody_leaves_personal_rates_that_ask_what_she_has_alone(seed):
     game = direct.game.replace(cost=games.PowerCost(direct.rate, np.full(N, 2.0), 0.0 * direct.fixed))
 
     def rule(game):
-        return mechanisms.personal_rates(game, outside=personal.alone(game)).mechanism
+        return mechanisms.personal_rates(game, outside=personal.alone(game), transfers="p_mean").mechanism
 
     found = mechanisms.participation(game, rule)
     assert (found.left, found.shortfall, found.stay.tolist()) == ([], [], [0, 1, 2, 3])
     assert np.all(np.asarray(found.outcome.utilities) >= np.asarray(personal.alone(game)) - 1e-9)
     best = mechanisms.first_best(game)
     assert np.asarray(found.outcome.utilities).sum() == pytest.approx(best.welfare, rel=1e-10)
-    equal = outcomes.outcome(game, rules.personal(game))
+    equal = outcomes.outcome(game, rules.personal.having(transfers="equal")(game))
     np.testing.assert_allclose(equal.utilities, best.welfare / N, rtol=1e-9)
 
 
@@ -183,7 +183,7 @@ def test_rules():
     assert float(rules.beta_star(power).rates) == pytest.approx(4 / 9)
     assert rules.falkinger(linear).rates == 0.5
     np.testing.assert_array_equal(
-        rules.personal(linear).rates, mechanisms.personal_rates(linear).mechanism.rates
+        rules.personal(linear).rates, mechanisms.personal_rates(linear, transfers="equal").mechanism.rates
     )
     for cost in (games.PowerCost(1.0, 2.0), games.LinearCost([1.0, 0.0]), games.OrderedCost([1.0, 1.0])):
         with pytest.raises(ValueError, match="defined for linear costs above 0 only"):

@@ -100,7 +100,7 @@ class Direct:
 def test_the_optimum_is_an_equilibrium_where_every_p_mean_is_at_its_bound(kind, seed):
     direct = Direct(seed, kind)
     game, (largest, _) = direct.game, direct.largest()
-    found = mechanisms.personal_rates(game)
+    found = mechanisms.personal_rates(game, transfers="equal")
     s, rates = np.asarray(found.profile), np.asarray(found.mechanism.rates)
     assert np.all((s >= 0) & (s <= direct.capacity))
     assert found.proved
@@ -132,7 +132,7 @@ def test_the_optimum_is_an_equilibrium_where_every_p_mean_is_at_its_bound(kind, 
 def test_what_the_docstring_says_of_rates():
     """Identical payoffs: 1 - 1/n for contributors, 0 for who gives nothing; ties are broken strictly."""
     game = law([1.0, 1.0, 1.0, 1.0, 9.0], [1.5, 0.5, 4.0, 4.0, 1.0])
-    found = mechanisms.personal_rates(game)
+    found = mechanisms.personal_rates(game, transfers="equal")
     np.testing.assert_allclose(found.profile, [1.5, 0.5, np.sqrt(5) - 2, 0, 0], atol=1e-12)  # 5 / S² = 1
     np.testing.assert_allclose(found.mechanism.rates, [0.9, 0.9, 0.8, 0, 0], atol=1e-12)
     assert int(solve(under(game, found.mechanism.rates)).status) == solvers.UNIQUE
@@ -154,7 +154,7 @@ def test_payoffs_that_are_not_of_the_total(seed):
         cost_of_all, np.ones(N), bounds=[(0, c) for c in np.asarray(game.capacity)], method="L-BFGS-B",
         options={"ftol": 1e-15, "gtol": 1e-10},
     )  # fmt: skip
-    found = mechanisms.personal_rates(game)
+    found = mechanisms.personal_rates(game, transfers="equal")
     u = np.asarray(found.utilities)
     assert u.sum() == pytest.approx(-best.fun, rel=1e-10)
     assert u.sum() >= -best.fun - 1e-12
@@ -204,7 +204,7 @@ def test_where_utilities_are_not_concave_the_gap_says_so():
     game = games.check(
         games.Game(games.GeneralizationBound(0.95, k), games.LinearCost([rate] * 4), capacity, value)
     )
-    found = mechanisms.personal_rates(game)
+    found = mechanisms.personal_rates(game, transfers="equal")
     s, rates = np.asarray(found.profile), np.asarray(found.mechanism.rates)
     for i in range(4):
         x = np.linspace(0, capacity[i], 100_001)
@@ -218,7 +218,7 @@ def test_where_utilities_are_not_concave_the_gap_says_so():
 def test_who_gains_nothing_bears_nothing_and_is_indifferent():
     """No rate makes s*_i her only best response, as the docstring says."""
     game = law(0.1, 9.0, value=[2.0, 0.0, 1.0, 1.0, 1.0], shift=1.0, exponent=2.0)
-    found = mechanisms.personal_rates(game)
+    found = mechanisms.personal_rates(game, transfers="equal")
     assert float(found.profile[1]) > 0.1
     np.testing.assert_allclose(found.mechanism.rates, [0.6, 1.0, 0.8, 0.8, 0.8], atol=1e-12)
     assert np.asarray(found.nash_gap).max() <= 1e-14
@@ -230,14 +230,14 @@ def test_nobody_contributes_or_can():
         law(1e9, 3.0, best=1.0, shift=1.0, fixed=0.1),
         law(0.0, 0.0, best=1.0, shift=1.0, fixed=0.1),
     ):
-        found = mechanisms.personal_rates(game)
+        found = mechanisms.personal_rates(game, transfers="equal")
         assert found.profile.tolist() == found.mechanism.rates.tolist() == [0] * N
         np.testing.assert_allclose(found.utilities, -0.1, rtol=1e-12)
 
 
 def test_one_agent():
     alone = games.check(games.Game(games.PowerLaw(8.0, 1.0, 1.0), games.LinearCost(4.0, 0.5), [3.0]))
-    found = mechanisms.personal_rates(alone)
+    found = mechanisms.personal_rates(alone, transfers="equal")
     np.testing.assert_allclose(found.profile, [0.5], rtol=1e-12)
     assert float(found.mechanism.rates[0]) == float(found.mechanism.transfers[0]) == 0
     assert float(found.utilities[0]) == pytest.approx(8 - 2 - 2 - 0.5, rel=1e-12)
@@ -283,9 +283,9 @@ def test_no_other_way_to_share_has_a_larger_p_mean(outside, spare, seed):
 def test_training_alone_as_the_least_everybody_shall_have():
     """A strong agent would lose by equal utilities; with `outside` she does not, and nothing is wasted."""
     game = law([0.05, 4.0, 6.0, 5.0, 7.0], 2.0, value=[3.0, 1.0, 1.0, 1.0, 1.0])
-    equal = mechanisms.personal_rates(game)
+    equal = mechanisms.personal_rates(game, transfers="equal")
     assert float(equal.utilities[0]) < float(equal.alone[0])
-    found = mechanisms.personal_rates(game, outside=equal.alone)
+    found = mechanisms.personal_rates(game, outside=equal.alone, transfers="p_mean")
     u = np.asarray(found.utilities)
     assert np.all(u >= np.asarray(equal.alone) - 1e-12)
     assert u[0] == pytest.approx(float(equal.alone[0]), rel=1e-12)
@@ -293,14 +293,14 @@ def test_training_alone_as_the_least_everybody_shall_have():
     assert u.sum() == pytest.approx(np.asarray(equal.utilities).sum(), rel=1e-13)
     assert abs(np.asarray(found.mechanism.transfers).sum()) <= 1e-13
     np.testing.assert_array_equal(found.mechanism.rates, equal.mechanism.rates)
-    same = mechanisms.personal_rates(game, outside=-np.inf)
+    same = mechanisms.personal_rates(game, outside=-np.inf, transfers="p_mean")
     np.testing.assert_allclose(same.utilities, equal.utilities, rtol=1e-13)
     with pytest.raises(
         ValueError, match=r"no transfers leave everybody at least what she has outside: .* 165"
     ):
-        mechanisms.personal_rates(game, outside=33.0)
+        mechanisms.personal_rates(game, outside=33.0, transfers="p_mean")
     with pytest.raises(ValueError, match="no transfers"):
-        mechanisms.personal_rates(game, outside=[0.0, np.nan, 0.0, 0.0, 0.0])
+        mechanisms.personal_rates(game, outside=[0.0, np.nan, 0.0, 0.0, 0.0], transfers="p_mean")
 
 
 def test_who_wins_nothing_together_can_have_exactly_what_she_has_alone():
@@ -358,7 +358,7 @@ def test_a_hundred_thousand_agents():
     rng = np.random.default_rng(0)
     rate, capacity = 10 ** rng.uniform(-3, -1, n), 10 ** rng.uniform(-3, 0, n)
     game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 1.0, 1.0), games.PowerCost(rate, 2.0), capacity))
-    found = mechanisms.personal_rates(game)
+    found = mechanisms.personal_rates(game, transfers="equal")
     total = np.asarray(found.profile).sum()
     price = n / (1 + total) ** 2
     np.testing.assert_allclose(found.profile, np.minimum(price / (2 * rate), capacity), rtol=1e-9)

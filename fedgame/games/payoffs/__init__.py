@@ -5,7 +5,7 @@ Every family is a file of its own and keeps the contract of `base`. Payoffs are 
 """
 
 from fedgame.games.payoffs.base import PAYOFFS, Curvature, OfTotal, Payoff
-from fedgame.games.payoffs.effective_samples import ALWAYS, EffectiveSamples
+from fedgame.games.payoffs.effective_samples import ALWAYS, EffectiveSamples, why_p_matrix
 from fedgame.games.payoffs.functions import CustomPayoff, Separable, TotalPayoff
 from fedgame.games.payoffs.generalization_bound import GeneralizationBound
 from fedgame.games.payoffs.linear import LinearPayoff
@@ -30,4 +30,5 @@ __all__ = [
     "RandomDiscovery",
     "Separable",
     "TotalPayoff",
+    "why_p_matrix",
 ]

@@ -77,7 +77,7 @@ class EffectiveSamples(base.Payoff):
         if not np.all(np.diag(rates) == 1.0):
             return f"`rates` must have 1 on the diagonal, got {np.diag(rates)}"
         if not curve.of_total:
-            return f"`data_to_accuracy` must be a payoff of the total, got {registry.call(type(curve))}"
+            return f"`data_to_accuracy` must be a payoff of the total, got {type(curve).__name__}"
         if np.any(np.asarray(self.records) > 0) and self.own != ALWAYS:
             return "`records` has no use without own=always"
         return None
