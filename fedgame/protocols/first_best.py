@@ -21,7 +21,7 @@ class FirstBest(base.Protocol):
     """The profile with the largest sum of utilities; nobody decides anything."""
 
     aims: ClassVar[bool] = True  # it is an equilibrium under personal rates
-    rule: ClassVar[Rule] = rules.personal
+    rule: ClassVar[Rule] = rules.personal.having(transfers="equal")
 
     def start(self, game: games.Game, announced: Announcement, key: jax.Array) -> base.Plan:
         del key

@@ -199,7 +199,10 @@ def test_own_records_teach_in_any_case():
         ({"rates": 2.0 * RATES}, "`rates` must have 1 on the diagonal"),
         ({"rates": np.where(np.eye(3), 1.0, -0.1)}, "`rates` must be a number, at least 0"),
         ({"records": 5.0}, "`records` has no use without own=always"),
-        ({"data_to_accuracy": games.LinearPayoff(np.eye(3))}, "must be a payoff of the total, got linear"),
+        (
+            {"data_to_accuracy": games.LinearPayoff(np.eye(3))},
+            "must be a payoff of the total, got LinearPayoff",
+        ),
     ],
 )
 def test_what_is_no_such_payoff_is_refused(change, message):

@@ -142,8 +142,8 @@ def test_one_agent_after_the_other_until_one_is_left():
     assert found.left == [1, 2, 3]
     assert found.stay.tolist() == [0]
     assert found.outcome is None
-    # Falkinger's β shares fixed costs too, so at first all lose the same, and the lowest number goes.
-    assert mechanisms.participation(game, rules.falkinger).left[0] == 0
+    # Falkinger's β shares fixed costs too, so at first all lose the same: the largest goes all the same.
+    assert mechanisms.participation(game, rules.falkinger).left[0] == 1
 
 
 def test_a_difference_of_rounding_keeps_nobody_from_staying():
