@@ -25,6 +25,7 @@ from fedgame.games.payoffs import power_law
 MODELS = ("total alone", "one rate", "exchange rates")  # from small to large, each a case of the next
 MOST = 100.0  # the largest rate: when her own samples teach nothing there is no finite one
 _LEAST = 1e-5  # a rate that moves no accuracy by more than this is 0: the search ends just inside its bounds
+_EQUAL = 1e-6  # errors of accuracies below it are rounding: without noise every model that is true fits
 _CURVE = len(power_law.FIT_STEPS)  # parameters of f_i
 
 
@@ -82,13 +83,16 @@ def fit(mixtures: Mixtures, model: str = "exchange rates", start: Fit | None = N
     """
     check(mixtures)
     _refuse(mixtures, model)
-    return _fit(_means(mixtures), model, start)
+    means = _means(mixtures)
+    return _fits(means, model)[-1] if start is None else _fit(means, model, [start])
 
 
 def check(mixtures: Mixtures) -> None:
-    """Raises a ValueError unless shapes match, samples are ≥ 0 and accuracies, where measured, in [0, 1]."""
+    """Raises a ValueError if shapes do not match, or samples or accuracies are out of their range."""
     samples, accuracy = np.asarray(mixtures.samples, float), np.asarray(mixtures.accuracy, float)
     n = len(mixtures.members)
+    if n < 2:
+        raise ValueError(f"exchange rates are between at least two members, got {n}")
     if samples.ndim != 2 or samples.shape[1] != n:
         raise ValueError(f"`samples` must be [m, {n}], a column per member, got shape {samples.shape}")
     if accuracy.ndim != 3 or accuracy.shape[0] != len(samples) or accuracy.shape[2] != n:
@@ -105,19 +109,30 @@ def _means(mixtures: Mixtures) -> _Means:
     return _Means(np.asarray(mixtures.samples, float), mean, splits)
 
 
-def _fit(means: _Means, model: str, start: Fit | None = None) -> Fit:
-    """`fit` of mixtures that have been checked; also of those that do not identify the model."""
+def _fits(means: _Means, last: str = MODELS[-1]) -> list[Fit]:
+    """Fits of the models from the smallest to `last`, of mixtures that have been checked."""
+    found: list[Fit] = []
+    for model in MODELS[: MODELS.index(last) + 1]:
+        found.append(_fit(means, model, found, widely=True))
+    return found
+
+
+def _fit(means: _Means, model: str, starts: Sequence[Fit], widely: bool = False) -> Fit:
+    """Fits one model, also where the mixtures do not identify it.
+
+    Args:
+      means: mean accuracies.
+      model: one of MODELS.
+      starts: fits, of any model, to begin from.
+      widely: also begin from `_wide_starts`.
+    """
     n, largest = means.samples.shape[1], _largest(means.samples)
     rates, harmful = np.ones((n, n)), np.zeros((n, n), bool)
     curves, error = [], np.zeros(n)
     for i in range(n):
         data = _data(means, model, i)
-        if start is None:
-            found = _search_from_smaller_models(means, model, i)
-        else:
-            found = _search(data, [_parameters(start, model, i, largest)])
-        moved = np.max(np.abs(_jacobian(found, data)), axis=0) * found
-        found = np.where((np.arange(len(found)) >= _CURVE) & (moved < _LEAST), 0.0, found)
+        first = [_parameters(start, model, i, largest) for start in starts]
+        found = _search(data, [*first, *_wide_starts(data)] if widely else first)
         curves.append(power_law.PowerLaw.of_fit(found[:_CURVE], largest))
         others = np.arange(n) != i
         rates[i, others] = 1.0 if model == MODELS[0] else found[_CURVE:]
@@ -169,36 +184,28 @@ def _search(data: _Data, starts: Sequence[Sequence[float]]) -> np.ndarray:
     q = data.others.shape[1]
     low, high = power_law.FIT_BOUNDS
     weight = np.sqrt(data.splits / np.mean(data.splits))
-    return regression.least_squares(
+    found = regression.least_squares(
         lambda x: weight * (_curve(x, data) - data.mean),
         starts,
         ((*low, *[0.0] * q), (*high, *[MOST] * q)),
         (*power_law.FIT_STEPS, *[1] * q),
         lambda x: weight[:, None] * _jacobian(x, data),
     )
+    moves = np.max(np.abs(_jacobian(found, data)), axis=0) * found
+    is_rate = np.arange(len(found)) >= _CURVE
+    return np.where(is_rate & (moves < _LEAST), 0.0, found)
 
 
-def _search_from_smaller_models(means: _Means, model: str, i: int) -> np.ndarray:
-    """The best fit of member i that begins from those of the smaller models, and from small rates.
+def _wide_starts(data: _Data) -> list[tuple[float, ...]]:
+    """Parameters [4 + q] to begin from beside the fits of smaller models.
 
-    Where the total is a poor model, its fit can be a step or a constant, from which rates do not move: so the
-    curves of `fit_starts` are tried too.
+    Where the total is a poor model, its fit can be a step or a constant, from which rates do not move.
     """
-    data = _data(means, MODELS[0], i)
-    curves = power_law.fit_starts(data.mean)
-    total = _search(data, curves)
-    if model == MODELS[0]:
-        return total
-    small = 0.3
-    one = _search(_data(means, MODELS[1], i), [(*total, 1.0), *[(*curve, small) for curve in curves]])
-    if model == MODELS[1]:
-        return one
-    data = _data(means, model, i)
     q = data.others.shape[1]
-    smaller = [(*total, *[1.0] * q), (*one[:_CURVE], *[one[_CURVE]] * q)]
-    return _search(
-        data, [*smaller, *[(*curve, *[rate] * q) for curve in curves for rate in (small, small / 10)]]
-    )
+    if q == 0:
+        return power_law.fit_starts(data.mean)
+    curves = power_law.fit_starts(data.mean, exponents=(1.0,))
+    return [(*curve, *[rate] * q) for curve in curves for rate in (0.3, 0.03)]
 
 
 def _parameters(fitted: Fit, model: str, i: int, largest: float) -> np.ndarray:
@@ -238,9 +245,13 @@ def _harmful(data: _Data, parameters: np.ndarray) -> np.ndarray:
 def missing(mixtures: Mixtures, model: str = "exchange rates") -> list[str]:
     """Which mixtures are missing to identify a model: sentences, none if it is identified.
 
-    f_i is free, so z_i is identified up to its unit and a constant: the samples to which different rates apply
-    must not be tied to each other by a linear equation that holds in all mixtures. And for each member there
-    must be as many different mixtures as parameters, 4 of the curve and one per rate.
+    f_i is free, so z_i is identified up to its unit and a constant: the samples to which different rates
+    apply must not be tied to each other by a linear equation that holds in all mixtures. And for each member
+    there must be as many different mixtures as parameters, 4 of the curve and one per rate.
+
+    Args:
+      mixtures: what was measured.
+      model: one of MODELS.
 
     Raises:
       ValueError: the model is none of MODELS.
@@ -253,63 +264,72 @@ def missing(mixtures: Mixtures, model: str = "exchange rates") -> list[str]:
         if not np.any(measured[:, i]):
             sentences.append(f"{name} was never measured: test models on {name}'s own held-out records")
             continue
-        distinct = np.unique(mixtures.samples[measured[:, i]], axis=0)
         where = "" if np.all(measured[:, i]) else f" for which {name} was measured"
-        sentences += _too_few(distinct, model, i, where) + _tied(mixtures.members, distinct, model, i, where)
+        names = _names(mixtures.members, model, i)
+        columns = np.column_stack(_columns(mixtures.samples[measured[:, i]], model, i))
+        distinct = np.unique(columns, axis=0)
+        sentences += [*_too_few(distinct, where), *_tied(distinct, names, where)]
     return list(dict.fromkeys(sentences))  # most are the same for all members
 
 
-def _too_few(distinct: np.ndarray, model: str, i: int, where: str) -> list[str]:
-    """A sentence if there are fewer different mixtures [m, n] than parameters."""
-    own, others = _columns(distinct, model, i)
-    points = len(np.unique(np.column_stack([own, others]), axis=0))
-    needed = _CURVE + others.shape[1]
-    if points >= needed:
+def _names(members: Sequence[str], model: str, i: int) -> list[str]:
+    """What the columns of `_columns` are of."""
+    if model == MODELS[0]:
+        return ["all members together"]
+    if model == MODELS[1]:
+        return [members[i], f"all members but {members[i]} together"]
+    return [members[i], *members[:i], *members[i + 1 :]]
+
+
+def _too_few(distinct: np.ndarray, where: str) -> list[str]:
+    """A sentence if there are fewer different rows of columns [m, 1 + q] than parameters."""
+    points, parameters = len(distinct), _CURVE + distinct.shape[1] - 1
+    if points >= parameters:
         return []
-    kind = "totals" if model == MODELS[0] else "mixtures"
+    kind = "mixtures" if distinct.shape[1] > 1 else "mixtures of different totals"
     return [
-        f"there are {points} different {kind}{where}, but {needed} parameters: add at least {needed - points} "
-        f"{kind}, better twice as many as parameters"
+        f"there are {points} different {kind}{where}, but {parameters} parameters: add at least "
+        f"{parameters - points}, better twice as many mixtures as parameters"
     ]
 
 
-def _tied(members: Sequence[str], distinct: np.ndarray, model: str, i: int, where: str) -> list[str]:
-    """A sentence if a linear equation holds in all mixtures [m, n] among what different rates apply to."""
-    own, others = _columns(distinct, model, i)
-    rest = [name for j, name in enumerate(members) if j != i]
-    names = {MODELS[0]: ["all together"], MODELS[1]: [members[i], "the others together"]}
-    names = names.get(model, [members[i], *rest])
-    columns = np.column_stack([own, others])
+def _tied(columns: np.ndarray, names: Sequence[str], where: str) -> list[str]:
+    """Sentences if a linear equation holds among columns [m, 1 + q] of samples of `names`."""
     varying = np.ptp(columns, axis=0) > 1e-9 * np.max(columns)
-    constant = [name for name, varies in zip(names, varying, strict=True) if not varies]
-    if model == MODELS[0]:
-        return [f"the total is the same in all mixtures{where}: add mixtures of other totals"] * len(constant)
-    less = "gives 0 or much less than the others"
+    constant = sorted(name for name, varies in zip(names, varying, strict=True) if not varies)
     if constant:
-        in_order = sorted(constant)
         return [
-            f"{name} gives the same in all mixtures{where}: add mixtures in which {name} {less}"
-            for name in in_order
+            f"the samples of {name} are the same in all mixtures{where}: add mixtures with 0 samples of "
+            f"{name}, or with much fewer than of the others"
+            for name in constant
         ]
-    if np.linalg.matrix_rank(distinct / np.max(distinct), 1e-9) == 1:
+    if columns.shape[1] == 1:
+        return []
+    if np.linalg.matrix_rank(columns / np.max(columns), 1e-9) == 1:
         return [
             f"all mixtures{where} are proportional, so that only the total is identified: add, for each "
-            f"member, a mixture in which this member {less}"
+            "member, a mixture with 0 of her samples, or with much fewer than of the others"
         ]
-    centred = (columns - np.mean(columns, axis=0)) / np.std(columns, axis=0)
-    _, size, directions = np.linalg.svd(centred, full_matrices=True)
-    size = np.append(size, np.zeros(len(names) - len(size)))
-    free = directions[size < 1e-6 * size[0]]
-    tied = sorted(
-        name for name, parts in zip(names, free.T, strict=True) if np.max(np.abs(parts), initial=0) > 1e-6
-    )
+    # Directions in which rates can change while z changes by a constant only.
+    scaled = (columns - np.mean(columns, axis=0)) / np.std(columns, axis=0)
+    _, size, directions = np.linalg.svd(scaled, full_matrices=True)
+    size = np.append(size, np.zeros(len(directions) - len(size)))
+    part = np.max(np.abs(directions[size < 1e-6 * size[0]]), axis=0, initial=0.0)
+    tied = sorted(name for name, there in zip(names, part > 1e-6, strict=True) if there)
     if not tied:
         return []
     return [
-        f"what {', '.join(tied[:-1])} and {tied[-1]} give is tied by the same equation in all mixtures{where} "
-        "(the same proportion or sum, for example), so that their rates cannot be told apart: add mixtures in "
-        f"which one of them {less}"
+        f"the samples of {', '.join(tied[:-1])} and {tied[-1]} are tied by one equation in all mixtures"
+        f"{where} (the same proportion or sum, for example), so that their rates cannot be told apart: add "
+        "mixtures with 0 samples of one of them, or with much fewer than of the others"
     ]
+
+
+def _refuse(mixtures: Mixtures, model: str) -> None:
+    """Raises a ValueError if mixtures do not identify a model."""
+    lacking = missing(mixtures, model)
+    if lacking:
+        raise ValueError(f"these mixtures do not identify the model {model!r}:\n" + "\n".join(lacking))
 
 
 class Choice(NamedTuple):
@@ -354,47 +374,48 @@ def choose(
       progress: wraps the loop over the deals, like `tqdm.tqdm`.
 
     Raises:
-      ValueError: as `fit` with "exchange rates"; `deals` or `folds` are too few, or `folds` more than there are
-        different mixtures.
+      ValueError: as `fit` with "exchange rates"; `deals` or `folds` are too few, or there are fewer
+        different mixtures than folds.
     """
     check(mixtures)
     _refuse(mixtures, MODELS[2])
-    _, group = np.unique(mixtures.samples, axis=0, return_inverse=True)
-    group = group.reshape(-1)
-    if deals < 1 or not 2 <= folds <= np.max(group) + 1:
+    group = _groups(mixtures.samples)
+    different = np.max(group) + 1
+    if deals < 1 or not 2 <= folds <= different:
         raise ValueError(
-            f"`deals` must be at least 1 and `folds` from 2 to the {np.max(group) + 1} different mixtures, got "
+            f"`deals` must be at least 1 and `folds` from 2 to {different} (the different mixtures), got "
             f"{deals} and {folds}"
         )
     rng = np.random.default_rng(seed)
     means = _means(mixtures)
-    whole = [_fit(means, model) for model in MODELS]
+    whole = _fits(means)
     squared = np.zeros((len(MODELS), *means.mean.shape))
     for _ in progress(range(deals)):
-        fold = rng.permutation(np.arange(np.max(group) + 1) % folds)[group]
+        fold = rng.permutation(np.arange(different) % folds)[group]
         for held in range(folds):
             squared[:, fold == held] += _held_out(means, fold == held, whole) / deals
-    chosen = 0
+    # Errors that are rounding alone are equal.
+    compared, chosen = np.maximum(squared, _EQUAL**2), 0
     for larger in (1, 2):
-        gain, spread = _gain(squared[chosen], squared[larger], means.splits)
+        gain, spread = _gain(compared[chosen], compared[larger], means.splits)
         if gain > spread:
             chosen = larger
     mean, spread = _mean(squared, means.splits)
     error = np.sqrt(mean)
-    return Choice(MODELS[chosen], error, spread / (2 * error), _noise(mixtures.accuracy))
+    # The delta method; the tiny number is for errors of exactly 0.
+    return Choice(MODELS[chosen], error, spread / (2 * error + 1e-150), _noise(mixtures.accuracy))
 
 
-def _refuse(mixtures: Mixtures, model: str) -> None:
-    """Raises a ValueError if mixtures do not identify a model."""
-    lacking = missing(mixtures, model)
-    if lacking:
-        raise ValueError(f"these mixtures do not identify the model {model!r}:\n" + "\n".join(lacking))
+def _groups(samples: np.ndarray) -> np.ndarray:
+    """The number [m] of each mixture of samples [m, n], from 0 by first appearance; equal ones share it."""
+    seen: dict[tuple[float, ...], int] = {}
+    return np.array([seen.setdefault(tuple(row), len(seen)) for row in samples.tolist()])
 
 
 def _held_out(means: _Means, held: np.ndarray, whole: Sequence[Fit]) -> np.ndarray:
     """Squared errors [3, h, n] on h held-out mixtures of fits to the others; 0 where nothing was measured."""
     kept, out = (_Means(*(array[rows] for array in means)) for rows in (~held, held))
-    predicted = [predict(_fit(kept, fitted.model, fitted), out.samples) for fitted in whole]
+    predicted = [predict(_fit(kept, fitted.model, [fitted]), out.samples) for fitted in whole]
     return np.where(out.splits > 0, (np.stack(predicted) - out.mean) ** 2, 0.0)
 
 
@@ -409,7 +430,7 @@ def predict(fitted: Fit, samples: np.ndarray) -> np.ndarray:
 
 
 def _mean(squared: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean [..., n] over mixtures of squares [..., m, n], weighted by splits [m, n]; and its standard error."""
+    """The mean [3, n] over mixtures of squares [3, m, n], weighted by splits [m, n]; its standard error."""
     weight = splits / np.sum(splits, axis=0)
     mean = np.sum(weight * squared, axis=-2)
     m = np.sum(splits > 0, axis=0)
@@ -422,8 +443,7 @@ def _gain(smaller: np.ndarray, larger: np.ndarray, splits: np.ndarray) -> tuple[
     Each is averaged over members.
     """
     weight = splits / np.sum(splits, axis=0)
-    # The tiny number makes the gain 0, not NaN, where both models are exact.
-    per_mixture = np.mean(weight * (smaller - larger) / (np.sum(weight * smaller, axis=0) + 1e-18), axis=1)
+    per_mixture = np.mean(weight * (smaller - larger) / np.sum(weight * smaller, axis=0), axis=1)
     m = len(per_mixture)
     gain = np.sum(per_mixture)
     return gain, np.sqrt(np.sum((per_mixture - gain / m) ** 2) * m / (m - 1))
@@ -431,22 +451,21 @@ def _gain(smaller: np.ndarray, larger: np.ndarray, splits: np.ndarray) -> tuple[
 
 def _noise(accuracy: np.ndarray) -> np.ndarray:
     """Standard deviation [n] of the mean accuracy of a mixture, from the spread [m, k, n] over its splits."""
-    measured = ~np.isnan(accuracy)
-    counts = np.sum(measured, axis=1, keepdims=True)
-    kept = measured & (counts > 1)
-    left = np.where(kept, accuracy, 0.0)
-    left = np.where(kept, left - np.sum(left, axis=1, keepdims=True) / np.maximum(counts, 1), 0.0)
-    of_split = np.sum(left, axis=0) / np.maximum(np.sum(kept, axis=0), 1)
-    left = np.where(kept, left - of_split, 0.0)
-    mixtures, splits = np.sum(np.any(kept, axis=1), axis=0), np.sum(np.any(kept, axis=0), axis=0)
-    degrees = np.sum(kept, axis=(0, 1)) - mixtures - splits + 1
-    with np.errstate(divide="ignore", invalid="ignore"):
-        of_one = np.where(degrees > 0, np.sum(left**2, axis=(0, 1)) / degrees, np.nan)
-        return np.sqrt(
-            of_one
-            * np.sum(np.where(counts > 0, 1 / counts, 0), axis=(0, 1))
-            / np.sum(counts > 0, axis=(0, 1))
-        )
+    splits = np.sum(~np.isnan(accuracy), axis=1, keepdims=True)
+    used = ~np.isnan(accuracy) & (splits > 1)
+    left = np.where(used, accuracy, 0.0)
+    for axis in (1, 0):  # the mean of each mixture, then that of each split
+        left = np.where(used, left - _mean_of(left, used, axis), 0.0)
+    mixtures, splits_used = (np.sum(np.any(used, axis=axis), axis=0) for axis in (1, 0))
+    degrees = np.sum(used, axis=(0, 1)) - mixtures - np.maximum(splits_used - 1, 0)
+    variance = np.where(degrees > 0, np.sum(left**2, axis=(0, 1)) / np.maximum(degrees, 1), np.nan)
+    return np.sqrt(variance * np.squeeze(_mean_of(1 / np.maximum(splits, 1), splits > 0, 0), axis=(0, 1)))
+
+
+def _mean_of(values: np.ndarray, there: np.ndarray, axis: int) -> np.ndarray:
+    """The mean along an axis, which is kept, of values that are there; 0 if none are."""
+    total = np.sum(np.where(there, values, 0.0), axis=axis, keepdims=True)
+    return total / np.maximum(np.sum(there, axis=axis, keepdims=True), 1)
 
 
 class JointTest(NamedTuple):
@@ -459,8 +478,8 @@ class JointTest(NamedTuple):
 def all_rates_one(mixtures: Mixtures) -> JointTest:
     """Tests jointly whether every sample counts the same for everybody, w ≡ 1.
 
-    For each member an F test of "total alone" within "exchange rates": n - 1 rates are fixed at 1, which is no
-    bound, so the usual distribution holds approximately. Members' accuracies on one mixture come from one
+    For each member an F test of "total alone" within "exchange rates": n - 1 rates are fixed at 1, which is
+    no bound, so the usual distribution holds approximately. Members' accuracies on one mixture come from one
     model and need not be independent, so the smallest p-value is multiplied by n (Bonferroni), which never
     rejects too often because of that. Mean accuracies of different mixtures must be independent of each
     other, but for what a split does to all of them alike.
@@ -472,14 +491,12 @@ def all_rates_one(mixtures: Mixtures) -> JointTest:
     _refuse(mixtures, MODELS[2])
     n = len(mixtures.members)
     means = _means(mixtures)
-    null, free = _fit(means, MODELS[0]), _fit(means, MODELS[2])
-    measured = np.sum(means.splits > 0, axis=0)
-    degrees = measured - (_CURVE + n - 1)
+    degrees = np.sum(means.splits > 0, axis=0) - (_CURVE + n - 1)
     if np.any(degrees < 1):
         few = ", ".join(name for name, d in zip(mixtures.members, degrees, strict=True) if d < 1)
         raise ValueError(f"the test needs at least {_CURVE + n} mixtures per member; too few for {few}")
-    # Accuracies equal to 1e-8 are equal: what is left of noise-free data is rounding.
-    squared_null, squared_free = null.error**2 + 1e-16, free.error**2 + 1e-16
+    null, _, free = _fits(means)
+    squared_null, squared_free = null.error**2 + _EQUAL**2, free.error**2 + _EQUAL**2
     ratio = (squared_null - squared_free) / (n - 1) / (squared_free / degrees)
     of_member = scipy.stats.f.sf(np.maximum(ratio, 0.0), n - 1, degrees)
     return JointTest(min(1.0, n * float(np.min(of_member))), of_member)
@@ -534,7 +551,7 @@ def intervals(
         )
     rng = np.random.default_rng(seed)
     drawn = np.stack(
-        [_fit(_drawn(mixtures, fitted, rng), fitted.model, fitted).rates for _ in progress(range(draws))]
+        [_fit(_drawn(mixtures, fitted, rng), fitted.model, [fitted]).rates for _ in progress(range(draws))]
     )
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     at_0 = (fitted.rates == 0) | (low == 0)

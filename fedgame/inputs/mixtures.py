@@ -44,8 +44,8 @@ def read(folder: str, names: Sequence[str] | None = None) -> exchange_rates.Mixt
       The mixtures, in order of first appearance, and the splits likewise.
 
     Raises:
-      ValueError: a file, a column or a cell is not as described, a row is there twice, a member is unknown, or
-        a mixture is named in one file only; tells file and line.
+      ValueError: a file, a column or a cell is not as described, a row is there twice, a member is unknown,
+        or a mixture is named in one file only; tells file and line.
       FileNotFoundError: the folder lacks a file.
     """
     path = pathlib.Path(folder)

@@ -1,5 +1,6 @@
 """Eq. (3): payoffs whose loss falls as a power of the samples."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -103,13 +104,11 @@ def fit_curve(parameters: np.ndarray, relative: np.ndarray) -> np.ndarray:
     return at_0 + gap - gap * (1.0 + relative / np.exp(log_shift)) ** -exponent
 
 
-def fit_starts(mean: np.ndarray) -> list[tuple[float, ...]]:
-    """Parameters of a fit to mean accuracies [k], from which a search begins."""
+def fit_starts(mean: np.ndarray, exponents: Sequence[float] = (0.3, 1.0, 3.0)) -> list[tuple[float, ...]]:
+    """Parameters of a fit to mean accuracies [k], from which a search begins: three for each exponent."""
     spread = np.clip(np.ptp(mean), 1e-3, 1.0)
     return [
-        (mean.min(), spread, exponent, log_shift)
-        for exponent in (0.3, 1.0, 3.0)
-        for log_shift in (-6.0, -3.0, 0.0)
+        (mean.min(), spread, exponent, log_shift) for exponent in exponents for log_shift in (-6.0, -3.0, 0.0)
     ]
 
 
