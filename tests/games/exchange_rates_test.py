@@ -118,6 +118,8 @@ def test_a_mean_of_more_splits_has_more_weight():
 def test_the_true_model_is_chosen_in_clear_cases(true):
     rates = {"total alone": np.ones((3, 3)), "one rate": np.where(np.eye(3), 1, 0.3)}.get(true, RATES)
     data = mixtures(rates, m=60, splits=4, noise=0.02)
+    # What a split does to all mixtures alike is no noise.
+    data = data._replace(accuracy=data.accuracy - np.linspace(0, 0.1, 4)[:, None])
     choice = exchange_rates.choose(data, deals=1)
     assert choice.model == true
     assert choice.error.shape == choice.standard_error.shape == (3, 3)
@@ -135,14 +137,6 @@ def test_without_noise_the_smallest_true_model_is_chosen():
     assert exchange_rates.all_rates_one(data).p_value > 0.5
 
 
-def test_what_a_split_does_to_all_mixtures_is_no_noise():
-    data = mixtures(m=8, splits=6, noise=0.01)
-    harder = data._replace(accuracy=data.accuracy - np.linspace(0, 0.1, 6)[:, None])
-    np.testing.assert_allclose(
-        *(exchange_rates.choose(x, deals=1, folds=2).noise for x in (data, harder)), rtol=1e-9
-    )
-
-
 def test_noise_is_unknown_with_one_split():
     assert np.all(np.isnan(exchange_rates.choose(mixtures(m=8), deals=1, folds=2).noise))
 
@@ -150,7 +144,7 @@ def test_noise_is_unknown_with_one_split():
 def test_intervals_are_reproducible_by_seed_and_hold_the_rates():
     data = mixtures(m=40, splits=6, noise=0.02)
     fitted = exchange_rates.fit(data)
-    first, again, other = (exchange_rates.intervals(data, fitted, draws=30, seed=x) for x in (1, 1, 2))
+    first, again, other = (exchange_rates.intervals(data, fitted, draws=20, seed=x) for x in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first.low, other.low)
     np.testing.assert_array_equal(np.diag(first.low), 1)
@@ -158,7 +152,7 @@ def test_intervals_are_reproducible_by_seed_and_hold_the_rates():
     off = ~np.eye(3, dtype=bool) & ~np.isnan(first.low)
     assert np.all((first.low[off] <= fitted.rates[off]) & (fitted.rates[off] <= first.high[off]))
     assert np.mean((first.low <= RATES)[off] & (first.high >= RATES)[off]) >= 0.6
-    narrow = exchange_rates.intervals(data, fitted, draws=30, seed=1, confidence=0.5)
+    narrow = exchange_rates.intervals(data, fitted, draws=20, seed=1, confidence=0.5)
     off &= ~np.isnan(narrow.low)
     assert np.all((narrow.high - narrow.low)[off] < (first.high - first.low)[off])
 
