@@ -473,6 +473,7 @@ class JointTest(NamedTuple):
 
     p_value: float  # of all members together; below 0.05: rejected at 5%
     of_member: np.ndarray  # [n] p-value for w_ij = 1 for all j, of each member alone
+    design_effect: np.ndarray  # [n] by which F was divided, at least 1
 
 
 def all_rates_one(mixtures: Mixtures) -> JointTest:
@@ -481,8 +482,12 @@ def all_rates_one(mixtures: Mixtures) -> JointTest:
     For each member an F test of "total alone" within "exchange rates": n - 1 rates are fixed at 1, which is
     no bound, so the usual distribution holds approximately. Members' accuracies on one mixture come from one
     model and need not be independent, so the smallest p-value is multiplied by n (Bonferroni), which never
-    rejects too often because of that. Mean accuracies of different mixtures must be independent of each
-    other, but for what a split does to all of them alike.
+    rejects too often because of that.
+
+    Mean accuracies of different mixtures are not independent either: all of them have the same splits, and
+    the samples that are held out in a split, and those that are left to train on, differ in worth. So F is
+    divided by the design effect of Rao and Scott (1984), and has at most the degrees of freedom of the
+    splits. With one split this is not possible, and the test may reject too often.
 
     Raises:
       ValueError: as `fit` with "exchange rates"; a member has no more mixtures than parameters.
@@ -496,10 +501,45 @@ def all_rates_one(mixtures: Mixtures) -> JointTest:
         few = ", ".join(name for name, d in zip(mixtures.members, degrees, strict=True) if d < 1)
         raise ValueError(f"the test needs at least {_CURVE + n} mixtures per member; too few for {few}")
     null, _, free = _fits(means)
-    squared_null, squared_free = null.error**2 + _EQUAL**2, free.error**2 + _EQUAL**2
-    ratio = (squared_null - squared_free) / (n - 1) / (squared_free / degrees)
-    of_member = scipy.stats.f.sf(np.maximum(ratio, 0.0), n - 1, degrees)
-    return JointTest(min(1.0, n * float(np.min(of_member))), of_member)
+    of_member, effect = np.ones(n), np.ones(n)
+    for i in range(n):
+        there = means.splits[:, i] > 0
+        m = np.sum(there)
+        variance = (free.error[i] ** 2 + _EQUAL**2) * m / degrees[i]
+        gained = (null.error[i] ** 2 - free.error[i] ** 2) * m / (n - 1)
+        effect[i] = _design_effect(mixtures.accuracy[there, :, i], means, free, i, variance)
+        splits = np.sum(np.any(~np.isnan(mixtures.accuracy[:, :, i]), axis=0))
+        of_splits = (n - 1) * (splits - 1) if splits > 1 else degrees[i]
+        ratio = max(gained / (variance * effect[i]), 0.0)
+        of_member[i] = scipy.stats.f.sf(ratio, n - 1, min(degrees[i], of_splits))
+    return JointTest(min(1.0, n * float(np.min(of_member))), of_member, effect)
+
+
+def _design_effect(accuracy: np.ndarray, means: _Means, free: Fit, i: int, variance: float) -> float:
+    """How many times the variance that independent residuals tell rates have over splits; at least 1.
+
+    Args:
+      accuracy: [m, k] of those mixtures for which she was measured.
+      means: mean accuracies of all.
+      free: the fit of "exchange rates".
+      i: the member.
+      variance: of a residual.
+    """
+    accuracy = accuracy[:, np.any(~np.isnan(accuracy), axis=0)]
+    k = accuracy.shape[1]
+    if k == 1:
+        return 1.0
+    data = _data(means, free.model, i)
+    weight = np.sqrt(data.splits / np.mean(data.splits))[:, None]
+    jacobian = weight * _jacobian(_parameters(free, free.model, i, _largest(means.samples)), data)
+    curve, rates = jacobian[:, :_CURVE], jacobian[:, _CURVE:]
+    # Orthogonal directions in which rates move accuracies and curves do not.
+    directions, size, _ = np.linalg.svd(rates - curve @ np.linalg.lstsq(curve, rates)[0], full_matrices=False)
+    directions = directions[:, size > 1e-8 * size[0]]
+    # What each split adds to the mean accuracies.
+    parts = np.nan_to_num(accuracy - data.mean[:, None]) / data.splits[:, None]
+    of_splits = np.sum((directions.T @ (weight * parts)) ** 2) * k / (k - 1)
+    return max(1.0, float(of_splits / (max(1, directions.shape[1]) * variance)))
 
 
 class Intervals(NamedTuple):

@@ -131,6 +131,22 @@ def test_the_true_model_is_chosen_in_clear_cases(true):
     assert test.p_value == min(1, 3 * np.min(test.of_member))
 
 
+def test_splits_whose_samples_differ_in_worth_do_not_reject_equal_rates():
+    rng = np.random.default_rng(3)
+    data = mixtures(np.ones((3, 3)), m=60, splits=8, noise=0.02)
+    independent = exchange_rates.all_rates_one(data)
+    np.testing.assert_array_less(independent.design_effect, 2)
+    worth = np.exp(0.7 * rng.normal(size=(8, 3)))  # of each member's samples, in each split
+    by_split = np.stack([accuracies(np.ones((3, 3)), data.samples * x) for x in worth], axis=1)
+    noise = data.accuracy - accuracies(np.ones((3, 3)), data.samples)[:, None]
+    dependent = exchange_rates.all_rates_one(data._replace(accuracy=by_split + noise))
+    np.testing.assert_array_less(2, dependent.design_effect)
+    assert dependent.p_value > 0.05
+    # One measurement of the mean accuracies alone would reject.
+    mean = np.mean(by_split + noise, axis=1, keepdims=True)
+    assert exchange_rates.all_rates_one(data._replace(accuracy=mean)).p_value < 0.05
+
+
 def test_without_noise_the_smallest_true_model_is_chosen():
     data = mixtures(np.ones((3, 3)))
     assert exchange_rates.choose(data, deals=1, folds=2).model == "total alone"
