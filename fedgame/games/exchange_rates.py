@@ -43,9 +43,7 @@ class Fit(NamedTuple):
     model: str  # one of MODELS
     rates: np.ndarray  # [n, n] w_ij, how many of i's own samples one of j's is worth to i
     curves: list[power_law.PowerLaw]  # n payoffs f_i of effective samples, accuracy
-    # [n, n] whether j's samples harm i: without the bound at 0 the rate would be negative by more than 1.645
-    # standard errors (one-sided 5%).
-    harmful: np.ndarray
+    harmful: np.ndarray  # [n, n] whether j's samples harm i: rates that `fit` clipped at 0
     error: np.ndarray  # [n] root mean square residual of the mean accuracies
 
 
@@ -55,6 +53,7 @@ class _Means(NamedTuple):
     samples: np.ndarray  # [m, n]
     mean: np.ndarray  # [m, n] over splits; 0 where nothing was measured
     splits: np.ndarray  # [m, n] number of splits behind it: the weight of its squared error
+    parts: np.ndarray  # [m, k, n] what each split adds to the mean; NaN where it was not measured
 
 
 class _Data(NamedTuple):
@@ -64,6 +63,7 @@ class _Data(NamedTuple):
     others: np.ndarray  # [m, q] samples to which a rate applies, likewise
     mean: np.ndarray  # [m] mean accuracy
     splits: np.ndarray  # [m] number of splits behind it
+    parts: np.ndarray  # [m, k] what each split adds to the mean; NaN where it was not measured
 
 
 def fit(mixtures: Mixtures, model: str = "exchange rates", start: Fit | None = None) -> Fit:
@@ -71,6 +71,9 @@ def fit(mixtures: Mixtures, model: str = "exchange rates", start: Fit | None = N
 
     A mean of more splits has proportionally more weight. Members' fits are independent of each other. The
     search begins from several points, and the fit of each smaller model is one of them.
+
+    Data are harmful if their rate is 0 and would without this bound be negative by more than 1.645 standard
+    errors (one-sided 5%): as far as one step of Gauss and Newton tells, since z_i < 0 has no accuracy.
 
     Args:
       mixtures: what was measured.
@@ -84,7 +87,11 @@ def fit(mixtures: Mixtures, model: str = "exchange rates", start: Fit | None = N
     check(mixtures)
     _refuse(mixtures, model)
     means = _means(mixtures)
-    return _fits(means, model)[-1] if start is None else _fit(means, model, [start])
+    fitted = _fits(means, model)[-1] if start is None else _fit(means, model, [start])
+    others = ~np.eye(len(mixtures.members), dtype=bool)
+    for i in range(len(mixtures.members) if model != MODELS[0] else 0):
+        fitted.harmful[i, others[i]] = _harmful(_data(means, model, i), _own_parameters(fitted, means, i))
+    return fitted
 
 
 def check(mixtures: Mixtures) -> None:
@@ -106,7 +113,8 @@ def check(mixtures: Mixtures) -> None:
 def _means(mixtures: Mixtures) -> _Means:
     splits = np.sum(~np.isnan(mixtures.accuracy), axis=1)
     mean = np.nansum(mixtures.accuracy, axis=1) / np.maximum(splits, 1)
-    return _Means(np.asarray(mixtures.samples, float), mean, splits)
+    parts = (mixtures.accuracy - mean[:, None]) / np.maximum(splits, 1)[:, None]
+    return _Means(np.asarray(mixtures.samples, float), mean, splits, parts)
 
 
 def _fits(means: _Means, last: str = MODELS[-1]) -> list[Fit]:
@@ -118,7 +126,7 @@ def _fits(means: _Means, last: str = MODELS[-1]) -> list[Fit]:
 
 
 def _fit(means: _Means, model: str, starts: Sequence[Fit], widely: bool = False) -> Fit:
-    """Fits one model, also where the mixtures do not identify it.
+    """Fits one model, also where the mixtures do not identify it; does not look for harmful data.
 
     Args:
       means: mean accuracies.
@@ -127,8 +135,7 @@ def _fit(means: _Means, model: str, starts: Sequence[Fit], widely: bool = False)
       widely: also begin from `_wide_starts`.
     """
     n, largest = means.samples.shape[1], _largest(means.samples)
-    rates, harmful = np.ones((n, n)), np.zeros((n, n), bool)
-    curves, error = [], np.zeros(n)
+    rates, curves, error = np.ones((n, n)), [], np.zeros(n)
     for i in range(n):
         data = _data(means, model, i)
         first = [_parameters(start, model, i, largest) for start in starts]
@@ -136,9 +143,8 @@ def _fit(means: _Means, model: str, starts: Sequence[Fit], widely: bool = False)
         curves.append(power_law.PowerLaw.of_fit(found[:_CURVE], largest))
         others = np.arange(n) != i
         rates[i, others] = 1.0 if model == MODELS[0] else found[_CURVE:]
-        harmful[i, others] = False if model == MODELS[0] else _harmful(data, found)
         error[i] = np.sqrt(np.average((_curve(found, data) - data.mean) ** 2, weights=data.splits))
-    return Fit(model, rates, curves, harmful, error)
+    return Fit(model, rates, curves, np.zeros((n, n), bool), error)
 
 
 def _largest(samples: np.ndarray) -> float:
@@ -160,7 +166,7 @@ def _data(means: _Means, model: str, i: int) -> _Data:
     """What member i's fit is made from: the mixtures for which she was measured."""
     there = means.splits[:, i] > 0
     own, others = _columns(means.samples[there] / _largest(means.samples), model, i)
-    return _Data(own, others, means.mean[there, i], means.splits[there, i])
+    return _Data(own, others, means.mean[there, i], means.splits[there, i], means.parts[there, :, i])
 
 
 def _curve(parameters: np.ndarray, data: _Data) -> np.ndarray:
@@ -215,31 +221,51 @@ def _parameters(fitted: Fit, model: str, i: int, largest: float) -> np.ndarray:
     return np.array([*power_law.fit_parameters(fitted.curves[i], largest), *by_model[model]])
 
 
+def _own_parameters(fitted: Fit, means: _Means, i: int) -> np.ndarray:
+    """The parameters [4 + q] of member i's fit."""
+    return _parameters(fitted, fitted.model, i, _largest(means.samples))
+
+
 def _harmful(data: _Data, parameters: np.ndarray) -> np.ndarray:
     """Which rates [q] at 0 would be negative by more than 1.645 standard errors.
 
-    For each of them, one step of Gauss and Newton with all parameters that are not at a bound.
+    For each of them, one step of Gauss and Newton with all parameters that are not at a bound. Its standard
+    error is that which residuals tell, or the splits if that is larger.
     """
     low, high = (np.array(x) for x in power_law.FIT_BOUNDS)
     weight = np.sqrt(data.splits)
     residual = weight * (data.mean - _curve(parameters, data))
     jacobian = weight[:, None] * _jacobian(parameters, data)
-    free = np.append(
-        np.minimum(parameters[:_CURVE] - low, high - parameters[:_CURVE]) > 1e-6, parameters[_CURVE:] > 0
-    )
-    degrees = max(len(residual) - np.sum(free) - 1, 1)
+    inside = np.minimum(parameters[:_CURVE] - low, high - parameters[:_CURVE]) > 1e-6
+    free = jacobian[:, np.append(inside, parameters[_CURVE:] > 0)]
+    degrees = max(len(residual) - free.shape[1] - 1, 1)
     harmful = np.zeros(data.others.shape[1], bool)
     for j in np.flatnonzero(parameters[_CURVE:] == 0):
-        with_j = jacobian[:, np.append(np.flatnonzero(free), _CURVE + j)]
-        # What the other parameters cannot explain of the column of j, and of the residual.
-        column = with_j[:, -1] - with_j[:, :-1] @ np.linalg.lstsq(with_j[:, :-1], with_j[:, -1])[0]
+        # What the free parameters cannot explain of the column of j.
+        column = jacobian[:, _CURVE + j]
+        column = column - free @ np.linalg.lstsq(free, column)[0]
         square = np.sum(column**2)
-        if square <= 1e-12 * np.sum(with_j[:, -1] ** 2):
+        if square <= 1e-12 * np.sum(jacobian[:, _CURVE + j] ** 2):
             continue
         step = column @ residual / square
-        spread = np.sqrt(max(np.sum((residual - column * step) ** 2) / degrees, 1e-24) / square)
-        harmful[j] = step < -1.645 * spread
+        of_residuals = np.sum((residual - column * step) ** 2) / degrees / square
+        of_splits = _variance_over_splits((column * weight / square)[:, None], data.parts)
+        # The tiny number is rounding, without noise.
+        harmful[j] = step < -1.645 * np.sqrt(max(of_residuals, of_splits, _EQUAL**2 / square))
     return harmful
+
+
+def _variance_over_splits(directions: np.ndarray, parts: np.ndarray) -> float:
+    """The variance over splits of directions [m, d] times mean accuracies, summed over d; 0 with one split.
+
+    Args:
+      directions: weights of mixtures.
+      parts: [m, k] what each split adds to the means.
+    """
+    k = np.sum(np.any(~np.isnan(parts), axis=0))
+    if k < 2:
+        return 0.0
+    return float(np.sum((directions.T @ np.nan_to_num(parts)) ** 2) * k / (k - 1))
 
 
 def missing(mixtures: Mixtures, model: str = "exchange rates") -> list[str]:
@@ -507,7 +533,8 @@ def all_rates_one(mixtures: Mixtures) -> JointTest:
         m = np.sum(there)
         variance = (free.error[i] ** 2 + _EQUAL**2) * m / degrees[i]
         gained = (null.error[i] ** 2 - free.error[i] ** 2) * m / (n - 1)
-        effect[i] = _design_effect(mixtures.accuracy[there, :, i], means, free, i, variance)
+        parameters = _own_parameters(free, means, i)
+        effect[i] = _design_effect(_data(means, MODELS[2], i), parameters, variance)
         splits = np.sum(np.any(~np.isnan(mixtures.accuracy[:, :, i]), axis=0))
         of_splits = (n - 1) * (splits - 1) if splits > 1 else degrees[i]
         ratio = max(gained / (variance * effect[i]), 0.0)
@@ -515,31 +542,22 @@ def all_rates_one(mixtures: Mixtures) -> JointTest:
     return JointTest(min(1.0, n * float(np.min(of_member))), of_member, effect)
 
 
-def _design_effect(accuracy: np.ndarray, means: _Means, free: Fit, i: int, variance: float) -> float:
+def _design_effect(data: _Data, parameters: np.ndarray, variance: float) -> float:
     """How many times the variance that independent residuals tell rates have over splits; at least 1.
 
     Args:
-      accuracy: [m, k] of those mixtures for which she was measured.
-      means: mean accuracies of all.
-      free: the fit of "exchange rates".
-      i: the member.
+      data: of one member, for "exchange rates".
+      parameters: [4 + q] of her fit.
       variance: of a residual.
     """
-    accuracy = accuracy[:, np.any(~np.isnan(accuracy), axis=0)]
-    k = accuracy.shape[1]
-    if k == 1:
-        return 1.0
-    data = _data(means, free.model, i)
     weight = np.sqrt(data.splits / np.mean(data.splits))[:, None]
-    jacobian = weight * _jacobian(_parameters(free, free.model, i, _largest(means.samples)), data)
+    jacobian = weight * _jacobian(parameters, data)
     curve, rates = jacobian[:, :_CURVE], jacobian[:, _CURVE:]
     # Orthogonal directions in which rates move accuracies and curves do not.
     directions, size, _ = np.linalg.svd(rates - curve @ np.linalg.lstsq(curve, rates)[0], full_matrices=False)
     directions = directions[:, size > 1e-8 * size[0]]
-    # What each split adds to the mean accuracies.
-    parts = np.nan_to_num(accuracy - data.mean[:, None]) / data.splits[:, None]
-    of_splits = np.sum((directions.T @ (weight * parts)) ** 2) * k / (k - 1)
-    return max(1.0, float(of_splits / (max(1, directions.shape[1]) * variance)))
+    of_splits = _variance_over_splits(weight * directions, data.parts)
+    return max(1.0, of_splits / (max(1, directions.shape[1]) * variance))
 
 
 class Intervals(NamedTuple):
