@@ -582,7 +582,8 @@ def intervals(
     misses in each mixture:
       noise   splits are drawn with replacement, the same for all mixtures, since a split that holds out other
               records is easier or harder in all of them; the deviation of k splits' mean is multiplied by
-              √(k/(k-1)), as in `curves.bootstrap`;
+              √(k/(k-1)), as in `curves.bootstrap`, and by the ratio of the quantiles of Student's t with
+              k - 1 degrees of freedom and of the normal distribution: few splits tell little of their spread;
       misfit  the residual of each mixture with a random sign (Mammen 1993; Liu 1988), reduced by the share
               of its square that is noise, which is there already.
     Drawing mixtures with replacement as well would count the noise three times: such intervals are about √3
@@ -607,23 +608,28 @@ def intervals(
         raise ValueError(
             f"`draws` must be at least 2 and `confidence` in (0, 1), got {draws} and {confidence}"
         )
-    rng = np.random.default_rng(seed)
+    rng, upper = np.random.default_rng(seed), (1 + confidence) / 2
+    splits = np.maximum(_means(mixtures).splits, 2)
+    student = scipy.stats.t.ppf(upper, splits - 1) / scipy.stats.norm.ppf(upper)
+    spread = np.sqrt(splits / (splits - 1)) * student
     drawn = np.stack(
-        [_fit(_drawn(mixtures, fitted, rng), fitted.model, [fitted]).rates for _ in progress(range(draws))]
+        [
+            _fit(_drawn(mixtures, fitted, rng, spread), fitted.model, [fitted]).rates
+            for _ in progress(range(draws))
+        ]
     )
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    low, high = np.quantile(drawn, [1 - upper, upper], axis=0)
     at_0 = (fitted.rates == 0) | (low == 0)
     return Intervals(np.where(at_0, np.nan, low), np.where(at_0, np.nan, high))
 
 
-def _drawn(mixtures: Mixtures, fitted: Fit, rng: np.random.Generator) -> _Means:
-    """Mean accuracies of one draw of `intervals`."""
+def _drawn(mixtures: Mixtures, fitted: Fit, rng: np.random.Generator, spread: np.ndarray) -> _Means:
+    """Mean accuracies of one draw of `intervals`, with the noise of splits multiplied by `spread`, [m, n]."""
     means = _means(mixtures)
     m, k, n = mixtures.accuracy.shape
     model = predict(fitted, means.samples)
     drawn = _means(mixtures._replace(accuracy=mixtures.accuracy[:, rng.integers(k, size=k)]))
-    noise = np.where(drawn.splits > 0, drawn.mean - means.mean, 0.0)
-    noise *= np.sqrt(means.splits / np.maximum(means.splits - 1, 1))
+    noise = np.where(drawn.splits > 0, spread * (drawn.mean - means.mean), 0.0)
     # Squares of residuals are too small by the parameters that were fitted.
     measured = np.sum(means.splits > 0, axis=0)
     rates = {MODELS[0]: 0, MODELS[1]: 1}.get(fitted.model, n - 1)

@@ -82,11 +82,6 @@ def test_the_unit_of_samples_does_not_matter():
     np.testing.assert_allclose(
         [law.shift for law in other.curves], [law.shift * 1e4 / 7 for law in fitted.curves], rtol=1e-3
     )
-    np.testing.assert_allclose(
-        exchange_rates.choose(scaled, deals=1, folds=2).error,
-        exchange_rates.choose(data, deals=1, folds=2).error,
-        atol=1e-5,
-    )
 
 
 def test_harmful_data_are_clipped_and_told():
