@@ -143,7 +143,8 @@ def _fit(means: _Means, model: str, starts: Sequence[Fit], widely: bool = False)
         curves.append(power_law.PowerLaw.of_fit(found[:_CURVE], largest))
         others = np.arange(n) != i
         rates[i, others] = 1.0 if model == MODELS[0] else found[_CURVE:]
-        error[i] = np.sqrt(np.average((_curve(found, data) - data.mean) ** 2, weights=data.splits))
+        squares = data.splits * (_curve(found, data) - data.mean) ** 2
+        error[i] = np.sqrt(np.sum(squares) / max(np.sum(data.splits), 1))
     return Fit(model, rates, curves, np.zeros((n, n), bool), error)
 
 
@@ -186,7 +187,9 @@ def _jacobian(parameters: np.ndarray, data: _Data) -> np.ndarray:
 
 
 def _search(data: _Data, starts: Sequence[Sequence[float]]) -> np.ndarray:
-    """The parameters [4 + q] of the best fit found from several starts."""
+    """The parameters [4 + q] of the best fit found from several starts; without data, the first of them."""
+    if len(data.mean) == 0:  # all that a member was measured on may be held out
+        return np.asarray(starts[0], float)
     q = data.others.shape[1]
     low, high = power_law.FIT_BOUNDS
     weight = np.sqrt(data.splits / np.mean(data.splits))
