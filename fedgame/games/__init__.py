@@ -5,6 +5,7 @@ payoffs    a_i(s): payoffs of the total, Eqs. (2)-(3), a measured curve ã (Sect
 costs      c_i(s_i): linear, power, ordered selection
 regression least squares, for the `fit` of payoffs
 curves     fits payoffs that define `fit` to measured learning curves, and to resampled ones
+exchange_rates  what one member's samples are worth to another, from models trained on mixtures of them
 game       u_i = v_i a_i - c_i, own gradients ∂u_i/∂s_i, the Jacobian G of Theorem 3.2, τ_i = c_i⁻¹(A_i)
 scenarios  games to and from JSON
 """

@@ -45,6 +45,7 @@ def least_squares(
     starts: Sequence[Sequence[float]],
     bounds: tuple[Sequence[float], Sequence[float]],
     scale: Sequence[float],
+    jacobian: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Nonlinear least squares from several starts: the parameters [p] of the best local minimum found.
 
@@ -53,11 +54,15 @@ def least_squares(
       starts: parameters to begin from, [p] each; clipped to the bounds.
       bounds: the minimum and the maximum parameters, [p] each.
       scale: [p] typical sizes of steps.
+      jacobian: from parameters [p] to the derivatives of residuals [k, p]; None: by differences.
     """
     # SciPy wants starts strictly between the bounds.
     low, high = np.asarray(bounds[0]) + 1e-9, np.asarray(bounds[1]) - 1e-9
+    derivatives = "2-point" if jacobian is None else jacobian
     fits = [
-        scipy.optimize.least_squares(residual, np.clip(start, low, high), bounds=bounds, x_scale=scale)
+        scipy.optimize.least_squares(
+            residual, np.clip(start, low, high), derivatives, bounds=bounds, x_scale=scale
+        )
         for start in starts
     ]
     return min(fits, key=lambda fit: fit.cost).x

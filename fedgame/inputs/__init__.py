@@ -3,5 +3,6 @@
 columns       CSV files with named columns, and complaints by line
 agents        participants
 measurements  learning curves
+mixtures      accuracies of models trained on mixtures of the members' samples
 read          from these files, or from numbers on the command line, to a scenario
 """

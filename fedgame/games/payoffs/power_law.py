@@ -1,5 +1,6 @@
 """Eq. (3): payoffs whose loss falls as a power of the samples."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -74,25 +75,46 @@ class PowerLaw(base.OfTotal):
         """
         sizes, mean = regression.check(sizes, accuracy, fewest=4)
         longest = sizes.max()
-
-        def curve(parameters: np.ndarray) -> np.ndarray:
-            at_0, gap, exponent, log_shift = parameters  # gap = best - ã(0); log_shift = log(shift / longest)
-            return at_0 + gap - gap * (1.0 + sizes / (longest * np.exp(log_shift))) ** -exponent
-
-        bounds = (0.0, 0.0, 1e-2, -12.0), (1.0, 1.0, 10.0, 3.0)
-        spread = np.clip(np.ptp(mean), 1e-3, 1.0)
-        starts = [
-            (mean.min(), spread, exponent, log_shift)
-            for exponent in (0.3, 1.0, 3.0)
-            for log_shift in (-6.0, -3.0, 0.0)
-        ]
+        relative, starts = sizes / longest, fit_starts(mean)
         if start is not None:
-            exponent, shift = float(start.exponent), float(start.shift)
-            shift = max(shift, longest * np.exp(bounds[0][3]))  # Eq. (3) has shift 0, whose log is -∞
-            gap = float(start.scale) * shift**-exponent
-            starts = [(float(start.best) - gap, gap, exponent, np.log(shift / longest))]
-        found = regression.least_squares(lambda x: curve(x) - mean, starts, bounds, (1, 1, 1, 3))
-        at_0, gap, exponent, log_shift = found
+            starts = [fit_parameters(start, longest)]
+        found = regression.least_squares(
+            lambda x: fit_curve(x, relative) - mean, starts, FIT_BOUNDS, FIT_STEPS
+        )
+        return cls.of_fit(found, longest)
+
+    @classmethod
+    def of_fit(cls, parameters: np.ndarray, longest: float) -> "PowerLaw":
+        """The power law of one agent with the parameters of a fit, [4], see `FIT_BOUNDS`."""
+        at_0, gap, exponent, log_shift = parameters
         shift = longest * np.exp(log_shift)
         # Not clipped, as ã(0) ≥ 0.
         return cls(at_0 + gap, gap * shift**exponent, exponent=exponent, shift=shift, clip=False)
+
+
+# The parameters of `fit`: ã(0), gap = best - ã(0), exponent, log(shift / longest). `longest` is the largest
+# number of samples in the data, so that the fit does not depend on the unit of samples.
+FIT_BOUNDS = (0.0, 0.0, 1e-2, -12.0), (1.0, 1.0, 10.0, 3.0)
+FIT_STEPS = (1, 1, 1, 3)
+
+
+def fit_curve(parameters: np.ndarray, relative: np.ndarray) -> np.ndarray:
+    """The power law with the parameters of a fit, [4], at samples / longest, [k]."""
+    at_0, gap, exponent, log_shift = parameters
+    return at_0 + gap - gap * (1.0 + relative / np.exp(log_shift)) ** -exponent
+
+
+def fit_starts(mean: np.ndarray, exponents: Sequence[float] = (0.3, 1.0, 3.0)) -> list[tuple[float, ...]]:
+    """Parameters of a fit to mean accuracies [k], from which a search begins: three for each exponent."""
+    spread = np.clip(np.ptp(mean), 1e-3, 1.0)
+    return [
+        (mean.min(), spread, exponent, log_shift) for exponent in exponents for log_shift in (-6.0, -3.0, 0.0)
+    ]
+
+
+def fit_parameters(payoff: PowerLaw, longest: float) -> tuple[float, ...]:
+    """The parameters of a fit that a power law of one agent has."""
+    exponent, shift = float(payoff.exponent), float(payoff.shift)
+    shift = max(shift, longest * np.exp(FIT_BOUNDS[0][3]))  # Eq. (3) has shift 0, whose log is -∞
+    gap = float(payoff.scale) * shift**-exponent
+    return float(payoff.best) - gap, gap, exponent, np.log(shift / longest)

@@ -1,0 +1,119 @@
+"""Accuracies of models that were trained on mixtures of the members' samples: a folder with two CSV files.
+
+mixtures.csv, one row per mixture and member:
+
+    mixture   any text
+    member    name; a member that a mixture does not name has 0 samples in it
+    samples   that it gives, at least 0
+
+measurements.csv, one row per mixture, split and member whose model was tested on that member's own held-out
+records; combinations may be missing:
+
+    mixture   as in mixtures.csv
+    split     any text: which records were held out; the same text is the same split in every mixture
+    member    name
+    accuracy  in [0, 1]
+
+Other columns are ignored. `columns` says how files are written.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedgame.games import exchange_rates
+from fedgame.inputs import columns
+
+MIXTURES, MEASUREMENTS = "mixtures.csv", "measurements.csv"
+_SAMPLES = {"samples": columns.Number("a number, at least 0")}
+_ACCURACY = {"accuracy": columns.Number("in [0, 1], not a percentage", high=1.0)}
+
+# The number in each row, by the texts that say what it is of, with the line.
+_Rows = dict[tuple[str, ...], tuple[int, float]]
+
+
+def read(folder: str, names: Sequence[str] | None = None) -> exchange_rates.Mixtures:
+    """Reads the mixtures and what was measured on them.
+
+    Args:
+      folder: has both files.
+      names: of the members, in order; None: all that are named, in order of first appearance.
+
+    Returns:
+      The mixtures, in order of first appearance, and the splits likewise.
+
+    Raises:
+      ValueError: a file, a column or a cell is not as described, a row is there twice, a member is unknown,
+        or a mixture is named in one file only; tells file and line.
+      FileNotFoundError: the folder lacks a file.
+    """
+    path = pathlib.Path(folder)
+    mixtures, measurements = str(path / MIXTURES), str(path / MEASUREMENTS)
+    samples = _read_rows(mixtures, ("mixture", "member"), _SAMPLES, names)
+    accuracy = _read_rows(measurements, ("mixture", "split", "member"), _ACCURACY, names)
+    _complain_of_one_file_only(
+        mixtures, samples, 0, accuracy, 0, f"`mixture` {{}} has no row in {MEASUREMENTS}"
+    )
+    _complain_of_one_file_only(
+        measurements, accuracy, 0, samples, 0, f"`mixture` {{}} has no row in {MIXTURES}"
+    )
+    if names is None:
+        told = f"`member` {{}} has no row in {MIXTURES}"
+        _complain_of_one_file_only(measurements, accuracy, 2, samples, 1, told)
+        names = _places(samples, 1)
+    mixture, split = _places(samples, 0), _places(accuracy, 1)
+    member = {name: i for i, name in enumerate(names)}
+    given = np.zeros((len(mixture), len(member)))
+    for (m, i), (_, number) in samples.items():
+        given[mixture[m], member[i]] = number
+    measured = np.full((len(mixture), len(split), len(member)), np.nan)
+    for (m, k, i), (_, number) in accuracy.items():
+        measured[mixture[m], split[k], member[i]] = number
+    return exchange_rates.Mixtures(tuple(member), given, measured)
+
+
+def _read_rows(
+    path: str, texts: tuple[str, ...], number: dict[str, columns.Number], names: Sequence[str] | None
+) -> _Rows:
+    """The rows of one file.
+
+    Args:
+      path: the file.
+      texts: names of the columns that say what a number is of, `member` last.
+      number: the column of numbers.
+      names: of the members; None: any.
+    """
+    (name,) = number
+    rows, problems = columns.read_rows(path, required=(*texts, name), optional=(), others=True)
+    found: _Rows = {}
+    for line, row in rows:
+        key = tuple(row[text] for text in texts)
+        value = columns.read_numbers(row, number, line, problems)[name]
+        empty = [text for text in texts if not row[text]]
+        problems += [(line, f"`{text}` must not be empty") for text in empty]
+        if names is not None and row["member"] and row["member"] not in names:
+            problems.append((line, f"`member` {row['member']!r} is none of {', '.join(names)}"))
+        if key in found and not empty:
+            same = ", ".join(f"`{text}`" for text in texts)
+            problems.append((line, f"{same} are those of line {found[key][0]} already"))
+        found.setdefault(key, (line, value))
+    columns.complain(path, problems)
+    return found
+
+
+def _complain_of_one_file_only(
+    path: str, rows: _Rows, column: int, others: _Rows, column_there: int, told: str
+) -> None:
+    """Raises a ValueError if a text in a column of `path` is in no row of the other file."""
+    there = {key[column_there] for key in others}
+    lines: dict[str, int] = {}
+    for key, (line, _) in rows.items():
+        lines.setdefault(key[column], line)
+    problems = [(line, told.format(repr(text))) for text, line in lines.items() if text not in there]
+    columns.complain(path, problems)
+
+
+def _places(rows: _Rows, column: int) -> dict[str, int]:
+    """The texts of a column in order of first appearance, with their places in that order."""
+    return {text: place for place, text in enumerate(dict.fromkeys(key[column] for key in rows))}
