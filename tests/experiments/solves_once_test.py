@@ -109,7 +109,14 @@ def as_in_launch_mechanism(monkeypatch):
 @pytest.mark.usefixtures("as_in_launch_mechanism")
 def test_nothing_is_computed_twice_in_launch_compare(calls, tmp_path):
     """Three protocols need the first best, and with equal costs β* is 1 - 1/n."""
-    protocols = ("fedbr", "fedbr_bg", "fedbr_falkinger", "fedbr_personal", "fedbr_prices", "first_best")
+    protocols = (
+        "fedbr",
+        "fedbr_bg",
+        "fedbr_falkinger",
+        "fedbr(personal(transfers='equal'))",
+        "fedbr_prices",
+        "first_best",
+    )
     given = {"agents": 2, "capacity": (12,), "rounds": 1, "held_out": 80, "sizes": (6, 15, 30), "steps": 5}
     given |= {"curve_seeds": 1, "seeds": 1, "protocol": protocols, "cost": (0.004,), "fit": "power"}
     task = compare.prepare(compare.Settings(**given))._replace(model=Linear())
