@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame.equilibria import certificates
+from fedgame.games import exchange_rates as fitted
 from fedgame.games import game as games
 from fedgame.games import payoffs, scenarios
 from fedgame.inputs import exchange_rates
@@ -118,20 +119,52 @@ def effective(game: games.Game, s: Any) -> dict[str, Any]:
 
 
 def write_exchange_rates(work: Workdir, scenario: scenarios.Scenario) -> None:
-    """Writes `exchange_rates.csv` if the payoff is of effective samples."""
-    if isinstance(scenario.game.payoff, payoffs.EffectiveSamples):
-        table = exchange_rates.rows(scenario.names, np.asarray(scenario.game.payoff.rates))
-        work.write_csv(exchange_rates.FILE, table)
+    """Writes `exchange_rates.csv` if the payoff is of effective samples, with intervals of fitted rates."""
+    if not isinstance(scenario.game.payoff, payoffs.EffectiveSamples):
+        return
+    low, high = None, None
+    if (found := _exchange_of(scenario)) is not None:
+        low, high = found.intervals
+    rates = np.asarray(scenario.game.payoff.rates)
+    work.write_csv(exchange_rates.FILE, exchange_rates.rows(scenario.names, rates, low, high))
 
 
-def what_samples_count(game: games.Game) -> str:
+def _exchange_of(scenario: scenarios.Scenario) -> Any:
+    """What was found in --measurements, or None."""
+    return getattr(scenario.origin, "exchange", None)
+
+
+def exchange(scenario: scenarios.Scenario) -> dict[str, Any] | None:
+    """What was found in --measurements, as JSON values; None without them."""
+    found = _exchange_of(scenario)
+    if found is None:
+        return None
+    names = scenario.names
+    return {
+        "model": found.choice.model,
+        "p_value_of_equal_rates": found.test.p_value,
+        "members": [
+            {
+                "name": name,
+                "noise": float(found.choice.noise[i]),
+                **{model: float(x) for model, x in zip(fitted.MODELS, found.choice.error[:, i], strict=True)},
+            }
+            for i, name in enumerate(names)
+        ],
+        "harmful": [
+            {"member": names[i], "of": names[j]} for i, j in np.argwhere(np.asarray(found.fit.harmful))
+        ],
+    }
+
+
+def what_samples_count(scenario: scenarios.Scenario) -> str:
     """What the payoff takes samples to be worth, in a sentence; "" if nothing is to be said."""
-    if game.payoff.of_total:
+    if scenario.game.payoff.of_total and _exchange_of(scenario) is None:
         return (
-            "every sample is taken to count the same for everybody: measure to test that (--exchange_rates "
-            "if you know better)"
+            "every sample is taken to count the same for everybody; measure to test that (--measurements, or "
+            "--exchange_rates if you know better)"
         )
-    if not game.payoff.own_gain:
+    if not scenario.game.payoff.own_gain:
         return (
             "her own records teach a member's model whether she shares them or not: without payments nobody "
             "gains by sharing"

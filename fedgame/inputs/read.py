@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,9 +13,11 @@ import numpy as np
 
 from fedgame import registry
 from fedgame.games import costs, curves, payoffs, scenarios
+from fedgame.games import exchange_rates as fitted_rates
 from fedgame.games import game as games
 from fedgame.inputs import agents as participants
 from fedgame.inputs import exchange_rates, measurements
+from fedgame.inputs import mixtures as measured_mixtures
 from fedgame.registry import option
 from fedgame.runs import jobs
 from fedgame.runs import settings as all_settings
@@ -48,13 +50,18 @@ class ScenarioSettings:
         of="payoff",
         kind=str,
     )
+    measurements: str | None = option(
+        "folder with mixtures.csv and measurements.csv, accuracies of models of different mixtures of the "
+        "members' samples, instead of --curve: exchange rates and curves are fitted to them",
+        None,
+    )
     exchange_rates: str | None = option(
         "CSV file: member, of, rate; how many of her own samples one of another member's is worth to each. "
         "The curve is then one of a member's effective samples",
         None,
     )
     own: str = option(
-        "with --exchange_rates: what of her own teaches a member's own model, only what she contributes or, "
+        "with exchange rates: what of her own teaches a member's own model, only what she contributes or, "
         "always, all her records",
         "contributed",
         choices=("contributed", payoffs.ALWAYS),
@@ -88,6 +95,8 @@ class ScenarioSettings:
     held: float = option("S₀, samples that the server holds already", 0.0, low=0)
 
 
+_DEALS = 10  # of mixtures into those that are fitted and those that are predicted
+_DRAWS = 200  # of mixtures and splits, for intervals of rates
 _BY_NUMBERS = ("exponent", "fixed", "capacity", "value", "quality")  # flags that agents' files replace
 _OF_FAMILIES = ("best", "scale", "power", "shift", "difficulty")  # flags of payoffs by numbers
 _FAMILIES = {  # of --family: the payoff, and the flags that are its parameters, in their order
@@ -96,11 +105,21 @@ _FAMILIES = {  # of --family: the payoff, and the flags that are its parameters,
 }
 
 
+class Exchange(NamedTuple):
+    """What was found in --measurements."""
+
+    choice: fitted_rates.Choice  # errors on held-out mixtures, and which model they speak for
+    fit: fitted_rates.Fit  # of that model
+    intervals: fitted_rates.Intervals | None  # of its rates; None if it has none
+    test: fitted_rates.JointTest  # of w ≡ 1
+
+
 class Origin(NamedTuple):
     """The measurements behind the payoff of a scenario, and their fits."""
 
     measured: dict[str, measurements.Measurements]  # by agent, "" if shared; empty if no curve was measured
     fits: dict[str, dict[str, curves.Fit]]  # by agent and name of the fit: the one that is used, and others
+    exchange: Exchange | None = None
 
 
 def check(settings: ScenarioSettings) -> None:
@@ -110,16 +129,17 @@ def check(settings: ScenarioSettings) -> None:
         _exactly_one(settings, "agents", "scenario")
     else:
         _exactly_one(settings, "agents", "cost", "scenario")
-    _exactly_one(settings, "curve", "family", "payoff", "scenario")
+    _exactly_one(settings, "curve", "family", "payoff", "measurements", "scenario")
     _no_use(settings, "scenario", *_BY_NUMBERS, *_OF_FAMILIES, "held", "fit", "exchange_rates", "own")
+    _no_use(settings, "measurements", *_OF_FAMILIES, "fit", "exchange_rates")
     _no_use(settings, "agents", *_BY_NUMBERS)
     _no_use(settings, "curve", *_OF_FAMILIES)
     _no_use(settings, "family", "fit")
     _no_use(settings, "payoff", "fit", *_OF_FAMILIES)
     if isinstance(settings.cost, str):
         _no_use(settings, "cost", "exponent", "fixed")
-    if settings.own != ScenarioSettings().own and not (settings.exchange_rates or settings.scenario):
-        raise ValueError(f"--own={settings.own} needs --exchange_rates")
+    if settings.own != ScenarioSettings().own and not (settings.exchange_rates or settings.measurements):
+        raise ValueError(f"--own={settings.own} needs --exchange_rates or --measurements")
 
 
 def read(settings: ScenarioSettings) -> scenarios.Scenario:
@@ -134,8 +154,11 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
     if settings.scenario:
         return scenarios.load(settings.scenario)._replace(origin=Origin({}, {}))
     agents = _agents(settings)
-    measured, fits = {}, {}
-    if settings.curve:
+    measured, fits, exchange = {}, {}, None
+    if settings.measurements:
+        exchange = _fitted(settings, agents.names)
+        payoff = jax.tree.map(lambda *x: jnp.stack(x), *exchange.fit.curves)
+    elif settings.curve:
         measured = measurements.read(settings.curve, agents.names)
         fits = _fits(settings, measured)
         payoff = payoff_of({key: fit[settings.fit].payoff for key, fit in fits.items()}, agents.names)
@@ -149,17 +172,49 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
         best = jnp.max(jnp.asarray(payoff.best))
         capacity = games.capacity_from_bound(cost, jnp.asarray(agents.value) * best)
     if settings.exchange_rates:
-        payoff = _effective(settings, payoff, agents.names, capacity)
+        rates = exchange_rates.read(settings.exchange_rates, agents.names)
+        payoff = _effective(settings, payoff, rates, capacity)
+    if exchange is not None and exchange.fit.model != fitted_rates.MODELS[0]:
+        payoff = _effective(settings, payoff, exchange.fit.rates, capacity)
     game = games.Game(payoff, cost, capacity, value=agents.value, quality=agents.quality, held=settings.held)
     outside = None if np.any(np.isnan(agents.outside)) else agents.outside
-    return scenarios.Scenario(games.check(game), agents.names, Origin(measured, fits), outside)
+    origin = Origin(measured, fits, exchange)
+    return scenarios.Scenario(games.check(game), agents.names, origin, outside)
+
+
+def _fitted(settings: ScenarioSettings, names: list[str]) -> Exchange:
+    """Rates and curves that fit --measurements, of the model that predicts held-out mixtures best."""
+    try:
+        mixtures = measured_mixtures.read(settings.measurements, names)
+        with jobs.progress("predicting held-out mixtures", _DEALS) as bar:
+            choice = fitted_rates.choose(mixtures, deals=_DEALS, progress=counted_by(bar))
+        fit = fitted_rates.fit(mixtures, choice.model)
+        test, intervals = fitted_rates.all_rates_one(mixtures), None
+        if choice.model != fitted_rates.MODELS[0]:
+            with jobs.progress("resampling the mixtures", _DRAWS) as bar:
+                intervals = fitted_rates.intervals(mixtures, fit, draws=_DRAWS, progress=counted_by(bar))
+    except ValueError as error:
+        told = str(error)
+        where = "" if told.startswith(settings.measurements) else f"{settings.measurements}: "
+        raise ValueError(f"{where}{told}") from None
+    return Exchange(choice, fit, intervals, test)
+
+
+def counted_by(bar: Any) -> Callable[[Iterable], Iterable]:
+    """What wraps a loop so that a progress bar moves with it."""
+
+    def counted(items: Iterable) -> Iterable:
+        for item in items:
+            yield item
+            bar.update()
+
+    return counted
 
 
 def _effective(
-    settings: ScenarioSettings, curve: Any, names: list[str], capacity: np.ndarray
+    settings: ScenarioSettings, curve: Any, rates: np.ndarray, capacity: np.ndarray
 ) -> payoffs.EffectiveSamples:
-    """The payoff of effective samples with the rates of --exchange_rates and the curve that was given."""
-    rates = exchange_rates.read(settings.exchange_rates, names)
+    """The payoff of effective samples with these rates and the curve that was given."""
     records = capacity if settings.own == payoffs.ALWAYS else 0.0
     return payoffs.EffectiveSamples(curve, rates, records, settings.own)
 

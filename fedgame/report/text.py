@@ -20,6 +20,8 @@ def equilibrium(work: Workdir) -> str:
     blocks = []
     if summary["fits"]:
         blocks.append("\n".join(_fit_of_agent(fit) for fit in summary["fits"][:_FITS]))
+    if summary["exchange"]:
+        blocks.append(_exchange(summary["exchange"]))
     blocks.append(f"{summary['status']}\n{_total(summary)}")
     if summary["samples"]:
         blocks[-1] += f"\n{summary['samples']}"
@@ -34,6 +36,22 @@ def equilibrium(work: Workdir) -> str:
     if "conditions" in summary:
         blocks.append(summary["conditions"])
     return "\n\n".join(blocks)
+
+
+def _exchange(found: dict[str, Any]) -> str:
+    """How well models of what samples are worth predict held-out mixtures, and which one is used."""
+    models = [name for name in found["members"][0] if name not in ("name", "noise")]
+    header = ["error on held-out mixtures", *models, "noise of a measurement"]
+    columns = [*models, "noise"]
+    cells = [[row["name"], *(_number(row[name]) for name in columns)] for row in found["members"]]
+    chosen, p_value = found["model"], found["p_value_of_equal_rates"]
+    text = tables.markdown(header, cells) + f"\nused: {chosen}"
+    verdict = "rejected" if p_value < 0.05 else "not rejected"
+    text += f"; that every sample counts the same for everybody is {verdict} at 5% (p = {p_value:.2g})"
+    if found["harmful"]:
+        pairs = _listed([f"those of {pair['of']} for {pair['member']}" for pair in found["harmful"]])
+        text += f"\nsamples that seem to do harm, here counted as worth 0: {pairs}"
+    return text
 
 
 def _fit_of_agent(fit: dict[str, Any]) -> str:
@@ -116,7 +134,8 @@ def _listed(names: list[str]) -> str:
 def mechanism(work: Workdir) -> str:
     """Who leaves, who pays and receives what, welfare by mechanism, and the audit."""
     summary = work.read_json("mechanism.json")
-    blocks = [_participation(summary)]
+    blocks = [_exchange(summary["exchange"])] if summary["exchange"] else []
+    blocks.append(_participation(summary))
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
     blocks.append(_payments(summary, rows) if "status" in summary else _fallen_apart(rows))
     blocks.append(_welfare(work.read_csv("p_means.csv")))
