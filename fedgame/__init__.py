@@ -39,6 +39,7 @@ from fedgame.equilibria.solvers import find
 from fedgame.games import (
     Cost,
     CustomPayoff,
+    EffectiveSamples,
     Game,
     GeneralizationBound,
     LinearCost,
@@ -180,6 +181,7 @@ __all__ = [
     "Announcement",
     "Cost",
     "CustomPayoff",
+    "EffectiveSamples",
     "Equilibrium",
     "FedAvg",
     "FedBR",

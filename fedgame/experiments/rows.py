@@ -151,6 +151,7 @@ def exchange(scenario: scenarios.Scenario) -> dict[str, Any] | None:
             }
             for i, name in enumerate(names)
         ],
+        "without_data": bool(found.without_data),
         "harmful": [
             {"member": names[i], "of": names[j]} for i, j in np.argwhere(np.asarray(found.fit.harmful))
         ],

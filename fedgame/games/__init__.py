@@ -27,6 +27,7 @@ from fedgame.games.game import (
 from fedgame.games.payoffs import (
     PAYOFFS,
     CustomPayoff,
+    EffectiveSamples,
     GeneralizationBound,
     LinearPayoff,
     MeasuredCurve,
@@ -44,6 +45,7 @@ __all__ = [
     "PAYOFFS",
     "Cost",
     "CustomPayoff",
+    "EffectiveSamples",
     "Game",
     "GeneralizationBound",
     "LinearCost",

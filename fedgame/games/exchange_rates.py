@@ -382,7 +382,8 @@ def choose(
 
     In each deal the mixtures are dealt into folds at random, all splits of a mixture together, and mixtures
     of the same samples together. Each fold is predicted by fits to the others, which begin from the fit to
-    all.
+    all. A mixture without any samples is never held out: what members have without data is measured, not
+    predicted.
 
     One model is chosen for the whole federation: members' rates are read beside each other, and what one
     member's data leave open the others' may decide. Beginning from the smallest, a larger model replaces the
@@ -408,7 +409,9 @@ def choose(
     """
     check(mixtures)
     _refuse(mixtures, MODELS[2])
-    group = _groups(mixtures.samples)
+    some = np.any(np.asarray(mixtures.samples) > 0, axis=1)
+    group = np.full(len(some), -1)
+    group[some] = _groups(np.asarray(mixtures.samples)[some])
     different = np.max(group) + 1
     if deals < 1 or not 2 <= folds <= different:
         raise ValueError(
@@ -420,16 +423,17 @@ def choose(
     whole = _fits(means)
     squared = np.zeros((len(MODELS), *means.mean.shape))
     for _ in progress(range(deals)):
-        fold = rng.permutation(np.arange(different) % folds)[group]
+        fold = np.append(rng.permutation(np.arange(different) % folds), -1)[group]
         for held in range(folds):
             squared[:, fold == held] += _held_out(means, fold == held, whole) / deals
+    squared, splits = squared[:, some], means.splits[some]
     # Errors that are rounding alone are equal.
     compared, chosen = np.maximum(squared, _EQUAL**2), 0
     for larger in (1, 2):
-        gain, spread = _gain(compared[chosen], compared[larger], means.splits)
+        gain, spread = _gain(compared[chosen], compared[larger], splits)
         if gain > spread:
             chosen = larger
-    mean, spread = _mean(squared, means.splits)
+    mean, spread = _mean(squared, splits)
     error = np.sqrt(mean)
     # The delta method; the tiny number is for errors of exactly 0.
     return Choice(MODELS[chosen], error, spread / (2 * error + 1e-150), _noise(mixtures.accuracy))

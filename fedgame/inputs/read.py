@@ -112,6 +112,7 @@ class Exchange(NamedTuple):
     fit: fitted_rates.Fit  # of that model
     intervals: fitted_rates.Intervals | None  # of its rates; None if it has none
     test: fitted_rates.JointTest  # of w ≡ 1
+    without_data: bool  # whether it was measured what members have if nobody gives any samples
 
 
 class Origin(NamedTuple):
@@ -197,7 +198,8 @@ def _fitted(settings: ScenarioSettings, names: list[str]) -> Exchange:
         told = str(error)
         where = "" if told.startswith(settings.measurements) else f"{settings.measurements}: "
         raise ValueError(f"{where}{told}") from None
-    return Exchange(choice, fit, intervals, test)
+    without_data = bool(np.any(np.all(mixtures.samples == 0, axis=1)))
+    return Exchange(choice, fit, intervals, test, without_data)
 
 
 def counted_by(bar: Any) -> Callable[[Iterable], Iterable]:

@@ -6,9 +6,10 @@ the algorithms as printed.
 
 Nobody uses what she would not know. An agent knows her own game (ã, her cost per sample after her share β_i
 is paid back, τ_i) and her s_i. In every step she hears two numbers: ‖s‖₁, for which she reports her slope
-∂u_i/∂s_i, and δ. Under payments that are no refunds of costs she hears a third one: what one more sample of
-hers is paid. `slope` and `move` are written for ONE agent. The server sees contributions, slopes and the
-reported game, and makes these numbers from them.
+∂u_i/∂s_i, and δ. Where samples are worth different amounts to different agents, she hears her effective
+samples z_i instead of ‖s‖₁: the server holds the exchange rates. Under payments that are no refunds of costs
+she hears a third one: what one more sample of hers is paid. `slope` and `move` are written for ONE agent.
+The server sees contributions, slopes and the reported game, and makes these numbers from them.
 """
 
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ import numpy as np
 from fedgame import registry
 from fedgame.equilibria import dynamics
 from fedgame.games import game as games
+from fedgame.games import payoffs
 from fedgame.mechanisms import rules
 from fedgame.mechanisms.base import Announcement, Mechanism, Rule
 from fedgame.protocols import base
@@ -55,17 +57,19 @@ class FedBR(base.Protocol):
         """The path of the dynamics from a random start.
 
         Raises:
-          ValueError: the payoff depends on more than S, so that announcing S is not enough; or as
-            `Mechanism.under`.
+          ValueError: the payoff depends on more than S or effective samples, so that announcing them is not
+            enough; or as `Mechanism.under`.
         """
-        if not game.payoff.of_total:
-            raise ValueError(f"FedBR announces ‖s‖₁ alone; {type(game.payoff).__name__} depends on more")
+        if not sees_one_number(game.payoff):
+            raise ValueError(
+                f"FedBR announces ‖s‖₁ or effective samples; {type(game.payoff).__name__} depends on more"
+            )
         mechanism = announced.mechanism
         known, played = mechanism.profile(game), mechanism.under(game)
         if known is not None and not mechanism.concave_in(game):
             return base.always(known)
         first = random_start(key, game.capacity)
-        if played.payoff.of_total:  # her game under the payments depends on S alone: she knows it
+        if sees_one_number(played.payoff):  # she knows her game under the payments
             path = _trace(played, first, self.steps, self.step_size)
         else:  # the server has to tell her what one more sample is paid
             path = _trace(game, first, self.steps, self.step_size, mechanism)
@@ -84,13 +88,25 @@ def label_of(rule: Rule) -> str:
     return _LABELS.get(registry.text_of(rule)) or f"FedBR, {registry.title(rule)}"
 
 
+def sees_one_number(payoff: payoffs.Payoff) -> bool:
+    """Whether all that an agent need be told of a profile is one number, see `announcements`."""
+    return payoff.of_total or isinstance(payoff, payoffs.EffectiveSamples)
+
+
+def announcements(game: games.Game, s: jax.Array) -> jax.Array:
+    """[n] what the server tells each agent of a profile s: ‖s‖₁, or her effective samples z_i."""
+    if game.payoff.of_total:
+        return jnp.broadcast_to(games.statistic(game, s), s.shape)
+    return game.payoff.records + game.payoff.rates @ s
+
+
 def slope(agent: games.Game, own: jax.Array, announced: jax.Array, paid: Any = 0.0) -> jax.Array:
     """∂u_i/∂s_i, as ONE agent computes and reports it.
 
     Args:
       agent: her own game, with costs as they are after payments.
       own: s_i, samples.
-      announced: ‖s‖₁, her own samples included.
+      announced: ‖s‖₁ or z_i, her own samples included.
       paid: what the server says one more sample is paid, if that is not in her costs.
     """
     others = announced - agent.quality * own
@@ -139,7 +155,7 @@ def trace(
     constant δ it does not use slopes.
 
     Args:
-      game: payoffs of S; if `mechanism` is None, with costs as they are after payments.
+      game: payoffs of S or of effective samples; without `mechanism`, with costs as they are after payments.
       s: s⁰, [n] samples in [0, τ].
       steps: H.
       step_size: constant δ, in samples per utility-per-sample; None: adaptive.
@@ -149,11 +165,11 @@ def trace(
       s⁰ to s^H, [H+1, n].
     """
     agents = games.agent_axes(game)
-    ask, tell = jax.vmap(slope, (agents, 0, None, 0)), jax.vmap(move, (agents, 0, 0, None))
+    ask, tell = jax.vmap(slope, (agents, 0, 0, 0)), jax.vmap(move, (agents, 0, 0, None))
 
     def reports(s: jax.Array) -> jax.Array:
         paid = jnp.zeros_like(s) if mechanism is None else offers(mechanism, game, s)
-        return ask(game, s, games.statistic(game, s), paid)
+        return ask(game, s, announcements(game, s), paid)
 
     def body(state: dynamics.State, _: None) -> tuple[dynamics.State, jax.Array]:
         new = tell(game, state.profile, state.gradient, state.step_size)

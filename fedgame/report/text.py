@@ -48,6 +48,11 @@ def _exchange(found: dict[str, Any]) -> str:
     text = tables.markdown(header, cells) + f"\nused: {chosen}"
     verdict = "rejected" if p_value < 0.05 else "not rejected"
     text += f"; that every sample counts the same for everybody is {verdict} at 5% (p = {p_value:.2g})"
+    if not found["without_data"]:
+        text += (
+            "\nno mixture has 0 samples of everybody: what members have without data is extrapolated, and so "
+            "is what they gain"
+        )
     if found["harmful"]:
         pairs = _listed([f"those of {pair['of']} for {pair['member']}" for pair in found["harmful"]])
         text += f"\nsamples that seem to do harm, here counted as worth 0: {pairs}"

@@ -115,7 +115,7 @@ def test_the_true_model_is_chosen_in_clear_cases(true):
     data = mixtures(rates, m=60, splits=4, noise=0.02)
     # What a split does to all mixtures alike is no noise.
     data = data._replace(accuracy=data.accuracy - np.linspace(0, 0.1, 4)[:, None])
-    choice = exchange_rates.choose(data, deals=1)
+    choice = exchange_rates.choose(data, deals=3)
     assert choice.model == true
     assert choice.error.shape == choice.standard_error.shape == (3, 3)
     np.testing.assert_allclose(choice.noise, 0.02 / np.sqrt(4), rtol=0.2)

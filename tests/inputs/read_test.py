@@ -78,8 +78,10 @@ def test_the_bound_has_a_family_and_held_samples_count():
     ("changes", "message"),
     [
         ({"cost": None}, "give one of --agents, --cost, --scenario; got none"),
-        ({"curve": "x.csv"}, "give one of --curve, --family, --payoff, --scenario; got --curve and --family"),
-        ({"family": None}, "give one of --curve, --family, --payoff, --scenario; got none"),
+        ({"curve": "x.csv"}, "give one of --curve, .*--measurements, --scenario; got --curve and --family"),
+        ({"family": None}, "give one of --curve, .*--measurements, --scenario; got none"),
+        ({"own": "always"}, "--own=always needs --exchange_rates or --measurements"),
+        ({"family": None, "measurements": "x", "best": (0.9,)}, "--best has no use with --measurements"),
         ({"scale": None}, "--family=power needs --scale"),
         ({"family": "bound"}, "--family=bound needs --difficulty"),
         ({"capacity": (1.0, 2.0)}, "--capacity needs one number or one for each of 3 agents, got 2"),

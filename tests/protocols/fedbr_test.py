@@ -5,7 +5,7 @@ import pytest
 
 from fedgame import equilibria, games, registry
 from fedgame.equilibria import dynamics
-from fedgame.games import curves
+from fedgame.games import curves, payoffs
 from fedgame.games import game as the_game
 from fedgame.mechanisms import optimum, outcomes, refunds, rules
 from fedgame.mechanisms.base import Announcement
@@ -73,7 +73,7 @@ def test_one_agent_plays_alone():
 
 def test_what_an_announced_total_cannot_tell_is_refused():
     game = games.check(games.Game(games.LinearPayoff(np.eye(2)), games.LinearCost(0.1), [1.0, 1.0]))
-    with pytest.raises(ValueError, match="announces ‖s‖₁ alone; LinearPayoff"):
+    with pytest.raises(ValueError, match="announces ‖s‖₁ or effective samples; LinearPayoff"):
         started(fedbr.FedBR(), game, 0)
 
 
@@ -224,3 +224,19 @@ def test_where_agents_are_indifferent_they_are_told_what_to_contribute():
 def test_titles_tell_the_rule_and_what_differs_from_the_defaults(protocol, title):
     assert protocol.title == title
     assert protocol.aims
+
+
+@pytest.mark.parametrize("own", ["contributed", "always"])
+def test_members_who_hear_their_effective_samples_end_where_the_game_does(own):
+    """The server holds the exchange rates; a member needs only z_i for her slope."""
+    curve = games.PowerLaw(0.95, 2.0, 0.5, 10.0, clip=False)
+    rates, records = np.array([[1.0, 0.5], [0.2, 1.0]]), np.array([40.0, 30.0]) * (own == "always")
+    payoff = payoffs.EffectiveSamples(curve, rates, records, own)
+    game = games.check(games.Game(payoff, games.LinearCost([0.001, 0.002]), np.array([200.0, 200.0])))
+    s = np.array([30.0, 10.0])
+    np.testing.assert_allclose(fedbr.announcements(game, s), records + rates @ s)
+    agent = the_game.agent_of(game, 0)
+    told = fedbr.slope(agent, s[0], fedbr.announcements(game, s)[0])
+    assert told == pytest.approx(float(games.own_gradient(game, s)[0]), rel=1e-12)
+    plan, _ = started(fedbr.FedBR(steps=2000), game, 0)
+    np.testing.assert_allclose(plan.profile, solve(game).profile, atol=1e-3)
