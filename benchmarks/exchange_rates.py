@@ -1,6 +1,6 @@
 """How well exchange rates are found: coverage of intervals, the chosen model, level and power of the test.
 
-  python benchmarks/exchange_rates.py                             # about 22 minutes on one core
+  python benchmarks/exchange_rates.py                             # about half an hour on one core
   python benchmarks/exchange_rates.py --federations 30 --most 5   # about 2 minutes
 
 Goes on where an earlier call with the same --file was stopped.
