@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fedgame import registry
 from fedgame.experiments import rows as all_rows
 from fedgame.experiments.studies import base, rows
 from fedgame.mechanisms import misreports
@@ -59,7 +58,7 @@ class Misreports(base.Study):
     def at(self, ground: base.Ground, ratio: float, name: str, agent: int) -> list[dict[str, Any]]:
         """A row for each cost that the agent may claim under the rule `name`."""
         cost = rows.spaced(ground.cost, ratio, ground.agents)
-        game, rule = ground.game(cost), registry.read("rule", name)
+        game, rule = ground.game(cost), rows.rule_of(name)
         most = self.largest_factor
         found = misreports.manipulation(game, rule, agent, 1.0 / most, most, points=33)
         columns = {"factor": found.factors, "gain": found.gains, "contribution": found.contributions}

@@ -11,7 +11,7 @@ from fedgame.equilibria import solvers
 from fedgame.games import curves
 from fedgame.games import game as games
 from fedgame.inputs import measurements
-from fedgame.mechanisms import optimum, outcomes
+from fedgame.mechanisms import base, optimum, outcomes, personal
 from fedgame.report import tables
 
 RULES = ("none", "beta_star", "falkinger", "personal")  # the rules that studies compare
@@ -136,9 +136,15 @@ def bound_row(
     return found
 
 
+def rule_of(text: str) -> base.Rule:
+    """The rule of a text; that of "personal" makes utilities equal, as studies compare p-means."""
+    rule = registry.read("rule", text)
+    return rule.having(transfers=personal.EQUAL) if text == "personal" else rule
+
+
 def outcomes_of(game: games.Game, names: Sequence[str] = RULES) -> dict[str, outcomes.Outcome]:
-    """The outcomes under rules, by their texts, if all agents take part."""
-    announced = {name: registry.read("rule", name).announced(game) for name in names}
+    """The outcomes under rules, by their texts (see `rule_of`), if all agents take part."""
+    announced = {name: rule_of(name).announced(game) for name in names}
     return {name: outcomes.of_announcement(game, one) for name, one in announced.items()}
 
 
