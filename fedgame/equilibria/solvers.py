@@ -1,6 +1,7 @@
 """Equilibria, found by a method that fits the payoff, certified, and put into words."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -107,26 +108,19 @@ def solve(
     Raises:
       ValueError: an unknown method, or one that does not fit the payoff.
     """
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((game, start))):
+    if _traced((game, start)):
         return _solve(game, start, tolerance, steps=steps, method=method)
-    found = None
-    if method == "pivoting" or (method is None and pivoting.applies(game)):
-        found = _by_pivoting(game, tolerance)
-    if found is None or not (found.converged or method):
-        found = _solve(game, start, tolerance, steps=steps, method=None if method == "pivoting" else method)
-    return _the_only_one(game, found)
+    if (method or _method_for(game)) == "pivoting":
+        by_pivoting, name = find(game, method=method)
+        found = _certify(game, by_pivoting, method=name, tolerance=tolerance)
+        if found.converged or method:
+            return _the_only_one(game, found)
+    return _the_only_one(game, _solve(game, start, tolerance, steps=steps, method=method))
 
 
-def _by_pivoting(game: games.Game, tolerance: float) -> Equilibrium | None:
-    """The end of `pivoting.find`, certified; None if that lost its path."""
-    if not pivoting.applies(game):
-        raise ValueError(f"`method` 'pivoting' does not fit {type(game.payoff).__name__}")
-    try:
-        profile, change, pivots = pivoting.find(game)
-    except ArithmeticError:
-        return None
-    found = Found(jnp.asarray(profile), jnp.asarray(change), jnp.asarray(pivots), jnp.asarray(ISOLATED))
-    return _certify(game, found, method="pivoting", tolerance=tolerance)
+def _traced(tree: Any) -> bool:
+    """Whether numbers are being traced, as inside jit: some of these, or, around a constant game, any."""
+    return any(isinstance(x, jax.core.Tracer) for x in [jnp.zeros(()), *jax.tree.leaves(tree)])
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "method"))
@@ -149,8 +143,9 @@ def find(
     name = method or _method_for(game)
     if name not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
-    if name in ("root in S", "separable") and name != _method_for(game):
-        raise ValueError(f"`method` {name!r} does not fit {type(game.payoff).__name__}")
+    if name in ("root in S", "separable", "pivoting") and name != _method_for(game):
+        where = ", or is not for use inside jit" if pivoting.applies(game) else ""
+        raise ValueError(f"`method` {name!r} does not fit {type(game.payoff).__name__}{where}")
     game = game.replace(capacity=jnp.asarray(game.capacity, float))
     start = game.capacity / 2 if start is None else start
     status = jnp.asarray(ISOLATED if game.concave else GRID)
@@ -162,7 +157,11 @@ def find(
         found = responses.run(game, first, steps or _SWEEPS, settle=total.settled)
         return Found(*found, status), name
     if name == "pivoting":
-        raise ValueError("`method` 'pivoting' is not for use inside jit")
+        try:
+            profile, change, pivots = pivoting.find(game)
+            return Found(jnp.asarray(profile), jnp.asarray(change), jnp.asarray(pivots), status), name
+        except ArithmeticError:
+            name = "Gauss-Seidel"
     if name == "separable":
         profile = games.over_agents(responses.respond)(game, jnp.zeros_like(game.capacity))
         return Found(profile, jnp.zeros(()), jnp.asarray(1), status), name
@@ -256,7 +255,9 @@ def describe(equilibrium: Equilibrium) -> str:
 def _method_for(game: games.Game) -> str:
     if game.payoff.of_total:
         return "root in S"
-    return "separable" if game.payoff.separable else "Gauss-Seidel"
+    if game.payoff.separable:
+        return "separable"
+    return "pivoting" if pivoting.applies(game) and not _traced(game) else "Gauss-Seidel"
 
 
 def _status(root: total.Root, otherwise: int) -> jax.Array:

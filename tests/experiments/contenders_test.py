@@ -75,12 +75,13 @@ def test_equal_rules_are_announced_once_and_the_first_best_is_found_once(monkeyp
         asked.append((share, best is not None))
         return rules.falkinger(game)
 
-    texts = ("fedbr(mine)", "first_best", "fedbr_personal", "fedbr_prices", "fedbr(mine(0.5), steps=7)")
+    equal = "fedbr(personal(transfers='equal'))"  # as the first best has them
+    texts = ("fedbr(mine)", "first_best", equal, "fedbr_prices", "fedbr(mine(0.5), steps=7)")
     several = made(*texts, "fedbr(mine(share=0.25))", "fedbr(prices, steps=3)")
     assert len(found) == 1
     assert asked == [(0.5, False), (0.25, True)]  # nobody has looked for it when the first is announced
     told = {one.title: one.announced for one in several}
-    assert told["First best"] is told["FedBR, personal rates"]
+    assert told["First best"] is told["FedBR, personal rates (transfers = 'equal')"]
     assert told["FedBR, mine"] is told["FedBR, mine (steps = 7)"]
     assert told["FedBR, mine"] is not told["FedBR, mine (share = 0.25)"]
     assert told["FedBR, Pigou's prices"] is told["FedBR, Pigou's prices (steps = 3)"]

@@ -108,6 +108,7 @@ def test_hundreds_of_agents(capacity, density):
     game = effective(rates, cost=games.LinearCost(rng.uniform(0.0005, 0.002, n)), capacity=capacity)
     found = pivoting.find(game)
     assert certify(game, found.profile, 1e-9)
+    np.testing.assert_array_equal(implicit.profile(game), found.profile)
     assert np.sum(found.profile > 0) < n or capacity == 5.0
 
 
@@ -156,7 +157,9 @@ def test_p_matrices():
 )
 def test_uniqueness_is_claimed_where_the_theorem_proves_it(change, unique):
     assert bool(equilibria.solve(games.check(GAME.replace(**change))).unique) == unique
-    assert not jax.jit(lambda game: equilibria.solve(game).unique)(GAME)  # not known inside jit
+    for solve in (jax.jit(equilibria.solve), lambda game: jax.jit(lambda: equilibria.solve(game))()):
+        assert not solve(GAME).unique  # not known inside jit
+        assert solve(GAME).method == "Gauss-Seidel"
 
 
 def test_derivatives_of_the_equilibrium():
@@ -217,3 +220,5 @@ def test_qualities_and_what_the_server_holds_are_refused():
         games.check(GAME.replace(held=5.0))
     with pytest.raises(ValueError, match="`method` 'pivoting' does not fit PowerLaw"):
         equilibria.solve(games.check(games.Game(CURVE, COST, np.ones(3))), method="pivoting")
+    with pytest.raises(ValueError, match=r"`method` 'pivoting' .*is not for use inside jit"):
+        jax.jit(lambda game: equilibria.solve(game, method="pivoting"))(GAME)

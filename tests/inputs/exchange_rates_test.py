@@ -165,9 +165,9 @@ def test_where_the_total_predicts_as_well_it_is_what_is_used(folder, tmp_path, m
     path.mkdir()
     read = mixtures.read(str(folder), NAMES)
     curve = games.PowerLaw(0.9, 0.9, 0.5, 2.0, clip=False)
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(0)
     told, measured = ["mixture,member,samples"], ["mixture,split,member,accuracy"]
-    for m, row in enumerate(read.samples[1:]):
+    for m, row in enumerate(read.samples[read.samples.sum(axis=1) > 0]):
         told += [f"m{m},{name},{x:g}" for name, x in zip(NAMES, row, strict=True)]
         for split in range(3):
             noisy = float(curve.curve(row.sum())) + rng.normal(0, 0.003, 3)
