@@ -309,6 +309,8 @@ def _verdicts(
         best = mechanisms.first_best(rest) if final.best is None else final.best
     u = np.asarray(final.utilities)
     short = best.welfare - float(np.sum(u))
+    if abs(short) <= rest.n * _rounding(rest, u):
+        short = max(short, 0.0)
     proof = "proved to be" if best.proved else "as far as was found"
     first = f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
     close = _rounding(rest, u)
