@@ -26,7 +26,8 @@ from fedgame.games import payoffs
 _NEWTON = 60  # maximum number of linearisations
 _PRECISION = 1e-13  # of the profile, relative to its largest entry
 _TRUST = 4.0  # factor by which a contribution may change in a linearisation
-_PIVOTS = 50  # maximum number of pivots per agent; a path rarely needs more than one
+_PATHS = 8  # paths that are tried
+_PIVOTS = 20  # maximum number of pivots per agent on one path; most paths need one
 _RENEW = 20  # pivots after which the inverse is made exact again
 _AT_0, _BETWEEN, _AT_CAPACITY = range(3)
 
@@ -127,51 +128,63 @@ def solve_linear(matrix: np.ndarray, offset: np.ndarray, capacity: np.ndarray) -
       between; and the number of pivots.
 
     Raises:
-      ArithmeticError: rounding hides where the path goes on.
+      ArithmeticError: of several paths none has ended: each took too many pivots, or rounding hid where it
+        goes on.
     """
     movable = np.flatnonzero(capacity > 0)
     s = np.zeros(len(capacity))
     if not len(movable):
         return s, 0
-    path = _Path(matrix[np.ix_(movable, movable)], offset[movable], capacity[movable])
-    s[movable] = path.end()
-    return s, path.pivots
+    part = matrix[np.ix_(movable, movable)], offset[movable], capacity[movable]
+    pivots = 0
+    for number in range(_PATHS):
+        path = _Path(*part, number)
+        found = path.end()
+        pivots += path.pivots
+        if found is not None:
+            s[movable] = found
+            return s, pivots
+    raise ArithmeticError("the path of solutions is too long, or lost by rounding")
 
 
 class _Path:
     """The path of solutions of H + θ e for positive capacities, from a large θ on."""
 
-    def __init__(self, matrix: np.ndarray, offset: np.ndarray, capacity: np.ndarray):
+    def __init__(self, matrix: np.ndarray, offset: np.ndarray, capacity: np.ndarray, number: int):
         n = len(offset)
         self.matrix, self.capacity = matrix, capacity
         self.columns = np.ascontiguousarray(matrix.T)  # a few columns are read in every step
         self.constant = np.array(offset)  # q, and what agents at capacity add to H
-        # e is 1, as if everybody had θ effective samples already; but no two agents meet a bound at the same
-        # θ.
-        self.rise = 1.0 + 1e-9 * np.random.default_rng(0).random(n)
+        # On the first path e is 1, as if everybody had θ effective samples already, but for a little, so that
+        # no two agents meet a bound at the same θ. How long a path is, is chance: others have another e.
+        spread = 1e-9 if number == 0 else 0.3
+        self.rise = 1.0 + spread * np.random.default_rng(number).random(n)
         self.state = np.full(n, _AT_0)
         self.between: list[int] = []  # agents between bounds, in the order of the inverse
         self.inverse = np.zeros((0, 0))  # of M, rows and columns of `between`
         self.pivots = 0
 
-    def end(self) -> np.ndarray:
-        """The solution at θ = 0."""
+    def end(self) -> np.ndarray | None:
+        """The solution at θ = 0; None if the path is too long, or rounding hides where it goes on."""
         theta, direction = np.inf, -1.0
         at_0, rate = self.line()
-        while self.pivots < _PIVOTS * len(self.capacity) + 100:
+        while self.pivots < _PIVOTS * len(self.capacity) + 1000:
             meets, up = self.meetings(at_0, rate, theta, direction)
             who = int(np.argmax(-direction * meets))
             if direction < 0 and meets[who] <= 0:
                 s = np.where(self.state == _BETWEEN, at_0, np.where(self.state == _AT_0, 0.0, self.capacity))
                 return np.clip(s, 0.0, self.capacity)
             if not np.isfinite(meets[who]):
-                break
+                return None
             theta = meets[who]
-            rises = self.pivot(who, bool(up[who]))
+            try:
+                rises = self.pivot(who, bool(up[who]))
+            except ZeroDivisionError:
+                return None
             at_0, rate = self.line()
             # θ goes where agent `who` is then on the right side of the bound.
             direction = 1.0 if (rate[who] > 0) == rises else -1.0
-        raise ArithmeticError("the path of solutions is lost by rounding")
+        return None
 
     def line(self) -> tuple[np.ndarray, np.ndarray]:
         """At θ = 0, and per θ: contributions of agents between bounds, and H of the others, [n] each."""
@@ -222,7 +235,7 @@ class _Path:
         left = self.matrix[who, here] @ self.inverse
         pivot = self.matrix[who, who] - self.matrix[who, here] @ right
         if pivot == 0.0:
-            raise ArithmeticError("the path of solutions is lost by rounding")
+            raise ZeroDivisionError
         new = np.empty((k + 1, k + 1))
         new[:k, :k] = self.inverse + np.outer(right, left) / pivot
         new[:k, k], new[k, :k], new[k, k] = -right / pivot, -left / pivot, 1.0 / pivot
@@ -237,7 +250,7 @@ class _Path:
         pivot = self.inverse[at, at]
         self.between = [i for i in self.between if i != who]
         if pivot == 0.0:
-            raise ArithmeticError("the path of solutions is lost by rounding")
+            raise ZeroDivisionError
         self.inverse = self.renewed(rest - np.outer(column, row) / pivot)
 
     def renewed(self, inverse: np.ndarray) -> np.ndarray:
