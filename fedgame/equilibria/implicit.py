@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedgame.equilibria import solvers
+from fedgame.equilibria import pivoting, solvers
 from fedgame.games import game as games
 
 _DENSE = 2_048  # maximum number of agents for which an n×n system is solved
@@ -30,6 +30,9 @@ _DENSE = 2_048  # maximum number of agents for which an n×n system is solved
 
 def profile(game: games.Game) -> jax.Array:
     """The equilibrium that `solvers.find` returns, not certified; differentiable in every number of the game.
+
+    Inside jit payoffs of effective samples are solved by best responses in turn, not by pivoting: NaN where
+    these do not settle.
 
     Indifferent agents with linear costs share dS as `solve` shares S: in proportion to their capacities.
 
@@ -47,7 +50,10 @@ def profile(game: games.Game) -> jax.Array:
 
 @jax.custom_jvp
 def _profile(game: games.Game) -> jax.Array:
-    return solvers.find(game)[0].profile
+    found, method = solvers.find(game)
+    if method != "pivoting" and pivoting.applies(game):
+        return jnp.where(found.residual <= 1e-9, found.profile, jnp.nan)
+    return found.profile
 
 
 @_profile.defjvp

@@ -190,7 +190,8 @@ class _Path:
         """At θ = 0, and per θ: contributions of agents between bounds, and H of the others, [n] each."""
         both = np.stack([self.constant, self.rise])
         moving = -both[:, self.between] @ self.inverse.T
-        both += moving @ self.columns[self.between]
+        with np.errstate(over="ignore", invalid="ignore"):  # rates may be huge: then the path ends
+            both += moving @ self.columns[self.between]
         both[:, self.between] = moving
         return both[0], both[1]
 

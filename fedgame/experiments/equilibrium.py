@@ -118,10 +118,16 @@ def agent_rows(scenario: scenarios.Scenario, found: equilibria.Equilibrium) -> l
         "nash_gap": found.nash_gap,
         **all_rows.effective(game, found.profile),
     }
+    rows = all_rows.of_columns(columns, game.n)
     return [
-        {"name": name, **row, "shares": _role(row), "rather_leaves": row["utility"] < 0}
-        for name, row in zip(scenario.names, all_rows.of_columns(columns, game.n), strict=True)
+        {"name": name, **row, "shares": _role(row), "rather_leaves": bool(row["utility"] < least)}
+        for name, row, least in zip(scenario.names, rows, _outside(scenario), strict=True)
     ]
+
+
+def _outside(scenario: scenarios.Scenario) -> np.ndarray:
+    """[n] what agents have outside: what a column of theirs says, else 0."""
+    return np.zeros(scenario.game.n) if scenario.outside is None else np.asarray(scenario.outside)
 
 
 def _role(row: dict[str, float]) -> str:
@@ -159,7 +165,7 @@ def bootstrap(
         "utility_low": utility_low,
         "utility_high": utility_high,
         "shares_nothing_in": _nothing(profile, np.asarray(game.capacity)).mean(axis=0),
-        "rather_leaves_in": (utility < 0).mean(axis=0),
+        "rather_leaves_in": (utility < _outside(scenario)).mean(axis=0),
     }
     total = float(game.held) + (profile * np.asarray(game.quality)).sum(axis=1)  # S = S₀ + Σ w_i s_i
     total_low, total_high = np.percentile(total, percentiles)
@@ -241,6 +247,9 @@ def _summary(
         "total": float(there["total"]),
         "contributed": float(np.sum(np.asarray(found.profile))),
         "largest_measured": max((float(one.sizes[-1]) for one in measured), default=None),
+        "leave_if": "utility below 0" if scenario.outside is None else "she has more outside",
+        "of_total": bool(game.payoff.of_total),
+        "extrapolated": all_rows.extrapolated(scenario, found.profile),
         "mean_payoff": float(np.mean(there["payoff"])),
         "mean_utility": float(np.mean(there["utility"])),
     }

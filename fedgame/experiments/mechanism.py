@@ -13,7 +13,7 @@ from fedgame import equilibria, mechanisms, registry
 from fedgame.experiments import over_beta
 from fedgame.experiments import rows as all_rows
 from fedgame.games import game as games
-from fedgame.games import scenarios
+from fedgame.games import payoffs, scenarios
 from fedgame.inputs import read as inputs
 from fedgame.mechanisms import base, coalitions, optimum, outcomes, personal, prices, refunds, rules
 from fedgame.registry import option
@@ -25,6 +25,7 @@ from fedgame.runs.workdir import Workdir
 
 # Short flags: the flag, the rule that it belongs to, and the option of the rule that it stands for.
 _SHORT_FLAGS = (("beta", "beta", "beta"), ("price", "price", "price"), ("rational", "personal", "transfers"))
+_OWN_ALWAYS = payoffs.EffectiveSamples(None, None, own=payoffs.ALWAYS)
 _AUDITED = 200  # an audit needs an optimum from a general solver, so it is left out with more agents
 
 
@@ -78,7 +79,10 @@ class Prepared(experiment.Prepared):
 def check(settings: Settings, resources: Resources = Resources()) -> None:
     """Raises as `inputs.check`; also a `ValueError` for a rule that does not exist or lacks an option."""
     inputs.check(settings)
-    rule_of(settings)
+    rule = rule_of(settings)
+    if settings.own == payoffs.ALWAYS and rule.requires in (rules.samples_bring_something, rules.has_rates):
+        with all_settings.of_flag("mechanism"):  # before anything is fitted
+            rules.samples_bring_something(games.Game(_OWN_ALWAYS, None, None))
 
 
 def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:

@@ -118,14 +118,30 @@ def effective(game: games.Game, s: Any) -> dict[str, Any]:
     return {"effective": np.asarray(game.payoff.records) + rates @ s - s + own}
 
 
+def extrapolated(scenario: scenarios.Scenario, s: Any) -> list[str]:
+    """The names of the agents who have more effective samples at a profile than were measured."""
+    found, there = _exchange_of(scenario), effective(scenario.game, s)
+    if not there:
+        return []
+    most = np.inf
+    if found is not None:
+        most = np.max(found.samples @ np.asarray(scenario.game.payoff.rates).T, axis=0)
+    elif scenario.origin is not None and scenario.origin.measured:
+        most = max(float(one.sizes[-1]) for one in scenario.origin.measured.values())
+    beyond = there["effective"] > np.broadcast_to(most, len(scenario.names)) * (1.0 + 1e-9)
+    return [scenario.names[i] for i in np.flatnonzero(beyond)]
+
+
 def write_exchange_rates(work: Workdir, scenario: scenarios.Scenario) -> None:
-    """Writes `exchange_rates.csv` if the payoff is of effective samples, with intervals of fitted rates."""
-    if not isinstance(scenario.game.payoff, payoffs.EffectiveSamples):
+    """Writes `exchange_rates.csv` of effective samples or of measured mixtures, with intervals if fitted."""
+    found, low, high = _exchange_of(scenario), None, None
+    if found is not None:
+        rates = np.asarray(found.fit.rates)
+        low, high = found.intervals or (None, None)
+    elif isinstance(scenario.game.payoff, payoffs.EffectiveSamples):
+        rates = np.asarray(scenario.game.payoff.rates)
+    else:
         return
-    low, high = None, None
-    if (found := _exchange_of(scenario)) is not None:
-        low, high = found.intervals
-    rates = np.asarray(scenario.game.payoff.rates)
     work.write_csv(exchange_rates.FILE, exchange_rates.rows(scenario.names, rates, low, high))
 
 
@@ -152,10 +168,18 @@ def exchange(scenario: scenarios.Scenario) -> dict[str, Any] | None:
             for i, name in enumerate(names)
         ],
         "without_data": bool(found.without_data),
+        "rates": np.asarray(found.fit.rates).tolist(),
+        "low": None if found.intervals is None else _or_none(found.intervals.low),
+        "high": None if found.intervals is None else _or_none(found.intervals.high),
         "harmful": [
             {"member": names[i], "of": names[j]} for i, j in np.argwhere(np.asarray(found.fit.harmful))
         ],
     }
+
+
+def _or_none(numbers: np.ndarray) -> list[list[float | None]]:
+    """A matrix as lists, with None where it is NaN."""
+    return [[float(x) if np.isfinite(x) else None for x in row] for row in numbers]
 
 
 def what_samples_count(scenario: scenarios.Scenario) -> str:

@@ -46,9 +46,11 @@ def read(folder: str, names: Sequence[str] | None = None) -> exchange_rates.Mixt
     Raises:
       ValueError: a file, a column or a cell is not as described, a row is there twice, a member is unknown,
         or a mixture is named in one file only; tells file and line.
-      FileNotFoundError: the folder lacks a file.
+      FileNotFoundError: there is no such folder, or it lacks a file.
     """
     path = pathlib.Path(folder)
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
     mixtures, measurements = str(path / MIXTURES), str(path / MEASUREMENTS)
     samples = _read_rows(mixtures, ("mixture", "member"), _SAMPLES, names)
     accuracy = _read_rows(measurements, ("mixture", "split", "member"), _ACCURACY, names)

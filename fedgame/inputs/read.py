@@ -112,6 +112,7 @@ class Exchange(NamedTuple):
     fit: fitted_rates.Fit  # of that model
     intervals: fitted_rates.Intervals | None  # of its rates; None if it has none
     test: fitted_rates.JointTest  # of w ≡ 1
+    samples: np.ndarray  # [m, n] of the mixtures
     without_data: bool  # whether it was measured what members have if nobody gives any samples
 
 
@@ -157,6 +158,8 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
     agents = _agents(settings)
     measured, fits, exchange = {}, {}, None
     if settings.measurements:
+        if settings.held > 0 or np.any(agents.quality != 1.0):
+            raise ValueError("with --measurements qualities are 1, and the server holds nothing (--held)")
         exchange = _fitted(settings, agents.names)
         payoff = jax.tree.map(lambda *x: jnp.stack(x), *exchange.fit.curves)
     elif settings.curve:
@@ -175,7 +178,8 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
     if settings.exchange_rates:
         rates = exchange_rates.read(settings.exchange_rates, agents.names)
         payoff = _effective(settings, payoff, rates, capacity)
-    if exchange is not None and exchange.fit.model != fitted_rates.MODELS[0]:
+    total_alone = exchange is None or exchange.fit.model == fitted_rates.MODELS[0]
+    if exchange is not None and (settings.own == payoffs.ALWAYS or not total_alone):
         payoff = _effective(settings, payoff, exchange.fit.rates, capacity)
     game = games.Game(payoff, cost, capacity, value=agents.value, quality=agents.quality, held=settings.held)
     outside = None if np.any(np.isnan(agents.outside)) else agents.outside
@@ -199,7 +203,7 @@ def _fitted(settings: ScenarioSettings, names: list[str]) -> Exchange:
         where = "" if told.startswith(settings.measurements) else f"{settings.measurements}: "
         raise ValueError(f"{where}{told}") from None
     without_data = bool(np.any(np.all(mixtures.samples == 0, axis=1)))
-    return Exchange(choice, fit, intervals, test, without_data)
+    return Exchange(choice, fit, intervals, test, mixtures.samples, without_data)
 
 
 def counted_by(bar: Any) -> Callable[[Iterable], Iterable]:

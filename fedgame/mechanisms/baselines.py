@@ -159,7 +159,8 @@ def _common(game: games.Game, epsilon: float) -> games.Game:
         ("held", game.held == 0, "0"),
     ):
         if not good:
-            raise ValueError(f"`{name}` must be {words}, got {getattr(game, name)}")
+            got = type(payoff).__name__ if name == "payoff" else getattr(game, name)
+            raise ValueError(f"`{name}` must be {words}, got {got}")
     if not 0 <= epsilon < np.inf:
         raise ValueError(f"`epsilon` must be at least 0, got {epsilon}")
     return game

@@ -18,7 +18,7 @@ from fedgame import registry
 from fedgame.equilibria import responses
 from fedgame.games import game as games
 from fedgame.games import payoffs
-from fedgame.mechanisms import base, optimum
+from fedgame.mechanisms import optimum
 from fedgame.registry import option
 
 EXHAUSTIVE = 15  # maximum number of agents of whom all coalitions, 2ⁿ - 1, are examined
@@ -52,7 +52,7 @@ class _Common(payoffs.Payoff):
 
 @jax.jit
 def _welfare(game: games.Game, members: jax.Array) -> jax.Array:
-    """W*(C) of coalitions, [k, n] booleans -> [k], for utilities that are concave from 0 on."""
+    """W*(C) of coalitions, [k, n] booleans -> [k], for utilities that are concave in the profile."""
 
     def one(members: jax.Array) -> jax.Array:
         capacity = jnp.where(members, game.capacity, 0.0)
@@ -76,7 +76,7 @@ def surpluses(game: games.Game, outside: np.ndarray, members: np.ndarray) -> np.
       [k], currency. As far as was found, where utilities are not concave.
     """
     members = np.asarray(members, bool)
-    if game.concave and not game.payoff.of_total and base.has_no_kink(game):
+    if _jointly_concave(game):
         padded = np.concatenate([members, np.zeros((-len(members) % _AT_ONCE, game.n), bool)])
         welfare = np.asarray(_welfare(game, jnp.asarray(padded)))[: len(members)]
     else:
@@ -84,11 +84,22 @@ def surpluses(game: games.Game, outside: np.ndarray, members: np.ndarray) -> np.
     return welfare - members @ outside
 
 
+def _jointly_concave(game: games.Game) -> bool:
+    """Whether utilities are known to be concave in the whole profile: effective samples, without a kink."""
+    payoff = game.payoff
+    if not (isinstance(payoff, payoffs.EffectiveSamples) and game.concave):
+        return False
+    return bool(np.all(np.asarray(payoff.data_to_accuracy.pays_from()) <= np.asarray(payoff.records)))
+
+
 def _first_best_of(game: games.Game, mask: np.ndarray) -> float:
     """W*(C) of one coalition; 0 of nobody."""
     if not np.any(mask):
         return 0.0
-    return optimum.first_best(games.subset(game, np.flatnonzero(mask))).welfare
+    members = games.subset(game, np.flatnonzero(mask))
+    # Where utilities are not concave the search may end at a local maximum, such as where nobody shares.
+    all_shared = float(jnp.sum(games.utilities(members, members.capacity)))
+    return max(optimum.first_best(members).welfare, all_shared)
 
 
 def looks(n: int) -> int:

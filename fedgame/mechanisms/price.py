@@ -47,9 +47,15 @@ def best_price(game: games.Game) -> BestPrice:
     Raises:
       ValueError: no equilibrium is certified at any of these prices.
     """
-    most = float(jnp.max(games.marginal_costs(game, game.capacity * (1.0 - 1e-9))))
+    dearest = games.marginal_costs(game, game.capacity * (1.0 - 1e-9))
+    most = float(jnp.max(dearest))
     seen = {0.0: _look(game, 0.0)}
-    grid = np.unique([*np.linspace(0.0, most, _POINTS), *(most * np.geomspace(1e-4, 1.0, _POINTS))])
+    grid = [*np.linspace(0.0, most, _POINTS), *(most * np.geomspace(1e-4, 1.0, _POINTS))]
+    if not game.payoff.own_gain:
+        # A sample brings her the price alone: she gives all she has as soon as it exceeds her cost.
+        above = np.sort(np.asarray(dearest))[np.linspace(0, game.n - 1, min(game.n, _POINTS)).astype(int)]
+        grid += [*(above * (1.0 + 1e-6))]
+    grid = np.unique(grid)
     for _ in range(1 + _ZOOMS):
         seen |= {float(q): _look(game, q) for q in grid if float(q) not in seen}
         prices = np.asarray(sorted(seen))
@@ -64,7 +70,9 @@ def best_price(game: games.Game) -> BestPrice:
 
 def _look(game: games.Game, price: float) -> BestPrice:
     """Σ u_i, which payments do not change, at the equilibrium; NaN where none is certified."""
-    found = equilibria.solve(Price(jnp.asarray(float(price))).under(game))
+    # Without a price the game itself may be solved by a better method than its general form.
+    played = Price(jnp.asarray(float(price))).under(game) if price > 0 else game
+    found = equilibria.solve(played)
     welfare = float(jnp.sum(_utilities(game, found.profile))) if found.converged else np.nan
     return BestPrice(float(price), welfare, found)
 

@@ -1,6 +1,7 @@
 """What commands print of a run: Markdown tables and sentences, from the files of the run alone."""
 
 import decimal
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +11,7 @@ from fedgame.runs import sweep as sweeps
 from fedgame.runs.workdir import Workdir
 
 _SHOWN = 20  # agents in a printed table
+_RATES = 8  # members whose exchange rates are printed
 _LISTED = 10  # names in a sentence
 _FITS = 12  # fits with a line each; with a curve for each agent there may be many
 
@@ -31,7 +33,7 @@ def equilibrium(work: Workdir) -> str:
     where = "" if summary["converged"] else "at this profile, which is NO certified equilibrium, "
     blocks.append(
         f"{where}shares nothing: {_listed(idle)}\n"
-        f"{where}would rather leave (utility below 0): {_listed(leaving)}"
+        f"{where}would rather leave ({summary['leave_if']}): {_listed(leaving)}"
     )
     if "conditions" in summary:
         blocks.append(summary["conditions"])
@@ -46,8 +48,12 @@ def _exchange(found: dict[str, Any]) -> str:
     cells = [[row["name"], *(_number(row[name]) for name in columns)] for row in found["members"]]
     chosen, p_value = found["model"], found["p_value_of_equal_rates"]
     text = tables.markdown(header, cells) + f"\nused: {chosen}"
-    verdict = "rejected" if p_value < 0.05 else "not rejected"
-    text += f"; that every sample counts the same for everybody is {verdict} at 5% (p = {p_value:.2g})"
+    if p_value < 0.05:
+        text += f"; that every sample counts the same for everybody is rejected at 5% (p = {p_value:.2g})"
+    else:
+        text += f"; the data do not suffice to reject that every sample counts the same (p = {p_value:.2g})"
+    if found["low"] is not None:
+        text += _rates(found)
     if not found["without_data"]:
         text += (
             "\nno mixture has 0 samples of everybody: what members have without data is extrapolated, and so "
@@ -57,6 +63,25 @@ def _exchange(found: dict[str, Any]) -> str:
         pairs = _listed([f"those of {pair['of']} for {pair['member']}" for pair in found["harmful"]])
         text += f"\nsamples that seem to do harm, here counted as worth 0: {pairs}"
     return text
+
+
+def _rates(found: dict[str, Any]) -> str:
+    """A table of the rates with their intervals, of the first members."""
+    names = [row["name"] for row in found["members"]][:_RATES]
+    cells = []
+    for i, name in enumerate(names):
+        row = [name]
+        for j in range(len(names)):
+            low, high = found["low"][i][j], found["high"][i][j]
+            interval = f" [{low:.2g}, {high:.2g}]" if low is not None and i != j else ""
+            row.append(f"{found['rates'][i][j]:.2g}{interval}")
+        cells.append(row)
+    header = ["own samples that one is worth to", *(f"of {name}" for name in names)]
+    more = f" (the first {_RATES} members)" if len(found["members"]) > _RATES else ""
+    return (
+        f"\n\n{tables.markdown(header, cells)}\n90% intervals{more}; without one a rate is indistinguishable "
+        "from 0; all are in exchange_rates.csv"
+    )
 
 
 def _fit_of_agent(fit: dict[str, Any]) -> str:
@@ -81,7 +106,11 @@ def _total(summary: dict[str, Any]) -> str:
         interval = f"[{found['total_low']:.6g}, {found['total_high']:.6g}]"
         text += f", {found['confidence']:.0%} interval {interval}"
         text += f" from {found['certified']} certified of {found['resamples']} resampled games"
-    if (measured := summary["largest_measured"]) and summary["total"] > measured:
+    if names := summary["extrapolated"]:
+        text += (
+            f"\nBEYOND THE MEASUREMENTS: effective samples of {_listed(names)} are more than were measured"
+        )
+    elif (measured := summary["largest_measured"]) and summary["of_total"] and summary["total"] > measured:
         text += f"\nBEYOND THE MEASUREMENTS, which end at {measured:g} samples: an extrapolation of the fit"
     if len(summary.get("equilibrium_totals", [])) > 1:
         several = ", ".join(f"{total:.6g}" for total in summary["equilibrium_totals"])
@@ -160,7 +189,7 @@ def _participation(summary: dict[str, Any]) -> str:
     left = [f"{one['name']} (worse off by {one['worse_off_by']:.4g})" for one in summary["left"]]
     text += f"\nleft, as {alternative} is better for them: {_listed(left)}"
     text += _surplus(summary)
-    if summary["outside"] == "own_records" and summary["own"] != "always":
+    if summary["outside"] == "own_records" and summary["own"] == "contributed":
         text += (
             "\nwho leaves is taken to train on all records that she owns, at no cost, who takes part only "
             "on what she shares: --own=always lets her use her own in both cases"
@@ -188,13 +217,15 @@ _ALTERNATIVES = {  # by what agents have outside
 
 def _surplus(summary: dict[str, Any]) -> str:
     """What is missing to leave everybody what she has outside, and who could do better; "" if nothing is."""
-    if "coalition" not in summary:
+    if summary["surplus"] >= -1e-9 * abs(summary["largest_sum_of_utilities"]):
         return ""
-    best = summary["coalition"]
     text = (
         f"\nall together have {-summary['surplus']:.4g} less than outside, even at the first best: no "
         "balanced mechanism keeps everybody"
     )
+    best = summary.get("coalition")
+    if best is None:
+        return f"{text}; coalitions are not looked for among so many"
     how = "of all coalitions" if best["exhaustive"] else "of those looked at, as members leave one at a time,"
     if not best["members"]:
         return f"{text}; {how} none has more than its members have outside"
@@ -214,7 +245,7 @@ def _fallen_apart(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _number(x: float | None) -> str:
-    return "-" if x is None else f"{x:.4g}"
+    return "-" if x is None or math.isnan(x) else f"{x:.4g}"
 
 
 def _payments(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:

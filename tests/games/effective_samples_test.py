@@ -146,6 +146,30 @@ def test_p_matrices():
     assert payoffs.why_p_matrix(np.eye(20) + 2.0 * np.eye(20, k=-1)) == ""  # one, but not by these conditions
 
 
+def test_a_measured_curve_with_straight_or_flat_pieces_has_several_equilibria():
+    """Slope .01 up to 50 samples and cost .01: any split of up to 50 is one."""
+    straight = games.MeasuredCurve(
+        np.array([0.0, 50.0, 150.0]), np.array([0.1, 0.6, 1.1]), np.array([0.01, 0.01, 0.0])
+    )
+    for rates in (np.eye(2), np.array([[1.0, 0.5], [0.5, 1.0]])):
+        game = effective(rates, straight, games.LinearCost(0.01), capacity=200.0)
+        found = equilibria.solve(game)
+        assert int(found.status) == solvers.ISOLATED
+        assert certify(game, np.full(2, 20.0), 1e-9)
+        assert certify(game, np.full(2, 10.0), 1e-9)
+
+
+def test_inside_jit_a_profile_that_best_responses_do_not_reach_is_not_a_number():
+    """Each wants three times what the next one has: best responses go round and round."""
+    cyclic = np.array([[1.0, 3.0, 0.0], [0.0, 1.0, 3.0], [3.0, 0.0, 1.0]])
+    game = effective(cyclic, cost=games.LinearCost([0.001, 0.0011, 0.0012]))
+    expected = np.asarray(equilibria.solve(game).profile)
+    assert equilibria.solve(game).unique
+    np.testing.assert_array_equal(implicit.profile(game), expected)
+    inside = np.asarray(jax.jit(implicit.profile)(game))
+    assert np.all(np.isnan(inside)) or np.allclose(inside, expected)
+
+
 @pytest.mark.parametrize(
     ("change", "unique"),
     [

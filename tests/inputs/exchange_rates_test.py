@@ -80,6 +80,7 @@ def test_a_file_of_rates_makes_the_game_and_is_left_beside_the_results(tmp_path)
     np.testing.assert_array_equal(again.outside, scenario.outside)
     np.testing.assert_array_equal(again.game.payoff.rates, RATES)
     assert "count the same for everybody" not in text.equilibrium(work)
+    assert "would rather leave (she has more outside): nobody" in text.equilibrium(work)
     always = inputs.read(inputs.ScenarioSettings(**given, own="always")).game
     np.testing.assert_array_equal(always.payoff.records, [60.0, 90.0, 80.0])
     alone = ran(equilibrium, equilibrium.Settings(**given, own="always"), tmp_path / "always")
@@ -179,5 +180,12 @@ def test_where_the_total_predicts_as_well_it_is_what_is_used(folder, tmp_path, m
     words = text.equilibrium(work)
     assert "used: total alone" in words
     assert "no mixture has 0 samples of everybody: what members have without data is extrapolated" in words
-    assert not work.has("exchange_rates.csv")
+    rates = exchange_rates.read(str(work.path / "exchange_rates.csv"), NAMES)
+    np.testing.assert_array_equal(rates, np.ones((3, 3)))
+    always = inputs.read(inputs.ScenarioSettings(agents=agents, measurements=str(path), own="always")).game
+    assert not always.payoff.own_gain
+    quality = AGENTS.replace("outside", "quality").replace("60,0.1", "60,2").replace("90,0.2", "90,1")
+    given = {"agents": written(tmp_path / "q.csv", quality.replace("80,0.3", "80,1"))}
+    with pytest.raises(ValueError, match="with --measurements qualities are 1"):
+        inputs.read(inputs.ScenarioSettings(**given, measurements=str(path)))
     assert isinstance(scenarios.load(work.path / "scenario.json").game.payoff, payoffs.PowerLaw)

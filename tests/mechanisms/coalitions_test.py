@@ -31,6 +31,19 @@ def test_a_surplus_is_the_members_first_best_less_what_they_have_outside(game):
     np.testing.assert_array_equal(found.members, np.flatnonzero(MASKS[np.argmax(expected)]))
 
 
+def test_clipped_curves_of_those_who_use_their_own_records():
+    """Nobody has any payoff until the others share much: climbing from the middle one at a time ends at 0."""
+    payoff = payoffs.EffectiveSamples(games.PowerLaw(0.95, 2.0, 0.5), np.ones((4, 4)), 2.0, "always")
+    game = games.check(games.Game(payoff, games.LinearCost(0.001), np.full(4, 2.0)))
+    all_four, outside = np.ones((1, 4), bool), np.array([0.0, 0.0, 0.0, 2.0])
+    z = 2.0 + 3 * 2.0
+    expected = 4 * (0.95 - 2 / np.sqrt(z) - 0.001 * 2.0) - 2.0
+    assert coalitions.surpluses(game, outside, all_four)[0] == pytest.approx(expected, abs=1e-6)
+    three = all_four & (np.arange(4) < 3)
+    expected = 3 * (0.95 - 2 / np.sqrt(2.0 + 2 * 2.0) - 0.001 * 2.0)
+    assert coalitions.surpluses(game, outside, three)[0] == pytest.approx(expected, abs=1e-6)
+
+
 def test_bargaining_gives_everybody_what_she_has_outside_and_an_equal_part_of_the_rest():
     best = mechanisms.first_best(GAME)
     outside = np.asarray(mechanisms.alone(GAME))

@@ -106,7 +106,9 @@ class EffectiveSamples(base.Payoff):
         if self.own == ALWAYS or not game.cost.convex or np.any(np.asarray(game.value) <= 0):
             return ""
         effective = np.asarray(self.rates) @ np.asarray(game.capacity)  # the maximum of z_i, [n]
-        bend = self.data_to_accuracy.bend(0.0, float(np.max(effective)))
+        # Of one curve for all `bend` may bound |f''| only up to a common factor, of n curves it does not.
+        curves = registry.per_agent(self.data_to_accuracy, len(effective))
+        bend = curves.bend(0.0, float(np.max(effective)))
         from_0 = np.all(np.asarray(self.data_to_accuracy.pays_from()) <= 0)
         strictly_concave = self.concave and from_0 and bend is not None and np.all(np.asarray(bend[0]) > 0)
         return why_p_matrix(np.asarray(self.rates)) if strictly_concave else ""
