@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, registry
+from fedgame.equilibria import pivoting
 from fedgame.games import game as games
 from fedgame.mechanisms import base, refunds
 from fedgame.registry import option
@@ -70,8 +71,9 @@ def best_price(game: games.Game) -> BestPrice:
 
 def _look(game: games.Game, price: float) -> BestPrice:
     """Σ u_i, which payments do not change, at the equilibrium; NaN where none is certified."""
-    # Without a price the game itself may be solved by a better method than its general form.
-    played = Price(jnp.asarray(float(price))).under(game) if price > 0 else game
+    played = Price(jnp.asarray(float(price))).under(game)
+    if price == 0 and pivoting.applies(game):  # which does not apply to the general form
+        played = game
     found = equilibria.solve(played)
     welfare = float(jnp.sum(_utilities(game, found.profile))) if found.converged else np.nan
     return BestPrice(float(price), welfare, found)
