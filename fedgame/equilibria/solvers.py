@@ -107,14 +107,19 @@ def solve(
 
     Raises:
       ValueError: an unknown method, or one that does not fit the payoff.
+      ArithmeticError: `method` is "pivoting", and its path is too long or lost by rounding.
     """
     if _traced((game, start)):
         return _solve(game, start, tolerance, steps=steps, method=method)
     if (method or _method_for(game)) == "pivoting":
-        by_pivoting, name = find(game, method=method)
-        found = _certify(game, by_pivoting, method=name, tolerance=tolerance)
-        if found.converged or method:
-            return _the_only_one(game, found)
+        try:
+            by_pivoting, name = find(game, method="pivoting")
+            found = _certify(game, by_pivoting, method=name, tolerance=tolerance)
+            if found.converged or method:
+                return _the_only_one(game, found)
+        except ArithmeticError:  # the path was lost
+            if method:
+                raise
     return _the_only_one(game, _solve(game, start, tolerance, steps=steps, method=method))
 
 
@@ -161,6 +166,8 @@ def find(
             profile, change, pivots = pivoting.find(game)
             return Found(jnp.asarray(profile), jnp.asarray(change), jnp.asarray(pivots), status), name
         except ArithmeticError:
+            if method:
+                raise
             name = "Gauss-Seidel"
     if name == "separable":
         profile = games.over_agents(responses.respond)(game, jnp.zeros_like(game.capacity))

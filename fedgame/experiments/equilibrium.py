@@ -1,6 +1,7 @@
 """Who contributes what: the equilibrium of a federation, certified, with intervals, as files."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -188,13 +189,15 @@ def _resampled(settings: Settings, scenario: scenarios.Scenario) -> tuple[Any, b
     """The payoff with a leading axis of resamples, and whether one curve is shared by all agents."""
     stacked = {}
     with jobs.progress("resampling the curve", settings.bootstrap * len(scenario.origin.measured)) as bar:
+
+        def counted(items: Iterable) -> Iterable:
+            for item in items:
+                yield item
+                bar.update()
+
         for agent, measured in scenario.origin.measured.items():
             stacked[agent] = curves.bootstrap(
-                settings.fit,
-                *measured,
-                samples=settings.bootstrap,
-                seed=settings.seed,
-                progress=inputs.counted_by(bar),
+                settings.fit, *measured, samples=settings.bootstrap, seed=settings.seed, progress=counted
             )
     payoff = inputs.payoff_of(stacked, scenario.names)
     if "" in stacked:

@@ -410,10 +410,12 @@ def _summary(prepared: Prepared, found: outcomes.Participation, best: optimum.Fi
 
 
 def _coalition(prepared: Prepared, surplus: float) -> dict[str, Any]:
-    """The coalition with the largest surplus, if all agents together have less than outside."""
+    """The coalition with the largest surplus, if all together have less than outside; None of too many."""
     game, outside = prepared.scenario.game, prepared.outside
-    if surplus >= -1e-9 * float(np.sum(np.abs(outside))) or game.n > coalitions.MOST:
+    if surplus >= -1e-9 * float(np.sum(np.abs(outside))):
         return {}
+    if game.n > coalitions.MOST:
+        return {"coalition": None}
     with jobs.progress("coalitions", coalitions.looks(game.n)) as bar:
         found = coalitions.best(game, outside, bar.update)
     names = [prepared.scenario.names[i] for i in found.members]

@@ -113,9 +113,10 @@ def effective(game: games.Game, s: Any) -> dict[str, Any]:
     """z_i, [n], the effective samples at a profile, as a column; none if the payoff is not of them."""
     if not isinstance(game.payoff, payoffs.EffectiveSamples):
         return {}
-    s, rates = np.asarray(s), np.asarray(game.payoff.rates)
-    own = 0.0 if game.payoff.own == payoffs.ALWAYS else s
-    return {"effective": np.asarray(game.payoff.records) + rates @ s - s + own}
+    return {"effective": np.asarray(_effective(game, jnp.asarray(s)))}
+
+
+_effective = jax.jit(games.over_agents(lambda agent, own, rest: agent.payoff.effective(own, rest)))
 
 
 def extrapolated(scenario: scenarios.Scenario, s: Any) -> list[str]:

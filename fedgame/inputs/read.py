@@ -4,7 +4,8 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -191,30 +192,19 @@ def _fitted(settings: ScenarioSettings, names: list[str]) -> Exchange:
     """Rates and curves that fit --measurements, of the model that predicts held-out mixtures best."""
     try:
         mixtures = measured_mixtures.read(settings.measurements, names)
-        with jobs.progress("predicting held-out mixtures", _DEALS) as bar:
-            choice = fitted_rates.choose(mixtures, deals=_DEALS, progress=counted_by(bar))
+        bar = functools.partial(jobs.progress, "predicting held-out mixtures", _DEALS, 0)
+        choice = fitted_rates.choose(mixtures, deals=_DEALS, progress=bar)
         fit = fitted_rates.fit(mixtures, choice.model)
         test, intervals = fitted_rates.all_rates_one(mixtures), None
         if choice.model != fitted_rates.MODELS[0]:
-            with jobs.progress("resampling the mixtures", _DRAWS) as bar:
-                intervals = fitted_rates.intervals(mixtures, fit, draws=_DRAWS, progress=counted_by(bar))
+            bar = functools.partial(jobs.progress, "resampling the mixtures", _DRAWS, 0)
+            intervals = fitted_rates.intervals(mixtures, fit, draws=_DRAWS, progress=bar)
     except ValueError as error:
         told = str(error)
         where = "" if told.startswith(settings.measurements) else f"{settings.measurements}: "
         raise ValueError(f"{where}{told}") from None
     without_data = bool(np.any(np.all(mixtures.samples == 0, axis=1)))
     return Exchange(choice, fit, intervals, test, mixtures.samples, without_data)
-
-
-def counted_by(bar: Any) -> Callable[[Iterable], Iterable]:
-    """What wraps a loop so that a progress bar moves with it."""
-
-    def counted(items: Iterable) -> Iterable:
-        for item in items:
-            yield item
-            bar.update()
-
-    return counted
 
 
 def _effective(

@@ -149,9 +149,8 @@ def _largest_backward(
 ) -> tuple[jax.Array]:
     x, largest = saved
     hits = x == jnp.expand_dims(largest, axes)
-    number = jnp.zeros_like(
-        gradient
-    )  # of entries that are largest, added up: a reduction would be a pass more
+    # How many entries are largest, added up: a reduction would be a pass more.
+    number = jnp.zeros_like(gradient)
     for place in itertools.product(*(range(x.shape[axis]) for axis in axes)):
         index = [slice(None)] * x.ndim
         for axis, position in zip(axes, place, strict=True):

@@ -40,14 +40,14 @@ class _Common(payoffs.Payoff):
     """Σ_j v_j a_j(s) over members. With it as payoff own utility is their welfare, up to a constant."""
 
     game: games.Game = option("whose payoffs", rank=None)
-    members: Any = option("1 for members, 0 for others, [n]", rank=None)
+    members: Any = option("whether each agent is a member, [n]", rank=None)
 
     concave = True
 
     def value(self, own: jax.Array, rest: tuple[jax.Array, jax.Array]) -> jax.Array:
         i, s = rest
         worth = self.game.value * games.payoff_values(self.game, s.at[i].set(own))
-        return jnp.sum(jnp.where(self.members > 0, worth, 0.0))
+        return jnp.sum(jnp.where(self.members, worth, 0.0))
 
 
 @jax.jit
@@ -56,7 +56,7 @@ def _welfare(game: games.Game, members: jax.Array) -> jax.Array:
 
     def one(members: jax.Array) -> jax.Array:
         capacity = jnp.where(members, game.capacity, 0.0)
-        common = games.Game(_Common(game, jnp.where(members, 1.0, 0.0)), game.cost, capacity)
+        common = games.Game(_Common(game, members), game.cost, capacity)
         # Welfare is level at its maximum: it is exact to the square of the tolerance.
         s = responses.run(common, capacity / 2, _SWEEPS, 1e-6).profile
         return jnp.sum(jnp.where(members, games.utilities(game, s), 0.0))

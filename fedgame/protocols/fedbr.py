@@ -94,10 +94,10 @@ def sees_one_number(payoff: payoffs.Payoff) -> bool:
 
 
 def announcements(game: games.Game, s: jax.Array) -> jax.Array:
-    """[n] what the server tells each agent of a profile s: ‖s‖₁, or her effective samples z_i."""
+    """[n] what the server tells each agent of a profile s, with hers: ‖s‖₁, or her effective samples."""
     if game.payoff.of_total:
         return jnp.broadcast_to(games.statistic(game, s), s.shape)
-    return game.payoff.records + game.payoff.rates @ s
+    return games.over_agents(lambda agent, own, rest: own + rest)(game, s)
 
 
 def slope(agent: games.Game, own: jax.Array, announced: jax.Array, paid: Any = 0.0) -> jax.Array:

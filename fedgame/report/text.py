@@ -217,13 +217,13 @@ _ALTERNATIVES = {  # by what agents have outside
 
 def _surplus(summary: dict[str, Any]) -> str:
     """What is missing to leave everybody what she has outside, and who could do better; "" if nothing is."""
-    if summary["surplus"] >= -1e-9 * abs(summary["largest_sum_of_utilities"]):
+    if "coalition" not in summary:
         return ""
     text = (
         f"\nall together have {-summary['surplus']:.4g} less than outside, even at the first best: no "
         "balanced mechanism keeps everybody"
     )
-    best = summary.get("coalition")
+    best = summary["coalition"]
     if best is None:
         return f"{text}; coalitions are not looked for among so many"
     how = "of all coalitions" if best["exhaustive"] else "of those looked at, as members leave one at a time,"

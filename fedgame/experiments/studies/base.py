@@ -132,9 +132,8 @@ class Study:
     def show(self, work: Workdir) -> str:
         """Draws the figure and returns the text, from the files of the directory alone."""
         name = file_of(type(self))
-        table = work.read_csv(
-            f"{name}.csv", text=("mechanism",)
-        )  # what a study compares may look like numbers
+        # What a study compares may look like numbers.
+        table = work.read_csv(f"{name}.csv", text=("mechanism",))
         figures.draw(work, name, lambda _, fig: self.figure(table, fig), self.size)
         return self.text(table)
 

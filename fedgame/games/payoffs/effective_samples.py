@@ -87,11 +87,15 @@ class EffectiveSamples(base.Payoff):
         others = jnp.where(jnp.arange(len(z)) == i, 0.0, self.rates)
         return self.records + others @ z
 
+    def effective(self, own: jax.Array, rest: jax.Array) -> jax.Array:
+        """z_i of ONE agent."""
+        return own + rest if self.own_gain else rest
+
     def value(self, own: jax.Array, rest: jax.Array) -> jax.Array:
-        return self.data_to_accuracy.curve(rest if self.own == ALWAYS else own + rest)
+        return self.data_to_accuracy.curve(self.effective(own, rest))
 
     def kinks(self, rest: jax.Array) -> tuple[jax.Array, ...] | None:
-        if self.own == ALWAYS:
+        if not self.own_gain:
             return ()
         return (self.data_to_accuracy.pays_from() - rest,) if self.concave else None
 
@@ -103,7 +107,7 @@ class EffectiveSamples(base.Payoff):
         return theirs.replace(rates=jnp.asarray(theirs.rates)[:, keep])
 
     def only_equilibrium(self, game: Any) -> str:
-        if self.own == ALWAYS or not game.cost.convex or np.any(np.asarray(game.value) <= 0):
+        if not self.own_gain or not game.cost.convex or np.any(np.asarray(game.value) <= 0):
             return ""
         effective = np.asarray(self.rates) @ np.asarray(game.capacity)  # the maximum of z_i, [n]
         # Of one curve for all `bend` may bound |f''| only up to a common factor, of n curves it does not.
