@@ -1,6 +1,6 @@
 """How well exchange rates are found: coverage of intervals, the chosen model, level and power of the test.
 
-  python benchmarks/exchange_rates.py                             # an hour on one core
+  python benchmarks/exchange_rates.py                             # half an hour without `lost`
   python benchmarks/exchange_rates.py --federations 45 --most 5   # 9 minutes beside other programs
 
 Goes on where an earlier call with the same --file was stopped.
