@@ -28,6 +28,7 @@ setuptools.setup(
         "numpy",
         "optax",
         "orbax-checkpoint",
+        "pandas",  # members' own tables
         "pillow",  # your own images; tensorflow-datasets decodes PNG with it when there is no TensorFlow
         "scikit-learn",
         "scipy",
@@ -35,6 +36,7 @@ setuptools.setup(
         "tqdm",
     ],
     extras_require={
+        "parquet": ["pyarrow"],  # members' tables in this format
         "test": ["hypothesis", "pytest", "pytest-xdist", "ruff"],
         "pytorch": ["torch==2.13.0"],  # benchmarks/against_pytorch.py
         "nashopt": ["nashopt", "qpsolvers"],  # benchmarks/against_nashopt.py

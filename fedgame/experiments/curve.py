@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedgame.experiments import rows
+from fedgame.experiments import mixtures, rows
 from fedgame.experiments import task as tasks
 from fedgame.experiments.task import Task
 from fedgame.games import curves
@@ -57,27 +56,26 @@ class Settings(tasks.TrainingSettings):
     )
 
 
-def settle(settings: Settings, available: tuple[int, int]) -> tuple[Settings, tasks.Needed]:
+def settle(settings: Settings, available: tuple[int, int] | None) -> tuple[Settings, tasks.Needed]:
     """The settings with every default filled in, and the images they need; see `task.Settle`."""
     settings = dataclasses.replace(settings, capacity=tasks.capacity(settings))
     return settle_server(settings, available)
 
 
 def settle_server(
-    settings: Any, available: tuple[int, int], taken: tuple[int, int] = (0, 0)
+    settings: Any, available: tuple[int, int] | None, taken: tuple[int, int] = (0, 0)
 ) -> tuple[Any, tasks.Needed]:
     """Fills in the server's defaults.
 
     Args:
       settings: their `capacity` is filled in already.
-      available: the numbers of training and test images of the data set.
+      available: the numbers of training and test images of the data set; None if members have their own.
       taken: how many of these the agents need.
 
     Raises:
       ValueError: the sizes at which ã is measured are too few, or there are too few images.
     """
     n = settings.agents
-    left, left_test = available[0] - taken[0], available[1] - taken[1]
     if settings.sizes and settings.interval:
         raise ValueError("--sizes and --interval exclude each other")
     largest = largest_of(settings)
@@ -85,6 +83,13 @@ def settle_server(
     too_wide = settings.interval is not None and largest < 3 * settings.interval
     if too_few_sizes or too_wide:
         raise ValueError("--sizes, --interval: a curve needs at least three sizes above 0")
+    if available is None:
+        if largest > sum(settings.capacity):
+            raise ValueError(
+                f"--sizes: {largest} records are more than the {sum(settings.capacity)} there are"
+            )
+        return settings, tasks.NOTHING
+    left, left_test = available[0] - taken[0], available[1] - taken[1]
     simulated = n * math.ceil(largest / n)  # the server measures ã with n agents, all equally large
     asked = settings.server_images or simulated
     if not simulated <= asked <= left:
@@ -181,6 +186,8 @@ def measure(task: Task, work: Workdir, resources: Resources) -> tuple[np.ndarray
       Sizes [k] in samples, and accuracies [seeds, k].
     """
     settings, sizes = task.settings, sizes_of(task.settings)
+    if task.own is not None:
+        return _measure_own(task, work, resources, np.asarray(sizes))
 
     def train(one: Measurement, key: jax.Array, snapshots: trainers.Snapshots) -> float:
         return learning_curve.measure(
@@ -211,9 +218,38 @@ def measure(task: Task, work: Workdir, resources: Resources) -> tuple[np.ndarray
     return np.asarray(sizes), np.reshape(found, (settings.curve_seeds, len(sizes)))
 
 
+def _measure_own(
+    task: Task, work: Workdir, resources: Resources, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `measure`, where members have their own data: the mean over members of the metric.
+
+    Of every total each member gives in proportion to her capacity; seeds are splits of the members' records.
+    """
+    share = np.asarray(task.settings.capacity) / sum(task.settings.capacity)
+    samples = np.stack([_proportional(int(size), share) for size in sizes])
+    found = mixtures.measure(task, samples, range(task.settings.curve_seeds), work, resources)
+    accuracy = np.nanmean(found, axis=2).T
+    table = [
+        {"samples": int(size), "seed": seed, "accuracy": float(accuracy[seed, k])}
+        for seed in range(len(accuracy))
+        for k, size in enumerate(sizes)
+    ]
+    work.write_csv("curve.csv", table)
+    return sizes, accuracy
+
+
+def _proportional(total: int, share: np.ndarray) -> np.ndarray:
+    """[n] whole numbers that sum to `total`, nearest to total · share, by largest remainders."""
+    exact = total * share
+    whole = np.floor(exact).astype(int)
+    whole[np.argsort(whole - exact, kind="stable")[: total - np.sum(whole)]] += 1
+    return whole
+
+
 def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> None:
     """Measures ã and fits all families that can be fitted; writes `curve.csv`, `band.csv` and the fits."""
     sizes, accuracy = measure(task, work, resources)
+    tasks.write_remarks(task, work)
     totals = np.linspace(0, sizes[-1], 401)
     fits = curves.fit_all(sizes, accuracy, task.settings.fit)
     summary = [
@@ -270,7 +306,7 @@ EXPERIMENT = Experiment(
     prepare=prepare,
     compute=compute,
     show=show,
-    results=lambda settings: f"results/curve_{pathlib.Path(settings.dataset).stem}",
+    results=lambda settings: f"results/curve_{tasks.data_name(settings)}",
     headline=headline,
     collected=("band.csv",),
     resources=("data_dir", "workers", "cache"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from fedgame import equilibria, registry
 from fedgame.experiments import rows as all_rows
+from fedgame.experiments import validation
 from fedgame.games import curves, scenarios
 from fedgame.games import game as games
 from fedgame.inputs import read as inputs
@@ -24,7 +25,7 @@ _CURVES = 8  # the number of agents, from the first, whose own curves are drawn
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(inputs.ScenarioSettings):
+class Settings(validation.Settings, inputs.ScenarioSettings):
     """Settings of `launch.equilibrium`."""
 
     bootstrap: int = option("resampled curves, for intervals", 0, low=0)
@@ -39,6 +40,7 @@ class Prepared(experiment.Prepared):
 
     settings: Settings
     scenario: scenarios.Scenario
+    measured: validation.Measured | None  # with --validate
 
 
 def check(settings: Settings, resources: Resources = Resources()) -> None:
@@ -55,7 +57,8 @@ def check(settings: Settings, resources: Resources = Resources()) -> None:
 def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
     """The game that the settings describe; raises as `inputs.read`."""
     check(settings)
-    return Prepared(settings, inputs.read(settings))
+    scenario = inputs.read(settings)
+    return Prepared(settings, scenario, validation.of_scenario(settings, scenario))
 
 
 def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources()) -> None:
@@ -87,6 +90,12 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     all_rows.write_exchange_rates(work, scenario)
     if settings.conditions:
         summary["conditions"] = str(equilibria.check_conditions(game))
+    if prepared.measured is not None:
+        everybody = np.arange(game.n)
+        advice = validation.advice(
+            scenario, settings, found.profile, everybody, lambda s: all_rows.at(game, s)["utility"]
+        )
+        validation.check(prepared.measured, advice, settings.validations, work)
     work.write_json("equilibrium.json", summary)
     if scenarios.holds(game):
         scenarios.save(work.path / "scenario.json", game, scenario.names, scenario.outside)

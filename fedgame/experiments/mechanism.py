@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, mechanisms, registry
-from fedgame.experiments import over_beta
+from fedgame.experiments import over_beta, validation
 from fedgame.experiments import rows as all_rows
 from fedgame.games import game as games
 from fedgame.games import payoffs, scenarios
@@ -30,7 +30,7 @@ _AUDITED = 200  # an audit needs an optimum from a general solver, so it is left
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(inputs.ScenarioSettings):
+class Settings(validation.Settings, inputs.ScenarioSettings):
     """Settings of `launch.mechanism`."""
 
     mechanism: str = option(
@@ -74,6 +74,7 @@ class Prepared(experiment.Prepared):
     outside: np.ndarray  # [n] the utility that every agent has if she leaves
     rule: base.Rule
     announced: base.Announcement  # when all agents take part
+    measured: validation.Measured | None  # with --validate
 
 
 def check(settings: Settings, resources: Resources = Resources()) -> None:
@@ -104,7 +105,8 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
         elif settings.outside != Settings().outside:
             raise ValueError(f"--outside={settings.outside} has no use: the agents' column `outside` says it")
         announced = rule.announced(scenario.game, outside=outside)
-    return Prepared(settings, scenario, outside, rule, announced)
+    measured = validation.of_scenario(settings, scenario)
+    return Prepared(settings, scenario, outside, rule, announced, measured)
 
 
 def rule_of(settings: Settings) -> base.Rule:
@@ -167,11 +169,26 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     work.write_csv("marks.csv", over_beta.marks(game, settings.p[0], chosen, best_rate))
     work.write_csv("over_beta.csv", rates)
     work.write_csv("over_beta_contributions.csv", contributions)
+    _validate(prepared, found, work)
     work.write_json("mechanism.json", summary)
     work.write_json("announced.json", _announced(prepared, found))
     if scenarios.holds(game):
         scenarios.save(work.path / "scenario.json", game, prepared.scenario.names, prepared.scenario.outside)
     all_rows.write_exchange_rates(work, prepared.scenario)
+
+
+def _validate(prepared: Prepared, found: outcomes.Participation, work: Workdir) -> None:
+    """With --validate, checks by training what those who stay are advised to share."""
+    if prepared.measured is None or found.outcome is None:
+        return
+    settings, scenario, final = prepared.settings, prepared.scenario, found.outcome
+    rest = games.subset(scenario.game, found.stay) if found.left else scenario.game
+
+    def utility(s: np.ndarray) -> np.ndarray:
+        return np.asarray(outcomes.settle(rest, final.mechanism, jnp.asarray(s, float)).utilities)
+
+    advice = validation.advice(scenario, settings, final.equilibrium.profile, found.stay, utility)
+    validation.check(prepared.measured, advice, settings.validations, work)
 
 
 def _best_rate(prepared: Prepared, everybody: outcomes.Outcome, rates: list[dict[str, Any]]) -> float | None:

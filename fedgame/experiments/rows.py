@@ -1,6 +1,6 @@
 """What several experiments write in their rows: curves, what a mechanism announces, the largest Nash gap."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -154,11 +154,14 @@ def _exchange_of(scenario: scenarios.Scenario) -> Any:
 def exchange(scenario: scenarios.Scenario) -> dict[str, Any] | None:
     """What was found in --measurements, as JSON values; None without them."""
     found = _exchange_of(scenario)
-    if found is None:
-        return None
-    names = scenario.names
+    return None if found is None else exchange_of(found, scenario.names)
+
+
+def exchange_of(found: Any, names: Sequence[str]) -> dict[str, Any]:
+    """What an `inputs.read.Exchange` says of members of these names, as JSON values."""
     return {
-        "model": found.choice.model,
+        "model": found.fit.model,
+        "best": found.choice.model,
         "p_value_of_equal_rates": found.test.p_value,
         "members": [
             {

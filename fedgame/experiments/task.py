@@ -14,47 +14,50 @@ import jax
 import numpy as np
 
 from fedgame import registry
-from fedgame.learning import data, federated, layers, local, models
+from fedgame.inputs import members as inputs
+from fedgame.learning import data, evaluation, federated, layers, local, members, models
 from fedgame.registry import option
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Resources
+from fedgame.runs.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingSettings:
-    """Settings of every federated training run. Tuples of numbers have one entry, or one per agent."""
+class ModelSettings:
+    """Settings of a model and of how it is trained; `filled` says what stands for None."""
 
-    dataset: str = option(
-        "images to train on: digits, a set that tensorflow-datasets prepared (mnist, fashion_mnist, cifar10, "
-        "cifar100, ...), or your own: FILE.npz or FOLDER/ with a folder per class",
-        "digits",
+    rounds: int | None = option(
+        "rounds of federated averaging in every training run; 50, on tables 100", None, low=1, kind=int
     )
-    agents: int = option("n, number of agents", 10, low=2)
-    capacity: tuple[int, ...] | None = option(
-        "τ, training images of an agent, one number or one per agent; digits: 50, else 100",
-        None,
-        low=1,
-        kind=int,
+    batch_size: int | None = option(
+        "images in a step of local SGD; 10 (McMahan et al. 2017), on tables 64", None, low=1, kind=int
     )
-    rounds: int = option("rounds of federated averaging in every training run", 50, low=1)
-    batch_size: int = option("images in a step of local SGD (McMahan et al. 2017: 10)", 10, low=1)
     epochs: int = option("local epochs in a round (McMahan et al. 2017: 5)", 5, low=1)
-    learning_rate: float = option("local learning rate", 0.01, above=0)
-    momentum: float = option("local momentum", 0.9, low=0, high=1)
-    full_batch: bool = option(
-        "one step along the gradient over all of an agent's samples a round, as Algorithms 1 and 2 do", False
+    learning_rate: float | None = option(
+        "local learning rate; 0.01, on tables 0.1", None, above=0, kind=float
     )
-    model: str = option(
+    momentum: float = option("local momentum", 0.9, low=0, high=1)
+    full_batch: bool | None = option(
+        "one step along the gradient over all of an agent's samples a round, as Algorithms 1 and 2 do; not "
+        "given: on tables only",
+        None,
+        kind=bool,
+    )
+    model: str | None = option(
         "the network: a CNN of 10/20 channels and 50 units, or of 32/64 and 512; VGG11 for 32×32 images, "
-        "without or with its two layers of 4096 units",
-        "cnn",
+        "without or with its two layers of 4096 units; logistic regression, or one hidden layer, for tables "
+        "and images; cnn, on tables linear, if not given",
+        None,
         choices=tuple(models.PRESETS),
     )
     channels: tuple[int, ...] | None = option(
         "channels of the CNN's two convolutions, instead of the model's", None, low=1, kind=int
     )
     units: int | None = option(
-        "units of the CNN's first fully connected layer, instead of the model's", None, low=1, kind=int
+        "units of the first fully connected layer of the CNN or the MLP, instead of the model's",
+        None,
+        low=1,
+        kind=int,
     )
     padding: str = option("of the CNN's convolutions", "SAME", choices=("SAME", "VALID"))
     lowering: str = option(
@@ -66,22 +69,99 @@ class TrainingSettings:
     seed: int = option("of every random choice", 0, low=0, high=2**31 - 1)
 
 
+@dataclasses.dataclass(frozen=True)
+class MembersSettings:
+    """Settings of a federation whose members have data of their own."""
+
+    federation: str | None = option(
+        "folder with the members' own data: MEMBER.csv for a table, MEMBER.npz or MEMBER/CLASS/*.png for "
+        "images",
+        None,
+    )
+    target: str | None = option(
+        "--federation of tables: column of the class; the last one if not given", None
+    )
+    categorical: tuple[str, ...] | None = option(
+        "--federation of tables: columns of numbers that are categories", None, kind=str
+    )
+    without: tuple[str, ...] | None = option(
+        "--federation of tables: columns that are ignored", None, kind=str
+    )
+    metric: str = option(
+        "--federation: what a model is worth to a member, on her own held-out records: accuracy, the area "
+        "under the ROC curve, or 1 - log loss",
+        "accuracy",
+        choices=evaluation.METRICS,
+    )
+    reserve: float = option(
+        "--federation: share of every member's records that is kept to check advice, and never measured on",
+        0.25,
+        above=0,
+        below=1,
+    )
+    tested: float = option(
+        "--federation: share of the other records that is held out in every split, to measure on",
+        1 / 3,
+        above=0,
+        below=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnSettings(MembersSettings, ModelSettings):
+    """Settings of training on members' own data."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(OwnSettings):
+    """Settings of every federated training run. Tuples of numbers have one entry, or one per agent."""
+
+    dataset: str = option(
+        "images to train on: digits, a set that tensorflow-datasets prepared (mnist, fashion_mnist, cifar10, "
+        "cifar100, ...), or your own: FILE.npz or FOLDER/ with a folder per class",
+        "digits",
+    )
+    agents: int = option("n, number of agents; with --federation its members", 10, low=2)
+    capacity: tuple[int, ...] | None = option(
+        "τ, training images of an agent, one number or one per agent; digits: 50, --federation: all that can "
+        "be trained on, else 100",
+        None,
+        low=1,
+        kind=int,
+    )
+
+
+class Own(NamedTuple):
+    """The data of a federation whose members have their own."""
+
+    federation: members.Federation
+    shares: members.Shares
+    remarks: list[str]  # what is odd about the data, but allowed
+
+
 class Task(NamedTuple):
     """What all training runs of one experiment share."""
 
     settings: Any  # with every default filled in
-    model: models.CNN | models.VGG11
+    model: models.Network
     local_training: local.LocalTraining
-    agents: data.Data  # training and test images of all agents, not yet dealt to them
-    server: data.Data  # the server's training and held-out images
+    agents: data.Data | None  # training and test images of all agents, not yet dealt to them; None: `own`
+    server: data.Data | None  # the server's training and held-out images; None: `own`
     classes: tuple[str, ...]  # names
     mesh: jax.sharding.Mesh | None  # devices that share the agents; None for a single one
     key: jax.Array  # from which all random choices follow
+    own: Own | None = None  # what members have themselves, if images are not dealt
 
     @property
     def digests(self) -> dict[str, str]:
-        """A digest of the images of agents and server."""
+        """A digest of the images of agents and server, or of the members' records."""
+        if self.own is not None:
+            return {"records": members.digest(self.own.federation)}
         return {"images": digest(self.agents, self.server)}
+
+    def split(self, number: int) -> members.Split:
+        """Split `number` of the members' own records, to train and to measure on."""
+        return members.measuring_split(self.own.federation, self.own.shares, number)
 
     def key_of(self, purpose: str, number: int) -> jax.Array:
         """The random key of repetition `number`, different for the purposes "curve" and "run"."""
@@ -107,9 +187,11 @@ class Needed(NamedTuple):
     server: tuple[int, int]
 
 
-# Fills in every default of settings, given how many training and test images the data set has. Returns the
-# settings and the images they need. Raises a ValueError if a flag is out of range or images are too few.
-Settle = Callable[[Any, tuple[int, int]], tuple[Any, Needed]]
+# Fills in every default of settings, given how many training and test images the data set has; None if
+# members have their own data. Returns the settings and the images they need. Raises a ValueError if a flag is
+# out of range or images are too few.
+Settle = Callable[[Any, tuple[int, int] | None], tuple[Any, Needed]]
+NOTHING = Needed((0, 0), (0, 0))
 
 
 def check(settle: Settle, settings: Any, resources: Resources = Resources()) -> None:
@@ -126,6 +208,10 @@ def check(settle: Settle, settings: Any, resources: Resources = Resources()) -> 
       FileNotFoundError: the data set is not there.
     """
     check_fields(settings)
+    if settings.federation:
+        _prepare_own(settle, settings)
+        return
+    settings = filled(_without_members(settings), tables=False)
     available, shape, classes = _about(settings.dataset, resources.data_dir)
     settled, _ = settle(settings, available)
     network(settled, shape, classes)
@@ -134,7 +220,10 @@ def check(settle: Settle, settings: Any, resources: Resources = Resources()) -> 
 def prepare(settle: Settle, settings: Any, resources: Resources = Resources()) -> Task:
     """Fills in the settings and loads the images that they need; arguments and errors as `check`."""
     check_fields(settings)
+    if settings.federation:
+        return _prepare_own(settle, settings)
     data_dir = resources.data_dir
+    settings = filled(_without_members(settings), tables=False)
     settings, needed = settle(settings, data.sizes(settings.dataset, data_dir))
     (of_agents, test_of_agents), (of_server, test_of_server) = needed
     train, test = of_agents + of_server, test_of_agents + test_of_server
@@ -153,6 +242,90 @@ def prepare(settle: Settle, settings: Any, resources: Resources = Resources()) -
     )
 
 
+def _prepare_own(settle: Settle, settings: Any) -> Task:
+    """The task of a federation whose members have their own data; errors as of `check`."""
+    federation, remarks = inputs.read(
+        settings.federation, settings.target, settings.categorical or (), settings.without or ()
+    )
+    shares = members.Shares(settings.seed, settings.reserve, settings.tested)
+    members.check(federation, shares)
+    settings = filled(settings, tables=federation.schema is not None)
+    settings, _ = settle(_of_members(settings, federation, shares), None)
+    shape = members.shape(federation)
+    model, local_training = network(settings, shape, len(federation.classes))
+    return Task(
+        settings=settings,
+        model=model,
+        local_training=local_training,
+        agents=None,
+        server=None,
+        classes=federation.classes,
+        mesh=federated.agents_mesh(),
+        key=jax.random.key(settings.seed),
+        own=Own(federation, shares, remarks),
+    )
+
+
+def filled(settings: Any, tables: bool) -> Any:
+    """The settings with the usual training of images, or of tables, where nothing is said.
+
+    On tables the whole gradient of every member, at a larger rate and for more rounds, is as good as logistic
+    regression with a penalty, because it stops early; SGD fits the noise of a few hundred records.
+    """
+    usual = {
+        "rounds": 100 if tables else 50,
+        "batch_size": 64 if tables else 10,
+        "learning_rate": 0.1 if tables else 0.01,
+        "full_batch": tables,
+        "model": "linear" if tables else "cnn",
+    }
+    given = {name: getattr(settings, name) for name in usual}
+    return dataclasses.replace(
+        settings, **{name: usual[name] if value is None else value for name, value in given.items()}
+    )
+
+
+def _without_members(settings: Any) -> Any:
+    """The settings; raises a ValueError if one is given that only members with data of their own need."""
+    for field in dataclasses.fields(MembersSettings):
+        if getattr(settings, field.name) != field.default:
+            raise ValueError(f"--{field.name} needs --federation")
+    return settings
+
+
+# Settings that have no use where nothing is dealt.
+_OF_DEALING = ("dataset", "partition", "alpha", "shards", "server_images", "held_out", "test_images")
+
+
+def _of_members(settings: Any, federation: members.Federation, shares: members.Shares) -> Any:
+    """The settings with as many agents as members, and as capacities what each can train on.
+
+    Raises:
+      ValueError: a setting has no use with --federation, or is of another number of agents; or a member has
+        fewer records than asked for.
+    """
+    fields = {field.name: field.default for field in dataclasses.fields(settings)}
+    for name in _OF_DEALING:
+        if name in fields and getattr(settings, name) != fields[name]:
+            raise ValueError(f"--{name} has no use with --federation: members have their own data")
+    if "agents" not in fields:
+        return settings
+    n = len(federation.names)
+    if settings.agents not in (n, fields["agents"]):
+        raise ValueError(f"--agents={settings.agents}: {settings.federation} has {n} members")
+    most = members.trainable(federation, shares)
+    if settings.capacity is not None:
+        all_settings.one_for_each("capacity", settings.capacity, n)
+    capacity = for_each(settings.capacity or tuple(most.tolist()), n)
+    for name, asked, has in zip(federation.names, capacity, most, strict=True):
+        if asked > has:
+            raise ValueError(
+                f"--capacity: {name} can train on {has} records, not {asked}: the others are reserved or "
+                "held out"
+            )
+    return dataclasses.replace(settings, agents=n, capacity=capacity)
+
+
 def _part(whole: data.Data, train: slice, test: slice) -> data.Data:
     """Some of the training images, and some of the test images."""
     return data.Data(
@@ -168,7 +341,7 @@ def _about(dataset: str, data_dir: str | None) -> tuple[tuple[int, int], tuple[i
     return data.sizes(dataset, data_dir), one.train.images.shape[1:], len(data.classes(dataset, data_dir))
 
 
-def check_fields(settings: TrainingSettings) -> None:
+def check_fields(settings: Any) -> None:
     """Refuses settings of training that no data set allows.
 
     Raises:
@@ -177,13 +350,20 @@ def check_fields(settings: TrainingSettings) -> None:
     all_settings.check(settings)
     if settings.channels is not None and len(settings.channels) != 2:
         raise ValueError(f"--channels needs two numbers, got {len(settings.channels)}")
-    cnn = isinstance(models.PRESETS[settings.model], models.CNN)
-    if not cnn and (settings.channels, settings.units, settings.padding) != (None, None, "SAME"):
-        raise ValueError(
-            f"--channels, --units and --padding are the CNN's; --model={settings.model} has none"
-        )
-    if settings.capacity is not None:
-        all_settings.one_for_each("capacity", settings.capacity, settings.agents)
+    if settings.model or not settings.federation:  # else it is not yet known
+        _check_model(settings, settings.model or "cnn")
+    several = getattr(settings, "capacity", None)
+    if several is not None and not settings.federation:
+        all_settings.one_for_each("capacity", several, settings.agents)
+
+
+def _check_model(settings: ModelSettings, name: str) -> None:
+    """Raises a ValueError for a setting that the model does not have."""
+    network = models.PRESETS[name]
+    if not isinstance(network, models.CNN | models.MLP) and settings.units is not None:
+        raise ValueError(f"--units is of cnn and mlp; --model={name} has none")
+    if not isinstance(network, models.CNN) and (settings.channels, settings.padding) != (None, "SAME"):
+        raise ValueError(f"--channels and --padding are the CNN's; --model={name} has none")
 
 
 def capacity(settings: TrainingSettings) -> tuple[int, ...]:
@@ -198,24 +378,34 @@ def for_each(given: tuple[Any, ...], agents: int) -> tuple[Any, ...]:
 
 
 def network(
-    settings: TrainingSettings, image_shape: tuple[int, ...], classes: int
-) -> tuple[models.CNN | models.VGG11, local.LocalTraining]:
-    """The model and the local training that the settings ask for.
+    settings: ModelSettings, shape: tuple[int, ...], classes: int
+) -> tuple[models.Network, local.LocalTraining]:
+    """The model and the local training that the settings ask for, with every default filled in.
+
+    Args:
+      settings: of the model and of training.
+      shape: [h, w, c] of an image, or [d] of the features of a table.
+      classes: their number.
 
     Raises:
-      ValueError: images of this shape do not fit the model.
+      ValueError: records of this shape do not fit the model.
     """
-    changes: dict[str, Any] = {"classes": classes, "lowering": settings.lowering}
+    _check_model(settings, settings.model)
+    preset = models.PRESETS[settings.model]
+    changes: dict[str, Any] = {"classes": classes}
+    if isinstance(preset, models.CNN | models.VGG11):
+        if len(shape) != 3:
+            raise ValueError(f"--model={settings.model} is for images; tables need linear or mlp")
+        changes["lowering"] = settings.lowering
     if settings.channels is not None:
         changes["channels"] = settings.channels
     if settings.units is not None:
         changes["units"] = settings.units
-    preset = models.PRESETS[settings.model]
     if isinstance(preset, models.CNN):
         changes["padding"] = settings.padding
     model = preset.clone(**changes)
     # Computes shapes only: raises where images are too small for the model's layers.
-    jax.eval_shape(lambda: models.initial_parameters(model, jax.random.key(0), image_shape))
+    jax.eval_shape(lambda: models.initial_parameters(model, jax.random.key(0), shape))
     training = {field: getattr(settings, field) for field in local.LocalTraining._fields}
     return model, local.LocalTraining(**training)
 
@@ -236,7 +426,7 @@ def fingerprint(task: Task, modules: Iterable[str], *images: data.Data) -> dict[
     Args:
       task: of the experiment.
       modules: names of modules that take part in training, beside those of `fedgame.learning`.
-      *images: all that is trained or tested on.
+      *images: all that is trained or tested on; none if members have their own data.
 
     Returns:
       JSON values, as a key for results that runs share.
@@ -246,13 +436,13 @@ def fingerprint(task: Task, modules: Iterable[str], *images: data.Data) -> dict[
     code = hashlib.sha256()
     for file in files:
         code.update(file.read_bytes())
-    return {
+    found = {
         "images": digest(*images),
         "code": code.hexdigest(),
         "use": sorted(registry.used().values()),
         "model": repr(task.model),
         "training": task.local_training._asdict(),
-        "agents": task.settings.agents,
+        "agents": len(task.own.federation.names) if task.own else task.settings.agents,
         "rounds": task.settings.rounds,
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
         "device": jax.devices()[0].device_kind,
@@ -260,3 +450,19 @@ def fingerprint(task: Task, modules: Iterable[str], *images: data.Data) -> dict[
         "processors": [os.cpu_count(), np.show_config(mode="dicts")["SIMD Extensions"]],
         "flags": [os.environ.get("XLA_FLAGS"), str(jax.config.jax_default_matmul_precision)],
     }
+    if task.own is not None:
+        of_own = {"shares": task.own.shares._asdict(), "metric": task.settings.metric}
+        found |= of_own | task.digests | {"scikit-learn": importlib.metadata.version("scikit-learn")}
+    return found
+
+
+def write_remarks(task: Task, work: Workdir) -> None:
+    """Writes `members.json`, what is told about the members' own data, if they have any."""
+    if task.own is not None:
+        sizes = zip(task.own.federation.names, task.own.federation.sizes.tolist(), strict=True)
+        work.write_json("members.json", {"records": dict(sizes), "remarks": task.own.remarks})
+
+
+def data_name(settings: TrainingSettings) -> str:
+    """What results of these settings are called."""
+    return pathlib.Path(settings.federation or settings.dataset).stem

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 
 from fedgame.experiments import task as tasks
 from fedgame.experiments.task import Task
-from fedgame.learning import evaluation, federated, models, partitions
+from fedgame.learning import federated, models, partitions
 from fedgame.learning import trainer as trainers
 from fedgame.registry import option
 from fedgame.report import figures, text
@@ -40,7 +39,7 @@ class Settings(tasks.TrainingSettings):
     evaluate_every: int = option("rounds between evaluations; the last round always is one", 1, low=1)
 
 
-def settle(settings: Settings, available: tuple[int, int]) -> tuple[Settings, tasks.Needed]:
+def settle(settings: Settings, available: tuple[int, int] | None) -> tuple[Settings, tasks.Needed]:
     """The settings with every default filled in, and the images they need; see `task.Settle`."""
     n, capacity = settings.agents, tasks.capacity(settings)
     contributions = settings.contributions or capacity
@@ -49,13 +48,16 @@ def settle(settings: Settings, available: tuple[int, int]) -> tuple[Settings, ta
     for i, (s, tau) in enumerate(zip(contributions, capacity, strict=True)):
         if s > tau:
             raise ValueError(f"--contributions: agent {i} has {tau} images (--capacity), not {s}")
+    settings = dataclasses.replace(settings, capacity=capacity, contributions=contributions)
+    if available is None:
+        return settings, tasks.NOTHING
     needed, held_out = sum(capacity), settings.held_out or min(1000, available[1])
     if needed > available[0] or held_out > available[1]:
         raise ValueError(
             f"--capacity, --held_out: {needed} training and {held_out} test images are asked for; "
             f"{settings.dataset} has {available[0]} and {available[1]}"
         )
-    settled = dataclasses.replace(settings, capacity=capacity, contributions=contributions, held_out=held_out)
+    settled = dataclasses.replace(settings, held_out=held_out)
     return settled, tasks.Needed(agents=(needed, 0), server=(0, held_out))
 
 
@@ -67,21 +69,26 @@ class _State(NamedTuple):
     """What a run carries from round to round."""
 
     params: Any
-    accuracy: np.ndarray  # [evaluations so far] on held-out images
+    accuracy: np.ndarray  # [evaluations so far, owners of held-out images]
     rounds: np.ndarray  # [evaluations so far] the rounds after which they were made
 
 
 def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> None:
     """Deals the images, trains, and writes `holdings.csv`, `rounds.csv` and the model.
 
+    Of members with data of their own also `rounds_by_member.csv`: everybody's metric on what she holds out.
     All processes of a run call it; only the first writes.
     """
     settings, first = task.settings, jax.process_index() == 0
     deal_key, init_key, train_key = jax.random.split(task.key, 3)
     capacity = np.asarray(settings.capacity)
-    dealt = partitions.partition(
-        task.agents.train, capacity, deal_key, settings.partition, settings.alpha, settings.shards
-    )
+    if task.own is None:
+        dealt = partitions.partition(
+            task.agents.train, capacity, deal_key, settings.partition, settings.alpha, settings.shards
+        )
+        test = federated.Images(*(array[None] for array in task.server.test))
+    else:
+        dealt, test, *_ = task.split(0)
     held = partitions.holdings(dealt.labels, capacity, len(task.classes))
     rows = []
     for i in range(settings.agents):
@@ -90,15 +97,28 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
         rows.append(row | {name: int(count) for name, count in of_class})
     if first:
         work.write_csv("holdings.csv", rows)
+        tasks.write_remarks(task, work)
     params = jax.device_get(models.initial_parameters(task.model, init_key, dealt.images.shape[2:]))
-    state = _train(task, work, federated.place(dealt, task.mesh), params, train_key)
+    state = _train(task, work, federated.place(dealt, task.mesh), test, params, train_key)
     evaluations = [
-        {"round": int(r), "accuracy": float(a)} for r, a in zip(state.rounds, state.accuracy, strict=True)
+        {"round": int(r), "accuracy": float(np.mean(a))}
+        for r, a in zip(state.rounds, state.accuracy, strict=True)
     ]
     if first:
         work.write_csv("rounds.csv", evaluations)
+        if task.own is not None:
+            work.write_csv("rounds_by_member.csv", _by_member(task.own.federation.names, state))
         if not work.has("model"):
             snapshots.save_model(work.path / "model", state.params)
+
+
+def _by_member(names: tuple[str, ...], state: _State) -> list[dict[str, Any]]:
+    """One row per evaluation and member."""
+    return [
+        {"round": int(number), "member": name, "accuracy": float(accuracy)}
+        for number, row in zip(state.rounds, state.accuracy, strict=True)
+        for name, accuracy in zip(names, row, strict=True)
+    ]
 
 
 def show(work: Workdir) -> str:
@@ -120,22 +140,27 @@ def _columns(classes: tuple[str, ...]) -> list[str]:
     return [name if taken[name] == 1 else f"{name} (class {k})" for k, name in enumerate(classes)]
 
 
-def _train(task: Task, work: Workdir, agents: federated.Images, params: Any, key: jax.Array) -> _State:
-    """Trains for all rounds, and evaluates after every few of them and the last."""
-    settings, test = task.settings, task.server.test
+def _train(
+    task: Task, work: Workdir, agents: federated.Images, test: federated.Images, params: Any, key: jax.Array
+) -> _State:
+    """Trains for all rounds, and evaluates after every few of them and the last.
+
+    `test` are records [owners, m, ...].
+    """
+    settings = task.settings
     drawn = np.asarray(settings.contributions, np.int32)
-    trainer = trainers.Trainer(task.model, task.local_training, agents, key, task.mesh)
-    accuracy = functools.partial(evaluation.accuracy, task.model)
+    trainer = trainers.Trainer(task.model, task.local_training, agents, key, task.mesh, test, settings.metric)
 
     def step(state: _State, number: int) -> _State:
         params = trainer.average(state.params, drawn, number)
         due = number % settings.evaluate_every == 0 or number == settings.rounds
         if not due:
             return state._replace(params=params)
-        now = float(accuracy(federated.local_copy(params), test))
-        return _State(params, np.append(state.accuracy, now), np.append(state.rounds, number))
+        now = np.asarray(trainer.accuracy(params), float)
+        accuracy = np.concatenate([state.accuracy, now[None]])
+        return _State(params, accuracy, np.append(state.rounds, number))
 
-    start = _State(params, np.asarray([float(accuracy(params, test))]), np.zeros(1, int))
+    start = _State(params, np.asarray(trainer.accuracy(params), float)[None], np.zeros(1, int))
     saved = work.snapshots("training", last=settings.rounds)
     progress = functools.partial(jobs.progress_over, "training")
     rounds = settings.rounds if drawn.any() else 0  # without any samples there is nothing to train on
@@ -150,7 +175,7 @@ EXPERIMENT = Experiment(
     prepare=prepare,
     compute=compute,
     show=show,
-    results=lambda settings: f"results/train_{pathlib.Path(settings.dataset).stem}",
+    results=lambda settings: f"results/train_{tasks.data_name(settings)}",
     headline=headline,
     collected=("rounds.csv",),
     resources=("data_dir",),

@@ -436,7 +436,7 @@ def choose(
     mean, spread = _mean(squared, splits)
     error = np.sqrt(mean)
     # The delta method; the tiny number is for errors of exactly 0.
-    return Choice(MODELS[chosen], error, spread / (2 * error + 1e-150), _noise(mixtures.accuracy))
+    return Choice(MODELS[chosen], error, spread / (2 * error + 1e-150), noise(mixtures.accuracy))
 
 
 def _groups(samples: np.ndarray) -> np.ndarray:
@@ -482,8 +482,11 @@ def _gain(smaller: np.ndarray, larger: np.ndarray, splits: np.ndarray) -> tuple[
     return gain, np.sqrt(np.sum((per_mixture - gain / m) ** 2) * m / (m - 1))
 
 
-def _noise(accuracy: np.ndarray) -> np.ndarray:
-    """Standard deviation [n] of the mean accuracy of a mixture, from the spread [m, k, n] over its splits."""
+def noise(accuracy: np.ndarray) -> np.ndarray:
+    """Standard deviation [n] of the mean accuracy of a mixture, from the spread [m, k, n] over its splits.
+
+    What a split does to all mixtures alike is taken out; see `choose`.
+    """
     splits = np.sum(~np.isnan(accuracy), axis=1, keepdims=True)
     used = ~np.isnan(accuracy) & (splits > 1)
     left = np.where(used, accuracy, 0.0)
@@ -574,7 +577,7 @@ class Intervals(NamedTuple):
     high: np.ndarray  # [n, n]
 
 
-def intervals(
+def resample(
     mixtures: Mixtures,
     fitted: Fit,
     *,
@@ -582,8 +585,8 @@ def intervals(
     confidence: float = 0.9,
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> Intervals:
-    """Intervals of rates by bootstrap over splits and mixtures.
+) -> list[Fit]:
+    """Fits to resampled mixtures: a bootstrap over splits and mixtures.
 
     Each draw refits to accuracies that are the fitted ones, plus the noise of splits, plus what the model
     misses in each mixture:
@@ -600,12 +603,9 @@ def intervals(
       mixtures: what was measured.
       fitted: the fit to them.
       draws: at least 2.
-      confidence: the share of draws within the interval, in (0, 1); the rest is split between both sides.
+      confidence: of the intervals that are wanted, in (0, 1), for the quantiles of Student's t.
       seed: of the draws.
       progress: wraps the loop over the draws, like `tqdm.tqdm`.
-
-    Returns:
-      Lower and upper ends. NaN where the rate, or the lower end, is 0: "indistinguishable from 0".
 
     Raises:
       ValueError: `draws` or `confidence` are not as described, or `mixtures` not as `check` wants them.
@@ -619,29 +619,55 @@ def intervals(
     splits = np.maximum(_means(mixtures).splits, 2)
     student = scipy.stats.t.ppf(upper, splits - 1) / scipy.stats.norm.ppf(upper)
     spread = np.sqrt(splits / (splits - 1)) * student
-    drawn = np.stack(
-        [
-            _fit(_drawn(mixtures, fitted, rng, spread), fitted.model, [fitted]).rates
-            for _ in progress(range(draws))
-        ]
-    )
+    return [
+        _fit(_drawn(mixtures, fitted, rng, spread), fitted.model, [fitted]) for _ in progress(range(draws))
+    ]
+
+
+def intervals(
+    mixtures: Mixtures,
+    fitted: Fit,
+    *,
+    draws: int = 200,
+    confidence: float = 0.9,
+    seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Intervals:
+    """Intervals of rates: `intervals_of` the fits of `resample`; arguments and errors as there."""
+    resampled = resample(mixtures, fitted, draws=draws, confidence=confidence, seed=seed, progress=progress)
+    return intervals_of(fitted, resampled, confidence)
+
+
+def intervals_of(fitted: Fit, resampled: Sequence[Fit], confidence: float = 0.9) -> Intervals:
+    """Intervals of rates from the fits of `resample`.
+
+    Args:
+      fitted: the fit to what was measured.
+      resampled: fits to resampled mixtures.
+      confidence: the share of them within the interval, in (0, 1); the rest is split between both sides.
+
+    Returns:
+      Lower and upper ends. NaN where the rate, or the lower end, is 0: "indistinguishable from 0".
+    """
+    upper = (1 + confidence) / 2
+    drawn = np.stack([one.rates for one in resampled])
     low, high = np.quantile(drawn, [1 - upper, upper], axis=0)
     at_0 = (fitted.rates == 0) | (low == 0)
     return Intervals(np.where(at_0, np.nan, low), np.where(at_0, np.nan, high))
 
 
 def _drawn(mixtures: Mixtures, fitted: Fit, rng: np.random.Generator, spread: np.ndarray) -> _Means:
-    """Mean accuracies of one draw of `intervals`, with the noise of splits multiplied by `spread`, [m, n]."""
+    """Mean accuracies of one draw of `resample`, with the noise of splits multiplied by `spread`, [m, n]."""
     means = _means(mixtures)
     m, k, n = mixtures.accuracy.shape
     model = predict(fitted, means.samples)
     drawn = _means(mixtures._replace(accuracy=mixtures.accuracy[:, rng.integers(k, size=k)]))
-    noise = np.where(drawn.splits > 0, spread * (drawn.mean - means.mean), 0.0)
+    of_splits = np.where(drawn.splits > 0, spread * (drawn.mean - means.mean), 0.0)
     # Squares of residuals are too small by the parameters that were fitted.
     measured = np.sum(means.splits > 0, axis=0)
     rates = {MODELS[0]: 0, MODELS[1]: 1}.get(fitted.model, n - 1)
     square = fitted.error**2 * measured / np.maximum(measured - _CURVE - rates, 1)
-    of_noise = np.nan_to_num(_noise(mixtures.accuracy)) ** 2
+    of_noise = np.nan_to_num(noise(mixtures.accuracy)) ** 2
     share = np.sqrt(np.maximum(square - of_noise, 0.0) / np.maximum(fitted.error**2, 1e-24))
     misfit = rng.choice([-1.0, 1.0], size=(m, 1)) * share * (means.mean - model)
-    return means._replace(mean=model + noise + misfit)
+    return means._replace(mean=model + of_splits + misfit)

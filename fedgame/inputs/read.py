@@ -61,6 +61,12 @@ class ScenarioSettings:
         "The curve is then one of a member's effective samples",
         None,
     )
+    rates: str = option(
+        "--measurements: what another member's sample is taken to be worth: as much as an own one, a rate per "
+        "member, or a rate per pair; or whichever of these predicts held-out mixtures best",
+        "chosen",
+        choices=("chosen", *fitted_rates.MODELS),
+    )
     own: str = option(
         "with exchange rates: what of her own teaches a member's own model, only what she contributes or, "
         "always, all her records",
@@ -96,6 +102,7 @@ class ScenarioSettings:
     held: float = option("S₀, samples that the server holds already", 0.0, low=0)
 
 
+CHOSEN = "chosen"
 _DEALS = 10  # of mixtures into those that are fitted and those that are predicted
 _DRAWS = 200  # of mixtures and splits, for intervals of rates
 _BY_NUMBERS = ("exponent", "fixed", "capacity", "value", "quality")  # flags that agents' files replace
@@ -115,6 +122,7 @@ class Exchange(NamedTuple):
     test: fitted_rates.JointTest  # of w ≡ 1
     samples: np.ndarray  # [m, n] of the mixtures
     without_data: bool  # whether it was measured what members have if nobody gives any samples
+    resampled: list[fitted_rates.Fit]  # fits of the same model to resampled mixtures
 
 
 class Origin(NamedTuple):
@@ -141,6 +149,8 @@ def check(settings: ScenarioSettings) -> None:
     _no_use(settings, "payoff", "fit", *_OF_FAMILIES)
     if isinstance(settings.cost, str):
         _no_use(settings, "cost", "exponent", "fixed")
+    if settings.rates != CHOSEN and not settings.measurements:
+        raise ValueError(f"--rates={settings.rates} needs --measurements")
     if settings.own != ScenarioSettings().own and not (settings.exchange_rates or settings.measurements):
         raise ValueError(f"--own={settings.own} needs --exchange_rates or --measurements")
 
@@ -191,20 +201,34 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
 def _fitted(settings: ScenarioSettings, names: list[str]) -> Exchange:
     """Rates and curves that fit --measurements, of the model that predicts held-out mixtures best."""
     try:
-        mixtures = measured_mixtures.read(settings.measurements, names)
-        bar = functools.partial(jobs.progress, "predicting held-out mixtures", _DEALS, 0)
-        choice = fitted_rates.choose(mixtures, deals=_DEALS, progress=bar)
-        fit = fitted_rates.fit(mixtures, choice.model)
-        test, intervals = fitted_rates.all_rates_one(mixtures), None
-        if choice.model != fitted_rates.MODELS[0]:
-            bar = functools.partial(jobs.progress, "resampling the mixtures", _DRAWS, 0)
-            intervals = fitted_rates.intervals(mixtures, fit, draws=_DRAWS, progress=bar)
+        return fitted(measured_mixtures.read(settings.measurements, names), settings.rates)
     except ValueError as error:
         told = str(error)
         where = "" if told.startswith(settings.measurements) else f"{settings.measurements}: "
         raise ValueError(f"{where}{told}") from None
+
+
+def fitted(mixtures: fitted_rates.Mixtures, model: str = CHOSEN) -> Exchange:
+    """Rates and curves that fit mixtures.
+
+    Args:
+      mixtures: what was measured.
+      model: one of `exchange_rates.MODELS`, or CHOSEN: that which predicts held-out mixtures best.
+
+    Raises:
+      ValueError: as `exchange_rates.choose`.
+    """
+    bar = functools.partial(jobs.progress, "predicting held-out mixtures", _DEALS, 0)
+    choice = fitted_rates.choose(mixtures, deals=_DEALS, progress=bar)
+    fit = fitted_rates.fit(mixtures, choice.model if model == CHOSEN else model)
+    test = fitted_rates.all_rates_one(mixtures)
+    bar = functools.partial(jobs.progress, "resampling the mixtures", _DRAWS, 0)
+    resampled = fitted_rates.resample(mixtures, fit, draws=_DRAWS, progress=bar)
+    intervals = None
+    if fit.model != fitted_rates.MODELS[0]:
+        intervals = fitted_rates.intervals_of(fit, resampled)
     without_data = bool(np.any(np.all(mixtures.samples == 0, axis=1)))
-    return Exchange(choice, fit, intervals, test, mixtures.samples, without_data)
+    return Exchange(choice, fit, intervals, test, mixtures.samples, without_data, resampled)
 
 
 def _effective(

@@ -13,7 +13,7 @@ import pathlib
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -228,24 +228,11 @@ def arrays(path: pathlib.Path) -> Source:
     image_names, label_names = names[::2], names[1::2]  # they alternate in `_ARRAYS`
     images = [_pixels(f"`{name}` of {path}", held[name]) for name in image_names]
     labels = [_labels(f"`{name}` of {path}", held[name]) for name in label_names]
-    for name, pixels, numbers in zip(image_names, images, labels, strict=True):
-        if len(pixels) != len(numbers):
-            raise ValueError(f"{path} has {len(pixels)} images in `{name}` and {len(numbers)} labels")
+    _check_arrays(path, image_names, images, labels)
     if len(images) == 1:
         split = fixed_split(len(labels[0]))
         images, labels = [images[0][rows] for rows in split], [labels[0][rows] for rows in split]
-    if images[0].shape[1:] != images[1].shape[1:]:
-        raise ValueError(
-            f"training images of {path} are {images[0].shape[1:]}, test images {images[1].shape[1:]}"
-        )
-    known, numbers = np.unique(np.concatenate(labels), return_inverse=True)
-    classes = tuple(map(str, known))
-    if "classes" in held:
-        classes, numbers = tuple(map(str, held["classes"].ravel())), np.concatenate(labels)
-        if not 0 <= known[0] <= known[-1] < len(classes):
-            raise ValueError(
-                f"labels of {path} must be 0 to {len(classes) - 1}: `classes` has {len(classes)}"
-            )
+    classes, numbers = _classes_of(path, held, np.concatenate(labels))
     labels = np.split(numbers, [len(labels[0])])
     _check_every_class_is_trained(path, classes, labels[0])
     parts = {"train": (images[0], labels[0]), "test": (images[1], labels[1])}
@@ -286,21 +273,36 @@ def folders(path: pathlib.Path) -> Source:
     train_files, train_labels = parts[0]
     _check_every_class_is_trained(path, classes, train_labels)
     first = train_files[0]
-    shape = _decode(first).shape
 
     def read(part: str, rows: np.ndarray) -> Images:
         files, labels = parts[_PARTS.index(part)]
-        pixels = np.zeros((len(rows), *shape), np.uint8)
-        for place, file in zip(pixels, files[rows], strict=True):
-            image = _decode(file)
-            if image.shape != shape:
-                raise ValueError(
-                    f"all images must be [h, w, c] alike: {file} is {image.shape}, {first} {shape}"
-                )
-            place[:] = image
-        return to_images(pixels, labels[rows])
+        return Images(_decode_all(files[rows], first), np.asarray(labels[rows], np.int32))
 
     return Source((len(train_labels), len(parts[1][1])), classes, read)
+
+
+def everything(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """All images of an .npz file or a folder, whatever parts they are in: pixels, labels, names of classes.
+
+    Pixels are [n, h, w, c] float32 in [0, 1]. Forms and errors as of `arrays` and `folders`, but a class may
+    be in one part only.
+    """
+    if path.suffix == ".npz":
+        held, names = _load_arrays(path)
+        images = [_pixels(f"`{name}` of {path}", held[name]) for name in names[::2]]
+        labels = [_labels(f"`{name}` of {path}", held[name]) for name in names[1::2]]
+        _check_arrays(path, names[::2], images, labels)
+        classes, numbers = _classes_of(path, held, np.concatenate(labels))
+        pixels = np.concatenate([to_images(*part).images for part in zip(images, labels, strict=True)])
+        return pixels, numbers, classes
+    inside = [path / part for part in _PARTS] if all((path / part).is_dir() for part in _PARTS) else [path]
+    listings = [_listing(folder) for folder in inside]
+    classes = tuple(sorted({name for listing in listings for name in listing}))
+    found = [
+        (file, classes.index(k)) for listing in listings for k, files in listing.items() for file in files
+    ]
+    files = np.array([file for file, _ in found], object)
+    return _decode_all(files, files[0]), np.array([k for _, k in found], np.int32), classes
 
 
 def _load_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
@@ -319,6 +321,32 @@ def _load_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, 
             except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise ValueError(f"`{name}` of {path} cannot be read: {error}") from None
     return held, names
+
+
+def _check_arrays(
+    path: pathlib.Path, names: Sequence[str], images: Sequence[np.ndarray], labels: Sequence[np.ndarray]
+) -> None:
+    """Raises a `ValueError` if there are not as many labels as images, or two parts differ in shape."""
+    for name, pixels, numbers in zip(names, images, labels, strict=True):
+        if len(pixels) != len(numbers):
+            raise ValueError(f"{path} has {len(pixels)} images in `{name}` and {len(numbers)} labels")
+    if images[0].shape[1:] != images[-1].shape[1:]:
+        raise ValueError(
+            f"training images of {path} are {images[0].shape[1:]}, test images {images[-1].shape[1:]}"
+        )
+
+
+def _classes_of(
+    path: pathlib.Path, held: dict[str, np.ndarray], labels: np.ndarray
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of the classes of an .npz file, and for each label the number of its class."""
+    known, numbers = np.unique(labels, return_inverse=True)
+    if "classes" not in held:
+        return tuple(map(str, known)), numbers
+    classes = tuple(map(str, held["classes"].ravel()))
+    if not 0 <= known[0] <= known[-1] < len(classes):
+        raise ValueError(f"labels of {path} must be 0 to {len(classes) - 1}: `classes` has {len(classes)}")
+    return classes, labels
 
 
 def _pixels(what: str, pixels: np.ndarray) -> np.ndarray:
@@ -370,6 +398,18 @@ def _listing(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
             raise ValueError(f"class folder {class_folder} holds no images ({', '.join(SUFFIXES)})")
         listing[class_folder.name] = images
     return listing
+
+
+def _decode_all(files: Sequence[pathlib.Path], first: pathlib.Path) -> np.ndarray:
+    """[n, h, w, c] float32 in [0, 1] of files; a `ValueError` if one is not shaped as `first`."""
+    shape = _decode(first).shape
+    pixels = np.zeros((len(files), *shape), np.uint8)
+    for place, file in zip(pixels, files, strict=True):
+        image = _decode(file)
+        if image.shape != shape:
+            raise ValueError(f"all images must be [h, w, c] alike: {file} is {image.shape}, {first} {shape}")
+        place[:] = image
+    return pixels / np.float32(255)
 
 
 def _decode(file: pathlib.Path) -> np.ndarray:

@@ -17,10 +17,13 @@ AXIS = "agents"  # of the device mesh
 
 
 class Images(NamedTuple):
-    """Labelled images, of one owner or with a leading axis over agents."""
+    """Labelled images, or rows of tables, of one owner or with a leading axis over agents.
 
-    images: jax.Array  # [..., m, h, w, c] float32 in [0, 1]
-    labels: jax.Array  # [..., m] int32
+    Wherever images [..., h, w, c] are spoken of, rows [..., d] of tables will do, if the model takes them.
+    """
+
+    images: jax.Array  # [..., m, h, w, c] float32 in [0, 1]; [..., m, d] float32 of tables
+    labels: jax.Array  # [..., m] int32; -1 fills the rows of owners who have fewer than m
 
 
 def agents_mesh() -> jax.sharding.Mesh | None:

@@ -90,10 +90,14 @@ def sgd(
 
     def epoch(index: jax.Array, carry: Any) -> Any:
         noise = jax.random.uniform(jax.random.fold_in(key, index), (most,), jnp.float32)
-        contributed = jnp.arange(most) < samples
-        order = jnp.argsort(jnp.where(contributed, noise, jnp.inf)).astype(jnp.int32)
+        # A random order of all, of which those that she contributes are kept. Mapped over numbers of samples,
+        # as over mixtures, it sorts once.
+        everything = jnp.argsort(noise).astype(jnp.int32)
+        kept = everything < samples
+        place = jnp.where(kept, jnp.cumsum(kept) - 1, most)
+        order = jnp.zeros(most, jnp.int32).at[place].set(everything, mode="drop")
         # One of her samples, with weight 0, fills the last batch.
-        order = jnp.where(contributed, order, order[0])
+        order = jnp.where(jnp.arange(most) < samples, order, order[0])
         order = jnp.pad(order, (0, batch), mode="edge")
 
         def step(number: jax.Array, carry: Any) -> Any:

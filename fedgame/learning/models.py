@@ -1,4 +1,4 @@
-"""The networks that agents train together (Section 5.2)."""
+"""The networks that agents train together: those of Section 5.2 for images, smaller ones for tables too."""
 
 import functools
 from typing import Any
@@ -108,15 +108,53 @@ class VGG11(nn.Module):
         return nn.Dense(self.classes, kernel_init=nn.initializers.he_normal())(x)
 
 
-PRESETS = {
+class Linear(nn.Module):
+    """Logistic regression: logits are a linear function of the features. It starts at 0.
+
+    Attributes:
+      classes: number of outputs.
+    """
+
+    classes: int = 2
+
+    @nn.compact
+    def __call__(self, records: jax.Array) -> jax.Array:
+        """Logits [b, classes] for records [b, ...], rows of a table or images."""
+        flat = records.reshape(len(records), -1)
+        return nn.Dense(self.classes, kernel_init=nn.initializers.zeros)(flat)
+
+
+class MLP(nn.Module):
+    """A fully connected network with one hidden layer, ReLU; He initialisation.
+
+    Attributes:
+      classes: number of outputs.
+      units: width of the hidden layer.
+    """
+
+    classes: int = 2
+    units: int = 32
+
+    @nn.compact
+    def __call__(self, records: jax.Array) -> jax.Array:
+        """Logits [b, classes] for records [b, ...], rows of a table or images."""
+        flat = records.reshape(len(records), -1)
+        hidden = nn.relu(nn.Dense(self.units, kernel_init=nn.initializers.he_normal())(flat))
+        return nn.Dense(self.classes, kernel_init=nn.initializers.he_normal())(hidden)
+
+
+Network = CNN | VGG11 | Linear | MLP
+PRESETS: dict[str, Network] = {
     "cnn": CNN(),  # 54,840 parameters on 28×28 images
     "cnn_wide": CNN(channels=(32, 64), units=512),  # 1,663,370
     "vgg11": VGG11(),  # 9,225,610
     "vgg11_4096": VGG11(units=(4096, 4096)),  # 28,144,010, the original
+    "linear": Linear(),
+    "mlp": MLP(),
 }
 
 
 @functools.partial(jax.jit, static_argnames=("model", "image_shape"))
 def initial_parameters(model: nn.Module, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
-    """Random initial parameters, float32, for images of shape [h, w, c]."""
+    """Random initial parameters, float32, for images of shape [h, w, c], or rows of a table of shape [d]."""
     return model.init(key, jnp.zeros((1, *image_shape), jnp.float32))

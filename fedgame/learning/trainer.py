@@ -67,6 +67,7 @@ class Trainer(NamedTuple):
       key: for the order of samples.
       mesh: devices that share the agents, or None.
       test: the agents' own test images, [n, m, h, w, c]; None if `accuracy` is not used.
+      metric: what `accuracy` is, one of `evaluation.METRICS`.
     """
 
     model: nn.Module
@@ -75,6 +76,7 @@ class Trainer(NamedTuple):
     key: jax.Array
     mesh: jax.sharding.Mesh | None = None
     test: federated.Images | None = None
+    metric: str = "accuracy"
 
     def average(self, params: Any, samples: np.ndarray, number: int) -> Any:
         """The model after round `number` of federated averaging, see `federated.federated_round`.
@@ -97,8 +99,8 @@ class Trainer(NamedTuple):
         )
 
     def accuracy(self, params: Any) -> np.ndarray:
-        """[n] each agent's accuracy on her own test images."""
-        return np.asarray(evaluation.accuracy(self.model, federated.local_copy(params), self.test))
+        """[n] each agent's accuracy, or what `metric` says, on her own test images."""
+        return evaluation.measured(self.model, federated.local_copy(params), self.test, self.metric)
 
     def loss(self, params: Any, samples: np.ndarray) -> np.ndarray:
         """[n] each agent's mean loss on the samples that she contributes."""

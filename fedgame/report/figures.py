@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib import axes, figure
 
 _SHARES = {"part": "C0", "all she has": "C2", "nothing": "C7"}  # colours by how much of her data one shares
+_CELLS = 12  # members whose names and exchange rates are written into the heat map
 _BARS = 40  # agents in the figure of an equilibrium
 _KNOWN = {  # colours of mechanisms, the same in all figures
     "none": "C7",
@@ -110,6 +111,26 @@ def measured_curve(work: Workdir, fig: figure.Figure) -> None:
     ax.set(xlabel="samples S = ‖s‖₁", ylabel="accuracy on held-out images", ylim=(0, 1))
     ax.set_title("The server's accuracy curve ã")
     ax.legend(frameon=False, loc="lower right")
+
+
+def exchange_rates(work: Workdir, fig: figure.Figure) -> None:
+    """Draws what one record of each member is worth to each other as a heat map, with its number."""
+    rows = work.read_csv("exchange_rates.csv", text=("member", "of"))
+    names = list(dict.fromkeys(row["member"] for row in rows))
+    rates = np.array([row["rate"] for row in rows]).reshape(len(names), -1)
+    ax = fig.subplots()
+    shown = ax.imshow(np.minimum(rates, 1.0), cmap="Blues", vmin=0, vmax=1)
+    fig.colorbar(shown, ax=ax, label="own records that one is worth (1 or more: darkest)")
+    ticks = np.arange(len(names))
+    few = len(names) <= _CELLS
+    ax.set_xticks(ticks, names if few else [""] * len(names), rotation=30, ha="right", parse_math=False)
+    ax.set_yticks(ticks, names if few else [""] * len(names), parse_math=False)
+    ax.set(xlabel="one record of", ylabel="to the model of")
+    ax.spines[:].set_visible(False)
+    for row, (i, j) in zip(rows, np.ndindex(rates.shape), strict=True) if few else ():
+        interval = "" if row["low"] is None else f"\n[{row['low']:.2g}, {row['high']:.2g}]"
+        color = "white" if rates[i, j] > 0.6 else "black"
+        ax.text(j, i, f"{rates[i, j]:.2g}{interval}", ha="center", va="center", color=color, fontsize=9)
 
 
 def holdings(work: Workdir, fig: figure.Figure) -> None:

@@ -37,7 +37,134 @@ def equilibrium(work: Workdir) -> str:
     )
     if "conditions" in summary:
         blocks.append(summary["conditions"])
+    if checked := validation(work):
+        blocks.append(checked)
     return "\n\n".join(blocks)
+
+
+def measurement(work: Workdir) -> str:
+    """What records are worth to whom, in sentences and tables, and how sure that is."""
+    found, rows = work.read_json("measure.json"), work.read_csv("worth.csv", text=("member",))
+    header = ["member", "records", "to train on", "nobody's", "hers alone", "the others'", "everybody's"]
+    cells = [
+        [
+            row["member"],
+            f"{row['records']}",
+            f"{row['trainable']}",
+            *(_number(row[name]) for name in ("nobody", "alone", "others", "all")),
+        ]
+        for row in rows
+    ]
+    blocks = [
+        members(work),
+        "\n".join(worth(found["exchange"])),
+        f"{_METRICS[found['metric']]} on each member's own held-out records, of models of these records\n"
+        + tables.markdown(header, cells),
+        _exchange(found["exchange"]),
+        f"{found['mixtures']} mixtures × {found['splits']} splits in {found['seconds']:.0f} s",
+        validation(work),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+_METRICS = {"accuracy": "accuracy", "auc": "area under the ROC curve", "log_loss": "1 - log loss"}
+
+
+def members(work: Workdir) -> str:
+    """What is odd about the members' own data; "" if there are none, or nothing is."""
+    return "\n".join(work.read_json("members.json")["remarks"]) if work.has("members.json") else ""
+
+
+def worth(found: dict[str, Any]) -> list[str]:
+    """Sentences on what one record of another member is worth, for the first members."""
+    if found["model"] == "total alone":
+        return ["every record is worth the same to everybody, as far as these measurements tell"]
+    names = [row["name"] for row in found["members"]]
+    shown = range(min(len(names), _RATES))
+    if found["model"] == "one rate":
+        return [
+            f"one record of another member is worth {_rate(found, i, next(j for j in shown if j != i))} of an "
+            f"own one to {names[i]}"
+            for i in shown
+        ]
+    sentences = []
+    for j in shown:
+        nothing = [i for i in shown if i != j and not found["rates"][i][j]]
+        for i in shown:
+            if i != j and i not in nothing:
+                sentences.append(
+                    f"one {names[j]} record is worth {_rate(found, i, j)} of an own one to {names[i]}"
+                )
+        if nothing:
+            everybody = len(nothing) == len(names) - 1
+            whom = "anybody else" if everybody else _listed([names[i] for i in nothing])
+            sentences.append(f"one {names[j]} record is worth nothing to {whom}")
+    return sentences
+
+
+def _rate(found: dict[str, Any], i: int, j: int) -> str:
+    """w_ij with its interval."""
+    rate, low, high = (found[name][i][j] for name in ("rates", "low", "high"))
+    if low is None:
+        return f"{rate:.2g} (indistinguishable from 0)"
+    return f"{rate:.2g} [{low:.2g}, {high:.2g}]"
+
+
+def validation(work: Workdir) -> str:
+    """What was predicted of the advice beside what came of it on reserved records; "" if it was not checked."""
+    if not work.has("validation.json"):
+        return ""
+    found, rows = work.read_json("validation.json"), work.read_csv("validation.csv", text=("member",))
+    metric, confidence = _METRICS[found["metric"]], f"{found['confidence']:.0%}"
+    header = ["member", "shares", "predicted", f"trained [{confidence}]", "utility", "utility, trained"]
+    header += ["gains by nothing", "trained", "gains by all", "trained"]
+    by_member = tables.by(rows, "member", "profile")
+    cells = []
+    for name in dict.fromkeys(row["member"] for row in rows[: 3 * _SHOWN]):
+        ((here,), (nothing,), (everything,)) = (
+            by_member[name, kind] for kind in ("announced", "nothing", "all")
+        )
+        cells.append(
+            [
+                name,
+                f"{here['contribution']}",
+                f"{here['predicted']:.3f}",
+                f"{here['trained']:.3f} [{here['low']:.3f}, {here['high']:.3f}]"
+                + ("" if here["holds"] else " !"),
+                f"{here['predicted_utility']:.4g}",
+                f"{here['trained_utility']:.4g}",
+                *_gain(nothing),
+                *_gain(everything),
+            ]
+        )
+    text = f"{metric} on the reserve, which nothing was fitted to: {found['runs']} training runs of each profile\n"
+    text += tables.markdown(header, cells)
+    text += (
+        f"\nNash gap: {found['predicted_nash_gap']:.4g} predicted, {found['trained_nash_gap']:.4g} trained; "
+        f"intervals are {confidence} for all members together"
+    )
+    return f"{text}\n{_verdict(found, rows)}"
+
+
+def _gain(row: dict[str, Any]) -> list[str]:
+    trained = f"{row['trained_gain']:.3g} [{row['gain_low']:.3g}, {row['gain_high']:.3g}]"
+    return [f"{row['predicted_gain']:.3g}", trained]
+
+
+def _verdict(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """Whether the advice held, and for whom it did not."""
+    if found["holds"]:
+        return "the advice held: every prediction is within its interval, and no deviation is shown to pay"
+    lines = ["THE ADVICE DID NOT HOLD"]
+    for row in rows:
+        if row["profile"] == "announced" and not row["holds"]:
+            lines.append(
+                f"{row['member']} was promised {row['predicted']:.3f} and has {row['trained']:.3f} "
+                f"[{row['low']:.3f}, {row['high']:.3f}]"
+            )
+    for one in found["deviations_that_pay"]:
+        lines.append(f"{one['member']} gains {one['gain']:.3g} by sharing {one['profile']} instead")
+    return "\n".join(lines)
 
 
 def _exchange(found: dict[str, Any]) -> str:
@@ -48,6 +175,8 @@ def _exchange(found: dict[str, Any]) -> str:
     cells = [[row["name"], *(_number(row[name]) for name in columns)] for row in found["members"]]
     chosen, p_value = found["model"], found["p_value_of_equal_rates"]
     text = tables.markdown(header, cells) + f"\nused: {chosen}"
+    if chosen != found["best"]:
+        text += f" (--rates), though held-out mixtures speak for {found['best']}"
     if p_value < 0.05:
         text += f"; that every sample counts the same for everybody is rejected at 5% (p = {p_value:.2g})"
     else:
@@ -173,7 +302,10 @@ def mechanism(work: Workdir) -> str:
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
     blocks.append(_payments(summary, rows) if "status" in summary else _fallen_apart(rows))
     blocks.append(_welfare(work.read_csv("p_means.csv")))
-    return "\n\n".join([*blocks, *summary["audit"]])
+    blocks += summary["audit"]
+    if checked := validation(work):
+        blocks.append(checked)
+    return "\n\n".join(blocks)
 
 
 def _participation(summary: dict[str, Any]) -> str:

@@ -297,6 +297,8 @@ def _prepare(study: type[Study], settings: Any, resources: Resources = Resources
 
 def _settle(settings: Any, available: tuple[int, int]) -> tuple[Any, tasks.Needed]:
     """As `curve.settle`; also checks the number of costs."""
+    if settings.federation:
+        raise ValueError("--federation: this study deals images itself")
     all_settings.one_for_each("cost", settings.cost, settings.agents)
     return measuring.settle(settings, available)
 

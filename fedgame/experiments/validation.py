@@ -1,0 +1,373 @@
+"""Does the advice hold? Models of what members are advised to share, tested on records that were never seen.
+
+The announced profile is trained on, and every member's deviations to nothing and to all she has, the others
+staying: what was predicted stands beside what came of it. Models are trained on what is not reserved, and
+tested on the reserve, which no measurement has seen.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import scipy
+
+from fedgame.experiments import mixtures
+from fedgame.experiments import task as tasks
+from fedgame.experiments.task import Task
+from fedgame.games import curves, payoffs, scenarios
+from fedgame.games import exchange_rates as fitted_rates
+from fedgame.games import game as games
+from fedgame.inputs import mixtures as files
+from fedgame.learning import members
+from fedgame.registry import option
+from fedgame.runs.experiment import Resources
+from fedgame.runs.workdir import Workdir
+
+PROGRAM = "launch.measure"  # whose directories say how models are trained
+CONFIDENCE = 0.9  # of the intervals, of all members together
+_DRAWS = 100  # curves from resampled measurements
+_ANNOUNCED, _NOTHING, _ALL = "announced", "nothing", "all"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of those commands that can check their advice."""
+
+    validate: bool = option(
+        "train on what members are advised to share, and on their deviations, and test on the reserved "
+        "records: needs what launch.measure left, as --measurements or --curve",
+        False,
+    )
+    validations: int = option("--validate: training runs of every profile", 20, low=2)
+
+
+class Measured(NamedTuple):
+    """How the members' records were measured."""
+
+    task: Task  # of the measuring
+    mixtures: fitted_rates.Mixtures  # what was measured, members in the order of the federation
+
+
+class Advice(NamedTuple):
+    """What k members are advised to share, and what is predicted of it."""
+
+    names: tuple[str, ...]  # [k] those who take part
+    profile: np.ndarray  # [k] records that each contributes, whole numbers
+    most: np.ndarray  # [k] all that each can contribute
+    own: np.ndarray | None  # [k] records that teach a member's own model whatever she contributes; None: none
+    value: np.ndarray  # [k] what a metric of 1 is worth to her
+    metric: Callable[[np.ndarray], np.ndarray]  # contributions [k] -> predictions [k]
+    utility: Callable[[np.ndarray], np.ndarray]  # contributions [k] -> utilities [k]
+    # Samples [B, k] of mixtures -> predictions [D, B, k] from resampled measurements; None: nothing was fitted.
+    resampled: Callable[[np.ndarray], np.ndarray] | None
+
+
+class _Row(NamedTuple):
+    """One member at one profile."""
+
+    member: int
+    kind: str  # "announced", or what she deviates to: "nothing" or "all"
+    contributions: np.ndarray  # [k] of those who take part
+    mixture: int  # number of the mixture that her model is trained on
+
+
+def measured_by(folder: pathlib.Path) -> Measured:
+    """What launch.measure left in a folder, with the members' records as they were then.
+
+    Raises:
+      ValueError: the folder is not one of launch.measure, or the records have changed since.
+      FileNotFoundError: the records are not where they were.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        program, stored = config["program"], config["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        program, stored = None, {}
+    if program != PROGRAM:
+        raise ValueError(
+            f"--validate needs to know how models are trained: {folder} is not what {PROGRAM} left"
+        )
+    given = {}
+    for field in dataclasses.fields(tasks.OwnSettings):
+        value = stored[field.name]
+        given[field.name] = tuple(value) if isinstance(value, list) else value  # JSON has no tuples
+    task = tasks.prepare(lambda settings, available: (settings, tasks.NOTHING), tasks.OwnSettings(**given))
+    if task.digests["records"] != stored["records"]:
+        raise ValueError(
+            f"the records in {given['federation']} have changed since they were measured in {folder}"
+        )
+    return Measured(task, files.read(str(folder), task.own.federation.names))
+
+
+def of_scenario(settings: Any, scenario: scenarios.Scenario) -> Measured | None:
+    """With --validate, what the measurements behind a scenario were made from, else None.
+
+    Raises:
+      ValueError: as `measured_by`; there are no measurements, agents are not the members, or a capacity is
+        more than can be trained on while the reserve is kept.
+    """
+    if not settings.validate:
+        return None
+    if settings.measurements:
+        folder = pathlib.Path(settings.measurements)
+    elif settings.curve:
+        folder = pathlib.Path(settings.curve).parent
+    else:
+        raise ValueError("--validate needs --measurements or --curve, of what launch.measure left")
+    measured = measured_by(folder)
+    if odd := set(scenario.names) ^ set(measured.mixtures.members):
+        raise ValueError(
+            f"--validate: {sorted(odd)[0]} is not both a participant and a member that was measured"
+        )
+    own = measured.task.own
+    unreserved = dict(zip(own.federation.names, members.unreserved(own.federation, own.shares), strict=True))
+    for name, most in zip(scenario.names, np.asarray(scenario.game.capacity), strict=True):
+        if most > unreserved[name]:
+            raise ValueError(
+                f"--validate: the capacity of {name} is {most:g}, and only {unreserved[name]} of her records "
+                "are not reserved"
+            )
+    return measured
+
+
+def advice(
+    scenario: scenarios.Scenario,
+    settings: Any,
+    profile: np.ndarray,
+    stay: np.ndarray,
+    utility: Callable[[np.ndarray], np.ndarray],
+) -> Advice:
+    """The advice to those who stay, rounded to whole records.
+
+    Args:
+      scenario: of all n agents.
+      settings: of the command.
+      profile: [k] what those who stay contribute.
+      stay: [k] their numbers.
+      utility: contributions [k] -> utilities [k] under whatever payments there are.
+    """
+    game = games.subset(scenario.game, stay) if len(stay) < scenario.game.n else scenario.game
+    payoff = game.payoff
+    always = isinstance(payoff, payoffs.EffectiveSamples) and payoff.own == payoffs.ALWAYS
+    return Advice(
+        names=tuple(scenario.names[i] for i in stay),
+        profile=np.rint(np.asarray(profile)).astype(int),
+        most=np.floor(np.asarray(game.capacity)).astype(int),
+        own=np.rint(np.broadcast_to(np.asarray(payoff.records), (game.n,))).astype(int) if always else None,
+        value=np.broadcast_to(np.asarray(game.value), (game.n,)),
+        metric=lambda s: np.asarray(_payoffs(game, np.asarray(s, float))),
+        utility=utility,
+        resampled=_resampled(scenario, settings, stay),
+    )
+
+
+_payoffs = jax.jit(games.payoff_values)
+
+
+def _resampled(
+    scenario: scenarios.Scenario, settings: Any, stay: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray] | None:
+    """See `Advice.resampled`; of those who stay."""
+    exchange, n = scenario.origin.exchange, scenario.game.n
+
+    def of_all(samples: np.ndarray) -> np.ndarray:
+        whole = np.zeros((len(samples), n))
+        whole[:, stay] = samples
+        return whole
+
+    if exchange is not None:
+        return lambda samples: np.stack(
+            [fitted_rates.predict(one, of_all(samples))[:, stay] for one in exchange.resampled]
+        )
+    if not scenario.origin.measured:
+        return None
+    by_agent = {}
+    for agent, one in scenario.origin.measured.items():
+        payoff = curves.bootstrap(settings.fit, *one, samples=_DRAWS, seed=0)
+        by_agent[agent] = payoff
+
+    def of_curves(samples: np.ndarray) -> np.ndarray:
+        totals = np.sum(samples, axis=1)
+        found = [
+            np.asarray(
+                jax.vmap(lambda payoff: jax.vmap(payoff.curve)(totals))(by_agent.get("", by_agent.get(name)))
+            )
+            for name in (scenario.names[i] for i in stay)
+        ]
+        return np.stack(found, axis=-1)
+
+    return of_curves
+
+
+def check(
+    measured: Measured, advice: Advice, runs: int, work: Workdir, resources: Resources = Resources()
+) -> None:
+    """Trains at the advice and at every deviation; writes `validation.csv` and `validation.json`.
+
+    Args:
+      measured: how records were measured, and models trained.
+      advice: what is checked.
+      runs: training runs of every profile, each on other records.
+      work: where finished runs are kept.
+      resources: number of runs at a time, and a cache.
+    """
+    rows, samples = _mixtures(measured, advice)
+    places = [measured.mixtures.members.index(name) for name in advice.names]
+    trained = mixtures.measure(measured.task, samples, range(runs), work, resources, "check")[:, :, places]
+    table = [_of_row(measured, advice, row, rows, samples[:, places], trained) for row in rows]
+    work.write_csv("validation.csv", table)
+    work.write_json("validation.json", _summary(measured, table, runs))
+
+
+def _mixtures(measured: Measured, advice: Advice) -> tuple[list[_Row], np.ndarray]:
+    """Every member at the announced profile and at her deviations, and the mixtures [B, n] to train on."""
+    names = measured.mixtures.members
+    places = [names.index(name) for name in advice.names]
+    rows, known = [], {}
+    for i in range(len(advice.names)):
+        for kind, own in ((_ANNOUNCED, advice.profile[i]), (_NOTHING, 0), (_ALL, advice.most[i])):
+            contributions = advice.profile.copy()
+            contributions[i] = own
+            mixture = contributions.copy()
+            if advice.own is not None:
+                mixture[i] = advice.own[i]
+            whole = np.zeros(len(names), int)
+            whole[places] = mixture
+            rows.append(_Row(i, kind, contributions, known.setdefault(tuple(whole.tolist()), len(known))))
+    return rows, np.array(list(known))
+
+
+def _of_row(
+    measured: Measured, advice: Advice, row: _Row, rows: list[_Row], samples: np.ndarray, values: np.ndarray
+) -> dict[str, Any]:
+    """One row of `validation.csv`.
+
+    Args:
+      measured: how records were measured.
+      advice: what is checked.
+      row: a member at a profile.
+      rows: all of them.
+      samples: [B, k] of the mixtures.
+      values: [B, runs, k, r] what each record of a member's reserve adds to her metric; NaN beyond them.
+    """
+    i, k = row.member, len(advice.names)
+    announced = next(other for other in rows if other.member == i and other.kind == _ANNOUNCED)
+    there = np.isfinite(values[row.mixture, 0, i])
+    here, base = (values[mixture][:, i, there] for mixture in (row.mixture, announced.mixture))
+    predicted, utility = advice.metric(row.contributions)[i], advice.utility(row.contributions)[i]
+    at_announced = advice.metric(announced.contributions)[i], advice.utility(announced.contributions)[i]
+    own = measured.task.own
+    place = measured.mixtures.members.index(advice.names[i])
+    others = members.unreserved(own.federation, own.shares)[place]
+    level = _half_width(here, others, _fit_noise(advice, samples[[row.mixture]], i), k)
+    of_both = _fit_noise(advice, samples[[row.mixture, announced.mixture]], i)
+    difference = _half_width(here - base, others, of_both, 2 * k)
+    value, mean = float(advice.value[i]), float(np.mean(here))
+    # Payments are what is announced: only the metric that they are paid for may turn out otherwise.
+    trained_utility = utility + value * (mean - predicted)
+    trained_gain = trained_utility - at_announced[1] - value * (np.mean(base) - at_announced[0])
+    return {
+        "member": advice.names[i],
+        "profile": row.kind,
+        "contribution": int(row.contributions[i]),
+        "predicted": float(predicted),
+        "trained": mean,
+        "low": mean - level,
+        "high": mean + level,
+        "holds": bool(abs(mean - predicted) <= level),
+        "predicted_utility": float(utility),
+        "trained_utility": float(trained_utility),
+        "utility_low": float(trained_utility - value * level),
+        "utility_high": float(trained_utility + value * level),
+        "predicted_gain": float(utility - at_announced[1]),
+        "trained_gain": float(trained_gain),
+        "gain_low": float(trained_gain - value * difference),
+        "gain_high": float(trained_gain + value * difference),
+    }
+
+
+def _fit_noise(advice: Advice, samples: np.ndarray, i: int) -> float:
+    """The variance of member i's prediction for one mixture [1, k], or of its difference for two [2, k]."""
+    if advice.resampled is None:
+        return 0.0
+    drawn = advice.resampled(samples)[:, :, i]
+    return float(np.var(drawn[:, 0] if len(samples) == 1 else drawn[:, 0] - drawn[:, 1]))
+
+
+def _half_width(values: np.ndarray, others: int, of_fit: float, comparisons: int) -> float:
+    """Half the interval of trained minus predicted, at a joint level over so many comparisons (Bonferroni).
+
+    Three things move it: which records were trained on, which are in the reserve and which were measured on
+    (both are samples of what the member will see), and the noise of what was fitted. The quantile is that of
+    Student's t, as the spread is known from the reserve's records only.
+
+    Args:
+      values: [runs, r] what the r records of the reserve add to the metric.
+      others: the number of records that were measured on.
+      of_fit: variance of what is predicted.
+      comparisons: their number.
+    """
+    runs, reserve = values.shape
+    of_runs = np.var(np.mean(values, axis=1), ddof=1) / runs
+    of_records = np.var(np.mean(values, axis=0), ddof=1) if reserve > 1 else 0.25
+    variance = of_runs + of_records * (1.0 / reserve + 1.0 / others) + of_fit
+    upper = 1.0 - (1.0 - CONFIDENCE) / (2 * comparisons)
+    return float(scipy.stats.t.ppf(upper, max(reserve - 1, 1)) * np.sqrt(variance))
+
+
+def _summary(measured: Measured, table: list[dict[str, Any]], runs: int) -> dict[str, Any]:
+    """`validation.json`: what holds and what does not."""
+    announced = [row for row in table if row["profile"] == _ANNOUNCED]
+    deviations = [row for row in table if row["profile"] != _ANNOUNCED]
+    own = measured.task.own
+    return {
+        "metric": measured.task.settings.metric,
+        "confidence": CONFIDENCE,
+        "runs": runs,
+        "reserve": own.shares.reserve,
+        "predicted_nash_gap": max(0.0, *(row["predicted_gain"] for row in deviations)),
+        "trained_nash_gap": max(0.0, *(row["trained_gain"] for row in deviations)),
+        "fails_for": [row["member"] for row in announced if not row["holds"]],
+        "deviations_that_pay": [
+            {"member": row["member"], "profile": row["profile"], "gain": row["trained_gain"]}
+            for row in deviations
+            if row["gain_low"] > max(0.0, row["predicted_gain"])
+        ],
+        "holds": all(row["holds"] for row in announced)
+        and not any(row["gain_low"] > max(0.0, row["predicted_gain"]) for row in deviations),
+    }
+
+
+def of_mixtures(
+    task: Task, measured: fitted_rates.Mixtures, found: Any, runs: int, work: Workdir, resources: Resources
+) -> None:
+    """Checks what was fitted where everybody gives all that could be measured, or one gives nothing.
+
+    Args:
+      task: of the measuring.
+      measured: the mixtures.
+      found: `inputs.read.Exchange` fitted to them.
+      runs: training runs of every profile.
+      work: where finished runs are kept.
+      resources: number of runs at a time, and a cache.
+    """
+    most = members.trainable(task.own.federation, task.own.shares)
+
+    def metric(s: np.ndarray) -> np.ndarray:
+        return fitted_rates.predict(found.fit, np.asarray(s, float)[None])[0]
+
+    everything = Advice(
+        names=measured.members,
+        profile=most,
+        most=most,
+        own=None,
+        value=np.ones(len(most)),
+        metric=metric,
+        utility=metric,
+        resampled=lambda samples: np.stack([fitted_rates.predict(one, samples) for one in found.resampled]),
+    )
+    check(Measured(task, measured), everything, runs, work, resources)
