@@ -1,7 +1,8 @@
 """Measures what members' records are worth to each other, on their own data.
 
   python -m launch.measure --federation=examples/hospitals
-  python -m launch.equilibrium --agents=examples/hospitals/agents.csv --measurements=results/measure_hospitals --validate
+  python -m launch.equilibrium --agents=examples/hospitals/agents.csv \\
+      --measurements=results/measure_hospitals --validate
 
 The folder has a table, or images, of each member: `python -m pydoc fedgame.inputs.members`. Leaves
 mixtures.csv and measurements.csv (launch.equilibrium and launch.mechanism read them by --measurements),

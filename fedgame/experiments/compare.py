@@ -19,12 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import registry
-from fedgame.experiments import contenders, curve, paper, rows, table1
+from fedgame.experiments import contenders, curve, measure, paper, rows, table1, validation
 from fedgame.experiments import task as tasks
 from fedgame.experiments.contenders import Contender
 from fedgame.experiments.task import Task
-from fedgame.games import costs, curves, payoffs
+from fedgame.games import costs, curves, payoffs, scenarios
+from fedgame.games import exchange_rates as fitted_rates
 from fedgame.games import game as games
+from fedgame.inputs import read as inputs
 from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
 from fedgame.mechanisms import base as mechanisms
@@ -42,7 +44,7 @@ _WITHHELD = "accuracy that is withheld is accounted, as on ã; nobody's model is
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(curve.Settings):
+class Settings(validation.Settings, measure.Design, curve.Settings):
     """Settings of `launch.compare`."""
 
     protocol: tuple[str, ...] = option(
@@ -97,8 +99,18 @@ class Settings(curve.Settings):
     seeds: int = option("runs of every protocol", 5, low=1)
 
 
-def settle(settings: Settings, available: tuple[int, int]) -> tuple[Settings, tasks.Needed]:
+# Settings of a curve that is measured on data of the server, which a federation of its own has none of.
+_OF_CURVE = ("sizes", "interval", "curve_points", "curve_seeds", "fit", "mode")
+
+
+def settle(settings: Settings, available: tuple[int, int] | None) -> tuple[Settings, tasks.Needed]:
     """The settings with every default filled in, and the images they need; see `task.Settle`."""
+    defaults = Settings()
+    of_others = _OF_CURVE if available is None else ("runs", "minutes", "splits", "validate", "validations")
+    for name in of_others:
+        if getattr(settings, name) != getattr(defaults, name):
+            need = "has no use with" if available is None else "needs"
+            raise ValueError(f"--{name} {need} --federation")
     capacity = tasks.capacity(settings)
     cost = settings.cost or tuple(0.5 / tau for tau in capacity)
     if not isinstance(cost, str):
@@ -188,6 +200,18 @@ def fit_game(task: Task, sizes: np.ndarray, accuracy: np.ndarray) -> tuple[games
     return games.check(games.Game(fit.payoff, cost_of(task.settings), capacity)), fit
 
 
+def aims(game: games.Game, protocols: list[Contender]) -> dict[str, outcomes.Outcome | None]:
+    """By title, the certified outcome that each protocol aims at; None if it aims at none."""
+    found: dict[str, outcomes.Outcome | None] = {}
+    solved: list[outcomes.Outcome] = []  # protocols with equal mechanisms aim at the same one
+    for title, protocol, announced in protocols:
+        found[title] = None
+        if protocol.aims:
+            found[title] = outcomes.known_or_new(game, announced.mechanism, solved, announced.equilibrium)
+            solved.append(found[title])
+    return found
+
+
 def describe_game(
     task: Task,
     work: Workdir,
@@ -215,7 +239,7 @@ def describe_game(
         "rmse": fit.rmse,
         "largest_residual": fit.largest,
         "deviation_between_seeds": spread,
-        "equilibria": _equilibria(game, protocols),
+        "equilibria": _equilibria(game, aims(game, protocols)),
         "parameters": fit.parameters,
     }
     work.write_json("game.json", summary)
@@ -225,18 +249,16 @@ def describe_game(
     return summary
 
 
-def _equilibria(game: games.Game, protocols: list[Contender]) -> dict[str, dict[str, Any] | None]:
-    """By title, the certified equilibrium that each protocol aims at; None if it aims at none."""
+def _equilibria(
+    game: games.Game, aimed: dict[str, outcomes.Outcome | None]
+) -> dict[str, dict[str, Any] | None]:
+    """What `game.json` says of the outcomes that protocols aim at."""
     found: dict[str, dict[str, Any] | None] = {}
-    solved: list[outcomes.Outcome] = []  # protocols with equal mechanisms aim at the same one
-    for title, protocol, announced in protocols:
-        if not protocol.aims:
+    for title, outcome in aimed.items():
+        if outcome is None:
             found[title] = None
             continue
-        mechanism = announced.mechanism
-        outcome = outcomes.known_or_new(game, mechanism, solved, announced.equilibrium)
-        solved.append(outcome)
-        there = outcome.equilibrium
+        mechanism, there = outcome.mechanism, outcome.equilibrium
         found[title] = {
             "announced": {
                 name: np.asarray(numbers).tolist() for name, numbers in mechanism.announced(game.n).items()
@@ -250,6 +272,45 @@ def _equilibria(game: games.Game, protocols: list[Contender]) -> dict[str, dict[
             "certified_from_payments": outcome.general,
         }
     return found
+
+
+def _own_game(
+    task: Task, work: Workdir, resources: Resources
+) -> tuple[scenarios.Scenario, fitted_rates.Mixtures]:
+    """The game of members with data of their own, whose exchange rates are measured first."""
+    tasks.write_remarks(task, work)
+    measured = measure.measure(task, work, resources)
+    exchange = inputs.fitted(measured)
+    capacity = np.asarray(task.settings.capacity, float)
+    payoff = inputs.payoff_of_exchange(exchange, "contributed", capacity)
+    game = games.check(games.Game(payoff, cost_of(task.settings), jnp.asarray(capacity)))
+    scenario = scenarios.Scenario(game, list(measured.members), inputs.Origin({}, {}, exchange), None)
+    rows.write_exchange_rates(work, scenario)
+    return scenario, measured
+
+
+def _describe_own_game(
+    task: Task,
+    work: Workdir,
+    scenario: scenarios.Scenario,
+    measured: fitted_rates.Mixtures,
+    protocols: list[Contender],
+) -> None:
+    """Certified equilibria, in `game.json`; with --validate, each is checked by training."""
+    game, aimed = scenario.game, aims(scenario.game, protocols)
+    exchange = rows.exchange_of(scenario.origin.exchange, scenario.names)
+    work.write_json("game.json", {"exchange": exchange, "equilibria": _equilibria(game, aimed)})
+    if not task.settings.validate:
+        return
+    everybody = np.arange(game.n)
+    advised = {}
+    for title, outcome in aimed.items():
+        if outcome is not None:
+            utility = functools.partial(validation.settled, game, outcome.mechanism)
+            profile = outcome.equilibrium.profile
+            advised[title] = validation.advice(scenario, task.settings, profile, everybody, utility)
+    measured = validation.Measured(task, measured)
+    validation.check(measured, advised, task.settings.validations, work)
 
 
 def train(
@@ -271,16 +332,17 @@ def train(
     Returns:
       JSON values: `charged` [n], the samples drawn, averaged over rounds; `profile` [n] as agents meant it
       in the last round; `drawn` [rounds, n], or [1, n] if all rounds are alike; `accuracy` [n] on each
-      agent's own test images; `held_out_accuracy` on the server's; `seconds`.
+      agent's own test images; `held_out_accuracy` on the server's, a number, or [n] on her own reserve;
+      `seconds`.
     """
     settings, begin = task.settings, time.perf_counter()
     keys = _keys(task, seed)
-    agents = partitions.partition(task.agents.train, np.asarray(settings.capacity), keys.train_images)
-    test_images = np.full(settings.agents, settings.test_images)
-    test = partitions.partition(task.agents.test, test_images, keys.test_images)
+    agents, test, held_out = _dealt(task, keys, seed)
     params = jax.device_get(models.initial_parameters(task.model, keys.model, agents.images.shape[2:]))
     placed = federated.place(agents, task.mesh)
-    trainer = trainers.Trainer(task.model, task.local_training, placed, keys.training, task.mesh, test)
+    trainer = trainers.Trainer(
+        task.model, task.local_training, placed, keys.training, task.mesh, test, settings.metric
+    )
     outcome = base.run(protocol, plan, trainer, params, settings.rounds, snapshots)
     alike = np.all(outcome.drawn == outcome.drawn[0])
     drawn = outcome.drawn[:1] if alike else outcome.drawn
@@ -289,7 +351,9 @@ def train(
         "profile": outcome.plan.profile.tolist(),
         "drawn": drawn.tolist(),
         "accuracy": trainer.accuracy(outcome.params).tolist(),
-        "held_out_accuracy": float(evaluation.accuracy(task.model, outcome.params, task.server.test)),
+        "held_out_accuracy": evaluation.measured(
+            task.model, outcome.params, held_out, settings.metric
+        ).tolist(),
         "seconds": round(time.perf_counter() - begin, 3),
     }
 
@@ -306,6 +370,27 @@ class _Keys(NamedTuple):
 
 def _keys(task: Task, seed: int) -> _Keys:
     return _Keys(*jax.random.split(task.key_of("run", seed), len(_Keys._fields)))
+
+
+class _Dealt(NamedTuple):
+    """What a repetition trains on and tests on."""
+
+    train: federated.Images  # [n, ...] of every agent
+    test: federated.Images  # [n, ...] her own
+    held_out: (
+        federated.Images
+    )  # the server's; [n, ...] each member's own reserve if members have their own data
+
+
+def _dealt(task: Task, keys: _Keys, seed: int) -> _Dealt:
+    if task.own is not None:
+        split = task.split(seed)
+        return _Dealt(split.train, split.test, split.reserve)
+    settings = task.settings
+    agents = partitions.partition(task.agents.train, np.asarray(settings.capacity), keys.train_images)
+    test_images = np.full(settings.agents, settings.test_images)
+    test = partitions.partition(task.agents.test, test_images, keys.test_images)
+    return _Dealt(agents, test, task.server.test)
 
 
 def evaluated(path: np.ndarray, every: int) -> list[int]:
@@ -411,7 +496,8 @@ def _trial(planned: _Planned, result: dict[str, Any]) -> Trial:
 
 def _shared(task: Task) -> dict[str, Any]:
     """All that determines a training run beside its samples, its rule and its seed, as JSON values."""
-    found = tasks.fingerprint(task, [base.__name__], task.agents, task.server)
+    images = (task.agents, task.server) if task.own is None else ()
+    found = tasks.fingerprint(task, [base.__name__], *images)
     return found | {"capacity": task.settings.capacity, "test_images": task.settings.test_images}
 
 
@@ -441,21 +527,54 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
         all comparisons share.
     """
     settings, workers = task.settings, task.workers(resources.workers)
-    sizes, accuracy = curve.measure(task, work, resources)
-    game, fit = fit_game(task, sizes, accuracy)
-    protocols = contenders.make(settings, game, sizes, accuracy)
-    describe_game(task, work, game, fit, protocols, accuracy)
+    if task.own is None:
+        sizes, accuracy = curve.measure(task, work, resources)
+        game, fit = fit_game(task, sizes, accuracy)
+        protocols = contenders.make(settings, game, sizes, accuracy)
+        describe_game(task, work, game, fit, protocols, accuracy)
+    else:
+        scenario, measured = _own_game(task, work, resources)
+        game = scenario.game
+        protocols = contenders.make(settings, game)
+        _describe_own_game(task, work, scenario, measured, protocols)
     trials = play_and_train(task, work, workers, game, protocols, resources.cache)
     table1.write(work, game, trials, settings.p)
+    if task.own is not None:
+        work.write_csv("members.csv", _by_member(scenario.names, game, trials))
+
+
+def _by_member(names: list[str], game: games.Game, trials: list[Trial]) -> list[dict[str, Any]]:
+    """`members.csv`: one row per protocol and member, means over seeds of what was predicted and trained."""
+    table = []
+    for title in dict.fromkeys(trial.title for trial in trials):
+        mine = [trial for trial in trials if trial.title == title and trial.last]
+        charged = np.array([trial.training["charged"] for trial in mine])
+        predicted = np.array([rows.at(game, jnp.asarray(s))["payoff"] for s in charged])
+        columns = {
+            "contribution": charged,
+            "predicted": predicted,
+            "held_out": [trial.training["accuracy"] for trial in mine],
+            "reserve": [trial.training["held_out_accuracy"] for trial in mine],
+        }
+        means = {column: np.mean(numbers, axis=0) for column, numbers in columns.items()}
+        numbers = rows.of_columns(means, len(names))
+        table += [
+            {"protocol": title, "member": name, **row} for name, row in zip(names, numbers, strict=True)
+        ]
+    return table
 
 
 def show(work: Workdir) -> str:
-    """Draws `curve.png`, `contributions.png` and `welfare.png`; returns every table as text."""
-    dataset = work.read_json("config.json")["settings"]["dataset"]
+    """Draws the curve or the exchange rates, contributions and welfare; returns every table as text."""
+    settings = work.read_json("config.json")["settings"]
+    dataset = settings.get("federation") or settings["dataset"]
     with jobs.progress("tables and figures", 2) as bar:
         report = _text(work, dataset)
         bar.update()
-        figures.draw(work, "curve", figures.comparison_curve, (7, 4))
+        if work.has("fitted_curve.csv"):
+            figures.draw(work, "curve", figures.comparison_curve, (7, 4))
+        else:
+            figures.draw(work, "exchange_rates", figures.exchange_rates, (7, 5.5))
         figures.draw(work, "contributions", figures.comparison_contributions, (9, 4))
         figures.draw(work, "welfare", figures.comparison_welfare, (9, 4.5))
         bar.update()
@@ -466,6 +585,10 @@ def _text(work: Workdir, dataset: str) -> str:
     """The tables of a comparison, with the paper's numbers beside ours."""
     per_trial, table = work.read_csv("runs.csv"), work.read_csv("table1.csv")
     blocks = [text.game(work.read_json("game.json")), text.trials(per_trial)]
+    if work.has("members.csv"):
+        blocks.append(text.by_member(work.read_csv("members.csv", text=("member",))))
+    if checked := text.validation(work):
+        blocks.append(checked)
     literal = [f"{row['protocol']}, seed {row['seed']}: {row['ends']}" for row in per_trial if row["ends"]]
     if literal:
         blocks.append("rounded contributions, step by step:\n" + "\n".join(literal))
@@ -503,7 +626,7 @@ EXPERIMENT = Experiment(
     prepare=prepare,
     compute=compute,
     show=show,
-    results=lambda settings: f"results/{pathlib.Path(settings.dataset).stem}",
+    results=lambda settings: f"results/{tasks.data_name(settings)}",
     headline=headline,
     collected=("welfare.csv", "runs.csv"),
     show_sweep=show_sweep,

@@ -54,7 +54,9 @@ def chosen(settings: Any) -> dict[str, base.Protocol]:
     return found
 
 
-def make(settings: Any, game: games.Game, sizes: np.ndarray, accuracy: np.ndarray) -> list[Contender]:
+def make(
+    settings: Any, game: games.Game, sizes: np.ndarray | None = None, accuracy: np.ndarray | None = None
+) -> list[Contender]:
     """The protocols that the settings name, and what is announced for each.
 
     Protocols with equal rules share an announcement, and all rules share the first best.
@@ -62,7 +64,7 @@ def make(settings: Any, game: games.Game, sizes: np.ndarray, accuracy: np.ndarra
     Args:
       settings: with every default filled in.
       game: the game on the fitted curve.
-      sizes: [k] totals at which ã was measured, in samples.
+      sizes: [k] totals at which ã was measured, in samples; None if it was not, and --mode=literal not asked.
       accuracy: [seeds, k]; --mode=literal reads its means over seeds instead of the fitted curve.
 
     Raises:

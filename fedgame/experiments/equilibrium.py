@@ -95,7 +95,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
         advice = validation.advice(
             scenario, settings, found.profile, everybody, lambda s: all_rows.at(game, s)["utility"]
         )
-        validation.check(prepared.measured, advice, settings.validations, work)
+        validation.check(prepared.measured, {"": advice}, settings.validations, work)
     work.write_json("equilibrium.json", summary)
     if scenarios.holds(game):
         scenarios.save(work.path / "scenario.json", game, scenario.names, scenario.outside)

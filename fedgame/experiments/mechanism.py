@@ -2,6 +2,7 @@
 
 import dataclasses
 import decimal
+import functools
 from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
@@ -183,12 +184,9 @@ def _validate(prepared: Prepared, found: outcomes.Participation, work: Workdir) 
         return
     settings, scenario, final = prepared.settings, prepared.scenario, found.outcome
     rest = games.subset(scenario.game, found.stay) if found.left else scenario.game
-
-    def utility(s: np.ndarray) -> np.ndarray:
-        return np.asarray(outcomes.settle(rest, final.mechanism, jnp.asarray(s, float)).utilities)
-
+    utility = functools.partial(validation.settled, rest, final.mechanism)
     advice = validation.advice(scenario, settings, final.equilibrium.profile, found.stay, utility)
-    validation.check(prepared.measured, advice, settings.validations, work)
+    validation.check(prepared.measured, {"": advice}, settings.validations, work)
 
 
 def _best_rate(prepared: Prepared, everybody: outcomes.Outcome, rates: list[dict[str, Any]]) -> float | None:

@@ -68,7 +68,8 @@ def agent_rows(game: games.Game, trial: Any) -> list[dict[str, Any]]:
     that was trained is degraded for nobody, so it is subtracted here.
     """
     charged, mechanism = jnp.asarray(trial.training["charged"]), trial.mechanism
-    accuracy, held_out = np.asarray(trial.training["accuracy"]), trial.training["held_out_accuracy"]
+    accuracy = np.asarray(trial.training["accuracy"])
+    held_out = np.asarray(trial.training["held_out_accuracy"])  # of the server, or [n] of each agent
     withheld = np.asarray(mechanism.withheld(game, charged)) if mechanism.degrades else np.zeros(game.n)
     settled, value = outcomes.settle(game, mechanism, charged), np.asarray(game.value)
     net_payment = np.asarray(settled.payments) - np.asarray(settled.spent)
@@ -106,7 +107,7 @@ def trial_row(game: games.Game, trial: Any) -> dict[str, Any]:
         "contributed": float(np.sum(trial.profile)),
         "charged": float(np.sum(trial.training["charged"])),
         "agent_accuracy": float(np.mean(trial.training["accuracy"])),
-        "held_out_accuracy": trial.training["held_out_accuracy"],
+        "held_out_accuracy": float(np.mean(trial.training["held_out_accuracy"])),
         "mean_utility": mean("utility"),
         "held_out_mean_utility": mean("held_out_utility"),
         "withheld": mean("withheld"),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy
 
@@ -23,6 +24,7 @@ from fedgame.games import exchange_rates as fitted_rates
 from fedgame.games import game as games
 from fedgame.inputs import mixtures as files
 from fedgame.learning import members
+from fedgame.mechanisms import outcomes
 from fedgame.registry import option
 from fedgame.runs.experiment import Resources
 from fedgame.runs.workdir import Workdir
@@ -60,9 +62,9 @@ class Advice(NamedTuple):
     most: np.ndarray  # [k] all that each can contribute
     own: np.ndarray | None  # [k] records that teach a member's own model whatever she contributes; None: none
     value: np.ndarray  # [k] what a metric of 1 is worth to her
-    metric: Callable[[np.ndarray], np.ndarray]  # contributions [k] -> predictions [k]
-    utility: Callable[[np.ndarray], np.ndarray]  # contributions [k] -> utilities [k]
-    # Samples [B, k] of mixtures -> predictions [D, B, k] from resampled measurements; None: nothing was fitted.
+    metric: Callable[[np.ndarray], np.ndarray]  # predictions [k] at contributions [k]
+    utility: Callable[[np.ndarray], np.ndarray]  # utilities [k] at contributions [k]
+    # Predictions [D, B, k] from resampled measurements at mixtures [B, k]; None: nothing was fitted.
     resampled: Callable[[np.ndarray], np.ndarray] | None
 
 
@@ -203,24 +205,38 @@ def _resampled(
     return of_curves
 
 
+def settled(game: games.Game, mechanism: Any, s: np.ndarray) -> np.ndarray:
+    """Utilities [k] at contributions s [k] under a mechanism, as it is announced."""
+    return np.asarray(outcomes.settle(game, mechanism, jnp.asarray(s, float)).utilities)
+
+
 def check(
-    measured: Measured, advice: Advice, runs: int, work: Workdir, resources: Resources = Resources()
+    measured: Measured,
+    advised: dict[str, Advice],
+    runs: int,
+    work: Workdir,
+    resources: Resources = Resources(),
 ) -> None:
     """Trains at the advice and at every deviation; writes `validation.csv` and `validation.json`.
 
     Args:
       measured: how records were measured, and models trained.
-      advice: what is checked.
+      advised: what is checked, by title.
       runs: training runs of every profile, each on other records.
       work: where finished runs are kept.
       resources: number of runs at a time, and a cache.
     """
-    rows, samples = _mixtures(measured, advice)
-    places = [measured.mixtures.members.index(name) for name in advice.names]
-    trained = mixtures.measure(measured.task, samples, range(runs), work, resources, "check")[:, :, places]
-    table = [_of_row(measured, advice, row, rows, samples[:, places], trained) for row in rows]
+    table, summaries = [], []
+    for title, advice in advised.items():
+        rows, samples = _mixtures(measured, advice)
+        places = [measured.mixtures.members.index(name) for name in advice.names]
+        trained = mixtures.measure(measured.task, samples, range(runs), work, resources, "check")
+        values = trained[:, :, places]
+        found = [_of_row(measured, advice, row, rows, samples[:, places], values) for row in rows]
+        table += [{"of": title, **row} for row in found]
+        summaries.append({"of": title, **_summary(measured, found, runs)})
     work.write_csv("validation.csv", table)
-    work.write_json("validation.json", _summary(measured, table, runs))
+    work.write_json("validation.json", summaries)
 
 
 def _mixtures(measured: Measured, advice: Advice) -> tuple[list[_Row], np.ndarray]:
@@ -269,21 +285,23 @@ def _of_row(
     value, mean = float(advice.value[i]), float(np.mean(here))
     # Payments are what is announced: only the metric that they are paid for may turn out otherwise.
     trained_utility = utility + value * (mean - predicted)
-    trained_gain = trained_utility - at_announced[1] - value * (np.mean(base) - at_announced[0])
+    surprise = (mean - predicted) - (float(np.mean(base)) - at_announced[0])
+    gain = utility - at_announced[1]
+    trained_gain = gain + value * surprise
     return {
         "member": advice.names[i],
         "profile": row.kind,
         "contribution": int(row.contributions[i]),
         "predicted": float(predicted),
         "trained": mean,
-        "low": mean - level,
-        "high": mean + level,
+        "low": max(mean - level, 0.0),
+        "high": min(mean + level, 1.0),
         "holds": bool(abs(mean - predicted) <= level),
         "predicted_utility": float(utility),
         "trained_utility": float(trained_utility),
         "utility_low": float(trained_utility - value * level),
         "utility_high": float(trained_utility + value * level),
-        "predicted_gain": float(utility - at_announced[1]),
+        "predicted_gain": float(gain),
         "trained_gain": float(trained_gain),
         "gain_low": float(trained_gain - value * difference),
         "gain_high": float(trained_gain + value * difference),
@@ -370,4 +388,4 @@ def of_mixtures(
         utility=metric,
         resampled=lambda samples: np.stack([fitted_rates.predict(one, samples) for one in found.resampled]),
     )
-    check(Measured(task, measured), everything, runs, work, resources)
+    check(Measured(task, measured), {"": everything}, runs, work, resources)

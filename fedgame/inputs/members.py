@@ -5,8 +5,8 @@
     FOLDER/MEMBER.npz           images and labels (see `learning.data.arrays`)
 
 Members are called as the files are; %2F in a file's name stands for /, and so on as in addresses of pages.
-Files of other endings are ignored, which is told, and so are agents.csv, curve.csv, mixtures.csv,
-measurements.csv and exchange_rates.csv, which other commands read and write.
+Files of other endings are ignored, which is told, and so are README, LICENSE, agents.csv, curve.csv,
+mixtures.csv, measurements.csv and exchange_rates.csv, which other commands read and write.
 
 Tables: cells are separated by commas, semicolons or tabs. One column is the target, whose values are the
 classes. The others are features: numbers, or texts, which are categories. Empty cells are allowed, `?` and NA
@@ -82,7 +82,8 @@ def _files(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
     files: dict[str, pathlib.Path] = {}
     ignored = []
     for entry in sorted(path.iterdir()):
-        if entry.name.startswith(".") or entry.name in _NOT_MEMBERS:
+        about = entry.name.upper().startswith(("README", "LICENSE", "LICENCE"))
+        if entry.name.startswith(".") or entry.name in _NOT_MEMBERS or about:
             continue
         is_member = entry.is_dir() or (entry.is_file() and entry.suffix.lower() in (*_TABLES, ".npz"))
         if not is_member:

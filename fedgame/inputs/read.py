@@ -62,8 +62,8 @@ class ScenarioSettings:
         None,
     )
     rates: str = option(
-        "--measurements: what another member's sample is taken to be worth: as much as an own one, a rate per "
-        "member, or a rate per pair; or whichever of these predicts held-out mixtures best",
+        "--measurements: what another member's sample is taken to be worth: as much as an own one, a rate "
+        "per member, or a rate per pair; or whichever of these predicts held-out mixtures best",
         "chosen",
         choices=("chosen", *fitted_rates.MODELS),
     )
@@ -167,12 +167,11 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
     if settings.scenario:
         return scenarios.load(settings.scenario)._replace(origin=Origin({}, {}))
     agents = _agents(settings)
-    measured, fits, exchange = {}, {}, None
+    measured, fits, exchange, payoff = {}, {}, None, None
     if settings.measurements:
         if settings.held > 0 or np.any(agents.quality != 1.0):
             raise ValueError("with --measurements qualities are 1, and the server holds nothing (--held)")
         exchange = _fitted(settings, agents.names)
-        payoff = jax.tree.map(lambda *x: jnp.stack(x), *exchange.fit.curves)
     elif settings.curve:
         measured = measurements.read(settings.curve, agents.names)
         fits = _fits(settings, measured)
@@ -188,10 +187,9 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
         capacity = games.capacity_from_bound(cost, jnp.asarray(agents.value) * best)
     if settings.exchange_rates:
         rates = exchange_rates.read(settings.exchange_rates, agents.names)
-        payoff = _effective(settings, payoff, rates, capacity)
-    total_alone = exchange is None or exchange.fit.model == fitted_rates.MODELS[0]
-    if exchange is not None and (settings.own == payoffs.ALWAYS or not total_alone):
-        payoff = _effective(settings, payoff, exchange.fit.rates, capacity)
+        payoff = _effective(payoff, rates, settings.own, capacity)
+    if exchange is not None:
+        payoff = payoff_of_exchange(exchange, settings.own, capacity)
     game = games.Game(payoff, cost, capacity, value=agents.value, quality=agents.quality, held=settings.held)
     outside = None if np.any(np.isnan(agents.outside)) else agents.outside
     origin = Origin(measured, fits, exchange)
@@ -231,12 +229,23 @@ def fitted(mixtures: fitted_rates.Mixtures, model: str = CHOSEN) -> Exchange:
     return Exchange(choice, fit, intervals, test, mixtures.samples, without_data, resampled)
 
 
-def _effective(
-    settings: ScenarioSettings, curve: Any, rates: np.ndarray, capacity: np.ndarray
-) -> payoffs.EffectiveSamples:
+def payoff_of_exchange(exchange: Exchange, own: str, capacity: np.ndarray) -> Any:
+    """The payoff that was fitted to mixtures: of effective samples, or of the total if that is all there is.
+
+    Args:
+      exchange: what was fitted.
+      own: as of --own.
+      capacity: [n] records that members own.
+    """
+    curve = jax.tree.map(lambda *x: jnp.stack(x), *exchange.fit.curves)
+    if own != payoffs.ALWAYS and exchange.fit.model == fitted_rates.MODELS[0]:
+        return curve
+    return _effective(curve, exchange.fit.rates, own, capacity)
+
+
+def _effective(curve: Any, rates: np.ndarray, own: str, capacity: np.ndarray) -> payoffs.EffectiveSamples:
     """The payoff of effective samples with these rates and the curve that was given."""
-    records = capacity if settings.own == payoffs.ALWAYS else 0.0
-    return payoffs.EffectiveSamples(curve, rates, records, settings.own)
+    return payoffs.EffectiveSamples(curve, rates, capacity if own == payoffs.ALWAYS else 0.0, own)
 
 
 def _agents(settings: ScenarioSettings) -> participants.Agents:

@@ -83,8 +83,8 @@ def worth(found: dict[str, Any]) -> list[str]:
     shown = range(min(len(names), _RATES))
     if found["model"] == "one rate":
         return [
-            f"one record of another member is worth {_rate(found, i, next(j for j in shown if j != i))} of an "
-            f"own one to {names[i]}"
+            f"one record of another member is worth {_rate(found, i, (i + 1) % len(names))} of an own one to "
+            f"{names[i]}"
             for i in shown
         ]
     sentences = []
@@ -111,44 +111,53 @@ def _rate(found: dict[str, Any], i: int, j: int) -> str:
 
 
 def validation(work: Workdir) -> str:
-    """What was predicted of the advice beside what came of it on reserved records; "" if it was not checked."""
+    """What was predicted of the advice beside what came of it; "" if it was not checked."""
     if not work.has("validation.json"):
         return ""
-    found, rows = work.read_json("validation.json"), work.read_csv("validation.csv", text=("member",))
+    rows = tables.by(work.read_csv("validation.csv", text=("of", "member")), "of")
+    summaries = work.read_json("validation.json")
+    return "\n\n".join(_validated(found, rows[found["of"]]) for found in summaries)
+
+
+def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """The table of one advice, and whether it held."""
     metric, confidence = _METRICS[found["metric"]], f"{found['confidence']:.0%}"
-    header = ["member", "shares", "predicted", f"trained [{confidence}]", "utility", "utility, trained"]
+    header = ["member", "shares", "predicted", f"trained [{confidence}]", "utility", "trained"]
     header += ["gains by nothing", "trained", "gains by all", "trained"]
     by_member = tables.by(rows, "member", "profile")
     cells = []
     for name in dict.fromkeys(row["member"] for row in rows[: 3 * _SHOWN]):
-        ((here,), (nothing,), (everything,)) = (
-            by_member[name, kind] for kind in ("announced", "nothing", "all")
-        )
+        here, nothing, everything = (by_member[name, kind][0] for kind in ("announced", "nothing", "all"))
+        level = f"{here['trained']:.3f} [{here['low']:.3f}, {here['high']:.3f}]"
         cells.append(
             [
                 name,
                 f"{here['contribution']}",
                 f"{here['predicted']:.3f}",
-                f"{here['trained']:.3f} [{here['low']:.3f}, {here['high']:.3f}]"
-                + ("" if here["holds"] else " !"),
-                f"{here['predicted_utility']:.4g}",
-                f"{here['trained_utility']:.4g}",
+                level if here["holds"] else f"{level} !",
+                _amount(here["predicted_utility"]),
+                _amount(here["trained_utility"]),
                 *_gain(nothing),
                 *_gain(everything),
             ]
         )
-    text = f"{metric} on the reserve, which nothing was fitted to: {found['runs']} training runs of each profile\n"
-    text += tables.markdown(header, cells)
-    text += (
-        f"\nNash gap: {found['predicted_nash_gap']:.4g} predicted, {found['trained_nash_gap']:.4g} trained; "
-        f"intervals are {confidence} for all members together"
+    whose = f"{found['of']}: " if found["of"] else ""
+    return (
+        f"{whose}{metric} on the reserve, which nothing was fitted to; {found['runs']} training runs of each "
+        f"profile\n{tables.markdown(header, cells)}\n"
+        f"Nash gap: {_amount(found['predicted_nash_gap'])} predicted, {_amount(found['trained_nash_gap'])} "
+        f"trained; intervals are {confidence} for all members together\n{_verdict(found, rows)}"
     )
-    return f"{text}\n{_verdict(found, rows)}"
+
+
+def _amount(x: float) -> str:
+    """Money as it is read: whole numbers with separators from 1,000 on."""
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
 
 
 def _gain(row: dict[str, Any]) -> list[str]:
-    trained = f"{row['trained_gain']:.3g} [{row['gain_low']:.3g}, {row['gain_high']:.3g}]"
-    return [f"{row['predicted_gain']:.3g}", trained]
+    ends = f"[{_amount(row['gain_low'])}, {_amount(row['gain_high'])}]"
+    return [_amount(row["predicted_gain"]), f"{_amount(row['trained_gain'])} {ends}"]
 
 
 def _verdict(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
@@ -163,7 +172,7 @@ def _verdict(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
                 f"[{row['low']:.3f}, {row['high']:.3f}]"
             )
     for one in found["deviations_that_pay"]:
-        lines.append(f"{one['member']} gains {one['gain']:.3g} by sharing {one['profile']} instead")
+        lines.append(f"{one['member']} gains {_amount(one['gain'])} by sharing {one['profile']} instead")
     return "\n".join(lines)
 
 
@@ -465,12 +474,15 @@ def fits(fits: Sequence[dict[str, Any]]) -> str:
 
 
 def game(summary: dict[str, Any]) -> str:
-    """The fit of ã and the equilibria on it, a line each."""
-    first = f"ã: {summary['fit']} fit, {_errors(summary['rmse'], summary['largest_residual'])}"
-    between = summary["deviation_between_seeds"]
-    if between is not None:
-        first += f"; one training run deviates by {between:.4f}"
-    lines = [first]
+    """The fit of ã, or the exchange rates, and the equilibria on it, a line each."""
+    if "exchange" in summary:
+        lines = [_exchange(summary["exchange"]), ""]
+    else:
+        first = f"ã: {summary['fit']} fit, {_errors(summary['rmse'], summary['largest_residual'])}"
+        between = summary["deviation_between_seeds"]
+        if between is not None:
+            first += f"; one training run deviates by {between:.4f}"
+        lines = [first]
     for protocol, found in summary["equilibria"].items():
         if found is None:
             lines.append(f"{protocol}: aims at no equilibrium")
@@ -481,6 +493,19 @@ def game(summary: dict[str, Any]) -> str:
         line += f", Nash gap {found['nash_gap']:.1e}"
         lines.append(line if found["unique"] else f"{line}, only Σ s is determined")
     return "\n".join(lines)
+
+
+def by_member(rows: Sequence[dict[str, Any]]) -> str:
+    """What each member contributes under each protocol, and what was predicted and trained for her."""
+    header = {
+        "protocol": "protocol",
+        "member": "member",
+        "contribution": "records",
+        "predicted": "predicted",
+        "held_out": "trained, held out",
+        "reserve": "trained, reserve",
+    }
+    return tables.table(header, rows)
 
 
 def trials(rows: Sequence[dict[str, Any]]) -> str:
