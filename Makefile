@@ -5,10 +5,17 @@ RUN := .venv/bin/python
 export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 
-.PHONY: compare test check install clean
+.PHONY: compare hospitals test check install clean
 
 compare: install  ## the paper's Section 5 on the embedded images; FLAGS="--dataset=mnist …" for more
 	$(RUN) -m launch.compare $(FLAGS)
+
+HOSPITALS := --agents=examples/hospitals/agents.csv --measurements=results/hospitals/measure --validate --overwrite
+
+hospitals: install  ## what four hospitals' records are worth to each other, who shares, who pays, and whether that holds
+	$(RUN) -m launch.measure --federation=examples/hospitals --validate --overwrite --workdir=results/hospitals/measure
+	$(RUN) -m launch.equilibrium $(HOSPITALS) --workdir=results/hospitals/equilibrium
+	$(RUN) -m launch.mechanism $(HOSPITALS) --unit=0.01 --workdir=results/hospitals/mechanism
 
 test: install  ## lint, format check and every test
 	$(RUN) -m ruff check .

@@ -108,13 +108,14 @@ def examine(game: games.Game, s: jax.Array) -> Evidence:
 
     changed = jnp.maximum(jnp.maximum(gained(s), gained(reach)), jnp.maximum(reach_cost, found.stake))
     hidden = (changed > 0) & (found.rounding > _UNRESOLVED * changed)
-    if not game.payoff.concave:
-        # What agents might give is not known. So what their capacities change counts too, with a smaller
-        # share.
-        everything = jnp.broadcast_to(jnp.asarray(game.capacity, s.dtype), s.shape)
-        cost = games.incurred_costs(game, everything) - games.incurred_costs(game, jnp.zeros_like(s))
-        least = max(1e-6, 64.0 * float(jnp.finfo(s.dtype).eps))
-        hidden &= found.rounding > least * jnp.maximum(gained(everything), _finite_or_0(cost))
+    # What agents might give is not known of payoffs that are not concave, nor if nobody gives or wants to give
+    # anything. So what their capacities change counts too, with a smaller share.
+    unknown = jnp.all((s == 0) & (reach == 0)) | (not game.payoff.concave)
+    everything = jnp.broadcast_to(jnp.asarray(game.capacity, s.dtype), s.shape)
+    cost = games.incurred_costs(game, everything) - games.incurred_costs(game, jnp.zeros_like(s))
+    least = max(1e-6, 64.0 * float(jnp.finfo(s.dtype).eps))
+    large = found.rounding > least * jnp.maximum(gained(everything), _finite_or_0(cost))
+    hidden &= large | ~unknown
     return found._replace(told=~(hidden & (game.capacity > 0)))
 
 

@@ -594,9 +594,10 @@ def _text(work: Workdir, dataset: str) -> str:
         blocks.append("rounded contributions, step by step:\n" + "\n".join(literal))
     if degraded := list(dict.fromkeys(row["protocol"] for row in per_trial if row["withheld"])):
         blocks.append(f"{_WITHHELD}: {', '.join(degraded)}")
-    blocks.append(text.table1(table, paper.printed(dataset, table)))
+    tested = text.RECORDS if work.has("members.csv") else text.IMAGES
+    blocks.append(text.table1(table, paper.printed(dataset, table), tested))
     if work.has("differences.csv"):
-        blocks.append(text.differences(work.read_csv("differences.csv")))
+        blocks.append(text.differences(work.read_csv("differences.csv"), tested))
     blocks += paper.remarks(dataset, table)
     return "\n\n".join([*blocks, text.seconds(work.read_csv("seconds.csv"))])
 

@@ -27,19 +27,22 @@ class ModelSettings:
     """Settings of a model and of how it is trained; `filled` says what stands for None."""
 
     rounds: int | None = option(
-        "rounds of federated averaging in every training run; 50, on tables 100", None, low=1, kind=int
+        "rounds of federated averaging in every training run; 50, of linear and mlp 100",
+        None,
+        low=1,
+        kind=int,
     )
     batch_size: int | None = option(
-        "images in a step of local SGD; 10 (McMahan et al. 2017), on tables 64", None, low=1, kind=int
+        "images in a step of local SGD; 10 (McMahan et al. 2017), of linear and mlp 64", None, low=1, kind=int
     )
     epochs: int = option("local epochs in a round (McMahan et al. 2017: 5)", 5, low=1)
     learning_rate: float | None = option(
-        "local learning rate; 0.01, on tables 0.1", None, above=0, kind=float
+        "local learning rate; 0.01, of linear and mlp 0.1", None, above=0, kind=float
     )
     momentum: float = option("local momentum", 0.9, low=0, high=1)
     full_batch: bool | None = option(
         "one step along the gradient over all of an agent's samples a round, as Algorithms 1 and 2 do; not "
-        "given: on tables only",
+        "given: of linear and mlp only",
         None,
         kind=bool,
     )
@@ -267,22 +270,23 @@ def _prepare_own(settle: Settle, settings: Any) -> Task:
 
 
 def filled(settings: Any, tables: bool) -> Any:
-    """The settings with the usual training of images, or of tables, where nothing is said.
+    """The settings with the usual model of images, or of tables, and its usual training.
 
-    On tables the whole gradient of every member, at a larger rate and for more rounds, is as good as logistic
-    regression with a penalty, because it stops early; SGD fits the noise of a few hundred records.
+    Small models are trained along the whole gradient of every member, at a larger rate and for more rounds:
+    that is as good as logistic regression with a penalty, because it stops early. SGD fits the noise of a few
+    hundred records. What is said stays.
     """
+    model = settings.model or ("linear" if tables else "cnn")
+    small = isinstance(models.PRESETS[model], models.Linear | models.MLP)
     usual = {
-        "rounds": 100 if tables else 50,
-        "batch_size": 64 if tables else 10,
-        "learning_rate": 0.1 if tables else 0.01,
-        "full_batch": tables,
-        "model": "linear" if tables else "cnn",
+        "model": model,
+        "rounds": 100 if small else 50,
+        "learning_rate": 0.1 if small else 0.01,
+        "batch_size": 64 if small else 10,
+        "full_batch": small,
     }
-    given = {name: getattr(settings, name) for name in usual}
-    return dataclasses.replace(
-        settings, **{name: usual[name] if value is None else value for name, value in given.items()}
-    )
+    missing = {name: value for name, value in usual.items() if getattr(settings, name) is None}
+    return dataclasses.replace(settings, **missing)
 
 
 def _without_members(settings: Any) -> Any:

@@ -92,7 +92,11 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
     held = partitions.holdings(dealt.labels, capacity, len(task.classes))
     rows = []
     for i in range(settings.agents):
-        row = {"agent": i, "holds": settings.capacity[i], "contributes": settings.contributions[i]}
+        row = {
+            "agent": i if task.own is None else task.own.federation.names[i],
+            "holds": settings.capacity[i],
+            "contributes": settings.contributions[i],
+        }
         of_class = zip(_columns(task.classes), held[i], strict=True)
         rows.append(row | {name: int(count) for name, count in of_class})
     if first:

@@ -108,7 +108,7 @@ def measured_curve(work: Workdir, fig: figure.Figure) -> None:
     for name in fits[0]:
         if name != "samples":
             ax.plot(*tables.columns(fits, "samples", name), linewidth=1, label=f"{name} fit")
-    ax.set(xlabel="samples S = ‖s‖₁", ylabel="accuracy on held-out images", ylim=(0, 1))
+    ax.set(xlabel="samples S = ‖s‖₁", ylabel="accuracy on held-out data", ylim=(0, 1))
     ax.set_title("The server's accuracy curve ã")
     ax.legend(frameon=False, loc="lower right")
 
@@ -155,7 +155,7 @@ def rounds(work: Workdir, fig: figure.Figure) -> None:
     """Draws the accuracy on held-out images over the rounds of one training run."""
     ax = fig.subplots()
     ax.plot(*tables.columns(work.read_csv("rounds.csv"), "round", "accuracy"), marker=".")
-    ax.set(xlabel="round", ylabel="accuracy on held-out images", ylim=(0, 1))
+    ax.set(xlabel="round", ylabel="accuracy on held-out data", ylim=(0, 1))
     ax.set_title("Federated averaging")
 
 
@@ -269,7 +269,7 @@ def comparison_curve(work: Workdir, fig: figure.Figure) -> None:
         ax.axvline(total, 0.05 * k, 0.05 * k + 0.045, color=color[name], linewidth=4, label=name)
     ax.set(
         xlabel="samples S = ‖s‖₁",
-        ylabel="accuracy on held-out images",
+        ylabel="accuracy on held-out data",
         ylim=(max(0.0, accuracy.min() - 0.1), 1.0),
         title="The server's accuracy curve, and what protocols share",
     )

@@ -57,7 +57,7 @@ def measurement(work: Workdir) -> str:
     ]
     blocks = [
         members(work),
-        "\n".join(worth(found["exchange"])),
+        "\n".join([*worth(found["exchange"]), *_no_better(rows, found["metric"])]),
         f"{_METRICS[found['metric']]} on each member's own held-out records, of models of these records\n"
         + tables.markdown(header, cells),
         _exchange(found["exchange"]),
@@ -73,6 +73,17 @@ _METRICS = {"accuracy": "accuracy", "auc": "area under the ROC curve", "log_loss
 def members(work: Workdir) -> str:
     """What is odd about the members' own data; "" if there are none, or nothing is."""
     return "\n".join(work.read_json("members.json")["remarks"]) if work.has("members.json") else ""
+
+
+def _no_better(rows: Sequence[dict[str, Any]], metric: str) -> list[str]:
+    """Sentences on members for whom no model is better than none."""
+    advice = "; --metric=auc says how well records are told apart" if metric == "accuracy" else ""
+    return [
+        f"to {row['member']} no model is worth more than none ({_number(row['nobody'])}, by telling everybody "
+        f"her more frequent class){advice}"
+        for row in rows
+        if row["nobody"] is not None and row["nobody"] >= max(row["alone"] or 0.0, row["all"] or 0.0)
+    ]
 
 
 def worth(found: dict[str, Any]) -> list[str]:
@@ -433,21 +444,34 @@ def _payment_cells(row: dict[str, Any], announced: list[str]) -> list[str]:
 
 def training(work: Workdir) -> str:
     """Who holds what, and the accuracies of one training run."""
-    return tables.first_agents(work.read_texts("holdings.csv")) + "\n\n" + rounds(work.read_csv("rounds.csv"))
+    own = work.has("members.json")
+    blocks = [tables.first_agents(work.read_texts("holdings.csv")), rounds(work.read_csv("rounds.csv"), own)]
+    if not own:
+        return "\n\n".join(blocks)
+    last = list(tables.by(work.read_csv("rounds_by_member.csv", text=("member",)), "round").values())[-1]
+    header = {"member": "member", "accuracy": "on what she holds out, after the last round"}
+    blocks.append("the mean over members; each of them:\n" + tables.table(header, last))
+    return "\n\n".join(block for block in [members(work), *blocks] if block)
 
 
-def rounds(rows: Sequence[dict[str, Any]]) -> str:
-    """The last and the best accuracy of a training run."""
+def rounds(rows: Sequence[dict[str, Any]], own: bool = False) -> str:
+    """The last and the best accuracy of a training run; `own`: on members' own data."""
     best, last = max(rows, key=lambda row: row["accuracy"]), rows[-1]
     return (
-        f"accuracy on held-out images: {last['accuracy']:.4f} after {last['round']} rounds; "
+        f"accuracy on held-out {'records' if own else 'images'}: {last['accuracy']:.4f} after {last['round']} rounds; "
         f"the best, {best['accuracy']:.4f}, after {best['round']}"
     )
 
 
 def curve(work: Workdir) -> str:
     """The measured accuracies, and how well every family fits."""
-    return band(work.read_csv("band.csv")) + "\n\n" + fits(work.read_json("fits.json"))
+    told = members(work)
+    return (
+        (f"{told}\n\n" if told else "")
+        + band(work.read_csv("band.csv"))
+        + "\n\n"
+        + fits(work.read_json("fits.json"))
+    )
 
 
 def band(rows: Sequence[dict[str, Any]]) -> str:
@@ -540,19 +564,28 @@ def trials(rows: Sequence[dict[str, Any]]) -> str:
     return tables.markdown(header, body)
 
 
-def table1(rows: Sequence[dict[str, Any]], printed: Mapping[str, list[str]] = MappingProxyType({})) -> str:
+IMAGES = {"own": "own test images", "held_out": "the server's held-out images"}
+RECORDS = {"own": "what each member holds out", "held_out": "each member's reserve"}
+
+
+def table1(
+    rows: Sequence[dict[str, Any]],
+    printed: Mapping[str, list[str]] = MappingProxyType({}),
+    tested: Mapping[str, str] = MappingProxyType(IMAGES),
+) -> str:
     """Table 1 as Markdown on both scales, and what is undefined.
 
     Args:
       rows: of `table1.csv`.
       printed: by protocol, a row of the paper's table to stand below ours, on the paper's scale.
+      tested: IMAGES, or RECORDS of members with data of their own.
     """
     powers = list(dict.fromkeys(row["p"] for row in rows))
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     cells = {(row["utilities"], row["scale"], row["protocol"], row["p"]): p_mean(row) for row in rows}
     titles = {
         ("own", "mean"): "p-mean welfare (1/n Σ u^p)^(1/p), mean ± standard error over seeds",
-        ("held_out", "mean"): "the same, utilities by the accuracy on the server's held-out images",
+        ("held_out", "mean"): "the same, utilities by the accuracy on " + tested["held_out"],
         ("own", "sum"): "p-mean welfare (Σ u^p)^(1/p), the scale of the paper's Table 1",
     }
     blocks = []
@@ -593,10 +626,10 @@ def p_mean(row: dict[str, Any]) -> str:
     return f"{row['welfare']:.5g}{error}"
 
 
-def differences(rows: Sequence[dict[str, Any]]) -> str:
-    """Paired differences of normalised p-means as Markdown, both kinds of utilities."""
+def differences(rows: Sequence[dict[str, Any]], tested: Mapping[str, str] = MappingProxyType(IMAGES)) -> str:
+    """Paired differences of normalised p-means as Markdown, both kinds of utilities; `tested` as of `table1`."""
     blocks = []
-    for kind, title in (("own", "own test images"), ("held_out", "held-out images")):
+    for kind, title in tested.items():
         mine = [row for row in rows if (row["utilities"], row["scale"]) == (kind, "mean")]
         powers = list(dict.fromkeys(row["p"] for row in mine))
         pairs: dict[str, list[str]] = {}
