@@ -9,14 +9,17 @@ Files of other endings are ignored, which is told, and so are README, LICENSE, a
 mixtures.csv, measurements.csv and exchange_rates.csv, which other commands read and write.
 
 Tables: cells are separated by commas, semicolons or tabs. One column is the target, whose values are the
-classes. The others are features: numbers, or texts, which are categories. Empty cells are allowed, `?` and NA
-count as empty. A column may be missing from a member's table; it is then empty for her, which is told.
+classes. The others are features: numbers, or texts, which are categories. Empty cells are allowed; `?`, NA,
+N/A, NaN and NULL count as empty, None does not. A column may be missing from a member's table; it is then
+empty for her, which is told. So is a column of numbers and texts: all its cells are categories.
 """
 
+import csv
+import io
 import pathlib
+import re
 import unicodedata
 import urllib.parse
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +31,7 @@ _NOT_MEMBERS = ("agents.csv", "curve.csv", "mixtures.csv", "measurements.csv", "
 _TABLES = (".csv", ".parquet")
 _CATEGORIES = 100  # different texts in a column: more are no categories
 _CLASSES = 100
+_EMPTY = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null")
 _LARGEST = 1e30  # numbers that single precision holds, with room for their squares
 
 
@@ -85,11 +89,11 @@ def _files(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
         about = entry.name.upper().startswith(("README", "LICENSE", "LICENCE"))
         if entry.name.startswith(".") or entry.name in _NOT_MEMBERS or about:
             continue
-        is_member = entry.is_dir() or (entry.is_file() and entry.suffix.lower() in (*_TABLES, ".npz"))
-        if not is_member:
+        has_ending = entry.suffix.lower() in (*_TABLES, ".npz")  # a folder may have one, too: in parts
+        if not (entry.is_dir() or (entry.is_file() and has_ending)):
             ignored.append(entry.name)
             continue
-        stem = entry.name if entry.is_dir() else entry.stem
+        stem = entry.stem if has_ending else entry.name
         name = unicodedata.normalize("NFC", urllib.parse.unquote(stem)).strip()
         if name in files:
             raise ValueError(f"{files[name]} and {entry} are of one member, {name}")
@@ -108,96 +112,145 @@ def _tables(
     for name, file in files.items():
         frames[name], told = _frame(name, file)
         remarks += told
+    _complain_of_flags(frames, target, categorical, without)
+    frames = {name: frame.drop(columns=list(without), errors="ignore") for name, frame in frames.items()}
     first = next(iter(frames))
-    if target is None:
+    if target is None and len(frames[first].columns):
         target = frames[first].columns[-1]
         remarks.append(f"the target is `{target}`, the last column of {first}")
-    frames = {name: frame.drop(columns=list(without), errors="ignore") for name, frame in frames.items()}
-    _complain_of_columns(frames, target, categorical, without, first)
+    _complain_of_columns(frames, target)
     features = list(dict.fromkeys(c for frame in frames.values() for c in frame.columns if c != target))
     labels, classes = _labels(frames, target)
     schema, columns = _columns(frames, features, categorical)
     remarks += _empty_columns(frames, features)
-    remarks += _shared_records(frames, features, target)
+    remarks += _mixed_columns(schema, categorical)
+    remarks += _shared_records(tuple(frames), columns, labels)
     federation = members.Federation(tuple(frames), classes, tuple(columns), tuple(labels), schema)
     return federation, remarks
 
 
 def _frame(name: str, file: pathlib.Path) -> tuple[Any, list[str]]:
-    """One member's table as a data frame with texts as column names, and remarks on it.
+    """One member's table, numbers or texts, NaN where it is empty, and remarks on it.
 
     Raises:
       ValueError: it cannot be read, has no rows, or two columns of one name.
     """
-    import pandas as pd  # takes half a second to import
-
     try:
-        if file.suffix.lower() == ".parquet":
-            frame, header = pd.read_parquet(file), None
-        else:
-            with file.open(encoding="utf-8-sig") as text:
-                first = text.readline()
-            separator = max(",;\t", key=first.count)
-            form = {"sep": separator, "encoding": "utf-8-sig", "skipinitialspace": True, "na_values": ["?"]}
-            header = pd.read_csv(file, header=None, nrows=1, dtype=str, keep_default_na=False, **form).iloc[0]
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than columns
-                frame = pd.read_csv(file, index_col=False, low_memory=False, **form)
-            if separator != ",":
-                frame = frame.apply(_with_decimal_commas)
+        header, frame = _parquet(file) if file.suffix.lower() == ".parquet" else _csv(file)
     except ImportError:
         raise ValueError(
             f"{file}: tables of this kind need pyarrow: pip install 'fedgame[parquet]'"
         ) from None
-    except (ValueError, OSError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+    except (ValueError, OSError, csv.Error) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"the table of {name}, {file}, cannot be read: {reason}") from None
-    names = [str(column).strip() for column in (frame.columns if header is None else header)]
-    frame.columns = names
     remarks = []
-    if names[0] == "" or names[0].startswith("Unnamed"):  # pandas writes the numbers of rows so
-        frame = frame.iloc[:, 1:]
+    if header and (not header[0] or header[0].startswith("Unnamed")):  # pandas' numbers of rows
+        header, frame = header[1:], frame.iloc[:, 1:]
         remarks.append(f"{name}: the first column has no name and is ignored")
-    twice = [column for column in frame.columns if list(frame.columns).count(column) > 1]
-    if twice or "" in frame.columns:
-        raise ValueError(
-            f"{file}: two columns are called `{twice[0]}`" if twice else f"{file}: a column has no name"
-        )
+    if not header or "" in header:
+        raise ValueError(f"{file}: a column has no name")
+    if twice := [column for column in header if header.count(column) > 1]:
+        raise ValueError(f"{file}: two columns are called `{twice[0]}`")
     if not len(frame):
         raise ValueError(f"{name} has no records: {file} has no rows below its first line")
-    return frame, remarks
+    frame.columns = header
+    return frame.apply(_plain), remarks
 
 
-def _with_decimal_commas(column: Any) -> Any:
-    """A column of texts such as 1,5 as numbers; any other as it is."""
+def _parquet(file: pathlib.Path) -> tuple[list[str], Any]:
+    """The names of the columns, and the cells as they are."""
+    import pandas as pd  # takes half a second to import
+
+    frame = pd.read_parquet(file)
+    return [str(column).strip() for column in frame.columns], frame
+
+
+def _csv(file: pathlib.Path) -> tuple[list[str], Any]:
+    """The names of the columns, and the cells as texts; a ValueError or csv.Error if it cannot be read."""
+    import pandas as pd
+
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not a text file in UTF-8: save it as CSV UTF-8") from None
+    first = re.sub('"[^"]*"', "", text.lstrip(" \n").split("\n", 1)[0])
+    separator = max(",;\t", key=first.count)
+    rows = []
+    reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
+    try:
+        for cells in reader:
+            row = [cell.strip() for cell in cells]
+            if not any(row):
+                continue
+            if rows and len(row) != len(rows[0]):
+                raise ValueError(f"{len(row)} cells, but the first line names {len(rows[0])} columns")
+            rows.append(row)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from None
+    if not rows:
+        raise ValueError("it is empty")
+    frame = pd.DataFrame(rows[1:], columns=range(len(rows[0])), dtype=object)
+    return rows[0], frame if separator == "," else frame.apply(_with_decimal_points)
+
+
+def _with_decimal_points(column: Any) -> Any:
+    """A column of numbers such as 1,5 with points; any other as it is."""
+    import pandas as pd
+
+    pointed = column.str.replace(",", ".", regex=False)
+    numbers = pd.to_numeric(pointed, errors="coerce")
+    return pointed if bool((numbers.notna() | column.isin(_EMPTY)).all()) else column
+
+
+def _plain(column: Any) -> Any:
+    """A column of numbers as it is; any other as texts, NaN where it is empty."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return column
+    there = column.notna()
+    texts = [_class_name(x) if known else "" for x, known in zip(column.tolist(), there, strict=True)]
+    return pd.Series([np.nan if text in _EMPTY else text for text in texts], column.index, object)
+
+
+def _numbers(column: Any) -> np.ndarray | None:
+    """The numbers of a column, NaN where it is empty; None if there are texts in it."""
     import pandas as pd
 
     if pd.api.types.is_numeric_dtype(column):
-        return column
-    numbers = pd.to_numeric(column.astype("string").str.replace(",", ".", regex=False), errors="coerce")
-    return numbers.astype(float) if bool((numbers.isna() == column.isna()).all()) else column
+        return column.to_numpy(float, na_value=np.nan)
+    found = pd.to_numeric(column, errors="coerce")
+    return found.to_numpy(float) if bool((found.isna() == column.isna()).all()) else None
 
 
-def _complain_of_columns(
-    frames: dict[str, Any], target: str, categorical: tuple[str, ...], without: tuple[str, ...], first: str
+def _complain_of_flags(
+    frames: dict[str, Any], target: str | None, categorical: tuple[str, ...], without: tuple[str, ...]
 ) -> None:
-    """Raises a ValueError if a member lacks the target or all features, or a flag names no column."""
+    """Raises a ValueError if a flag names no column, or one that another flag excludes."""
     everywhere = {column for frame in frames.values() for column in frame.columns}
     for flag, names in (("categorical", categorical), ("without", without)):
-        if unknown := [name for name in names if name not in everywhere and flag == "categorical"]:
+        if unknown := [name for name in names if name not in everywhere]:
             raise ValueError(f"--{flag}: no member has a column `{unknown[0]}`")
     if target in without or target in categorical:
         raise ValueError(f"--target={target} is no feature")
+
+
+def _complain_of_columns(frames: dict[str, Any], target: str | None) -> None:
+    """Raises a ValueError if a member lacks the target, or has no feature that another has."""
     for name, frame in frames.items():
         if target not in frame.columns:
             raise ValueError(
                 f"{name} has no column `{target}` (--target): there are {', '.join(frame.columns)}"
+                if target is not None
+                else f"{name} has no columns but those of --without"
             )
-        others = {c for other, columns in frames.items() if other != name for c in columns.columns}
-        if not set(frame.columns) & others - {target}:
+        others = {other: columns for other, columns in frames.items() if other != name}
+        if not set(frame.columns) & {c for columns in others.values() for c in columns} - {target}:
+            other = next(iter(others))
             raise ValueError(
-                f"{name} has no feature in common with the others: {', '.join(frame.columns)}; {first} has "
-                f"{', '.join(frames[first].columns)}"
+                f"{name} has no feature in common with the others: {', '.join(frame.columns)}; {other} has "
+                f"{', '.join(frames[other].columns)}"
             )
 
 
@@ -236,15 +289,17 @@ def _labels(frames: dict[str, Any], target: str) -> tuple[list[np.ndarray], tupl
 
 
 def _class_name(value: Any) -> str:
-    """1 and 1.0 are one class."""
-    is_whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if is_whole else str(value).strip()
+    """1 and 1.0 are one class, and so are true and TRUE; 01 is another one than 1."""
+    text = str(value).strip()
+    if text.lower() in ("true", "false"):
+        return text.capitalize()
+    return re.sub(r"^([-+]?\d+)\.0+$", r"\1", text)
 
 
 def _in_order(texts: Any) -> tuple[str, ...]:
     """Names of classes by number, if all are numbers, else by text."""
     try:
-        return tuple(sorted(texts, key=float))
+        return tuple(sorted(texts, key=lambda text: (float(text), text)))
     except ValueError:
         return tuple(sorted(texts))
 
@@ -258,47 +313,49 @@ def _columns(
       ValueError: a column has texts in one table and numbers in another, too many different texts, or numbers
         that are too large.
     """
-    import pandas as pd
-
-    numbers, texts = [], []
+    numbers, texts = {}, []  # numbers: by column, by member
     for column in features:
-        kinds = {}
-        for name, frame in frames.items():
-            if column in frame.columns and not frame[column].isna().all():
-                is_bool = pd.api.types.is_bool_dtype(frame[column])
-                kinds[name] = pd.api.types.is_numeric_dtype(frame[column]) and not is_bool
-        if column in categorical or (kinds and not any(kinds.values())):
+        there = [name for name in frames if column in frames[name].columns]
+        known = {name: _numbers(frames[name][column]) for name in there if frames[name][column].notna().any()}
+        with_texts = [name for name in known if known[name] is None]
+        if known and (column in categorical or len(with_texts) == len(known)):
             texts.append(column)
-            continue
-        if not all(kinds.values()):
-            a, b = (next(name for name in kinds if kinds[name] == kind) for kind in (True, False))
-            is_text = pd.to_numeric(frames[b][column], errors="coerce").isna() & frames[b][column].notna()
-            example = frames[b][column][is_text].iloc[0]
-            raise ValueError(
-                f"`{column}` has numbers in the table of {a} and texts in that of {b}, {example!r} for "
-                "example: leave cells empty if nothing is known, or use --categorical"
-            )
-        numbers.append(column)
+        elif with_texts:
+            _complain_of_texts(frames, column, with_texts[0], next(x for x in known if x not in with_texts))
+        else:
+            numbers[column] = known
     found, categories = [], {}
     for name, frame in frames.items():
-        whole = frame.reindex(columns=[*numbers, *texts])
-        own = whole[numbers].to_numpy(float)
-        if np.any(np.abs(own) > _LARGEST):
-            column = numbers[int(np.argmax(np.any(np.abs(own) > _LARGEST, axis=0)))]
-            raise ValueError(f"`{column}` of {name} has numbers beyond {_LARGEST:g}")
-        cells = [[_class_name(x) for x in whole[c].where(whole[c].notna(), "").tolist()] for c in texts]
-        by_record = np.array(cells, object).reshape(len(texts), len(frame)).T
-        found.append(tables.Columns(own, by_record))
+        own = np.full((len(frame), len(numbers)), np.nan)
+        for k, (column, known) in enumerate(numbers.items()):
+            own[:, k] = known.get(name, np.nan)
+            if np.any(np.abs(own[:, k]) > _LARGEST):
+                raise ValueError(f"`{column}` of {name} has numbers beyond {_LARGEST:g}")
+        whole = frame.reindex(columns=texts).astype(object)
+        cells = whole.where(whole.notna(), "").map(_class_name).to_numpy(object)
+        found.append(tables.Columns(own, cells))
     for k, column in enumerate(texts):
-        known = {text for own in found for text in own.texts[:, k]} - {""}
-        if len(known) > _CATEGORIES:
+        different = {text for own in found for text in own.texts[:, k]} - {""}
+        if len(different) > _CATEGORIES:
             raise ValueError(
-                f"`{column}` has {len(known)} different texts, more than {_CATEGORIES}, so it is no "
+                f"`{column}` has {len(different)} different texts, more than {_CATEGORIES}, so it is no "
                 f"category: ignore it with --without={column}"
             )
-        categories[column] = tuple(sorted(known))
+        categories[column] = tuple(sorted(different))
     gaps = tuple(np.any([np.isnan(own.numbers).any(axis=0) for own in found], axis=0).tolist())
     return tables.Schema(tuple(numbers), categories, gaps), found
+
+
+def _complain_of_texts(frames: dict[str, Any], column: str, with_texts: str, with_numbers: str) -> None:
+    """Raises the ValueError of a column that has texts in one member's table and numbers in another's."""
+    import pandas as pd
+
+    cells = frames[with_texts][column].dropna()
+    example = cells[pd.to_numeric(cells, errors="coerce").isna()].iloc[0]
+    raise ValueError(
+        f"`{column}` has numbers in the table of {with_numbers} and texts in that of {with_texts}, "
+        f"{example!r} for example: leave cells empty if nothing is known, or use --categorical"
+    )
 
 
 def _empty_columns(frames: dict[str, Any], features: Sequence[str]) -> list[str]:
@@ -314,16 +371,30 @@ def _empty_columns(frames: dict[str, Any], features: Sequence[str]) -> list[str]
     return told
 
 
-def _shared_records(frames: dict[str, Any], features: Sequence[str], target: str) -> list[str]:
-    """Sentences on records that are, in all columns, also another member's, or twice in one table."""
-    import pandas as pd
+def _mixed_columns(schema: tables.Schema, categorical: Sequence[str]) -> list[str]:
+    """Sentences on columns of texts in which there are numbers, too."""
+    told = []
+    for column in [name for name in schema.categories if name not in categorical]:
+        numbers = [text for text in schema.categories[column] if re.fullmatch(r"[-+]?[0-9]*\.?[0-9]+", text)]
+        others = [text for text in schema.categories[column] if text not in numbers]
+        if numbers and others:
+            told.append(
+                f"`{column}` has numbers and texts, {numbers[0]!r} and {others[0]!r} for example: "
+                "all of them are categories"
+            )
+    return told
 
+
+def _shared_records(
+    names: Sequence[str], records: Sequence[tables.Columns], labels: Sequence[np.ndarray]
+) -> list[str]:
+    """Sentences on records that are, in all columns, also another member's, or twice in one table."""
     told: list[str] = []
-    seen: dict[str, set[int]] = {}
-    for name, frame in frames.items():
-        whole = frame.reindex(columns=[*features, target]).astype(object)
-        whole = whole.map(lambda cell: "" if pd.isna(cell) else _class_name(cell))
-        keys = pd.util.hash_pandas_object(whole, index=False).tolist()
+    seen: dict[str, set[Any]] = {}
+    for name, own, targets in zip(names, records, labels, strict=True):
+        numbers = np.where(np.isnan(own.numbers), np.nan, own.numbers + 0.0)  # + 0.0: -0.0 is 0.0
+        rows = zip(numbers, own.texts.tolist(), targets.tolist(), strict=True)
+        keys = [(cells.tobytes(), *texts, label) for cells, texts, label in rows]
         if len(set(keys)) < len(keys):
             told.append(f"{len(keys) - len(set(keys))} of {name}'s records are repetitions of others of hers")
         for other, theirs in seen.items():

@@ -287,7 +287,7 @@ def everything(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, tuple[str, .
     Pixels are [n, h, w, c] float32 in [0, 1]. Forms and errors as of `arrays` and `folders`, but a class may
     be in one part only.
     """
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         held, names = _load_arrays(path)
         images = [_pixels(f"`{name}` of {path}", held[name]) for name in names[::2]]
         labels = [_labels(f"`{name}` of {path}", held[name]) for name in names[1::2]]

@@ -115,17 +115,18 @@ def _areas(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """`values_of` the area under the curve, by ranks."""
     labels = np.broadcast_to(labels, logits.shape[:-1])
     there = labels >= 0
-    scores = scipy.special.log_softmax(logits, axis=-1)
     classes = range(1, 2) if logits.shape[-1] == 2 else range(logits.shape[-1])
     found = []
     for k in classes:
         positive = labels == k
         negative = there & ~positive
         a, b = (np.sum(x, axis=-1, keepdims=True) for x in (positive, negative))
+        # Log odds: probabilities near 1 would be rounded to ties.
+        scores = logits[..., k] - scipy.special.logsumexp(np.delete(logits, k, axis=-1), axis=-1)
         # Of a positive record the share of others below it, of another one that of positive ones above it.
-        rank = _rank(scores[..., k], there)
-        below = (rank - _rank(scores[..., k], positive)) / np.maximum(b, 1)
-        above = 1.0 - (rank - _rank(scores[..., k], negative)) / np.maximum(a, 1)
+        rank = _rank(scores, there)
+        below = (rank - _rank(scores, positive)) / np.maximum(b, 1)
+        above = 1.0 - (rank - _rank(scores, negative)) / np.maximum(a, 1)
         area = np.sum(np.where(positive, below, 0.0), axis=-1, keepdims=True) / np.maximum(a, 1)
         of_positive, of_negative = (a + b) / np.maximum(a, 1), (a + b) / np.maximum(b, 1)
         moved = np.where(positive, of_positive * (below - area), of_negative * (above - area))

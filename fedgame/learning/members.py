@@ -143,9 +143,11 @@ def _stratified(
     counts = np.floor(exact).astype(int)
     more = int(np.rint(share * len(rows))) - np.sum(counts)
     counts[np.argsort(-(exact - counts), kind="stable")[:more]] += 1
-    taken = [some[:count] for some, count in zip(of_class, counts, strict=True)]
-    left = [some[count:] for some, count in zip(of_class, counts, strict=True)]
-    return rng.permutation(np.concatenate(taken)), rng.permutation(np.concatenate(left))
+    split = list(zip(of_class, counts, strict=True))
+    taken = [some[:count] for some, count in split]
+    left = [some[count:] for some, count in split]
+    # Beginning with no rows, as there may be no classes.
+    return tuple(rng.permutation(np.concatenate([rows[:0], *some])) for some in (taken, left))
 
 
 def _split(

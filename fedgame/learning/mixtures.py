@@ -46,7 +46,7 @@ def design(most: np.ndarray, number: int, seed: int) -> np.ndarray:
     for _ in range(20):  # of few samples there are few different mixtures
         if len(seen) >= number:
             break
-        drawn = points.random_base2(max(6, int(np.ceil(np.log2(number)))))
+        drawn = points.random(2 ** max(6, int(np.ceil(np.log2(number)))))
         inner = np.maximum((drawn - _ABSENT) / (1.0 - _ABSENT), 0.0)
         given = np.where(inner > 0, np.maximum(np.rint(most * inner**2), 1), 0).astype(int)
         seen |= dict.fromkeys(tuple(row) for row in given.tolist() if any(row))
@@ -124,7 +124,7 @@ def _train(
     rounds: int,
     key: jax.Array,
 ) -> tuple[Any, jax.Array]:
-    """The models of B mixtures, with a leading axis, and the largest loss of each in its last round."""
+    """The models of B mixtures, with a leading axis, and the largest loss of each in any round."""
 
     def of_mixture(own: jax.Array) -> tuple[Any, jax.Array]:
         weights = own.astype(jnp.float32) / jnp.maximum(jnp.sum(own), 1)
@@ -132,7 +132,7 @@ def _train(
         def step(number: jax.Array, state: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
             now = jax.random.fold_in(key, number)
             change, losses, _ = federated.weighted_change(model, options, state[0], agents, own, weights, now)
-            return federated.add(state[0], change), jnp.max(losses)
+            return federated.add(state[0], change), jnp.maximum(state[1], jnp.max(losses))
 
         return jax.lax.fori_loop(1, rounds + 1, step, (params, jnp.zeros((), jnp.float32)))
 
