@@ -442,3 +442,41 @@ def test_the_fixed_split_holds_out_a_third(number):
     train, test = data.fixed_split(number)
     assert len(test) == number // 3
     assert sorted([*train, *test]) == list(range(number))
+
+
+@pytest.mark.parametrize("form", ["own", "keras", "NPZ"])
+def test_everything_of_an_npz_whatever_part_it_is_in(form, tmp_path):
+    arrays = (
+        KERAS | {"y_test": np.array([9, 5, 9])} if form == "keras" else {"images": PIXELS, "labels": LABELS}
+    )
+    path = pathlib.Path(save(tmp_path, **arrays))
+    path = path.rename(tmp_path / "own.NPZ") if form == "NPZ" else path
+    pixels, labels, classes = data.everything(path)
+    np.testing.assert_array_equal(pixels[..., 0], PIXELS / np.float32(255))
+    assert pixels.dtype == np.float32
+    assert classes == (("2", "5", "7", "9") if form == "keras" else ("2", "5", "7"))
+    want = [*LABELS[:6], 9, 5, 9] if form == "keras" else LABELS
+    assert [int(classes[k]) for k in labels] == list(want)
+
+
+def test_everything_of_a_folder_with_a_split(tmp_path):
+    for name, levels in (("train/b", (1, 2)), ("train/a", (3,)), ("test/c", (4,)), ("test/b", (5,))):
+        (tmp_path / name).mkdir(parents=True)
+        for level in levels:
+            Image.fromarray(np.full((2, 3), level, np.uint8)).save(tmp_path / name / f"{level}.png")
+    pixels, labels, classes = data.everything(tmp_path)
+    assert classes == ("a", "b", "c")
+    found = {round(255 * float(image[0, 0, 0])): classes[k] for image, k in zip(pixels, labels, strict=True)}
+    assert found == {1: "b", 2: "b", 3: "a", 4: "c", 5: "b"}
+    assert pixels.shape == (5, 2, 3, 1)
+
+
+def test_everything_of_what_cannot_be_read(tmp_path):
+    with pytest.raises(ValueError, match="has no folders of classes"):
+        data.everything(tmp_path)
+    path = pathlib.Path(save(tmp_path, images=PIXELS, labels=LABELS[:8]))
+    with pytest.raises(ValueError, match="has 9 images in `images` and 8 labels"):
+        data.everything(path)
+    path.write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"is not an \.npz file"):
+        data.everything(path)

@@ -111,3 +111,48 @@ def test_the_order_is_new_in_every_epoch():
         repeated, _ = train(images, labels, 11, options, repeated)
     both, _ = train(images, labels, 11, options._replace(epochs=2))
     assert not np.allclose(repeated["w"], both["w"], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("samples", [1, 3, 7, 11])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_epoch_visits_every_contributed_sample_once(samples, batch_size):
+    """The slope of image k is the k-th unit vector, so the model counts the visits, weighted in batches."""
+    counts = np.zeros(11)
+    images, labels = np.eye(11)[:, :, None, None], np.zeros(11, np.int32)
+    options = OPTIONS._replace(batch_size=batch_size, epochs=5, momentum=0.0, learning_rate=1e-9)
+    params = {"w": jnp.zeros((11, 2)), "b": jnp.zeros(2)}
+    trained, _ = compiled(linear, options, params, images, labels, np.int32(samples), jax.random.key(1))
+    moved = np.asarray(trained["w"][:, 0]) / (1e-9 * 0.5)  # the gradient of a loss at 0 is p - 1 = -1/2
+    last = samples % batch_size or batch_size  # a sample in a partial batch weighs more
+    counts[:samples] = 1
+    assert (moved[samples:] == 0).all()
+    np.testing.assert_allclose(np.sum(moved), 5 * -(-samples // batch_size), rtol=1e-6)
+    lowest, highest = 5 / batch_size, 5 / last
+    assert ((moved[:samples] >= lowest - 1e-6) & (moved[:samples] <= highest + 1e-6)).all()
+
+
+def test_numbers_of_samples_side_by_side_give_the_same_as_one_by_one():
+    images, labels = map(jnp.asarray, some_images())
+    numbers = np.arange(12, dtype=np.int32)
+    options = OPTIONS._replace(batch_size=4)
+    together, losses = jax.jit(
+        jax.vmap(lambda s: local.train(linear, options, PARAMS, images, labels, s, jax.random.key(0)))
+    )(numbers)
+    for s in numbers:
+        alone, loss = train(images, labels, s, options)
+        chex.assert_trees_all_close(jax.tree.map(lambda x, s=s: x[s], together), alone, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(losses[s], loss, rtol=1e-9)
+
+
+def test_the_order_of_few_is_that_of_many_without_the_others():
+    """More samples only come in between: mixtures have common random numbers."""
+    images, labels = np.eye(11)[:, :, None, None], np.zeros(11, np.int32)
+    options = OPTIONS._replace(batch_size=1, epochs=1, momentum=0.0, learning_rate=1.0)
+    params = {"w": jnp.zeros((11, 2)), "b": jnp.zeros(2)}
+    orders = []
+    for samples in (5, 11):
+        trained, _ = compiled(linear, options, params, images, labels, np.int32(samples), jax.random.key(1))
+        moved = np.asarray(trained["w"][:samples, 0])  # the later, the less, as the bias learns
+        orders.append([k for k in np.argsort(-moved).tolist() if k < 5])
+    assert orders[0] == orders[1]
+    assert orders[0] != sorted(orders[0])
