@@ -8,7 +8,7 @@ checked on the reserve: with exchange rates, and with the curve of the total, wh
 worth the same to everybody. The reserve is a random quarter of all patients, so where the fit is right the
 joint 90% intervals should exclude a prediction at one seed in ten at most.
 
-alarm      at how many seeds a member's prediction lies outside of her interval, or a deviation is shown to pay
+alarm      at how many seeds a prediction lies outside of its interval, or a deviation is shown to pay
 outside    the share of single predictions outside of the joint intervals
 pays       at how many seeds a deviation is shown to pay
 """
@@ -23,7 +23,6 @@ import numpy as np
 
 from fedgame.experiments import equilibrium, measure
 from fedgame.runs import experiment, workdir
-from fedgame.runs.experiment import Resources
 
 jax.config.update("jax_enable_x64", True)
 FOLDER, AGENTS = "examples/hospitals", "examples/hospitals/agents.csv"
@@ -32,24 +31,17 @@ FOLDER, AGENTS = "examples/hospitals", "examples/hospitals/agents.csv"
 def checked(seed, folder):
     """`validation.json` and `validation.csv` of each way to fit what was measured."""
     settings = measure.Settings(federation=FOLDER, seed=seed, runs=80)
-    task = measure.prepare(settings)
-    work = open_run(folder / "measure", measure.EXPERIMENT.program, task)
-    measure.compute(task, work, Resources())
+    experiment.run(measure.EXPERIMENT, settings, str(folder / "measure"))
     found = {}
     for name, source in (
-        ("exchange rates", {"measurements": str(work.path)}),
-        ("curve of the total", {"curve": str(work.path / "curve.csv")}),
+        ("exchange rates", {"measurements": str(folder / "measure")}),
+        ("curve of the total", {"curve": str(folder / "measure" / "curve.csv")}),
     ):
         settings = equilibrium.Settings(agents=AGENTS, validate=True, **source)
+        experiment.run(equilibrium.EXPERIMENT, settings, str(folder / name))
         run = workdir.Workdir(folder / name)
-        equilibrium.compute(equilibrium.prepare(settings), run, Resources())
         found[name] = run.read_json("validation.json")[0], run.read_csv("validation.csv", text=("member",))
     return found
-
-
-def open_run(folder, program, prepared):
-    """A directory with the `config.json` that says how models were trained."""
-    return workdir.open_workdir(str(folder), program, experiment.described(prepared), False, False)
 
 
 def main():
@@ -85,8 +77,8 @@ def main():
         alarms, pays = (sum(row[key] for row in mine) for key in ("alarm", "pays"))
         outside, error, gap = (np.mean([row[key] for row in mine]) for key in ("outside", "error", "gap"))
         print(
-            f"{name:<20} alarm at {alarms} of {len(mine)} seeds, outside {outside:.1%}, a deviation pays at {pays}; "
-            f"root mean square error {error:.3f}, trained Nash gap {gap:,.0f}"
+            f"{name:<20} alarm at {alarms} of {len(mine)} seeds, outside {outside:.1%}, a deviation pays "
+            f"at {pays}; root mean square error {error:.3f}, trained Nash gap {gap:,.0f}"
         )
 
 

@@ -108,8 +108,8 @@ def examine(game: games.Game, s: jax.Array) -> Evidence:
 
     changed = jnp.maximum(jnp.maximum(gained(s), gained(reach)), jnp.maximum(reach_cost, found.stake))
     hidden = (changed > 0) & (found.rounding > _UNRESOLVED * changed)
-    # What agents might give is not known of payoffs that are not concave, nor if nobody gives or wants to give
-    # anything. So what their capacities change counts too, with a smaller share.
+    # What agents might give is not known of payoffs that are not concave, nor if nobody gives or wants to
+    # give anything. So what their capacities change counts too, with a smaller share.
     unknown = jnp.all((s == 0) & (reach == 0)) | (not game.payoff.concave)
     everything = jnp.broadcast_to(jnp.asarray(game.capacity, s.dtype), s.shape)
     cost = games.incurred_costs(game, everything) - games.incurred_costs(game, jnp.zeros_like(s))

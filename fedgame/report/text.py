@@ -79,7 +79,7 @@ def _no_better(rows: Sequence[dict[str, Any]], metric: str) -> list[str]:
     """Sentences on members for whom no model is better than none."""
     advice = "; --metric=auc says how well records are told apart" if metric == "accuracy" else ""
     return [
-        f"to {row['member']} no model is worth more than none ({_number(row['nobody'])}, by telling everybody "
+        f"to {row['member']} no model is worth more than none ({_number(row['nobody'])}, by always telling "
         f"her more frequent class){advice}"
         for row in rows
         if row["nobody"] is not None and row["nobody"] >= max(row["alone"] or 0.0, row["all"] or 0.0)
@@ -457,8 +457,9 @@ def training(work: Workdir) -> str:
 def rounds(rows: Sequence[dict[str, Any]], own: bool = False) -> str:
     """The last and the best accuracy of a training run; `own`: on members' own data."""
     best, last = max(rows, key=lambda row: row["accuracy"]), rows[-1]
+    what = "records" if own else "images"
     return (
-        f"accuracy on held-out {'records' if own else 'images'}: {last['accuracy']:.4f} after {last['round']} rounds; "
+        f"accuracy on held-out {what}: {last['accuracy']:.4f} after {last['round']} rounds; "
         f"the best, {best['accuracy']:.4f}, after {best['round']}"
     )
 
@@ -627,7 +628,7 @@ def p_mean(row: dict[str, Any]) -> str:
 
 
 def differences(rows: Sequence[dict[str, Any]], tested: Mapping[str, str] = MappingProxyType(IMAGES)) -> str:
-    """Paired differences of normalised p-means as Markdown, both kinds of utilities; `tested` as of `table1`."""
+    """Paired differences of normalised p-means as Markdown, of both utilities; `tested` as of `table1`."""
     blocks = []
     for kind, title in tested.items():
         mine = [row for row in rows if (row["utilities"], row["scale"]) == (kind, "mean")]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from fedgame.runs import settings as all_settings
+from fedgame.runs import workdir
 from fedgame.runs.workdir import Workdir
 
 
@@ -60,6 +61,31 @@ class Experiment:
     show_sweep: Callable[[Workdir], str] | None = None
     resources: tuple[str, ...] = ()
     processes: bool = False
+
+
+def run(
+    experiment: Experiment,
+    settings: Any,
+    folder: str,
+    resources: Resources = Resources(),
+    overwrite: bool = False,
+) -> str:
+    """Runs an experiment from Python, as its command does: leaves the same files, returns the same text.
+
+    Args:
+      experiment: such as `fedgame.experiments.measure.EXPERIMENT`.
+      settings: of its class `settings`.
+      folder: of the results; goes on with a run of the same settings that is there.
+      resources: what it may use.
+      overwrite: whether to delete what an earlier run left in the folder.
+
+    Raises:
+      ValueError, FileNotFoundError: as `experiment.prepare` and `workdir.open_workdir`.
+    """
+    prepared = experiment.prepare(settings, resources)
+    work = workdir.open_workdir(folder, experiment.program, described(prepared), not overwrite, overwrite)
+    experiment.compute(prepared, work, resources)
+    return experiment.show(work)
 
 
 def described(prepared: Prepared) -> dict[str, Any]:
