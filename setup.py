@@ -37,7 +37,7 @@ setuptools.setup(
     ],
     extras_require={
         "parquet": ["pyarrow"],  # members' tables in this format
-        "test": ["hypothesis", "pytest", "pytest-xdist", "ruff"],
+        "test": ["hypothesis", "pyarrow", "pytest", "pytest-xdist", "ruff"],
         "pytorch": ["torch==2.13.0"],  # benchmarks/against_pytorch.py
         "nashopt": ["nashopt", "qpsolvers"],  # benchmarks/against_nashopt.py
     },

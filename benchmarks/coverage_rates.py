@@ -11,7 +11,7 @@ rate      the mean fitted rate between two members
 error     root mean square error of predicted accuracies on 160 other mixtures, by the total alone and by rates
 S         Σ s at the true equilibrium, and at that of the fitted game
 gap       the Nash gap of the fitted equilibrium in the true game, accuracy
-lost      what members lose on average, in the true game, if they play the fitted first best, not the true one
+lost      what members lose on average in the true game, playing the fitted first best, not the true one
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""Five members with MNIST digits of their own, dealt by label skew: measured, advised, and checked by training.
+"""Five members with MNIST digits of their own, dealt by label skew: measured, advised, and checked.
 
   python benchmarks/label_skew_members.py --data_dir DIR     # 13 minutes on two cores
 

@@ -279,7 +279,10 @@ def _of_row(
     own = measured.task.own
     place = measured.mixtures.members.index(advice.names[i])
     others = members.unreserved(own.federation, own.shares)[place]
-    level = _half_width(here, others, _fit_noise(advice, samples[[row.mixture]], i), k)
+    # If the prediction is right, a record is judged correctly with this probability. The reserve's own spread
+    # alone would be too sure where hardly any of its records are judged wrongly.
+    spread = float(predicted * (1.0 - predicted)) if measured.task.settings.metric == "accuracy" else 0.0
+    level = _half_width(here, others, _fit_noise(advice, samples[[row.mixture]], i), k, spread)
     of_both = _fit_noise(advice, samples[[row.mixture, announced.mixture]], i)
     difference = _half_width(here - base, others, of_both, 2 * k)
     value, mean = float(advice.value[i]), float(np.mean(here))
@@ -316,7 +319,9 @@ def _fit_noise(advice: Advice, samples: np.ndarray, i: int) -> float:
     return float(np.var(drawn[:, 0] if len(samples) == 1 else drawn[:, 0] - drawn[:, 1]))
 
 
-def _half_width(values: np.ndarray, others: int, of_fit: float, comparisons: int) -> float:
+def _half_width(
+    values: np.ndarray, others: int, of_fit: float, comparisons: int, spread: float = 0.0
+) -> float:
     """Half the interval of trained minus predicted, at a joint level over so many comparisons (Bonferroni).
 
     Three things move it: which records were trained on, which are in the reserve and which were measured on
@@ -328,10 +333,11 @@ def _half_width(values: np.ndarray, others: int, of_fit: float, comparisons: int
       others: the number of records that were measured on.
       of_fit: variance of what is predicted.
       comparisons: their number.
+      spread: the least variance of what a record adds.
     """
     runs, reserve = values.shape
     of_runs = np.var(np.mean(values, axis=1), ddof=1) / runs
-    of_records = np.var(np.mean(values, axis=0), ddof=1) if reserve > 1 else 0.25
+    of_records = max(np.var(np.mean(values, axis=0), ddof=1) if reserve > 1 else 0.25, spread)
     variance = of_runs + of_records * (1.0 / reserve + 1.0 / others) + of_fit
     upper = 1.0 - (1.0 - CONFIDENCE) / (2 * comparisons)
     return float(scipy.stats.t.ppf(upper, max(reserve - 1, 1)) * np.sqrt(variance))

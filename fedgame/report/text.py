@@ -89,7 +89,9 @@ def _no_better(rows: Sequence[dict[str, Any]], metric: str) -> list[str]:
 def worth(found: dict[str, Any]) -> list[str]:
     """Sentences on what one record of another member is worth, for the first members."""
     if found["model"] == "total alone":
-        return ["every record is worth the same to everybody, as far as these measurements tell"]
+        told = "held-out mixtures are predicted best if every record is worth the same to everybody"
+        doubt = "; that it is so is rejected at 5%, so measure more mixtures or splits"
+        return [told + doubt if found["p_value_of_equal_rates"] < 0.05 else told]
     names = [row["name"] for row in found["members"]]
     shown = range(min(len(names), _RATES))
     if found["model"] == "one rate":

@@ -316,7 +316,6 @@ def test_a_folder_with_the_ending_of_a_table_is_no_table(tmp_path):
 
 
 def test_parquet_tables_are_read_as_others(tmp_path):
-    pytest.importorskip("pyarrow")
     frame = pd.DataFrame(
         {
             "whole": pd.array([1, None, 3], "Int64"),
@@ -341,7 +340,6 @@ def test_parquet_tables_are_read_as_others(tmp_path):
 
 
 def test_parquet_that_cannot_be_read(tmp_path, monkeypatch):
-    pytest.importorskip("pyarrow")
     (tmp_path / "m.parquet").write_bytes(b"PAR1 and nothing else")
     folder = write(tmp_path, n=GOOD)
     with pytest.raises(ValueError, match=r"the table of m, .*m\.parquet, cannot be read"):
