@@ -8,10 +8,10 @@ power laws are fitted to it, and the game is solved on what was fitted and on th
 federations:
 
 rate      the mean fitted rate between two members
-error     root mean square error of predicted accuracies on 160 other mixtures, by the total alone and by rates
+error     root mean square error of predictions for 160 other mixtures, by the total alone and by rates
 S         Σ s at the true equilibrium, and at that of the fitted game
 gap       the Nash gap of the fitted equilibrium in the true game, accuracy
-lost      what members lose on average in the true game, playing the fitted first best, not the true one
+lost      what members lose on average in the true game by playing the fitted first best
 """
 
 import jax
