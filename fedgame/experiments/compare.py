@@ -117,13 +117,22 @@ def settle(settings: Settings, available: tuple[int, int] | None) -> tuple[Setti
         all_settings.one_for_each("cost", cost, settings.agents)
         cost = tasks.for_each(cost, settings.agents)
     settings = dataclasses.replace(settings, capacity=capacity, cost=cost)
+    if available is None:
+        measure.check_design(settings, settings.agents)
     _check_protocols(settings)
     taken = sum(capacity), settings.agents * settings.test_images
     return curve.settle_server(settings, available, taken)
 
 
 check = functools.partial(tasks.check, settle)
-prepare = functools.partial(tasks.prepare, settle)
+
+
+def prepare(settings: Settings, resources: Resources = Resources()) -> Task:
+    """The images or the members' records, the network and its training; raises as `check`."""
+    task = tasks.prepare(settle, settings, resources)
+    if settings.validate:
+        validation.check_reserve(task)
+    return task
 
 
 def _check_protocols(settings: Settings) -> None:
@@ -295,6 +304,7 @@ def _describe_own_game(
     scenario: scenarios.Scenario,
     measured: fitted_rates.Mixtures,
     protocols: list[Contender],
+    resources: Resources,
 ) -> None:
     """Certified equilibria, in `game.json`; with --validate, each is checked by training."""
     game, aimed = scenario.game, aims(scenario.game, protocols)
@@ -310,7 +320,7 @@ def _describe_own_game(
             profile = outcome.equilibrium.profile
             advised[title] = validation.advice(scenario, task.settings, profile, everybody, utility)
     measured = validation.Measured(task, measured)
-    validation.check(measured, advised, task.settings.validations, work)
+    validation.check(measured, advised, task.settings.validations, work, resources)
 
 
 def train(
@@ -536,7 +546,7 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
         scenario, measured = _own_game(task, work, resources)
         game = scenario.game
         protocols = contenders.make(settings, game)
-        _describe_own_game(task, work, scenario, measured, protocols)
+        _describe_own_game(task, work, scenario, measured, protocols, resources)
     trials = play_and_train(task, work, workers, game, protocols, resources.cache)
     table1.write(work, game, trials, settings.p)
     if task.own is not None:

@@ -15,6 +15,7 @@ from fedgame.experiments import task as tasks
 from fedgame.experiments.task import Task
 from fedgame.games import curves
 from fedgame.learning import curve as learning_curve
+from fedgame.learning import evaluation
 from fedgame.learning import trainer as trainers
 from fedgame.registry import option
 from fedgame.report import figures, text
@@ -228,7 +229,7 @@ def _measure_own(
     share = np.asarray(task.settings.capacity) / sum(task.settings.capacity)
     samples = np.stack([_proportional(int(size), share) for size in sizes])
     found = mixtures.measure(task, samples, range(task.settings.curve_seeds), work, resources)
-    accuracy = np.nanmean(found, axis=2).T
+    accuracy = evaluation.mean_of(task.settings.metric, found).T
     table = [
         {"samples": int(size), "seed": seed, "accuracy": float(accuracy[seed, k])}
         for seed in range(len(accuracy))

@@ -19,7 +19,7 @@ from fedgame.games import exchange_rates as fitted_rates
 from fedgame.inputs import exchange_rates
 from fedgame.inputs import mixtures as files
 from fedgame.inputs import read as inputs
-from fedgame.learning import members
+from fedgame.learning import evaluation, members
 from fedgame.learning import mixtures as learning
 from fedgame.registry import option
 from fedgame.report import figures, text
@@ -69,13 +69,14 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Task:
     if not settings.federation:
         raise ValueError("give --federation=FOLDER, with the data of each member")
     task = tasks.prepare(settle, settings, resources)
-    check_design(task)
+    check_design(settings, len(task.own.federation.names))
+    if settings.validate:
+        validation.check_reserve(task)
     return task
 
 
-def check_design(task: Task) -> None:
-    """Raises a ValueError if the mixtures that are asked for are too few to tell what records are worth."""
-    settings, n = task.settings, len(task.own.federation.names)
+def check_design(settings: Design, n: int) -> None:
+    """Raises a ValueError if fewer mixtures are asked for than tell what n members' records are worth."""
     if settings.runs is not None and settings.minutes is not None:
         raise ValueError("--runs and --minutes exclude each other")
     if settings.runs is not None and settings.runs < _least(n):
@@ -103,28 +104,34 @@ def measure(task: Task, work: Workdir, resources: Resources) -> fitted_rates.Mix
         samples = learning.design(most, settings.runs or _PER_MEMBER * n, settings.seed)
         found = train(samples)
     else:
-        samples, found = _in_time(task, most, train, work)
+        samples, found = _in_time(task, most, train, work, task.workers(resources.workers))
     measured = fitted_rates.Mixtures(own.federation.names, samples.astype(float), found)
     _write(work, measured, settings.metric)
     return measured
 
 
-def _in_time(task: Task, most: np.ndarray, train: Any, work: Workdir) -> tuple[np.ndarray, np.ndarray]:
+def _in_time(
+    task: Task, most: np.ndarray, train: Any, work: Workdir, workers: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Samples and what was measured, of as many mixtures as the minutes allow, but of enough.
 
-    The time of what is stored already counts: a resumed run measures no more than one that was not killed.
+    The time of each wave is that which its jobs took when they were computed. So a resumed run measures no
+    more than one that was not killed, and one that was finished measures the same again.
     """
     settings, n = task.settings, len(most)
-    workers = task.workers(None)
-    number, previous = _least(n), -1
+    samples, found, spent = np.zeros((0, n), int), [], 0.0
+    number = _least(n)
     while True:
-        samples = learning.design(most, number, settings.seed)
-        found = train(samples)
-        spent = sum(row["seconds"] for row in work.timings() if row["job"].startswith("measure/")) / workers
-        of_next = spent * (number + _WAVE * n) / number
-        if of_next > 60 * settings.minutes or len(samples) == previous:
-            return samples, found
-        number, previous = number + _WAVE * n, len(samples)
+        more = learning.design(most, number, settings.seed)[len(samples) :]  # it begins with the earlier ones
+        if not len(more):  # of few records there are few mixtures
+            break
+        samples = np.concatenate([samples, more])
+        found.append(train(more))
+        spent += mixtures.seconds(task, more, range(settings.splits), work) / workers
+        number = len(samples) + _WAVE * n
+        if spent * number / len(samples) > 60 * settings.minutes:
+            break
+    return samples, np.concatenate(found)
 
 
 def _write(work: Workdir, measured: fitted_rates.Mixtures, metric: str) -> None:
@@ -154,7 +161,7 @@ def _write(work: Workdir, measured: fitted_rates.Mixtures, metric: str) -> None:
             if np.isfinite(a)
         ],
     )
-    mean = np.nanmean(measured.accuracy, axis=2)  # [m, k]
+    mean = evaluation.mean_of(metric, measured.accuracy)  # [m, k]
     totals = np.sum(measured.samples, axis=1).astype(int)
     work.write_csv(
         "curve.csv",
@@ -162,6 +169,7 @@ def _write(work: Workdir, measured: fitted_rates.Mixtures, metric: str) -> None:
             {"samples": int(totals[m]), "accuracy": round(float(a), 6)}
             for m in np.argsort(totals, kind="stable")
             for a in mean[m]
+            if np.isfinite(a)
         ],
     )
 
@@ -205,7 +213,7 @@ def _worth(task: Task, measured: fitted_rates.Mixtures) -> list[dict[str, Any]]:
     """One row per member: her records, and the metric with nobody's, hers alone, the others', everybody's."""
     most = members.trainable(task.own.federation, task.own.shares)
     mean = {
-        tuple(row): np.nanmean(found, axis=0)
+        tuple(row): evaluation.mean_of(task.settings.metric, found.T)
         for row, found in zip(measured.samples.astype(int).tolist(), measured.accuracy, strict=True)
     }
     table = []

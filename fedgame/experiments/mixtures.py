@@ -51,27 +51,47 @@ def measure(
       [B, len(splits), n] the metric on each member's own records; of "check" [B, len(splits), n, r] what each
       of them adds to it (`evaluation.values_of`). NaN where it is not defined.
     """
-    together = min(_TOGETHER, 1 << (len(samples) - 1).bit_length()) if learning.batched(task.model) else 1
+    together = _together(task, samples)
     stage, _ = _PURPOSES[purpose]
     key = tasks.fingerprint(task, [__name__]) | {"purpose": purpose} if resources.cache else {}
     todo: dict[str, tuple[float, Callable[[], dict[str, Any]]]] = {}
-    places: dict[str, tuple[slice, int]] = {}
-    for column, number in enumerate(splits):
-        for start in range(0, len(samples), together):
-            some = samples[start : start + together]
-            digest = hashlib.sha256(repr(some.tolist()).encode()).hexdigest()[:10]
-            job = f"{purpose}/{number}-{digest}"
-            compute = functools.partial(_compute, task, some, number, purpose, together, work, job)
-            identity = key | {"split": number, "samples": some.tolist()}
-            known = functools.partial(workdir.cached, resources.cache, identity, compute)
-            todo[job] = (float(np.sum(some)), known)
-            places[job] = slice(start, start + together), column
+    places = _places(samples, splits, purpose, together)
+    for job, (rows, column) in places.items():
+        some, number = samples[rows], splits[column]
+        compute = functools.partial(_compute, task, some, number, purpose, together, work, job)
+        identity = key | {"split": number, "samples": some.tolist()}
+        known = functools.partial(workdir.cached, resources.cache, identity, compute)
+        todo[job] = (float(np.sum(some)), known)
     done = jobs.run(stage, todo, work, task.workers(resources.workers))
     found: list[list[Any]] = [[None] * len(splits) for _ in samples]
     for job, (rows, column) in places.items():
         for row, numbers in zip(range(len(samples))[rows], done[job]["metric"], strict=True):
             found[row][column] = numbers
     return np.array(found, float)  # None becomes NaN
+
+
+def seconds(task: Task, samples: np.ndarray, splits: Sequence[int], work: Workdir) -> float:
+    """What `measure` of these mixtures took, all jobs together, as they are stored in `work`."""
+    names = _places(samples, splits, "measure", _together(task, samples))
+    return sum(row["seconds"] for row in work.timings() if row["job"] in names)
+
+
+def _together(task: Task, samples: np.ndarray) -> int:
+    """How many mixtures are trained in one call."""
+    return min(_TOGETHER, 1 << (len(samples) - 1).bit_length()) if learning.batched(task.model) else 1
+
+
+def _places(
+    samples: np.ndarray, splits: Sequence[int], purpose: str, together: int
+) -> dict[str, tuple[slice, int]]:
+    """By the name of each job, the rows of the mixtures that it trains on, and the column of the split."""
+    places = {}
+    for column, number in enumerate(splits):
+        for start in range(0, len(samples), together):
+            rows = slice(start, start + together)
+            digest = hashlib.sha256(repr(samples[rows].tolist()).encode()).hexdigest()[:10]
+            places[f"{purpose}/{number}-{digest}"] = rows, column
+    return places
 
 
 def _compute(

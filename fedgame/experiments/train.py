@@ -10,7 +10,7 @@ import numpy as np
 
 from fedgame.experiments import task as tasks
 from fedgame.experiments.task import Task
-from fedgame.learning import federated, models, partitions
+from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
 from fedgame.registry import option
 from fedgame.report import figures, text
@@ -105,7 +105,7 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
     params = jax.device_get(models.initial_parameters(task.model, init_key, dealt.images.shape[2:]))
     state = _train(task, work, federated.place(dealt, task.mesh), test, params, train_key)
     evaluations = [
-        {"round": int(r), "accuracy": float(np.mean(a))}
+        {"round": int(r), "accuracy": float(evaluation.mean_of(settings.metric, a))}
         for r, a in zip(state.rounds, state.accuracy, strict=True)
     ]
     if first:

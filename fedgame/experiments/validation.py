@@ -23,7 +23,7 @@ from fedgame.games import curves, payoffs, scenarios
 from fedgame.games import exchange_rates as fitted_rates
 from fedgame.games import game as games
 from fedgame.inputs import mixtures as files
-from fedgame.learning import members
+from fedgame.learning import evaluation, members
 from fedgame.mechanisms import outcomes
 from fedgame.registry import option
 from fedgame.runs.experiment import Resources
@@ -120,7 +120,10 @@ def of_scenario(settings: Any, scenario: scenarios.Scenario) -> Measured | None:
         folder = pathlib.Path(settings.curve).parent
     else:
         raise ValueError("--validate needs --measurements or --curve, of what launch.measure left")
+    if float(scenario.game.held) > 0 or np.any(np.asarray(scenario.game.quality) != 1.0):
+        raise ValueError("--validate trains on what members give: qualities must be 1, and --held 0")
     measured = measured_by(folder)
+    check_reserve(measured.task)
     if odd := set(scenario.names) ^ set(measured.mixtures.members):
         raise ValueError(
             f"--validate: {sorted(odd)[0]} is not both a participant and a member that was measured"
@@ -134,6 +137,20 @@ def of_scenario(settings: Any, scenario: scenarios.Scenario) -> Measured | None:
                 "are not reserved"
             )
     return measured
+
+
+def check_reserve(task: Task) -> None:
+    """Raises a ValueError if a metric of two classes is to be tested on a reserve that has one."""
+    if task.settings.metric != "auc":
+        return
+    own = task.own
+    reserves = members.checking_split(own.federation, own.shares, 0).test.labels
+    for name, labels in zip(own.federation.names, reserves, strict=True):
+        if len(set(labels[labels >= 0].tolist())) < 2:
+            raise ValueError(
+                f"--validate: all reserved records of {name} are of one class, so that --metric=auc is not "
+                "defined on them; a larger --reserve may have others"
+            )
 
 
 def advice(
@@ -191,15 +208,15 @@ def _resampled(
     for agent, one in scenario.origin.measured.items():
         payoff = curves.bootstrap(settings.fit, *one, samples=_DRAWS, seed=0)
         by_agent[agent] = payoff
+    payoff = scenario.game.payoff  # with --exchange_rates the curve is one of effective samples
+    rates = np.asarray(payoff.rates) if isinstance(payoff, payoffs.EffectiveSamples) else np.ones((n, n))
 
     def of_curves(samples: np.ndarray) -> np.ndarray:
-        totals = np.sum(samples, axis=1)
-        found = [
-            np.asarray(
-                jax.vmap(lambda payoff: jax.vmap(payoff.curve)(totals))(by_agent.get("", by_agent.get(name)))
-            )
-            for name in (scenario.names[i] for i in stay)
-        ]
+        effective = of_all(samples) @ rates.T
+        found = []
+        for i in stay:
+            drawn = by_agent.get("", by_agent.get(scenario.names[i]))
+            found.append(jax.vmap(lambda one, z=effective[:, i]: jax.vmap(one.curve)(z))(drawn))
         return np.stack(found, axis=-1)
 
     return of_curves
@@ -285,10 +302,13 @@ def _of_row(
     level = _half_width(here, others, _fit_noise(advice, samples[[row.mixture]], i), k, spread)
     of_both = _fit_noise(advice, samples[[row.mixture, announced.mixture]], i)
     difference = _half_width(here - base, others, of_both, 2 * k)
-    value, mean = float(advice.value[i]), float(np.mean(here))
+    value = float(advice.value[i])
+    mean, mean_at_announced = (
+        float(np.mean(evaluation.mean_of(measured.task.settings.metric, each))) for each in (here, base)
+    )
     # Payments are what is announced: only the metric that they are paid for may turn out otherwise.
     trained_utility = utility + value * (mean - predicted)
-    surprise = (mean - predicted) - (float(np.mean(base)) - at_announced[0])
+    surprise = (mean - predicted) - (mean_at_announced - at_announced[0])
     gain = utility - at_announced[1]
     trained_gain = gain + value * surprise
     return {
