@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import pathlib
 import sys
+import urllib.parse
 
 # Before jax is imported. Another version may not know the second flag, and would end there.
 os.environ.setdefault(
@@ -35,6 +36,7 @@ import scipy.optimize
 
 from fedgame import protocols, registry  # noqa: F401  all that has a name is there before a test begins
 from fedgame.games import payoffs
+from fedgame.inputs import read as inputs
 
 jax.config.update("jax_enable_x64", True)
 gc.set_threshold(100_000, 50, 50)  # tracing makes objects by the million, and hardly any are garbage
@@ -73,6 +75,36 @@ def no_name_is_left_behind():
         names.update(before)
     for name in [x for x in sys.modules if x.startswith("used_") and x not in modules]:
         del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def write_members():
+    """A function that writes a folder with a table of each member, and returns its path as a text.
+
+    Two columns of numbers tell the class, not the same way to each member. Names and sizes are given.
+    """
+
+    def write(folder, sizes, seed=0):
+        folder.mkdir(parents=True)
+        rng = np.random.default_rng(seed)
+        for k, (name, size) in enumerate(sizes.items()):
+            x = rng.normal(size=(size, 2)).round(3)
+            ill = (x @ [1.5, (1.0, -1.0, 0.0)[k % 3]] + rng.normal(size=size) > 0).astype(int)
+            rows = [f"{age},{dose},{y}" for (age, dose), y in zip(x.tolist(), ill.tolist(), strict=True)]
+            file = folder / f"{urllib.parse.quote(name, safe=' ,')}.csv"
+            file.write_text("\n".join(["age,dose,ill", *rows]) + "\n")
+        return str(folder)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def quick_fits():
+    """Exchange rates are chosen and resampled by few refits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "_DEALS", 2)
+        patch.setattr(inputs, "_DRAWS", 6)
+        yield
 
 
 @pytest.fixture

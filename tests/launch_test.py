@@ -13,6 +13,7 @@ import pytest
 from fedgame import registry
 from fedgame.experiments import compare as compare_experiment
 from fedgame.experiments import equilibrium as equilibrium_experiment
+from fedgame.experiments import measure as measure_experiment
 from fedgame.experiments import mechanism as mechanism_experiment
 from fedgame.runs import workdir
 from launch import settings_flags
@@ -112,7 +113,19 @@ def mechanism(*flags):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def launch(name):
+    def run(*flags):
+        command = [sys.executable, "-m", f"launch.{name}", *map(str, flags)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    return run
+
+
+measure, train, curve = launch("measure"), launch("train"), launch("curve")
+
+
 EXAMPLE = ["--agents=examples/agents.csv", "--curve=examples/curve.csv"]
+HOSPITALS = "--federation=examples/hospitals"
 
 
 def test_your_own_numbers_give_a_table_files_and_a_figure(tmp_path):
@@ -212,6 +225,19 @@ def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
         (equilibrium, ["--use", "setup.cfg", "--helpshort"], "error: --use=setup.cfg: there is no such file"),
         (mechanism, [*EXAMPLE, "--p=2"], "error: --p must be a number, at most 1, got 2.0"),
         (equilibrium, ["--scenario=examples/agents.csv"], "error: examples/agents.csv, line 1: not JSON"),
+        (measure, [], "error: give --federation=FOLDER, with the data of each member"),
+        (measure, ["--federation=/nowhere"], "error: there is no folder /nowhere"),
+        (measure, [HOSPITALS, "--runs=3"], "error: --runs=3: 4 members need at least 14 mixtures"),
+        (measure, [HOSPITALS, "--model=cnn"], "error: --model=cnn is for images; tables need linear or mlp"),
+        (train, [HOSPITALS, "--capacity=9999"], "error: --capacity: Budapest can train on 147 records"),
+        (curve, ["--metric=auc"], "error: --metric needs --federation"),
+        (compare, [HOSPITALS, "--dataset=mnist"], "error: --dataset has no use with --federation: members"),
+        (equilibrium, [*EXAMPLE, "--rates=one rate"], "error: --rates=one rate needs --measurements"),
+        (
+            equilibrium,
+            [*EXAMPLE, "--validate"],
+            "error: --validate needs to know how models are trained: examples is not what launch.measure",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing_behind(launch, flags, message, tmp_path):
@@ -219,6 +245,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(launch, flags, mess
     assert failed.returncode == 1
     assert message in failed.stderr
     assert "Traceback" not in failed.stderr
+    assert failed.stdout == ""
     assert not (tmp_path / "run").exists()
 
 
@@ -243,7 +270,11 @@ def test_an_input_is_never_deleted_with_the_results(tmp_path):
 
 @pytest.mark.parametrize(
     ("launch", "settings"),
-    [(equilibrium, equilibrium_experiment.Settings), (mechanism, mechanism_experiment.Settings)],
+    [
+        (equilibrium, equilibrium_experiment.Settings),
+        (mechanism, mechanism_experiment.Settings),
+        (measure, measure_experiment.Settings),
+    ],
 )
 def test_help_shows_every_number_you_can_give(launch, settings):
     text = launch("--helpshort").stdout

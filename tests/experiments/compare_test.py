@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fedgame import games, registry
-from fedgame.experiments import compare, contenders, curve
+from fedgame.experiments import compare, contenders, curve, mixtures
 from fedgame.experiments import task as tasks
 from fedgame.mechanisms import RULES, rules
 from fedgame.protocols import base, fedavg
@@ -91,7 +91,7 @@ def test_no_training_happens_twice_and_a_comparison_at_other_costs_shares_them(t
         "First best",
         "q-FFL",
         "AFL - FedBR-BG",
-        "utilities by held-out images",
+        "utilities by the server's held-out images",
         "seconds of training",
     ):
         assert words in text
@@ -343,3 +343,53 @@ def test_every_protocol_has_a_colour_of_its_own(tmp_path):
         found = figures._protocols(work)
         assert list(found) == [row["protocol"] for row in rows]
         assert len(set(found.values())) == number
+
+
+@pytest.mark.usefixtures("quick_fits")
+def test_members_own_data_from_rates_to_what_was_promised_to_each(tmp_path, write_members, monkeypatch):
+    folder = write_members(tmp_path / "members", {"ann": 60, "bea": 48})
+    given = {"federation": folder, "runs": 20, "splits": 2, "rounds": 3, "epochs": 2, "seeds": 2}
+    given |= {"protocol": ("fedavg", "fedbr"), "cost": (0.001, 0.002), "steps": 20, "p": (1.0,)}
+    task = compare.prepare(compare.Settings(**given, validate=True, validations=2))
+    assert task.settings.capacity == (30, 24)
+    resources = experiment.Resources(workers=1, cache=tmp_path / "cache")
+
+    def ran(name):
+        about = experiment.described(task)
+        work = workdir.open_workdir(str(tmp_path / name), "launch.compare", about, False, False)
+        compare.compute(task, work, resources)
+        return work
+
+    work = ran("run")
+    utilities = rows_of(work, "utilities.csv")
+    members = rows_of(work, "members.csv")
+    assert [(row["protocol"], row["member"]) for row in members] == [
+        (protocol, name) for protocol in ("FedAvg", "FedBR") for name in ("ann", "bea")
+    ]
+    for k, row in enumerate(members):
+        mine = [r for r in utilities if r["protocol"] == row["protocol"] and int(r["agent"]) == k % 2]
+        assert len(mine) == 2  # seeds
+
+        def mean(column, mine=mine):
+            return np.mean([float(r[column]) for r in mine])
+
+        assert float(row["held_out"]) == pytest.approx(mean("accuracy"))
+        received = mean("utility") - mean("accuracy")
+        assert float(row["reserve"]) == pytest.approx(mean("held_out_utility") - received)
+    by = {(row["protocol"], row["member"]): row for row in members}
+    assert float(by["FedAvg", "ann"]["contribution"]) == 30
+    assert float(by["FedAvg", "bea"]["contribution"]) == 24
+    found = json.loads((work.path / "game.json").read_text())
+    assert found["equilibria"]["FedAvg"] is None
+    (checked,) = work.read_json("validation.json")
+    assert checked["of"] == "FedBR"
+    text = compare.show(work)
+    for words in ("each member's reserve", "what each member holds out", "FedBR: accuracy on the reserve"):
+        assert words in text
+    assert (work.path / "exchange_rates.png").exists()
+    monkeypatch.setattr(
+        mixtures.learning, "measure", None
+    )  # all is in the cache, also what checks the advice
+    again = ran("again")
+    for name in ("measurements.csv", "members.csv", "validation.csv"):
+        assert (again.path / name).read_bytes() == (work.path / name).read_bytes()

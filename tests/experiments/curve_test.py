@@ -11,7 +11,7 @@ from fedgame.experiments import curve
 from fedgame.experiments import task as tasks
 from fedgame.inputs import measurements
 from fedgame.learning import curve as learning_curve
-from fedgame.learning import federated, local
+from fedgame.learning import evaluation, federated, local, mixtures
 from fedgame.protocols import base, mwfed
 from fedgame.runs import snapshots, workdir
 from fedgame.runs.experiment import Resources
@@ -244,3 +244,34 @@ def test_keys_of_curves_and_of_protocols_differ():
     task = a_task()
     keys = [jax.random.key_data(task.key_of(p, k)).tolist() for p in ("curve", "run") for k in range(4)]
     assert len({tuple(key) for key in keys}) == 8
+
+
+def test_of_members_own_data_the_curve_is_the_mean_of_what_each_holds_out(tmp_path, write_members):
+    folder = write_members(tmp_path / "members", {"ann": 60, "bea": 40})
+    given = {"federation": folder, "rounds": 3, "epochs": 2, "sizes": (5, 23, 50), "curve_seeds": 2}
+    task = curve.prepare(curve.Settings(**given))
+    work = workdir.open_workdir(str(tmp_path / "run"), "this", {}, resume=False, overwrite=False)
+    curve.compute(task, work, Resources(workers=1))
+    samples = np.array([[0, 0], [3, 2], [14, 9], [30, 20]])  # in proportion to 30 and 20
+    rows = [(int(row["samples"]), int(row["seed"])) for row in rows_of(tmp_path / "run" / "curve.csv")]
+    assert rows == [(size, seed) for seed in (0, 1) for size in (0, 5, 23, 50)]
+    for seed in (0, 1):
+        split = task.split(seed)
+        logits = mixtures.measure(
+            task.model, task.local_training, split, samples, 3, task.key_of("curve", seed)
+        )
+        wanted = evaluation.metric_of("accuracy", logits, split.test.labels).mean(axis=1)
+        found = [float(row["accuracy"]) for row in rows_of(tmp_path / "run" / "curve.csv")]
+        np.testing.assert_allclose(found[4 * seed : 4 * seed + 4], wanted, atol=1e-9)
+    text = curve.show(work)
+    assert "the target is `ill`, the last column of ann" in text
+    assert "<- used" in text
+
+
+@pytest.mark.parametrize("capacity", [(30, 20, 1), (7, 7, 7), (1, 100, 9)])
+def test_shares_of_a_total_are_whole_and_nobody_gives_more_than_she_has(capacity):
+    for total in range(sum(capacity) + 1):
+        found = curve._proportional(total, np.asarray(capacity) / sum(capacity))
+        assert found.sum() == total
+        assert np.all((found >= 0) & (found <= capacity))
+        assert np.max(np.abs(found - total * np.asarray(capacity) / sum(capacity))) < 1

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from fedgame.experiments import compare, curve
 from fedgame.experiments import task as tasks
 from fedgame.experiments import train as training
 from fedgame.learning import evaluation, federated, models
@@ -225,3 +226,114 @@ def test_images_that_have_changed_are_known():
     for other in others:
         assert tasks.digest(task.agents._replace(train=other), task.server) != digest
     assert tasks.digest(task.server, task.agents) != digest
+
+
+OWN = {"rounds": 3, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory, write_members):
+    """Two members, of whose records 30 and 20 can be trained on, 15 and 10 are held out."""
+    return write_members(tmp_path_factory.mktemp("members") / "two", {"ann": 60, "bea/2": 40})
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_members_own_data_are_trained_on_and_tested_one_by_one(metric, federation, tmp_path):
+    task = training.prepare(training.Settings(federation=federation, metric=metric, **OWN))
+    assert (task.settings.agents, task.settings.capacity) == (2, (30, 20))
+    text = train(tmp_path / "run", task, show=True)
+    rows = rows_of(tmp_path / "run" / "rounds_by_member.csv")
+    assert [(int(row["round"]), row["member"]) for row in rows] == [
+        (number, name) for number in range(4) for name in ("ann", "bea/2")
+    ]
+    split = task.split(0)
+    params = snapshots.load_model(tmp_path / "run" / "model")
+    found = evaluation.measured(task.model, params, split.test, metric)
+    last = [float(row["accuracy"]) for row in rows[-2:]]
+    np.testing.assert_allclose(last, found, rtol=1e-6)
+    assert float(rows_of(tmp_path / "run" / "rounds.csv")[-1]["accuracy"]) == pytest.approx(np.mean(last))
+    holdings = rows_of(tmp_path / "run" / "holdings.csv")
+    assert [(row["agent"], row["holds"], row["contributes"]) for row in holdings] == [
+        ("ann", "30", "30"),
+        ("bea/2", "20", "20"),
+    ]
+    for i, row in enumerate(holdings):
+        counts = np.bincount(split.train.labels[i, : split.sizes[i]], minlength=2)
+        assert [int(row["0"]), int(row["1"])] == counts.tolist()
+    assert f"accuracy on held-out records: {np.mean(last):.4f} after 3 rounds" in text
+    assert "the mean over members; each of them:" in text
+    assert "the target is `ill`" in text
+
+
+def test_of_members_who_share_less_the_first_records_are_trained_on(federation, tmp_path):
+    given = {"federation": federation, **OWN, "capacity": (20,), "contributions": (20, 0)}
+    task = training.prepare(training.Settings(**given))
+    train(tmp_path / "run", task)
+    split = task.split(0)
+    split.train.images[0, 20:] = np.nan
+    split.train.images[1] = np.nan
+    changed = task._replace(own=task.own)
+    rows = rows_of(tmp_path / "run" / "holdings.csv")
+    assert [(row["holds"], row["contributes"]) for row in rows] == [("20", "20"), ("20", "0")]
+    init_key, train_key = jax.random.split(task.key, 3)[1:]
+    params = models.initial_parameters(task.model, init_key, (2,))
+    for number in range(1, 4):
+        params = federated.federated_round(
+            changed.model,
+            task.local_training,
+            params,
+            split.train,
+            np.array([20, 0], np.int32),
+            train_key,
+            number,
+        )
+    chex.assert_trees_all_close(snapshots.load_model(tmp_path / "run" / "model"), params, rtol=1e-5)
+
+
+@pytest.mark.parametrize("experiment", [training, curve, compare])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "mnist"}, "--dataset has no use with --federation: members have their own data"),
+        ({"agents": 3}, r"--agents=3: .* has 2 members"),
+        ({"capacity": (31, 5)}, "--capacity: ann can train on 30 records, not 31"),
+        ({"capacity": (1, 2, 3)}, "--capacity needs one number or one for each of 2 agents, got 3"),
+        ({"held_out": 5}, "--held_out has no use with --federation"),
+        ({"model": "cnn"}, "--model=cnn is for images; tables need linear or mlp"),
+        ({"federation": None, "metric": "auc"}, "--metric needs --federation"),
+        ({"federation": None, "reserve": 0.5}, "--reserve needs --federation"),
+        ({"federation": None, "target": "ill"}, "--target needs --federation"),
+    ],
+)
+def test_settings_without_use_are_refused_by_all_that_train(experiment, changes, message, federation):
+    settings = experiment.Settings(**{"federation": federation} | changes)
+    for refuse in (experiment.check, experiment.prepare):
+        with pytest.raises(ValueError, match=message):
+            refuse(settings)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes", "message"),
+    [
+        (training, {"partition": "shards"}, "--partition has no use with --federation"),
+        (training, {"alpha": 0.1}, "--alpha has no use with --federation"),
+        (training, {"contributions": (31, 0)}, "--contributions: agent 0 has 30 images"),
+        (curve, {"server_images": 9}, "--server_images has no use with --federation"),
+        (curve, {"sizes": (10, 20, 51)}, "--sizes: 51 records are more than the 50 there are"),
+        (compare, {"test_images": 9}, "--test_images has no use with --federation"),
+        (compare, {"sizes": (10, 20, 30)}, "--sizes has no use with --federation"),
+        (compare, {"interval": 10}, "--interval has no use with --federation"),
+        (compare, {"curve_seeds": 2}, "--curve_seeds has no use with --federation"),
+        (compare, {"fit": "power"}, "--fit has no use with --federation"),
+        (compare, {"mode": "literal"}, "--mode has no use with --federation"),
+        (compare, {"runs": 9}, "--runs=9: 2 members need at least 10 mixtures"),
+        (compare, {"runs": 10, "minutes": 1.0}, "--runs and --minutes exclude each other"),
+        (compare, {"federation": None, "runs": 10}, "--runs needs --federation"),
+        (compare, {"federation": None, "validate": True}, "--validate needs --federation"),
+    ],
+)
+def test_settings_that_one_command_has_no_use_for_are_refused(experiment, changes, message, federation):
+    settings = experiment.Settings(**{"federation": federation} | changes)
+    for refuse in (experiment.check, experiment.prepare):
+        with pytest.raises(ValueError, match=message):
+            refuse(settings)

@@ -278,3 +278,40 @@ def test_bad_choices_are_refused():
     few = data._replace(samples=data.samples[:6], accuracy=data.accuracy[:6])
     with pytest.raises(ValueError, match="at least 7 mixtures per member"):
         exchange_rates.all_rates_one(few)
+
+
+def test_intervals_are_those_of_the_fits_to_resampled_mixtures():
+    data = mixtures(m=40, splits=6, noise=0.02)
+    fitted = exchange_rates.fit(data)
+    drawn = exchange_rates.resample(data, fitted, draws=12, seed=1)
+    assert len(drawn) == 12
+    assert {one.model for one in drawn} == {fitted.model}
+    rates = np.stack([one.rates for one in drawn])
+    assert np.all(np.ptp(rates, axis=0)[~np.eye(3, dtype=bool)] > 0)
+    np.testing.assert_allclose(np.median(rates, axis=0), RATES, atol=0.3)
+    found = exchange_rates.intervals_of(fitted, drawn)
+    np.testing.assert_array_equal(found, exchange_rates.intervals(data, fitted, draws=12, seed=1))
+    there = ~np.isnan(found.low)
+    assert there.sum() > 3  # besides the diagonal
+    np.testing.assert_allclose(found.low[there], np.quantile(rates, 0.05, axis=0)[there], rtol=1e-12)
+    np.testing.assert_allclose(found.high[there], np.quantile(rates, 0.95, axis=0)[there], rtol=1e-12)
+    curves = [exchange_rates.predict(one, data.samples[:1]) for one in drawn]
+    assert np.std(curves, axis=0).max() < 0.1
+
+
+def test_an_interval_that_reaches_0_is_none():
+    fitted = exchange_rates.fit(mixtures())
+    drawn = [fitted._replace(rates=np.where(np.eye(3), 1.0, x)) for x in (0.0, 0.0, 0.5, 0.6)]
+    found = exchange_rates.intervals_of(fitted, drawn, confidence=0.5)
+    assert np.isnan(found.low[0, 1])
+    assert np.isnan(found.high[0, 1])
+    narrow = exchange_rates.intervals_of(fitted, drawn[2:], confidence=0.5)
+    assert narrow.low[0, 1] == pytest.approx(0.525)
+    assert narrow.high[0, 1] == pytest.approx(0.575)
+
+
+@pytest.mark.parametrize("changes", [{"draws": 1}, {"confidence": 1.0}])
+def test_resampling_that_makes_no_sense_is_refused(changes):
+    data = mixtures()
+    with pytest.raises(ValueError, match=r"`draws` must be at least 2 and `confidence` in \(0, 1\)"):
+        exchange_rates.resample(data, exchange_rates.fit(data, "total alone"), **changes)

@@ -189,3 +189,24 @@ def test_where_the_total_predicts_as_well_it_is_what_is_used(folder, tmp_path, m
     with pytest.raises(ValueError, match="with --measurements qualities are 1"):
         inputs.read(inputs.ScenarioSettings(**given, measurements=str(path)))
     assert isinstance(scenarios.load(work.path / "scenario.json").game.payoff, payoffs.PowerLaw)
+
+
+@pytest.mark.parametrize("model", ["total alone", "one rate", "exchange rates"])
+def test_the_model_that_is_asked_for_is_used_and_told_if_another_one_predicts_better(
+    model, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(inputs, "_DEALS", 2)
+    monkeypatch.setattr(inputs, "_DRAWS", 5)
+    agents = written(tmp_path / "agents.csv", AGENTS)
+    settings = equilibrium.Settings(agents=agents, measurements=str(folder), rates=model)
+    work = ran(equilibrium, settings, tmp_path / "run")
+    rates = exchange_rates.read(str(work.path / "exchange_rates.csv"), NAMES)
+    others = rates[~np.eye(3, dtype=bool)].reshape(3, 2)
+    assert np.all(others == 1) == (model == "total alone")
+    assert np.all(others[:, 0] == others[:, 1]) == (model != "exchange rates")
+    words = text.equilibrium(work)
+    assert f"used: {model}" in words
+    told = f"used: {model} (--rates), though held-out mixtures speak for exchange rates"
+    assert (told in words) == (model != "exchange rates")
+    with pytest.raises(ValueError, match=f"--rates={model} needs --measurements"):
+        inputs.check(inputs.ScenarioSettings(agents=agents, rates=model, **BY_NUMBERS))

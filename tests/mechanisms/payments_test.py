@@ -13,6 +13,7 @@ import pytest
 
 from fedgame import equilibria, games, mechanisms, registry
 from fedgame.equilibria import certificates
+from fedgame.games import payoffs
 from fedgame.mechanisms import base, baselines, misreports, outcomes, price, prices, refunds, rules, shapley
 
 N = 3
@@ -377,3 +378,48 @@ def test_a_strangers_mechanism_needs_only_its_payments():
     none = outcomes.outcome(game, RULES["none"](game))
     assert np.asarray(found.equilibrium.profile).sum() > 1.5 * np.asarray(none.equilibrium.profile).sum()
     assert float(found.mechanism.announced(N)["prize"][0]) == 0.5
+
+
+def test_sharing_that_is_worth_nobodys_cost_is_certified_though_rounding_hides_the_last_digit():
+    """Own records teach always, so payoffs do not depend on what is shared, but their rounding may."""
+
+    @registry.register("rounded")
+    class Rounded(payoffs.Payoff):
+        level: object = registry.option("whatever is shared, with the last digit of a sum in another order")
+        gain: object = registry.option("by a record", 0.0)
+        of_total = False
+
+        @property
+        def concave(self):
+            return True
+
+        def statistic(self, s):
+            return s
+
+        def rest(self, z, own, i):
+            return jnp.zeros(())
+
+        def kinks(self, rest):
+            return ()
+
+        def value(self, own, rest):
+            level = jnp.asarray(self.level)
+            last = jnp.nextafter(level, jnp.inf) - level
+            return level + jnp.where(own > 0, last, 0.0) + self.gain * own
+
+    nothing, cost = jnp.zeros(N), [20.0, 25.0, 30.0]
+    for unit in (1.0, 1e-6, 1e6):
+        payoff = Rounded(unit * jnp.array([82119.0, 85076.0, 54912.0]))
+        game = games.Game(payoff, games.LinearCost(unit * jnp.array(cost)), jnp.array([147.0, 151.0, 61.0]))
+        found, verdict = certificates.certify(games.check(game), nothing)
+        assert np.all(found.gap > 0)  # the last digit
+        assert np.all(found.told)
+        assert verdict
+        # Of costs that are below the last digits there is still no verdict.
+        tiny = game.replace(cost=games.LinearCost(unit * 1e-9 * jnp.array(cost)))
+        assert not certificates.certify(games.check(tiny), nothing)[1]
+        # And who gains by sharing is seen.
+        gainful = game.replace(payoff=payoff.replace(gain=unit * jnp.array([0.0, 26.0, 0.0])))
+        found, verdict = certificates.certify(games.check(gainful), nothing)
+        assert found.gap[1] == pytest.approx(unit * 151.0, rel=1e-6)
+        assert not verdict
