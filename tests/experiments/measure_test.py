@@ -153,9 +153,10 @@ def test_sentences_on_rates_name_who_gains_from_whom():
     ]
     found["model"] = "one rate"
     assert text.worth(found)[2] == "one record of another member is worth 0.25 [0.1, 0.3] of an own one to c"
-    assert text.worth({"model": "total alone"}) == [
-        "every record is worth the same to everybody, as far as these measurements tell"
-    ]
+    alike = "held-out mixtures are predicted best if every record is worth the same to everybody"
+    assert text.worth({"model": "total alone", "p_value_of_equal_rates": 0.3}) == [alike]
+    (doubted,) = text.worth({"model": "total alone", "p_value_of_equal_rates": 0.03})
+    assert doubted == f"{alike}; that it is so is rejected at 5%, so measure more mixtures or splits"
 
 
 def changed_records(folder, path, which):

@@ -25,7 +25,7 @@ def test_defaults_suit_the_digits():
 
 
 def test_defaults_are_the_papers_on_mnist():
-    settled = settle((60000, 10000), dataset="mnist")
+    settled = tasks.filled(settle((60000, 10000), dataset="mnist"), tables=False)
     assert settled.capacity == (100,) * 10
     assert settled.cost == (0.005,) * 10
     assert (settled.test_images, settled.steps, settled.rounds) == (10, 100, 50)
@@ -101,8 +101,12 @@ def test_one_number_per_agent():
         ),
         ({"learning_rate": 0.0}, r"--learning_rate must be a number, greater than 0, got 0.0"),
         ({"channels": (3,)}, r"--channels needs two numbers, got 1"),
-        ({"model": "vgg11", "units": 5}, r"--channels, --units and --padding are the CNN's; --model=vgg11"),
-        ({"model": "vgg"}, r"--model must be one of cnn, cnn_wide, vgg11, vgg11_4096, got 'vgg'"),
+        ({"model": "vgg11", "units": 5}, r"--units is of cnn and mlp; --model=vgg11 has none"),
+        ({"model": "vgg11", "channels": (3, 4)}, r"--channels and --padding are the CNN's; --model=vgg11"),
+        (
+            {"model": "vgg"},
+            r"--model must be one of cnn, cnn_wide, vgg11, vgg11_4096, linear, mlp, got 'vgg'",
+        ),
         ({"sizes": (10, 20)}, r"--sizes, --interval: a curve needs at least three sizes above 0"),
         ({"interval": 200}, r"--sizes, --interval: a curve needs at least three sizes above 0"),
         ({"sizes": (10, 20, 30), "interval": 10}, r"--sizes and --interval exclude each other"),

@@ -266,6 +266,10 @@ def test_the_half_width_is_that_computed_by_hand():
     # 1/12, times 1/3 + 1/6. The 99% quantile of Student's t with 2 degrees of freedom is 6.96456.
     expected = 6.96456 * np.sqrt(1 / 36 + 1 / 24 + 0.01)
     assert validation._half_width(values, 6, 0.01, 5) == pytest.approx(expected, rel=1e-6)
+    # What a right prediction says of the spread counts if it is more.
+    expected = 6.96456 * np.sqrt(1 / 36 + 0.2 * (1 / 3 + 1 / 6) + 0.01)
+    assert validation._half_width(values, 6, 0.01, 5, spread=0.2) == pytest.approx(expected, rel=1e-6)
+    assert validation._half_width(values, 6, 0.01, 5, spread=0.01) < expected
     # One record says nothing of their spread: that of a coin is taken, with one degree of freedom.
     expected = 6.31375 * np.sqrt(0.25 * (1 + 1 / 4))
     assert validation._half_width(np.array([[1.0], [1.0]]), 4, 0.0, 1) == pytest.approx(expected, rel=1e-6)
