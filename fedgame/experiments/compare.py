@@ -289,7 +289,7 @@ def _own_game(
     """The game of members with data of their own, whose exchange rates are measured first."""
     tasks.write_remarks(task, work)
     measured = measure.measure(task, work, resources)
-    exchange = inputs.fitted(measured)
+    exchange = inputs.fitted(measured, metric=task.settings.metric)
     capacity = np.asarray(task.settings.capacity, float)
     payoff = inputs.payoff_of_exchange(exchange, "contributed", capacity)
     game = games.check(games.Game(payoff, cost_of(task.settings), jnp.asarray(capacity)))

@@ -185,7 +185,7 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
     tasks.write_remarks(task, work)
     measured = measure(task, work, resources)
     seconds = time.perf_counter() - begin
-    found = inputs.fitted(measured)
+    found = inputs.fitted(measured, metric=settings.metric)
     fit = found.fit
     low, high = found.intervals or (None, None)
     work.write_csv(exchange_rates.FILE, exchange_rates.rows(measured.members, fit.rates, low, high))

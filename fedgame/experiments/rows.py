@@ -162,6 +162,7 @@ def exchange_of(found: Any, names: Sequence[str]) -> dict[str, Any]:
     return {
         "model": found.fit.model,
         "best": found.choice.model,
+        "metric": found.metric,
         "p_value_of_equal_rates": found.test.p_value,
         "members": [
             {

@@ -14,7 +14,8 @@ records; combinations may be missing:
     member    name
     accuracy  in [0, 1]
 
-Other columns are ignored. `columns` says how files are written.
+measurements.csv may have a column `metric` that says what the accuracies are, such as auc; all other columns
+are ignored. `columns` says how files are written.
 """
 
 import pathlib
@@ -73,6 +74,13 @@ def read(folder: str, names: Sequence[str] | None = None) -> exchange_rates.Mixt
     for (m, k, i), (_, number) in accuracy.items():
         measured[mixture[m], split[k], member[i]] = number
     return exchange_rates.Mixtures(tuple(member), given, measured)
+
+
+def metric(folder: str) -> str:
+    """What the accuracies are: the `metric` in the first row of measurements.csv; "accuracy" without one."""
+    path = str(pathlib.Path(folder) / MEASUREMENTS)
+    rows, _ = columns.read_rows(path, required=("accuracy",), optional=(), others=True)
+    return rows[0][1].get("metric") or "accuracy"
 
 
 def _read_rows(

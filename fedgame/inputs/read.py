@@ -123,6 +123,7 @@ class Exchange(NamedTuple):
     samples: np.ndarray  # [m, n] of the mixtures
     without_data: bool  # whether it was measured what members have if nobody gives any samples
     resampled: list[fitted_rates.Fit]  # fits of the same model to resampled mixtures
+    metric: str = "accuracy"  # what the accuracies are
 
 
 class Origin(NamedTuple):
@@ -199,23 +200,38 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
 def _fitted(settings: ScenarioSettings, names: list[str]) -> Exchange:
     """Rates and curves that fit --measurements, of the model that predicts held-out mixtures best."""
     try:
-        return fitted(measured_mixtures.read(settings.measurements, names), settings.rates)
+        mixtures = measured_mixtures.read(settings.measurements, names)
+        return fitted(mixtures, settings.rates, measured_mixtures.metric(settings.measurements))
     except ValueError as error:
         told = str(error)
         where = "" if told.startswith(settings.measurements) else f"{settings.measurements}: "
         raise ValueError(f"{where}{told}") from None
 
 
-def fitted(mixtures: fitted_rates.Mixtures, model: str = CHOSEN) -> Exchange:
+def fitted(mixtures: fitted_rates.Mixtures, model: str = CHOSEN, metric: str = "accuracy") -> Exchange:
     """Rates and curves that fit mixtures.
 
     Args:
       mixtures: what was measured.
       model: one of `exchange_rates.MODELS`, or CHOSEN: that which predicts held-out mixtures best.
+      metric: what the accuracies are.
 
     Raises:
       ValueError: as `exchange_rates.choose`.
     """
+    members, samples, accuracy = mixtures
+    samples, accuracy = np.asarray(samples, float), np.asarray(accuracy, float)
+    return _fitted_once(members, samples.tobytes(), accuracy.tobytes(), accuracy.shape, model, metric)
+
+
+@functools.lru_cache(maxsize=8)  # a sweep asks again for each of its variants
+def _fitted_once(
+    members: tuple[str, ...], samples: bytes, accuracy: bytes, shape: tuple[int, ...], model: str, metric: str
+) -> Exchange:
+    """`fitted`, once for the same numbers: samples [m, n] and accuracies of `shape` [m, k, n], float64."""
+    mixtures = fitted_rates.Mixtures(
+        members, np.frombuffer(samples).reshape(shape[0], shape[2]), np.frombuffer(accuracy).reshape(shape)
+    )
     bar = functools.partial(jobs.progress, "predicting held-out mixtures", _DEALS, 0)
     choice = fitted_rates.choose(mixtures, deals=_DEALS, progress=bar)
     fit = fitted_rates.fit(mixtures, choice.model if model == CHOSEN else model)
@@ -226,7 +242,7 @@ def fitted(mixtures: fitted_rates.Mixtures, model: str = CHOSEN) -> Exchange:
     if fit.model != fitted_rates.MODELS[0]:
         intervals = fitted_rates.intervals_of(fit, resampled)
     without_data = bool(np.any(np.all(mixtures.samples == 0, axis=1)))
-    return Exchange(choice, fit, intervals, test, mixtures.samples, without_data, resampled)
+    return Exchange(choice, fit, intervals, test, mixtures.samples, without_data, resampled, metric)
 
 
 def payoff_of_exchange(exchange: Exchange, own: str, capacity: np.ndarray) -> Any:

@@ -197,6 +197,8 @@ def _exchange(found: dict[str, Any]) -> str:
     cells = [[row["name"], *(_number(row[name]) for name in columns)] for row in found["members"]]
     chosen, p_value = found["model"], found["p_value_of_equal_rates"]
     text = tables.markdown(header, cells) + f"\nused: {chosen}"
+    if found["metric"] != "accuracy":
+        text = f"what is called accuracy is the {_METRICS.get(found['metric'], found['metric'])}\n\n{text}"
     if chosen != found["best"]:
         text += f" (--rates), though held-out mixtures speak for {found['best']}"
     if p_value < 0.05:
