@@ -130,6 +130,7 @@ check = functools.partial(tasks.check, settle)
 def prepare(settings: Settings, resources: Resources = Resources()) -> Task:
     """The images or the members' records, the network and its training; raises as `check`."""
     task = tasks.prepare(settle, settings, resources)
+    validation.check_tests(task, range(settings.seeds))
     if settings.validate:
         validation.check_reserve(task)
     return task
@@ -577,7 +578,8 @@ def _by_member(names: list[str], game: games.Game, trials: list[Trial]) -> list[
 def show(work: Workdir) -> str:
     """Draws the curve or the exchange rates, contributions and welfare; returns every table as text."""
     settings = work.read_json("config.json")["settings"]
-    dataset = settings.get("federation") or settings["dataset"]
+    # A folder of members may be called mnist: the paper has no numbers of it.
+    dataset = "" if settings.get("federation") else settings["dataset"]
     with jobs.progress("tables and figures", 2) as bar:
         report = _text(work, dataset)
         bar.update()
@@ -608,7 +610,7 @@ def _text(work: Workdir, dataset: str) -> str:
     blocks.append(text.table1(table, paper.printed(dataset, table), tested))
     if work.has("differences.csv"):
         blocks.append(text.differences(work.read_csv("differences.csv"), tested))
-    blocks += paper.remarks(dataset, table)
+    blocks += paper.remarks(dataset, table, tested)
     return "\n\n".join([*blocks, text.seconds(work.read_csv("seconds.csv"))])
 
 

@@ -42,6 +42,11 @@ class Prepared(experiment.Prepared):
     scenario: scenarios.Scenario
     measured: validation.Measured | None  # with --validate
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """With --validate, of how the records were measured: stored training depends on it."""
+        return {} if self.measured is None else self.measured.digests
+
 
 def check(settings: Settings, resources: Resources = Resources()) -> None:
     """Raises as `inputs.check`; also a `ValueError` for --bootstrap without measurements to resample."""
@@ -93,7 +98,11 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     if prepared.measured is not None:
         everybody = np.arange(game.n)
         advice = validation.advice(
-            scenario, settings, found.profile, everybody, lambda s: all_rows.at(game, s)["utility"]
+            scenario,
+            settings,
+            found.profile,
+            everybody,
+            lambda s: np.asarray(all_rows.at(game, np.asarray(s, float))["utility"]),
         )
         validation.check(prepared.measured, {"": advice}, settings.validations, work)
     work.write_json("equilibrium.json", summary)

@@ -127,7 +127,7 @@ def _in_time(
             break
         samples = np.concatenate([samples, more])
         found.append(train(more))
-        spent += mixtures.seconds(task, more, range(settings.splits), work) / workers
+        spent += mixtures.seconds(task, more, range(settings.splits), work, workers)
         number = len(samples) + _WAVE * n
         if spent * number / len(samples) > 60 * settings.minutes:
             break

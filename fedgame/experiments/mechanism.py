@@ -77,6 +77,11 @@ class Prepared(experiment.Prepared):
     announced: base.Announcement  # when all agents take part
     measured: validation.Measured | None  # with --validate
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """With --validate, of how the records were measured: stored training depends on it."""
+        return {} if self.measured is None else self.measured.digests
+
 
 def check(settings: Settings, resources: Resources = Resources()) -> None:
     """Raises as `inputs.check`; also a `ValueError` for a rule that does not exist or lacks an option."""

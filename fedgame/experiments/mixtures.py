@@ -70,10 +70,14 @@ def measure(
     return np.array(found, float)  # None becomes NaN
 
 
-def seconds(task: Task, samples: np.ndarray, splits: Sequence[int], work: Workdir) -> float:
-    """What `measure` of these mixtures took, all jobs together, as they are stored in `work`."""
+def seconds(task: Task, samples: np.ndarray, splits: Sequence[int], work: Workdir, workers: int = 1) -> float:
+    """How long `measure` of these mixtures took, from the times of its jobs, which are stored in `work`.
+
+    So many `workers` share the jobs; those beyond the number of jobs have nothing to do.
+    """
     names = _places(samples, splits, "measure", _together(task, samples))
-    return sum(row["seconds"] for row in work.timings() if row["job"] in names)
+    spent = sum(row["seconds"] for row in work.timings() if row["job"] in names)
+    return spent / min(workers, len(names))
 
 
 def _together(task: Task, samples: np.ndarray) -> int:

@@ -2,10 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from fedgame.mechanisms import welfare
+from fedgame.report import text
 
 POWERS = (0.2, 0.4, 0.6, 0.8, 1.0)
 TABLE_1 = {  # as printed, on the scale without 1/n
@@ -52,8 +54,13 @@ def contradictions(dataset: str) -> dict[str, list[tuple[float, float]]]:
     return found
 
 
-def remarks(dataset: str, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What the paper's rows contradict, its ordering of protocols and ours, and our rows that fall with p."""
+def remarks(
+    dataset: str, rows: Sequence[dict[str, Any]], tested: Mapping[str, str] = MappingProxyType(text.IMAGES)
+) -> list[str]:
+    """What the paper's rows contradict, its ordering of protocols and ours, and our rows that fall with p.
+
+    `tested` says of both utilities on what the accuracy behind them is measured.
+    """
     lines = []
     if dataset in TABLE_1:
         for protocol, points in contradictions(dataset).items():
@@ -63,7 +70,7 @@ def remarks(dataset: str, rows: Sequence[dict[str, Any]]) -> list[str]:
                 verdict = "does not contradict itself"
             lines.append(f"the paper's row {protocol} {verdict}")
         lines.append(f"the paper's ordering: {' < '.join(TABLE_1[dataset])}, at every p")
-    for kind, name in (("own", "own test images"), ("held_out", "held-out images")):
+    for kind, name in tested.items():
         mine = [row for row in rows if (row["scale"], row["utilities"]) == ("mean", kind)]
         for order, powers in _orders(mine).items():
             lines.append(f"ordering here by {name}: {order}, at p = {', '.join(f'{p:g}' for p in powers)}")

@@ -6,9 +6,10 @@ tested on the reserve, which no measurement has seen.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -41,7 +42,7 @@ class Settings:
 
     validate: bool = option(
         "train on what members are advised to share, and on their deviations, and test on the reserved "
-        "records: needs what launch.measure left, as --measurements or --curve",
+        "records; games from files need --measurements or --curve of launch.measure, which says how to train",
         False,
     )
     validations: int = option("--validate: training runs of every profile", 20, low=2)
@@ -52,6 +53,15 @@ class Measured(NamedTuple):
 
     task: Task  # of the measuring
     mixtures: fitted_rates.Mixtures  # what was measured, members in the order of the federation
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """A digest of the records and of how they are dealt and trained on.
+
+        The name of the folder does not tell: it may have been measured in anew, with another seed or model.
+        """
+        about = repr((self.task.settings, self.task.digests))
+        return {"measured": hashlib.sha256(about.encode()).hexdigest()}
 
 
 class Advice(NamedTuple):
@@ -95,6 +105,10 @@ def measured_by(folder: pathlib.Path) -> Measured:
         )
     given = {}
     for field in dataclasses.fields(tasks.OwnSettings):
+        if field.name not in stored:
+            raise ValueError(
+                f"{folder} is of another version of {PROGRAM}, without --{field.name}: measure anew"
+            )
         value = stored[field.name]
         given[field.name] = tuple(value) if isinstance(value, list) else value  # JSON has no tuples
     task = tasks.prepare(lambda settings, available: (settings, tasks.NOTHING), tasks.OwnSettings(**given))
@@ -145,12 +159,33 @@ def check_reserve(task: Task) -> None:
         return
     own = task.own
     reserves = members.checking_split(own.federation, own.shares, 0).test.labels
-    for name, labels in zip(own.federation.names, reserves, strict=True):
-        if len(set(labels[labels >= 0].tolist())) < 2:
-            raise ValueError(
-                f"--validate: all reserved records of {name} are of one class, so that --metric=auc is not "
-                "defined on them; a larger --reserve may have others"
-            )
+    if name := _of_one_class(task, reserves):
+        raise ValueError(
+            f"--validate: all reserved records of {name} are of one class, so that --metric=auc is not "
+            "defined on them; a larger --reserve may have others"
+        )
+
+
+def check_tests(task: Task, splits: Iterable[int]) -> None:
+    """Raises a ValueError if the metric of a trained model will not be defined for a member in some split."""
+    if task.own is None or task.settings.metric != "auc":
+        return
+    for number in splits:
+        split = task.split(number)
+        for flag, part in (("tested", split.test), ("reserve", split.reserve)):
+            if name := _of_one_class(task, part.labels):
+                raise ValueError(
+                    f"--metric=auc is not defined for {name} in split {number}: all records of --{flag} are "
+                    f"of one class; a larger --{flag} may have others"
+                )
+
+
+def _of_one_class(task: Task, labels: np.ndarray) -> str | None:
+    """The first member whose labels, a row of [n, m], are of one class; None if there is none."""
+    for name, own in zip(task.own.federation.names, labels, strict=True):
+        if len(set(own[own >= 0].tolist())) < 2:
+            return name
+    return None
 
 
 def advice(
@@ -172,10 +207,11 @@ def advice(
     game = games.subset(scenario.game, stay) if len(stay) < scenario.game.n else scenario.game
     payoff = game.payoff
     always = isinstance(payoff, payoffs.EffectiveSamples) and payoff.own == payoffs.ALWAYS
+    most = np.floor(np.asarray(game.capacity)).astype(int)
     return Advice(
         names=tuple(scenario.names[i] for i in stay),
-        profile=np.rint(np.asarray(profile)).astype(int),
-        most=np.floor(np.asarray(game.capacity)).astype(int),
+        profile=np.minimum(np.rint(np.asarray(profile)).astype(int), most),
+        most=most,
         own=np.rint(np.broadcast_to(np.asarray(payoff.records), (game.n,))).astype(int) if always else None,
         value=np.broadcast_to(np.asarray(game.value), (game.n,)),
         metric=lambda s: np.asarray(_payoffs(game, np.asarray(s, float))),

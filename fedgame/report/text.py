@@ -77,10 +77,12 @@ def members(work: Workdir) -> str:
 
 def _no_better(rows: Sequence[dict[str, Any]], metric: str) -> list[str]:
     """Sentences on members for whom no model is better than none."""
-    advice = "; --metric=auc says how well records are told apart" if metric == "accuracy" else ""
+    by, advice = "", ""
+    if metric == "accuracy":
+        by = ", by always predicting her most frequent class"
+        advice = "; --metric=auc says how well records are told apart"
     return [
-        f"to {row['member']} no model is worth more than none ({_number(row['nobody'])}, by always telling "
-        f"her more frequent class){advice}"
+        f"to {row['member']} no model is worth more than none ({_number(row['nobody'])}{by}){advice}"
         for row in rows
         if row["nobody"] is not None and row["nobody"] >= max(row["alone"] or 0.0, row["all"] or 0.0)
     ]
@@ -197,10 +199,12 @@ def _exchange(found: dict[str, Any]) -> str:
     cells = [[row["name"], *(_number(row[name]) for name in columns)] for row in found["members"]]
     chosen, p_value = found["model"], found["p_value_of_equal_rates"]
     text = tables.markdown(header, cells) + f"\nused: {chosen}"
-    if found["metric"] != "accuracy":
-        text = f"what is called accuracy is the {_METRICS.get(found['metric'], found['metric'])}\n\n{text}"
-    if chosen != found["best"]:
-        text += f" (--rates), though held-out mixtures speak for {found['best']}"
+    # Files of earlier versions do not say the metric and the best model.
+    metric, best = found.get("metric", "accuracy"), found.get("best", chosen)
+    if metric != "accuracy":
+        text = f"what is called accuracy is the {_METRICS.get(metric, metric)}\n\n{text}"
+    if chosen != best:
+        text += f" (--rates), though held-out mixtures speak for {best}"
     if p_value < 0.05:
         text += f"; that every sample counts the same for everybody is rejected at 5% (p = {p_value:.2g})"
     else:

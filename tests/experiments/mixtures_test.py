@@ -124,6 +124,8 @@ def test_only_jobs_that_are_missing_are_trained(a_task, tmp_path, monkeypatch, c
     assert [len(some) for some in calls[5:]] == [4, 4]  # the first four are known
     of_0 = [s for file, s in zip(stored, seconds, strict=True) if file.name.startswith("0-")]
     assert mixtures.seconds(task, SAMPLES, [0], work) == pytest.approx(sum(of_0))
+    # Workers beyond the number of jobs make nothing quicker.
+    assert mixtures.seconds(task, SAMPLES, [0], work, 64) == pytest.approx(sum(of_0) / len(of_0))
 
 
 def test_with_a_cache_nothing_is_trained_twice_and_what_changes_models_is_in_the_key(

@@ -342,6 +342,21 @@ def test_records_that_have_changed_are_refused(measured, tmp_path):
         validation.measured_by(run)
 
 
+def test_what_is_stored_is_not_used_once_the_folder_was_measured_in_anew(measured, tmp_path):
+    """The directory has the same name: another seed deals another reserve, another model is another one."""
+    run, _ = moved(measured, tmp_path)
+    before = validation.measured_by(run).digests
+    assert validation.measured_by(run).digests == before
+    config = json.loads((run / "config.json").read_text())
+    for changes in ({"seed": 7}, {"model": "mlp"}, {"reserve": 0.3}):
+        (run / "config.json").write_text(json.dumps(config | {"settings": config["settings"] | changes}))
+        assert validation.measured_by(run).digests != before
+    del config["settings"]["reserve"]
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"is of another version of launch[.]measure, without --reserve"):
+        validation.measured_by(run)
+
+
 @pytest.mark.parametrize("config", [None, "", "[]", '{"program": "launch.compare", "settings": {}}'])
 def test_a_folder_that_is_not_of_launch_measure_is_refused(config, measured, tmp_path):
     run, _ = moved(measured, tmp_path)
@@ -386,7 +401,9 @@ def test_an_area_that_no_reserve_can_show_is_refused_before_anything_is_measured
     lines = [f"{line.rsplit(',', 1)[0]},{int(k < 2)}" for k, line in enumerate(lines)]
     (folder / "rare.csv").write_text("\n".join([header, *lines]) + "\n")
     given = {"federation": str(folder), "validate": True, "tested": 0.5}
-    measure.prepare(measure.Settings(**given, metric="auc"))
+    task = measure.prepare(measure.Settings(**given, metric="auc"))
+    with pytest.raises(ValueError, match=r"not defined for rare in split \d+: all records of --tested are"):
+        validation.check_tests(task, range(20))  # her only other one is held out in about half of the splits
     measure.prepare(measure.Settings(**given, seed=1))
     with pytest.raises(ValueError, match="all reserved records of rare are of one class"):
         measure.prepare(measure.Settings(**given, metric="auc", seed=1))
