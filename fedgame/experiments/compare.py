@@ -320,8 +320,8 @@ def _describe_own_game(
             utility = functools.partial(validation.settled, game, outcome.mechanism)
             profile = outcome.equilibrium.profile
             advised[title] = validation.advice(scenario, task.settings, profile, everybody, utility)
-    measured = validation.Measured(task, measured)
-    validation.check(measured, advised, task.settings.validations, work, resources)
+    of_task = validation.Measured(task, measured)
+    validation.check(of_task, advised, task.settings.validations, work, resources)
 
 
 def train(
@@ -388,9 +388,7 @@ class _Dealt(NamedTuple):
 
     train: federated.Images  # [n, ...] of every agent
     test: federated.Images  # [n, ...] her own
-    held_out: (
-        federated.Images
-    )  # the server's; [n, ...] each member's own reserve if members have their own data
+    held_out: federated.Images  # the server's, or [n, ...] each member's own reserve
 
 
 def _dealt(task: Task, keys: _Keys, seed: int) -> _Dealt:

@@ -62,8 +62,10 @@ def check(settings: Settings, resources: Resources = Resources()) -> None:
 def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
     """The game that the settings describe; raises as `inputs.read`."""
     check(settings)
+    measured = validation.behind(settings)  # before anything is fitted
     scenario = inputs.read(settings)
-    return Prepared(settings, scenario, validation.of_scenario(settings, scenario))
+    validation.check_scenario(measured, scenario)
+    return Prepared(settings, scenario, measured)
 
 
 def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources()) -> None:
@@ -95,7 +97,10 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     all_rows.write_exchange_rates(work, scenario)
     if settings.conditions:
         summary["conditions"] = str(equilibria.check_conditions(game))
-    if prepared.measured is not None:
+    summary["not_validated"] = ""
+    if prepared.measured is not None and not found.converged:
+        summary["not_validated"] = "there is no certified equilibrium to advise"
+    elif prepared.measured is not None:
         everybody = np.arange(game.n)
         advice = validation.advice(
             scenario,
@@ -122,7 +127,8 @@ def headline(work: Workdir) -> list[dict[str, Any]]:
     row = {name: found[name] for name in ("total", "contributed", "mean_payoff", "mean_utility")}
     row["share_nothing"] = sum(agent["shares"] == "nothing" for agent in agents)
     row["would_rather_leave"] = sum(agent["rather_leaves"] for agent in agents)
-    return [row | {name: found[name] for name in ("nash_gap", "converged")}]
+    row |= {name: found[name] for name in ("nash_gap", "converged")}
+    return [row | validation.headline(work)]
 
 
 def agent_rows(scenario: scenarios.Scenario, found: equilibria.Equilibrium) -> list[dict[str, Any]]:

@@ -116,12 +116,15 @@ def _in_time(
     """Samples and what was measured, of as many mixtures as the minutes allow, but of enough.
 
     The time of each wave is that which its jobs took when they were computed. So a resumed run measures no
-    more than one that was not killed, and one that was finished measures the same again.
+    more than one that was not killed. How many it were is kept, in `design.json`: one that was finished
+    measures the same again, with however many workers.
     """
     settings, n = task.settings, len(most)
     samples, found, spent = np.zeros((0, n), int), [], 0.0
-    number = _least(n)
-    while True:
+    number, decided = _least(n), None
+    if work.has("design.json"):
+        decided = work.read_json("design.json")["mixtures"]
+    while len(samples) != decided:
         more = learning.design(most, number, settings.seed)[len(samples) :]  # it begins with the earlier ones
         if not len(more):  # of few records there are few mixtures
             break
@@ -129,8 +132,9 @@ def _in_time(
         found.append(train(more))
         spent += mixtures.seconds(task, more, range(settings.splits), work, workers)
         number = len(samples) + _WAVE * n
-        if spent * number / len(samples) > 60 * settings.minutes:
+        if decided is None and spent * number / len(samples) > 60 * settings.minutes:
             break
+    work.write_json("design.json", {"mixtures": len(samples)})
     return samples, np.concatenate(found)
 
 
@@ -238,8 +242,9 @@ def show(work: Workdir) -> str:
 
 def headline(work: Workdir) -> list[dict[str, Any]]:
     """What all records and her own alone are worth to each member."""
+    held = validation.headline(work)
     return [
-        {"member": row["member"], "alone": row["alone"], "all": row["all"]}
+        {"member": row["member"], "alone": row["alone"], "all": row["all"], **held}
         for row in work.read_csv("worth.csv", text=("member",))
     ]
 

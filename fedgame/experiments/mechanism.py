@@ -100,7 +100,9 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
         many agents.
     """
     check(settings)
+    measured = validation.behind(settings)  # before anything is fitted
     scenario, rule = inputs.read(settings), rule_of(settings)
+    validation.check_scenario(measured, scenario)
     if scenario.game.n < 2:
         raise ValueError("payments between agents need at least two of them")
     with all_settings.of_flag("mechanism"):
@@ -111,7 +113,6 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
         elif settings.outside != Settings().outside:
             raise ValueError(f"--outside={settings.outside} has no use: the agents' column `outside` says it")
         announced = rule.announced(scenario.game, outside=outside)
-    measured = validation.of_scenario(settings, scenario)
     return Prepared(settings, scenario, outside, rule, announced, measured)
 
 
@@ -175,7 +176,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     work.write_csv("marks.csv", over_beta.marks(game, settings.p[0], chosen, best_rate))
     work.write_csv("over_beta.csv", rates)
     work.write_csv("over_beta_contributions.csv", contributions)
-    _validate(prepared, found, work)
+    summary["not_validated"] = _validate(prepared, found, work)
     work.write_json("mechanism.json", summary)
     work.write_json("announced.json", _announced(prepared, found))
     if scenarios.holds(game):
@@ -183,15 +184,20 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     all_rows.write_exchange_rates(work, prepared.scenario)
 
 
-def _validate(prepared: Prepared, found: outcomes.Participation, work: Workdir) -> None:
-    """With --validate, checks by training what those who stay are advised to share."""
-    if prepared.measured is None or found.outcome is None:
-        return
+def _validate(prepared: Prepared, found: outcomes.Participation, work: Workdir) -> str:
+    """With --validate, checks by training what those who stay are advised to share; says why if it cannot."""
+    if prepared.measured is None:
+        return ""
+    if found.outcome is None:
+        return "fewer than two are left"
+    if not found.certified:
+        return "there is no certified equilibrium to advise"
     settings, scenario, final = prepared.settings, prepared.scenario, found.outcome
     rest = games.subset(scenario.game, found.stay) if found.left else scenario.game
     utility = functools.partial(validation.settled, rest, final.mechanism)
     advice = validation.advice(scenario, settings, final.equilibrium.profile, found.stay, utility)
     validation.check(prepared.measured, {"": advice}, settings.validations, work)
+    return ""
 
 
 def _best_rate(prepared: Prepared, everybody: outcomes.Outcome, rates: list[dict[str, Any]]) -> float | None:
@@ -214,7 +220,7 @@ def headline(work: Workdir) -> list[dict[str, Any]]:
     found = work.read_json("mechanism.json")
     shown = ("stay", "contributed", "received", "mean_utility", "nash_gap", "certified")
     # Of a federation that falls apart, the file has only some of these.
-    return [{name: found.get(name) for name in shown}]
+    return [{name: found.get(name) for name in shown} | validation.headline(work)]
 
 
 def _participation(prepared: Prepared) -> outcomes.Participation:

@@ -52,6 +52,7 @@ class ModelSettings:
         "and images; cnn, on tables linear, if not given",
         None,
         choices=tuple(models.PRESETS),
+        kind=str,
     )
     channels: tuple[int, ...] | None = option(
         "channels of the CNN's two convolutions, instead of the model's", None, low=1, kind=int
@@ -124,7 +125,9 @@ class TrainingSettings(OwnSettings):
         "cifar100, ...), or your own: FILE.npz or FOLDER/ with a folder per class",
         "digits",
     )
-    agents: int = option("n, number of agents; with --federation its members", 10, low=2)
+    agents: int = option(
+        "n, number of agents; with --federation its members, in the order of their names", 10, low=2
+    )
     capacity: tuple[int, ...] | None = option(
         "τ, training images of an agent, one number or one per agent; digits: 50, --federation: all that can "
         "be trained on, else 100",

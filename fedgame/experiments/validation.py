@@ -119,12 +119,11 @@ def measured_by(folder: pathlib.Path) -> Measured:
     return Measured(task, files.read(str(folder), task.own.federation.names))
 
 
-def of_scenario(settings: Any, scenario: scenarios.Scenario) -> Measured | None:
-    """With --validate, what the measurements behind a scenario were made from, else None.
+def behind(settings: Any) -> Measured | None:
+    """With --validate, what the measurements of a scenario were made from, else None.
 
     Raises:
-      ValueError: as `measured_by`; there are no measurements, agents are not the members, or a capacity is
-        more than can be trained on while the reserve is kept.
+      ValueError: as `measured_by`; or there are no measurements.
     """
     if not settings.validate:
         return None
@@ -134,10 +133,21 @@ def of_scenario(settings: Any, scenario: scenarios.Scenario) -> Measured | None:
         folder = pathlib.Path(settings.curve).parent
     else:
         raise ValueError("--validate needs --measurements or --curve, of what launch.measure left")
-    if float(scenario.game.held) > 0 or np.any(np.asarray(scenario.game.quality) != 1.0):
-        raise ValueError("--validate trains on what members give: qualities must be 1, and --held 0")
     measured = measured_by(folder)
     check_reserve(measured.task)
+    return measured
+
+
+def check_scenario(measured: Measured | None, scenario: scenarios.Scenario) -> None:
+    """Raises a ValueError if advice to these agents cannot be checked by training; not without `measured`.
+
+    Agents are not the members, their samples are not all alike, or a capacity is more than can be trained on
+    while the reserve is kept.
+    """
+    if measured is None:
+        return
+    if float(scenario.game.held) > 0 or np.any(np.asarray(scenario.game.quality) != 1.0):
+        raise ValueError("--validate trains on what members give: qualities must be 1, and --held 0")
     if odd := set(scenario.names) ^ set(measured.mixtures.members):
         raise ValueError(
             f"--validate: {sorted(odd)[0]} is not both a participant and a member that was measured"
@@ -150,7 +160,6 @@ def of_scenario(settings: Any, scenario: scenarios.Scenario) -> Measured | None:
                 f"--validate: the capacity of {name} is {most:g}, and only {unreserved[name]} of her records "
                 "are not reserved"
             )
-    return measured
 
 
 def check_reserve(task: Task) -> None:
@@ -337,7 +346,10 @@ def _of_row(
     spread = float(predicted * (1.0 - predicted)) if measured.task.settings.metric == "accuracy" else 0.0
     level = _half_width(here, others, _fit_noise(advice, samples[[row.mixture]], i), k, spread)
     of_both = _fit_noise(advice, samples[[row.mixture, announced.mixture]], i)
-    difference = _half_width(here - base, others, of_both, 2 * k)
+    # Two models whose accuracies differ by so much judge at least this share of records differently.
+    apart = min(abs(float(predicted - at_announced[0])), 1.0)
+    spread = apart * (1.0 - apart) if measured.task.settings.metric == "accuracy" else 0.0
+    difference = _half_width(here - base, others, of_both, 2 * k, spread)
     value = float(advice.value[i])
     mean, mean_at_announced = (
         float(np.mean(evaluation.mean_of(measured.task.settings.metric, each))) for each in (here, base)
@@ -420,6 +432,13 @@ def _summary(measured: Measured, table: list[dict[str, Any]], runs: int) -> dict
         "holds": all(row["holds"] for row in announced)
         and not any(row["gain_low"] > max(0.0, row["predicted_gain"]) for row in deviations),
     }
+
+
+def headline(work: Workdir) -> dict[str, bool]:
+    """A column for the table of a sweep, if advice was checked: whether all of it held."""
+    if not work.has("validation.json"):
+        return {}
+    return {"advice_holds": all(one["holds"] for one in work.read_json("validation.json"))}
 
 
 def of_mixtures(

@@ -258,7 +258,8 @@ def _labels(frames: dict[str, Any], target: str) -> tuple[list[np.ndarray], tupl
     """Each member's labels [m] int32, and the names of the classes.
 
     Raises:
-      ValueError: a cell is empty, there is one class only, too many, or one that no other member has.
+      ValueError: a cell is empty, there is one class only, too many, or a member has fewer than two in common
+        with the others.
     """
     values = {}
     for name, frame in frames.items():
@@ -277,12 +278,13 @@ def _labels(frames: dict[str, Any], target: str) -> tuple[list[np.ndarray], tupl
         raise ValueError(
             f"`{target}` has {len(owners)} different values: at most {_CLASSES} classes are possible"
         )
-    for text, names in owners.items():
-        if len(names) == 1:
-            other = next(name for name in values if name != names[0])
+    for name, texts in values.items():
+        others = {text for other in values if other != name for text in values[other]}
+        if len(set(texts) & others) < 2:
             raise ValueError(
-                f"only {names[0]} has `{target}` {text}; {other} has "
-                f"{', '.join(sorted(set(values[other])))}: it must be coded alike everywhere"
+                f"{name} has `{target}` {', '.join(sorted(set(texts)))}, of which the others have "
+                f"{', '.join(sorted(set(texts) & others)) or 'none'}; they have {', '.join(sorted(others))}: "
+                "it must be coded alike everywhere"
             )
     classes = _in_order(owners)
     return [np.array([classes.index(text) for text in texts], np.int32) for texts in values.values()], classes

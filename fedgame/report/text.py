@@ -37,7 +37,7 @@ def equilibrium(work: Workdir) -> str:
     )
     if "conditions" in summary:
         blocks.append(summary["conditions"])
-    if checked := validation(work):
+    if checked := validation(work, summary.get("not_validated", "")):
         blocks.append(checked)
     return "\n\n".join(blocks)
 
@@ -98,8 +98,7 @@ def worth(found: dict[str, Any]) -> list[str]:
     shown = range(min(len(names), _RATES))
     if found["model"] == "one rate":
         return [
-            f"one record of another member is worth {_rate(found, i, (i + 1) % len(names))} of an own one to "
-            f"{names[i]}"
+            f"one record of another member is worth {_rate(found, i, (i + 1) % len(names))} to {names[i]}"
             for i in shown
         ]
     sentences = []
@@ -107,9 +106,7 @@ def worth(found: dict[str, Any]) -> list[str]:
         nothing = [i for i in shown if i != j and not found["rates"][i][j]]
         for i in shown:
             if i != j and i not in nothing:
-                sentences.append(
-                    f"one {names[j]} record is worth {_rate(found, i, j)} of an own one to {names[i]}"
-                )
+                sentences.append(f"one {names[j]} record is worth {_rate(found, i, j)} to {names[i]}")
         if nothing:
             everybody = len(nothing) == len(names) - 1
             whom = "anybody else" if everybody else _listed([names[i] for i in nothing])
@@ -118,15 +115,22 @@ def worth(found: dict[str, Any]) -> list[str]:
 
 
 def _rate(found: dict[str, Any], i: int, j: int) -> str:
-    """w_ij with its interval."""
+    """w_ij with its interval, as it stands in a sentence."""
     rate, low, high = (found[name][i][j] for name in ("rates", "low", "high"))
+    if not rate:
+        return "nothing"
     if low is None:
-        return f"{rate:.2g} (indistinguishable from 0)"
-    return f"{rate:.2g} [{low:.2g}, {high:.2g}]"
+        return f"{rate:.2g} of an own one (indistinguishable from 0)"
+    return f"{rate:.2g} [{low:.2g}, {high:.2g}] of an own one"
 
 
-def validation(work: Workdir) -> str:
-    """What was predicted of the advice beside what came of it; "" if it was not checked."""
+def validation(work: Workdir, not_validated: str = "") -> str:
+    """What was predicted of the advice beside what came of it; "" if it was not checked.
+
+    `not_validated` is why it was not, although it should have been.
+    """
+    if not_validated:
+        return f"--validate has nothing to check: {not_validated}"
     if not work.has("validation.json"):
         return ""
     rows = tables.by(work.read_csv("validation.csv", text=("of", "member")), "of")
@@ -161,7 +165,8 @@ def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         f"{whose}{metric} on the reserve, which nothing was fitted to; {found['runs']} training runs of each "
         f"profile\n{tables.markdown(header, cells)}\n"
         f"Nash gap: {_amount(found['predicted_nash_gap'])} predicted, {_amount(found['trained_nash_gap'])} "
-        f"trained; intervals are {confidence} for all members together\n{_verdict(found, rows)}"
+        f"trained; intervals are {confidence} for all members together, those of gains for all gains\n"
+        f"{_verdict(found, rows)}"
     )
 
 
@@ -331,7 +336,7 @@ def mechanism(work: Workdir) -> str:
     blocks.append(_payments(summary, rows) if "status" in summary else _fallen_apart(rows))
     blocks.append(_welfare(work.read_csv("p_means.csv")))
     blocks += summary["audit"]
-    if checked := validation(work):
+    if checked := validation(work, summary.get("not_validated", "")):
         blocks.append(checked)
     return "\n\n".join(blocks)
 

@@ -49,12 +49,13 @@ def of_flag(name: str) -> Iterator[None]:
 
 
 def described(settings: Any) -> dict[str, Any]:
-    """The settings as JSON values; `sha256` has the digest of every file that they name."""
+    """The settings as JSON values; `sha256` has digests of the files that they name, and of folders' CSVs."""
     digests = {}
     for field in dataclasses.fields(settings):
         for file in _named_by(field, getattr(settings, field.name)):
-            if file.is_file():
-                digests[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
+            for one in sorted(file.glob("*.csv")) if file.is_dir() else [file]:
+                if one.is_file():
+                    digests[str(one)] = hashlib.sha256(one.read_bytes()).hexdigest()
     return dataclasses.asdict(settings) | {"sha256": digests}
 
 

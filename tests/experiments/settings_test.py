@@ -179,3 +179,13 @@ def test_numbers_that_texts_name_are_known_by_what_is_in_their_files(tmp_path):
     one.write_text("0.01\n0.03\n")
     assert settings.described(compare.Settings(**given))["sha256"] != found["sha256"]
     assert settings.described(compare.Settings())["sha256"] == {}
+
+
+def test_what_a_folder_of_tables_holds_is_part_of_the_settings(tmp_path):
+    (tmp_path / "north.csv").write_text("a,y\n1,0\n")
+    (tmp_path / "notes.txt").write_text("of no importance")
+    given = {"federation": str(tmp_path)}
+    before = settings.described(compare.Settings(**given))["sha256"]
+    assert list(before) == [str(tmp_path / "north.csv")]
+    (tmp_path / "north.csv").write_text("a,y\n2,0\n")
+    assert settings.described(compare.Settings(**given))["sha256"] != before

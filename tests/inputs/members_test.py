@@ -204,6 +204,12 @@ def test_pandas_numbers_of_rows_are_ignored_and_told(tmp_path):
     assert "m: the first column has no name and is ignored" in remarks
 
 
+def test_a_class_that_only_one_member_has_is_allowed_and_told(tmp_path):
+    federation, remarks = members.read(write(tmp_path, m="a,y\n1,0\n2,1\n3,2\n", n="a,y\n3,1\n4,0\n"))
+    assert federation.classes == ("0", "1", "2")
+    assert "n has no records of class 2" in remarks
+
+
 GOOD = "a,b,y\n1,2,0\n2,3,1\n"
 
 
@@ -214,8 +220,11 @@ GOOD = "a,b,y\n1,2,0\n2,3,1\n"
         ("a,b,y\n", "bad has no records: .*bad.csv has no rows below its first line"),
         ("a;b;y\n", "bad has no records"),
         ("a,b,y\n1,2,1\n2,3,1\n", "all records of bad have `y` 1: there is nothing to learn"),
-        ("a,b,y\n1,2,1\n2,3,2\n", "only bad has `y` 2; good has 0, 1: it must be coded alike everywhere"),
-        ("a,b,y\n1,2,yes\n2,3,no\n", "only bad has `y` no; good has 0, 1: it must be coded alike"),
+        ("a,b,y\n1,2,1\n2,3,2\n", "bad has `y` 1, 2, of which the others have 1; they have 0, 1: it must be"),
+        (
+            "a,b,y\n1,2,yes\n2,3,no\n",
+            "bad has `y` no, yes, of which the others have none; they have 0, 1: it must",
+        ),
         ("c,d,y\n1,2,0\n2,3,1\n", "bad has no feature in common with the others: c, d, y; good has a, b, y"),
         ("y\n0\n1\n", "bad has no feature in common with the others: y; good has a, b, y"),
         ("a,b,z\n1,2,0\n2,3,1\n", r"bad has no column `y` \(--target\): there are a, b, z"),
