@@ -467,7 +467,8 @@ def write_remarks(task: Task, work: Workdir) -> None:
     """Writes `members.json`, what is told about the members' own data, if they have any."""
     if task.own is not None:
         sizes = zip(task.own.federation.names, task.own.federation.sizes.tolist(), strict=True)
-        work.write_json("members.json", {"records": dict(sizes), "remarks": task.own.remarks})
+        about = {"metric": task.settings.metric, "records": dict(sizes), "remarks": task.own.remarks}
+        work.write_json("members.json", about)
 
 
 def data_name(settings: TrainingSettings) -> str:

@@ -398,12 +398,18 @@ def _shared_records(
         rows = zip(numbers, own.texts.tolist(), targets.tolist(), strict=True)
         keys = [(cells.tobytes(), *texts, label) for cells, texts, label in rows]
         if len(set(keys)) < len(keys):
-            told.append(f"{len(keys) - len(set(keys))} of {name}'s records are repetitions of others of hers")
+            again = len(keys) - len(set(keys))
+            told.append(f"{name}: {_records(again)} there twice")
         for other, theirs in seen.items():
             if common := sum(key in theirs for key in keys):
-                told.append(f"{common} of {name}'s records are also {other}'s")
+                told.append(f"{name}: {_records(common)} also {other}'s")
         seen[name] = set(keys)
     return told
+
+
+def _records(number: int, what: str = "record") -> str:
+    """1 record is, 2 records are."""
+    return f"{number} {what} is" if number == 1 else f"{number} {what}s are"
 
 
 def _images(files: dict[str, pathlib.Path]) -> tuple[members.Federation, list[str]]:
@@ -437,7 +443,7 @@ def _shared_images(names: Any, pixels: Sequence[np.ndarray]) -> list[str]:
         keys = [image.tobytes() for image in own]
         for other, theirs in seen.items():
             if common := sum(key in theirs for key in keys):
-                told.append(f"{common} of {name}'s images are also {other}'s")
+                told.append(f"{name}: {_records(common, 'image')} also {other}'s")
         seen[name] = set(keys)
     return told
 

@@ -457,23 +457,23 @@ def _payment_cells(row: dict[str, Any], announced: list[str]) -> list[str]:
 
 def training(work: Workdir) -> str:
     """Who holds what, and the accuracies of one training run."""
-    own = work.has("members.json")
-    blocks = [tables.first_agents(work.read_texts("holdings.csv")), rounds(work.read_csv("rounds.csv"), own)]
-    if not own:
-        return "\n\n".join(blocks)
+    blocks, rows = [tables.first_agents(work.read_texts("holdings.csv"))], work.read_csv("rounds.csv")
+    if not work.has("members.json"):
+        return "\n\n".join([*blocks, rounds(rows)])
+    metric = _METRICS[work.read_json("members.json")["metric"]]
+    blocks.append(rounds(rows, f"{metric} on held-out records"))
     last = list(tables.by(work.read_csv("rounds_by_member.csv", text=("member",)), "round").values())[-1]
     header = {"member": "member", "accuracy": "on what she holds out, after the last round"}
     blocks.append("the mean over members; each of them:\n" + tables.table(header, last))
     return "\n\n".join(block for block in [members(work), *blocks] if block)
 
 
-def rounds(rows: Sequence[dict[str, Any]], own: bool = False) -> str:
-    """The last and the best accuracy of a training run; `own`: on members' own data."""
+def rounds(rows: Sequence[dict[str, Any]], what: str = "accuracy on held-out images") -> str:
+    """The last and the best accuracy of a training run, or `what` it is."""
     best, last = max(rows, key=lambda row: row["accuracy"]), rows[-1]
-    what = "records" if own else "images"
     return (
-        f"accuracy on held-out {what}: {last['accuracy']:.4f} after {last['round']} rounds; "
-        f"the best, {best['accuracy']:.4f}, after {best['round']}"
+        f"{what}: {last['accuracy']:.4f} after {last['round']} rounds; the best, {best['accuracy']:.4f}, "
+        f"after {best['round']}"
     )
 
 

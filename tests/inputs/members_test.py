@@ -169,7 +169,7 @@ def test_classes_are_in_the_order_of_numbers_whoever_comes_first(tmp_path):
 
 def test_numbers_written_in_other_ways_are_the_same_record(tmp_path):
     folder = write(tmp_path, m="a,b,y\n0,2.5,0\n1.5,,1\n", n="a,b,y\n-0.0,2.50,0\n1.50,NA,1.0\n")
-    assert "2 of n's records are also m's" in members.read(folder).remarks
+    assert "n: 2 records are also m's" in members.read(folder).remarks
 
 
 def test_names_of_columns_may_have_separators_in_them(tmp_path):
@@ -190,8 +190,8 @@ def test_what_is_odd_but_allowed_is_told(tmp_path):
         "m has nothing in the column `c`",
         "n has no column `b`: counted as empty",
         "`d` has numbers and texts, '3' and 'u' for example: all of them are categories",
-        "1 of m's records are repetitions of others of hers",
-        "1 of o's records are also m's",
+        "m: 1 record is there twice",
+        "o: 1 record is also m's",
         "n has no records of class 2",
         "o has no records of class 0",
     ]
@@ -440,7 +440,7 @@ def test_images_in_folders_and_arrays(tmp_path):
 def test_images_of_other_members_are_told(tmp_path):
     draw(tmp_path / "a", ["x", "y"])
     draw(tmp_path / "b", ["x", "y"])
-    assert members.read(str(tmp_path)).remarks == ["4 of b's images are also a's"]
+    assert members.read(str(tmp_path)).remarks == ["b: 4 images are also a's"]
 
 
 def test_images_that_cannot_be_used(tmp_path):
