@@ -41,6 +41,11 @@ def advised(module, given, folder):
     return rows, run.read_json("validation.json")[0]
 
 
+def amount(x):
+    """Whole numbers from 1,000 on, else three digits."""
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+
+
 def show(measurements, agents):
     """Prints what comes of every advice.
 
@@ -65,11 +70,11 @@ def show(measurements, agents):
                 str(row["contribution"]),
                 f"{row['predicted']:.3f}",
                 interval if row["holds"] else f"{interval} !",
-                f"{row['predicted_utility']:,.0f}",
-                f"{row['trained_utility']:,.0f}",
+                amount(row["predicted_utility"]),
+                amount(row["trained_utility"]),
             ])  # fmt: skip
         held = "held" if summary["holds"] else "did NOT hold"
-        gap = f"{summary['predicted_nash_gap']:,.0f} predicted, {summary['trained_nash_gap']:,.0f} trained"
+        gap = f"{amount(summary['predicted_nash_gap'])} predicted, {amount(summary['trained_nash_gap'])} trained"
         verdicts.append([name, held, gap])
         print(name, flush=True)
     print(tables.markdown(header, cells))
