@@ -74,8 +74,8 @@ def show(measurements, agents):
                 amount(row["trained_utility"]),
             ])  # fmt: skip
         held = "held" if summary["holds"] else "did NOT hold"
-        gap = f"{amount(summary['predicted_nash_gap'])} predicted, {amount(summary['trained_nash_gap'])} trained"
-        verdicts.append([name, held, gap])
+        predicted, trained = amount(summary["predicted_nash_gap"]), amount(summary["trained_nash_gap"])
+        verdicts.append([name, held, f"{predicted} predicted, {trained} trained"])
         print(name, flush=True)
     print(tables.markdown(header, cells))
     print(tables.markdown(["advice", "it", "Nash gap"], verdicts))

@@ -267,16 +267,14 @@ def _labels(frames: dict[str, Any], target: str) -> tuple[list[np.ndarray], tupl
         if empty:
             raise ValueError(f"{name}: {empty} of {len(frame)} records have no `{target}`")
         values[name] = [_class_name(value) for value in frame[target].tolist()]
-    owners: dict[str, list[str]] = {}
-    for name, texts in values.items():
-        own = sorted(set(texts))
-        if len(own) < 2:
-            raise ValueError(f"all records of {name} have `{target}` {own[0]}: there is nothing to learn")
-        for text in own:
-            owners.setdefault(text, []).append(name)
-    if len(owners) > _CLASSES:
+        if len(set(values[name])) < 2:
+            raise ValueError(
+                f"all records of {name} have `{target}` {values[name][0]}: there is nothing to learn"
+            )
+    everywhere = {text for texts in values.values() for text in texts}
+    if len(everywhere) > _CLASSES:
         raise ValueError(
-            f"`{target}` has {len(owners)} different values: at most {_CLASSES} classes are possible"
+            f"`{target}` has {len(everywhere)} different values: at most {_CLASSES} classes are possible"
         )
     for name, texts in values.items():
         others = {text for other in values if other != name for text in values[other]}
@@ -286,7 +284,7 @@ def _labels(frames: dict[str, Any], target: str) -> tuple[list[np.ndarray], tupl
                 f"{', '.join(sorted(set(texts) & others)) or 'none'}; they have {', '.join(sorted(others))}: "
                 "it must be coded alike everywhere"
             )
-    classes = _in_order(owners)
+    classes = _in_order(everywhere)
     return [np.array([classes.index(text) for text in texts], np.int32) for texts in values.values()], classes
 
 
