@@ -35,7 +35,8 @@ def define(settings: type) -> None:
             flags.DEFINE_string(name, text, f"{about}\n{registry.summary(of)}")
         elif "tuple" in str(field.type):
             text = None if default is None else [str(x) for x in default]
-            flags.DEFINE_list(name, text, f"{about} (numbers separated by commas)")
+            what = "names" if kind is str else "numbers"
+            flags.DEFINE_list(name, text, f"{about} ({what} separated by commas)")
         elif choices := registry.choices(field):
             flags.DEFINE_string(name, default, f"{about}: {', '.join(choices)}")
         elif kind is bool:

@@ -317,9 +317,9 @@ def _describe_own_game(
     advised = {}
     for title, outcome in aimed.items():
         if outcome is not None:
-            utility = functools.partial(validation.settled, game, outcome.mechanism)
-            profile = outcome.equilibrium.profile
-            advised[title] = validation.advice(scenario, task.settings, profile, everybody, utility)
+            advised[title] = validation.advice(
+                scenario, task.settings, outcome.equilibrium.profile, everybody, outcome.mechanism
+            )
     of_task = validation.Measured(task, measured)
     validation.check(of_task, advised, task.settings.validations, work, resources)
 

@@ -14,6 +14,7 @@ from fedgame.experiments import validation
 from fedgame.games import curves, scenarios
 from fedgame.games import game as games
 from fedgame.inputs import read as inputs
+from fedgame.mechanisms import refunds
 from fedgame.registry import option
 from fedgame.report import figures, text
 from fedgame.runs import experiment, jobs
@@ -21,6 +22,8 @@ from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
 
 _NEGLIGIBLE = 1e-9  # share of her capacity below which a contribution counts as 0, up to rounding
+_RESAMPLED = 50  # agents up to whom the game is solved for resampled exchange rates too
+_GAMES = 100  # how often
 _CURVES = 8  # the number of agents, from the first, whose own curves are drawn
 
 
@@ -81,8 +84,14 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     rows = agent_rows(scenario, found)
     summary = _summary(settings, scenario, found)
     band = None
+    intervals = None
     if settings.bootstrap:
         intervals, summary["bootstrap"], band = bootstrap(settings, scenario)
+    elif scenario.origin.exchange is not None and game.n <= _RESAMPLED:
+        intervals, resampled = _of_resampled_rates(settings, scenario)
+        if intervals:
+            summary["bootstrap"] = resampled
+    if intervals:
         rows = [row | more for row, more in zip(rows, intervals, strict=True)]
     work.write_csv("outcome.csv", rows)
     work.write_json("outcome.json", rows)
@@ -102,13 +111,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
         summary["not_validated"] = "there is no certified equilibrium to advise"
     elif prepared.measured is not None:
         everybody = np.arange(game.n)
-        advice = validation.advice(
-            scenario,
-            settings,
-            found.profile,
-            everybody,
-            lambda s: np.asarray(all_rows.at(game, np.asarray(s, float))["utility"]),
-        )
+        advice = validation.advice(scenario, settings, found.profile, everybody, refunds.Refunds())
         validation.check(prepared.measured, {"": advice}, settings.validations, work)
     work.write_json("equilibrium.json", summary)
     if scenarios.holds(game):
@@ -178,9 +181,61 @@ def bootstrap(
     """
     game, (payoff, shared) = scenario.game, _resampled(settings, scenario)
     profile, utility, converged = (np.asarray(x) for x in _solve_all(game, payoff))
-    profile, utility = profile[converged], utility[converged]
-    if not len(profile):
+    if not converged.any():
         raise FloatingPointError("no resampled game has a certified equilibrium")
+    rows, summary = _intervals(settings, scenario, profile[converged], utility[converged], len(converged))
+    band = None
+    if shared:
+        percentiles = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
+        total = _total_of(game, profile[converged])
+        totals = _totals(scenario, float(total.max()))
+        values = np.asarray(jax.vmap(lambda one: jax.vmap(one.curve)(jnp.asarray(totals)))(payoff))
+        band = (totals, *np.percentile(values, percentiles, axis=0))
+    return rows, summary, band
+
+
+def _of_resampled_rates(
+    settings: Settings, scenario: scenarios.Scenario
+) -> tuple[list[dict[str, Any]] | None, dict[str, Any] | None]:
+    """Solves the game for the fits to resampled --measurements; rows and summary as of `bootstrap`.
+
+    (None, None) if none of them has a certified equilibrium.
+    """
+    game, exchange = scenario.game, scenario.origin.exchange
+    drawn = exchange.resampled[:_GAMES]
+    profile, utility = [], []
+    for fit in jobs.progress("solving resampled games", len(drawn), 0, drawn):
+        payoff = inputs.payoff_of_exchange(
+            exchange._replace(fit=fit), settings.own, np.asarray(game.capacity)
+        )
+        one = game.replace(payoff=payoff)
+        found = equilibria.solve(one)
+        if found.converged:
+            profile.append(np.asarray(found.profile))
+            utility.append(np.asarray(all_rows.at(one, found.profile)["utility"]))
+    if not profile:
+        return None, None
+    return _intervals(settings, scenario, np.array(profile), np.array(utility), len(drawn))
+
+
+def _total_of(game: games.Game, profile: np.ndarray) -> np.ndarray:
+    """S = S₀ + Σ w_i s_i of profiles [k, n]."""
+    return float(game.held) + (profile * np.asarray(game.quality)).sum(axis=1)
+
+
+def _intervals(
+    settings: Settings, scenario: scenarios.Scenario, profile: np.ndarray, utility: np.ndarray, asked: int
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What certified resampled games say: a row per agent, and a summary; see `bootstrap`.
+
+    Args:
+      settings: with the confidence.
+      scenario: of n agents.
+      profile: [k, n] equilibria of k games.
+      utility: [k, n] utilities there.
+      asked: how many games were resampled.
+    """
+    game = scenario.game
     percentiles = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
     contribution_low, contribution_high = np.percentile(profile, percentiles, axis=0)
     utility_low, utility_high = np.percentile(utility, percentiles, axis=0)
@@ -192,21 +247,15 @@ def bootstrap(
         "shares_nothing_in": _nothing(profile, np.asarray(game.capacity)).mean(axis=0),
         "rather_leaves_in": (utility < _outside(scenario)).mean(axis=0),
     }
-    total = float(game.held) + (profile * np.asarray(game.quality)).sum(axis=1)  # S = S₀ + Σ w_i s_i
-    total_low, total_high = np.percentile(total, percentiles)
+    total_low, total_high = np.percentile(_total_of(game, profile), percentiles)
     summary = {
-        "resamples": settings.bootstrap,
+        "resamples": asked,
         "certified": len(profile),
         "confidence": settings.confidence,
         "total_low": float(total_low),
         "total_high": float(total_high),
     }
-    band = None
-    if shared:
-        totals = _totals(scenario, float(total.max()))
-        values = np.asarray(jax.vmap(lambda one: jax.vmap(one.curve)(jnp.asarray(totals)))(payoff))
-        band = (totals, *np.percentile(values, percentiles, axis=0))
-    return all_rows.of_columns(columns, game.n), summary, band
+    return all_rows.of_columns(columns, game.n), summary
 
 
 def _resampled(settings: Settings, scenario: scenarios.Scenario) -> tuple[Any, bool]:
@@ -340,7 +389,7 @@ EXPERIMENT = Experiment(
     prepare=prepare,
     compute=compute,
     show=show,
-    results=lambda settings: "results/equilibrium",
+    results=lambda settings: f"results/equilibrium{inputs.of_measurements(settings)}",
     headline=headline,
     collected=("outcome.csv",),
 )

@@ -183,7 +183,8 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
 
     Writes `mixtures.csv` and `measurements.csv` (for --measurements), `curve.csv` (the mean over members of
     what was measured at each total, for --curve), `exchange_rates.csv`, `worth.csv` (what each member has of
-    whose records), `measure.json` and, with --validate, `validation.csv` and `validation.json`.
+    whose records), `agents_template.csv`, `measure.json` and, with --validate, `validation.csv` and
+    `validation.json`.
     """
     begin, settings = time.perf_counter(), task.settings
     tasks.write_remarks(task, work)
@@ -197,6 +198,7 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
     work.write_json(
         "measure.json",
         {
+            "federation": str(pathlib.Path(settings.federation).expanduser().resolve()),
             "metric": settings.metric,
             "model": settings.model,
             "mixtures": len(measured.samples),
@@ -208,6 +210,13 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
                 for name, law in zip(measured.members, fit.curves, strict=True)
             ],
         },
+    )
+    work.write_csv(
+        "agents_template.csv",
+        [
+            {"name": row["member"], "cost": None, "capacity": row["trainable"], "value": None}
+            for row in _worth(task, measured)
+        ],
     )
     if settings.validate:
         validation.of_mixtures(task, measured, found, settings.validations, work, resources)

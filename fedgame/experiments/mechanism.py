@@ -2,7 +2,6 @@
 
 import dataclasses
 import decimal
-import functools
 from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
@@ -193,9 +192,7 @@ def _validate(prepared: Prepared, found: outcomes.Participation, work: Workdir) 
     if not found.certified:
         return "there is no certified equilibrium to advise"
     settings, scenario, final = prepared.settings, prepared.scenario, found.outcome
-    rest = games.subset(scenario.game, found.stay) if found.left else scenario.game
-    utility = functools.partial(validation.settled, rest, final.mechanism)
-    advice = validation.advice(scenario, settings, final.equilibrium.profile, found.stay, utility)
+    advice = validation.advice(scenario, settings, final.equilibrium.profile, found.stay, final.mechanism)
     validation.check(prepared.measured, {"": advice}, settings.validations, work)
     return ""
 
@@ -484,7 +481,7 @@ EXPERIMENT = Experiment(
     prepare=prepare,
     compute=compute,
     show=show,
-    results=lambda settings: "results/mechanism",
+    results=lambda settings: f"results/mechanism{inputs.of_measurements(settings)}",
     headline=headline,
     collected=("outcome.csv",),
 )

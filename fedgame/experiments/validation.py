@@ -5,7 +5,9 @@ staying: what was predicted stands beside what came of it. Models are trained on
 tested on the reserve, which no measurement has seen.
 """
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -18,6 +20,7 @@ import numpy as np
 import scipy
 
 from fedgame.experiments import mixtures
+from fedgame.experiments import rows as all_rows
 from fedgame.experiments import task as tasks
 from fedgame.experiments.task import Task
 from fedgame.games import curves, payoffs, scenarios
@@ -25,6 +28,7 @@ from fedgame.games import exchange_rates as fitted_rates
 from fedgame.games import game as games
 from fedgame.inputs import mixtures as files
 from fedgame.learning import evaluation, members
+from fedgame.mechanisms import base as mechanisms
 from fedgame.mechanisms import outcomes
 from fedgame.registry import option
 from fedgame.runs.experiment import Resources
@@ -76,6 +80,7 @@ class Advice(NamedTuple):
     utility: Callable[[np.ndarray], np.ndarray]  # utilities [k] at contributions [k]
     # Predictions [D, B, k] from resampled measurements at mixtures [B, k]; None: nothing was fitted.
     resampled: Callable[[np.ndarray], np.ndarray] | None
+    gap: float | None = None  # the largest Nash gap at these whole numbers of records; None: not known
 
 
 class _Row(NamedTuple):
@@ -111,10 +116,15 @@ def measured_by(folder: pathlib.Path) -> Measured:
             )
         value = stored[field.name]
         given[field.name] = tuple(value) if isinstance(value, list) else value  # JSON has no tuples
+    if not pathlib.Path(given["federation"]).is_dir():  # seen from another directory than then
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            about = json.loads((folder / "measure.json").read_text(encoding="utf-8"))
+            given["federation"] = about["federation"]
     task = tasks.prepare(lambda settings, available: (settings, tasks.NOTHING), tasks.OwnSettings(**given))
     if task.digests["records"] != stored["records"]:
         raise ValueError(
-            f"the records in {given['federation']} have changed since they were measured in {folder}"
+            f"the records in {given['federation']} have changed since they were measured in {folder}: "
+            "restore them, or measure again"
         )
     return Measured(task, files.read(str(folder), task.own.federation.names))
 
@@ -202,7 +212,7 @@ def advice(
     settings: Any,
     profile: np.ndarray,
     stay: np.ndarray,
-    utility: Callable[[np.ndarray], np.ndarray],
+    mechanism: mechanisms.Mechanism,
 ) -> Advice:
     """The advice to those who stay, rounded to whole records.
 
@@ -211,21 +221,23 @@ def advice(
       settings: of the command.
       profile: [k] what those who stay contribute.
       stay: [k] their numbers.
-      utility: contributions [k] -> utilities [k] under whatever payments there are.
+      mechanism: who is paid what.
     """
     game = games.subset(scenario.game, stay) if len(stay) < scenario.game.n else scenario.game
     payoff = game.payoff
     always = isinstance(payoff, payoffs.EffectiveSamples) and payoff.own == payoffs.ALWAYS
     most = np.floor(np.asarray(game.capacity)).astype(int)
+    whole = np.minimum(np.rint(np.asarray(profile)).astype(int), most)
     return Advice(
         names=tuple(scenario.names[i] for i in stay),
-        profile=np.minimum(np.rint(np.asarray(profile)).astype(int), most),
+        profile=whole,
         most=most,
         own=np.rint(np.broadcast_to(np.asarray(payoff.records), (game.n,))).astype(int) if always else None,
         value=np.broadcast_to(np.asarray(game.value), (game.n,)),
         metric=lambda s: np.asarray(_payoffs(game, np.asarray(s, float))),
-        utility=utility,
+        utility=functools.partial(_utilities, game, mechanism),
         resampled=_resampled(scenario, settings, stay),
+        gap=float(all_rows.largest_gap(game, mechanism, jnp.asarray(whole, float))),
     )
 
 
@@ -267,7 +279,7 @@ def _resampled(
     return of_curves
 
 
-def settled(game: games.Game, mechanism: Any, s: np.ndarray) -> np.ndarray:
+def _utilities(game: games.Game, mechanism: mechanisms.Mechanism, s: np.ndarray) -> np.ndarray:
     """Utilities [k] at contributions s [k] under a mechanism, as it is announced."""
     return np.asarray(outcomes.settle(game, mechanism, jnp.asarray(s, float)).utilities)
 
@@ -296,7 +308,7 @@ def check(
         values = trained[:, :, places]
         found = [_of_row(measured, advice, row, rows, samples[:, places], values) for row in rows]
         table += [{"of": title, **row} for row in found]
-        summaries.append({"of": title, **_summary(measured, found, runs)})
+        summaries.append({"of": title, "rounded_gap": advice.gap, **_summary(measured, found, runs)})
     work.write_csv("validation.csv", table)
     work.write_json("validation.json", summaries)
 
@@ -341,9 +353,7 @@ def _of_row(
     own = measured.task.own
     place = measured.mixtures.members.index(advice.names[i])
     others = members.unreserved(own.federation, own.shares)[place]
-    # If the prediction is right, a record is judged correctly with this probability. The reserve's own spread
-    # alone would be too sure where hardly any of its records are judged wrongly.
-    spread = float(predicted * (1.0 - predicted)) if measured.task.settings.metric == "accuracy" else 0.0
+    spread = _least_spread(measured, place, float(predicted))
     level = _half_width(here, others, _fit_noise(advice, samples[[row.mixture]], i), k, spread)
     of_both = _fit_noise(advice, samples[[row.mixture, announced.mixture]], i)
     # Two models whose accuracies differ by so much judge at least this share of records differently.
@@ -377,6 +387,31 @@ def _of_row(
         "gain_low": float(trained_gain - value * difference),
         "gain_high": float(trained_gain + value * difference),
     }
+
+
+def _least_spread(measured: Measured, place: int, predicted: float) -> float:
+    """The variance of what a record adds to a metric, if the prediction is right; 0 where that says nothing.
+
+    The spread in the reserve alone would be too sure where hardly any of its records are judged wrongly. With
+    accuracy p a record is judged correctly with probability p; the variance of an area under the curve of two
+    classes is at least about that of Hanley and McNeil (1982).
+
+    Args:
+      measured: how records were measured.
+      place: of the member in the federation.
+      predicted: the metric.
+    """
+    metric, own = measured.task.settings.metric, measured.task.own
+    if metric == "accuracy":
+        return predicted * (1.0 - predicted)
+    if metric == "log_loss" or len(measured.task.classes) > 2:
+        return 0.0
+    labels = members.checking_split(own.federation, own.shares, 0).test.labels[place]
+    a, b = (float(np.sum(labels == k)) for k in (1, 0))
+    area = min(max(predicted, 0.5), 1.0)
+    of_positive, of_negative = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
+    total = area * (1.0 - area) + (a - 1.0) * (of_positive - area**2) + (b - 1.0) * (of_negative - area**2)
+    return total / (a * b) * (a + b)
 
 
 def _fit_noise(advice: Advice, samples: np.ndarray, i: int) -> float:

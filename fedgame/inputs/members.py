@@ -89,6 +89,9 @@ def _files(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
         about = entry.name.upper().startswith(("README", "LICENSE", "LICENCE"))
         if entry.name.startswith(".") or entry.name in _NOT_MEMBERS or about:
             continue
+        if [*entry.glob("config.json"), *entry.glob("*/config.json")]:  # what a command left there
+            ignored.append(entry.name)
+            continue
         has_ending = entry.suffix.lower() in (*_TABLES, ".npz")  # a folder may have one, too: in parts
         if not (entry.is_dir() or (entry.is_file() and has_ending)):
             ignored.append(entry.name)

@@ -5,6 +5,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -200,12 +201,22 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
 def _fitted(settings: ScenarioSettings, names: list[str]) -> Exchange:
     """Rates and curves that fit --measurements, of the model that predicts held-out mixtures best."""
     try:
+        measured = measured_mixtures.read(settings.measurements).members
+        for name in sorted({*names} ^ {*measured}):
+            told = "was not measured" if name in names else "is no participant"
+            raise ValueError(f"{name} {told}: measured were {', '.join(measured)}")
         mixtures = measured_mixtures.read(settings.measurements, names)
         return fitted(mixtures, settings.rates, measured_mixtures.metric(settings.measurements))
     except ValueError as error:
         told = str(error)
         where = "" if told.startswith(settings.measurements) else f"{settings.measurements}: "
         raise ValueError(f"{where}{told}") from None
+
+
+def of_measurements(settings: ScenarioSettings) -> str:
+    """What is added to the name of a folder of results, to tell those of different measurements apart."""
+    name = pathlib.Path(settings.measurements or "").resolve().name.removeprefix("measure_")
+    return f"_{name}" if settings.measurements else ""
 
 
 def fitted(mixtures: fitted_rates.Mixtures, model: str = CHOSEN, metric: str = "accuracy") -> Exchange:

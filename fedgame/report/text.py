@@ -45,7 +45,7 @@ def equilibrium(work: Workdir) -> str:
 def measurement(work: Workdir) -> str:
     """What records are worth to whom, in sentences and tables, and how sure that is."""
     found, rows = work.read_json("measure.json"), work.read_csv("worth.csv", text=("member",))
-    header = ["member", "records", "to train on", "nobody's", "hers alone", "the others'", "everybody's"]
+    header = ["member", "records", "to train on", "no records", "hers alone", "the others'", "everybody's"]
     cells = [
         [
             row["member"],
@@ -61,7 +61,8 @@ def measurement(work: Workdir) -> str:
         f"{_METRICS[found['metric']]} on each member's own held-out records, of models of these records\n"
         + tables.markdown(header, cells),
         _exchange(found["exchange"]),
-        f"{found['mixtures']} mixtures × {found['splits']} splits in {found['seconds']:.0f} s",
+        f"{found['mixtures']} mixtures × {found['splits']} splits in {found['seconds']:.0f} s; copy "
+        "agents_template.csv and fill in costs and values for launch.equilibrium",
         validation(work),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -120,7 +121,7 @@ def _rate(found: dict[str, Any], i: int, j: int) -> str:
     if not rate:
         return "nothing"
     if low is None:
-        return f"{rate:.2g} of an own one (indistinguishable from 0)"
+        return f"{rate:.2g} of an own one (0 is possible too)"
     return f"{rate:.2g} [{low:.2g}, {high:.2g}] of an own one"
 
 
@@ -142,7 +143,7 @@ def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     """The table of one advice, and whether it held."""
     metric, confidence = _METRICS[found["metric"]], f"{found['confidence']:.0%}"
     header = ["member", "shares", "predicted", f"trained [{confidence}]", "utility", "trained"]
-    header += ["gains by nothing", "trained", "gains by all", "trained"]
+    header += ["gain by sharing nothing", "trained", "gain by sharing all", "trained"]
     by_member = tables.by(rows, "member", "profile")
     cells = []
     for name in dict.fromkeys(row["member"] for row in rows[: 3 * _SHOWN]):
@@ -164,8 +165,9 @@ def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     return (
         f"{whose}{metric} on the reserve, which nothing was fitted to; {found['runs']} training runs of each "
         f"profile\n{tables.markdown(header, cells)}\n"
-        f"Nash gap: {_amount(found['predicted_nash_gap'])} predicted, {_amount(found['trained_nash_gap'])} "
-        f"trained; intervals are {confidence} for all members together, those of gains for all gains\n"
+        f"largest of these gains: {_amount(found['predicted_nash_gap'])} predicted, "
+        f"{_amount(found['trained_nash_gap'])} trained{_rounded(found)}; intervals are {confidence} for all "
+        "members together, those of gains for all gains\n"
         f"{_verdict(found, rows)}"
     )
 
@@ -173,6 +175,12 @@ def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
 def _amount(x: float) -> str:
     """Money as it is read: whole numbers with separators from 1,000 on."""
     return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+
+
+def _rounded(found: dict[str, Any]) -> str:
+    """What could be gained because the advice is rounded to whole records."""
+    gap = found.get("rounded_gap")
+    return "" if gap is None else f" ({_amount(gap)} predicted by any other number of records)"
 
 
 def _gain(row: dict[str, Any]) -> list[str]:
@@ -183,7 +191,13 @@ def _gain(row: dict[str, Any]) -> list[str]:
 def _verdict(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     """Whether the advice held, and for whom it did not."""
     if found["holds"]:
-        return "the advice held: every prediction is within its interval, and no deviation is shown to pay"
+        announced = [row for row in rows if row["profile"] == "announced"]
+        wide = max(announced, key=lambda row: row["high"] - row["low"])
+        interval = f"{wide['member']}, [{wide['low']:.2f}, {wide['high']:.2f}]"
+        return (
+            "the advice held, as far as the reserve tells: every prediction is within its interval (the "
+            f"widest: {interval}), and no deviation is shown to pay"
+        )
     lines = ["THE ADVICE DID NOT HOLD"]
     for row in rows:
         if row["profile"] == "announced" and not row["holds"]:
@@ -214,6 +228,12 @@ def _exchange(found: dict[str, Any]) -> str:
         text += f"; that every sample counts the same for everybody is rejected at 5% (p = {p_value:.2g})"
     else:
         text += f"; the data do not suffice to reject that every sample counts the same (p = {p_value:.2g})"
+    used = [(row["name"], row[chosen], row["noise"]) for row in found["members"]]
+    if rough := [name for name, error, noise in used if noise and error > 2 * noise]:
+        text += (
+            "\nROUGH: what is predicted for held-out mixtures is wrong by more than twice the noise of a "
+            f"measurement for {_listed(rough)}; more rounds of training, or more records, may help"
+        )
     if found["low"] is not None:
         text += _rates(found)
     if not found["without_data"]:
@@ -424,7 +444,19 @@ def _payments(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     if len(staying) > len(shown):
         text += f"\n… and {len(staying) - len(shown)} agents with smaller payments, in outcome.csv"
     total = sum(decimal.Decimal(row["payment"]) for row in rows)
-    return f"{text}\npayments in units of {summary['unit']:g}; their sum: {total}"
+    return f"{text}\npayments in units of {summary['unit']:g}; their sum: {total}" + _worse_off(rows)
+
+
+def _worse_off(rows: Sequence[dict[str, Any]]) -> str:
+    """Who of those who stay had more without payments, and how much; "" if nobody did."""
+    short = []
+    for row in rows:
+        if row["stays"] and row["without_payments"] is not None:
+            lost = row["without_payments"] - row["utility"]
+            if lost > 1e-6 * max(abs(row["utility"]), abs(row["without_payments"])):
+                short.append(f"{row['name']} ({_amount(lost)} less)")
+    told = "payments leave them less than they had without, though not less than outside"
+    return f"\n{told}: {_listed(short)}" if short else ""
 
 
 def _welfare(rows: Sequence[dict[str, Any]]) -> str:

@@ -145,7 +145,7 @@ def test_sentences_on_rates_name_who_gains_from_whom():
     found["low"] = [[1, 0.4, None], [None, 1, None], [0.1, None, 1]]
     found["high"] = [[1, 0.7, None], [None, 1, None], [0.3, None, 1]]
     assert text.worth(found) == [
-        "one a record is worth 2 of an own one (indistinguishable from 0) to b",
+        "one a record is worth 2 of an own one (0 is possible too) to b",
         "one a record is worth 0.25 [0.1, 0.3] of an own one to c",
         "one b record is worth 0.5 [0.4, 0.7] of an own one to a",
         "one b record is worth nothing to c",

@@ -1,5 +1,6 @@
 """Advice that is checked by training: what is trained, how it is compared, and what is said of it."""
 
+import dataclasses
 import json
 import shutil
 
@@ -210,7 +211,10 @@ def test_a_prediction_that_is_wrong_is_told(fitted, tmp_path):
     (summary,) = json.loads((right.path / "validation.json").read_text())
     assert summary["holds"]
     assert summary["fails_for"] == []
-    assert "the advice held: every prediction is within its interval" in text.validation(right)
+    assert (
+        "the advice held, as far as the reserve tells: every prediction is within its interval"
+        in text.validation(right)
+    )
     most = members.trainable(known.task.own.federation, known.task.own.shares)
     announced = [row for row in rows_of(right) if row["profile"] == "announced"]
     assert [row["contribution"] for row in announced] == most.tolist()
@@ -407,3 +411,37 @@ def test_an_area_that_no_reserve_can_show_is_refused_before_anything_is_measured
     measure.prepare(measure.Settings(**given, seed=1))
     with pytest.raises(ValueError, match="all reserved records of rare are of one class"):
         measure.prepare(measure.Settings(**given, metric="auc", seed=1))
+
+
+def test_the_spread_of_a_metric_is_at_least_that_which_the_prediction_implies(write_members, tmp_path):
+    folder = write_members(tmp_path / "clinics", {"ann": 60, "bea": 50})
+    task = measure.prepare(measure.Settings(federation=folder))
+    known = validation.Measured(task, None)
+    assert validation._least_spread(known, 0, 0.9) == pytest.approx(0.09)
+
+    def of_metric(metric):
+        return known._replace(task=task._replace(settings=dataclasses.replace(task.settings, metric=metric)))
+
+    assert validation._least_spread(of_metric("log_loss"), 0, 0.9) == 0.0
+    own = task.own
+    reserve = members.checking_split(own.federation, own.shares, 0).test.labels[0]
+    a, b = np.sum(reserve == 1), np.sum(reserve == 0)
+    # Without any information a rank test has the variance (a + b + 1) / (12 a b), exactly.
+    expected = (a + b + 1) / (12 * a * b) * (a + b)
+    assert validation._least_spread(of_metric("auc"), 0, 0.5) == pytest.approx(expected)
+
+
+def test_what_members_share_has_intervals_from_resampled_measurements(measured, tmp_path):
+    agents = tmp_path / "agents.csv"
+    agents.write_text(AGENTS)
+    prepared = equilibrium.prepare(equilibrium.Settings(agents=str(agents), measurements=str(measured)))
+    work = workdir.Workdir(tmp_path / "run")
+    equilibrium.compute(prepared, work)
+    for row in work.read_csv("outcome.csv"):
+        assert 0 <= row["contribution_low"] <= row["contribution_high"] <= row["capacity"]
+        assert 0 <= row["shares_nothing_in"] <= 1
+    assert work.read_json("equilibrium.json")["bootstrap"]["resamples"] == 6  # as `quick_fits` says
+    assert "6 resampled games" in text.equilibrium(work)
+    agents.write_text(AGENTS.replace("ann", "anna"))
+    with pytest.raises(ValueError, match=r"ann is no participant: measured were ann, bea, cleo"):
+        equilibrium.prepare(equilibrium.Settings(agents=str(agents), measurements=str(measured)))

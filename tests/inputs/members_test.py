@@ -204,6 +204,14 @@ def test_pandas_numbers_of_rows_are_ignored_and_told(tmp_path):
     assert "m: the first column has no name and is ignored" in remarks
 
 
+def test_results_that_lie_among_the_members_are_no_member(tmp_path):
+    (tmp_path / "results" / "measure").mkdir(parents=True)
+    (tmp_path / "results" / "measure" / "config.json").write_text("{}")
+    federation, remarks = members.read(write(tmp_path, m="a,y\n1,0\n2,1\n", n="a,y\n3,1\n4,0\n"))
+    assert federation.names == ("m", "n")
+    assert "ignored, as no table and no images: results" in remarks
+
+
 def test_a_class_that_only_one_member_has_is_allowed_and_told(tmp_path):
     federation, remarks = members.read(write(tmp_path, m="a,y\n1,0\n2,1\n3,2\n", n="a,y\n3,1\n4,0\n"))
     assert federation.classes == ("0", "1", "2")
