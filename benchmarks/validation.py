@@ -1,6 +1,6 @@
 """How often --validate raises an alarm, where it should not and where it should, on four hospitals' records.
 
-  python benchmarks/validation.py --seeds 30     # 9 minutes on two cores
+  python benchmarks/validation.py --seeds 30     # 16 minutes beside other programs
 
 Every seed deals the hospitals' patients anew into reserve, held-out and training parts, measures 80 mixtures
 in 12 splits, and solves the game of examples/hospitals/agents.csv on what was fitted. Its equilibrium is then
