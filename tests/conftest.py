@@ -37,6 +37,7 @@ import scipy.optimize
 from fedgame import protocols, registry  # noqa: F401  all that has a name is there before a test begins
 from fedgame.games import payoffs
 from fedgame.inputs import read as inputs
+from fedgame.learning import mixtures as learning
 
 jax.config.update("jax_enable_x64", True)
 gc.set_threshold(100_000, 50, 50)  # tracing makes objects by the million, and hardly any are garbage
@@ -96,6 +97,19 @@ def write_members():
         return str(folder)
 
     return write
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """A list that gets the mixtures of every call that trains."""
+    seen, do = [], learning.measure
+
+    def train(model, options, split, samples, *args):
+        seen.append(samples)
+        return do(model, options, split, samples, *args)
+
+    monkeypatch.setattr(learning, "measure", train)
+    return seen
 
 
 @pytest.fixture(scope="module")

@@ -83,8 +83,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     found = equilibria.solve(game)
     rows = agent_rows(scenario, found)
     summary = _summary(settings, scenario, found)
-    band = None
-    intervals = None
+    band = intervals = None
     if settings.bootstrap:
         intervals, summary["bootstrap"], band = bootstrap(settings, scenario)
     elif scenario.origin.exchange is not None and game.n <= _RESAMPLED:

@@ -6,7 +6,6 @@ Nobody's records of the reserve are trained on or tested on.
 import dataclasses
 import functools
 import pathlib
-import time
 from typing import Any
 
 import numpy as np
@@ -183,18 +182,18 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
 
     Writes `mixtures.csv` and `measurements.csv` (for --measurements), `curve.csv` (the mean over members of
     what was measured at each total, for --curve), `exchange_rates.csv`, `worth.csv` (what each member has of
-    whose records), `agents_template.csv`, `measure.json` and, with --validate, `validation.csv` and
-    `validation.json`.
+    whose records), `agents_template.csv`, `measure.json`, `timings.csv` and, with --validate,
+    `validation.csv` and `validation.json`.
     """
-    begin, settings = time.perf_counter(), task.settings
+    settings = task.settings
     tasks.write_remarks(task, work)
     measured = measure(task, work, resources)
-    seconds = time.perf_counter() - begin
     found = inputs.fitted(measured, metric=settings.metric)
     fit = found.fit
     low, high = found.intervals or (None, None)
     work.write_csv(exchange_rates.FILE, exchange_rates.rows(measured.members, fit.rates, low, high))
-    work.write_csv("worth.csv", _worth(task, measured))
+    worth = _worth(task, measured)
+    work.write_csv("worth.csv", worth)
     work.write_json(
         "measure.json",
         {
@@ -203,7 +202,6 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
             "model": settings.model,
             "mixtures": len(measured.samples),
             "splits": settings.splits,
-            "seconds": round(seconds, 1),
             "exchange": all_rows.exchange_of(found, measured.members),
             "curves": [
                 {"member": name, **{key: float(x) for key, x in dataclasses.asdict(law).items()}}
@@ -213,13 +211,11 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
     )
     work.write_csv(
         "agents_template.csv",
-        [
-            {"name": row["member"], "cost": None, "capacity": row["trainable"], "value": None}
-            for row in _worth(task, measured)
-        ],
+        [{"name": row["member"], "cost": None, "capacity": row["trainable"], "value": None} for row in worth],
     )
     if settings.validate:
         validation.of_mixtures(task, measured, found, settings.validations, work, resources)
+    work.write_csv("timings.csv", work.timings())
 
 
 def _worth(task: Task, measured: fitted_rates.Mixtures) -> list[dict[str, Any]]:

@@ -88,8 +88,17 @@ class _Row(NamedTuple):
 
     member: int
     kind: str  # "announced", or what she deviates to: "nothing" or "all"
-    contributions: np.ndarray  # [k] of those who take part
+    contribution: int
     mixture: int  # number of the mixture that her model is trained on
+    metric: float  # predicted
+    utility: float  # predicted
+
+
+class _Reserve(NamedTuple):
+    """What is known of the records that a member is tested on."""
+
+    labels: np.ndarray  # [r]
+    others: int  # records that she was measured on
 
 
 def measured_by(folder: pathlib.Path) -> Measured:
@@ -176,9 +185,7 @@ def check_reserve(task: Task) -> None:
     """Raises a ValueError if a metric of two classes is to be tested on a reserve that has one."""
     if task.settings.metric != "auc":
         return
-    own = task.own
-    reserves = members.checking_split(own.federation, own.shares, 0).test.labels
-    if name := _of_one_class(task, reserves):
+    if name := _of_one_class(task, members.reserved(task.own.federation, task.own.shares)):
         raise ValueError(
             f"--validate: all reserved records of {name} are of one class, so that --metric=auc is not "
             "defined on them; a larger --reserve may have others"
@@ -199,8 +206,8 @@ def check_tests(task: Task, splits: Iterable[int]) -> None:
                 )
 
 
-def _of_one_class(task: Task, labels: np.ndarray) -> str | None:
-    """The first member whose labels, a row of [n, m], are of one class; None if there is none."""
+def _of_one_class(task: Task, labels: Iterable[np.ndarray]) -> str | None:
+    """The first member whose labels, one row for each, are of one class; None if there is none."""
     for name, own in zip(task.own.federation.names, labels, strict=True):
         if len(set(own[own >= 0].tolist())) < 2:
             return name
@@ -234,14 +241,11 @@ def advice(
         most=most,
         own=np.rint(np.broadcast_to(np.asarray(payoff.records), (game.n,))).astype(int) if always else None,
         value=np.broadcast_to(np.asarray(game.value), (game.n,)),
-        metric=lambda s: np.asarray(_payoffs(game, np.asarray(s, float))),
+        metric=lambda s: np.asarray(all_rows.at(game, jnp.asarray(s, float))["payoff"]),
         utility=functools.partial(_utilities, game, mechanism),
         resampled=_resampled(scenario, settings, stay),
         gap=float(all_rows.largest_gap(game, mechanism, jnp.asarray(whole, float))),
     )
-
-
-_payoffs = jax.jit(games.payoff_values)
 
 
 def _resampled(
@@ -300,96 +304,129 @@ def check(
       work: where finished runs are kept.
       resources: number of runs at a time, and a cache.
     """
+    own, names = measured.task.own, measured.mixtures.members
+    labels = members.reserved(own.federation, own.shares)
+    unreserved = members.unreserved(own.federation, own.shares)
     table, summaries = [], []
     for title, advice in advised.items():
-        rows, samples = _mixtures(measured, advice)
-        places = [measured.mixtures.members.index(name) for name in advice.names]
-        trained = mixtures.measure(measured.task, samples, range(runs), work, resources, "check")
-        values = trained[:, :, places]
-        found = [_of_row(measured, advice, row, rows, samples[:, places], values) for row in rows]
+        places = [names.index(name) for name in advice.names]
+        rows, samples = _mixtures(names, advice)
+        trained = mixtures.measure(measured.task, samples, range(runs), work, resources, "check")[
+            :, :, places
+        ]
+        drawn = None if advice.resampled is None else advice.resampled(samples[:, places])
+        found = []
+        for i, place in enumerate(places):
+            reserve = _Reserve(labels[place], int(unreserved[place]))
+            mine = [row for row in rows if row.member == i]
+            announced = next(row for row in mine if row.kind == _ANNOUNCED)
+            found += [_of_row(measured.task, advice, row, announced, trained, drawn, reserve) for row in mine]
         table += [{"of": title, **row} for row in found]
-        summaries.append({"of": title, "rounded_gap": advice.gap, **_summary(measured, found, runs)})
+        summaries.append({"of": title, "rounded_gap": advice.gap, **_summary(measured.task, found, runs)})
     work.write_csv("validation.csv", table)
     work.write_json("validation.json", summaries)
 
 
-def _mixtures(measured: Measured, advice: Advice) -> tuple[list[_Row], np.ndarray]:
-    """Every member at the announced profile and at her deviations, and the mixtures [B, n] to train on."""
-    names = measured.mixtures.members
+def _mixtures(names: tuple[str, ...], advice: Advice) -> tuple[list[_Row], np.ndarray]:
+    """Every member at the announced profile and at her deviations, and the mixtures [B, n] to train on.
+
+    `names` are those of all n members, in the order of the federation.
+    """
     places = [names.index(name) for name in advice.names]
     rows, known = [], {}
     for i in range(len(advice.names)):
         for kind, own in ((_ANNOUNCED, advice.profile[i]), (_NOTHING, 0), (_ALL, advice.most[i])):
             contributions = advice.profile.copy()
             contributions[i] = own
+            metric, utility = advice.metric(contributions)[i], advice.utility(contributions)[i]
             mixture = contributions.copy()
             if advice.own is not None:
                 mixture[i] = advice.own[i]
             whole = np.zeros(len(names), int)
             whole[places] = mixture
-            rows.append(_Row(i, kind, contributions, known.setdefault(tuple(whole.tolist()), len(known))))
+            number = known.setdefault(tuple(whole.tolist()), len(known))
+            rows.append(_Row(i, kind, int(own), number, float(metric), float(utility)))
     return rows, np.array(list(known))
 
 
 def _of_row(
-    measured: Measured, advice: Advice, row: _Row, rows: list[_Row], samples: np.ndarray, values: np.ndarray
+    task: Task,
+    advice: Advice,
+    row: _Row,
+    announced: _Row,
+    trained: np.ndarray,
+    drawn: np.ndarray | None,
+    reserve: _Reserve,
 ) -> dict[str, Any]:
     """One row of `validation.csv`.
 
     Args:
-      measured: how records were measured.
+      task: of the measuring.
       advice: what is checked.
       row: a member at a profile.
-      rows: all of them.
-      samples: [B, k] of the mixtures.
-      values: [B, runs, k, r] what each record of a member's reserve adds to her metric; NaN beyond them.
+      announced: she at the announced one.
+      trained: [B, runs, k, r] what each record of a member's reserve adds to her metric; NaN beyond them.
+      drawn: [D, B, k] predictions from resampled measurements; None: nothing was fitted.
+      reserve: hers.
     """
-    i, k = row.member, len(advice.names)
-    announced = next(other for other in rows if other.member == i and other.kind == _ANNOUNCED)
-    there = np.isfinite(values[row.mixture, 0, i])
-    here, base = (values[mixture][:, i, there] for mixture in (row.mixture, announced.mixture))
-    predicted, utility = advice.metric(row.contributions)[i], advice.utility(row.contributions)[i]
-    at_announced = advice.metric(announced.contributions)[i], advice.utility(announced.contributions)[i]
-    own = measured.task.own
-    place = measured.mixtures.members.index(advice.names[i])
-    others = members.unreserved(own.federation, own.shares)[place]
-    spread = _least_spread(measured, place, float(predicted))
-    level = _half_width(here, others, _fit_noise(advice, samples[[row.mixture]], i), k, spread)
-    of_both = _fit_noise(advice, samples[[row.mixture, announced.mixture]], i)
-    # Two models whose accuracies differ by so much judge at least this share of records differently.
-    apart = min(abs(float(predicted - at_announced[0])), 1.0)
-    spread = apart * (1.0 - apart) if measured.task.settings.metric == "accuracy" else 0.0
-    difference = _half_width(here - base, others, of_both, 2 * k, spread)
+    i, metric = row.member, task.settings.metric
+    here, base = (trained[one.mixture, :, i, : len(reserve.labels)] for one in (row, announced))
+    level, difference = _half_widths(task, advice, row, announced, here, base, drawn, reserve)
     value = float(advice.value[i])
-    mean, mean_at_announced = (
-        float(np.mean(evaluation.mean_of(measured.task.settings.metric, each))) for each in (here, base)
-    )
+    mean, at_announced = (float(np.mean(evaluation.mean_of(metric, each))) for each in (here, base))
     # Payments are what is announced: only the metric that they are paid for may turn out otherwise.
-    trained_utility = utility + value * (mean - predicted)
-    surprise = (mean - predicted) - (mean_at_announced - at_announced[0])
-    gain = utility - at_announced[1]
-    trained_gain = gain + value * surprise
+    utility = row.utility + value * (mean - row.metric)
+    gain = row.utility - announced.utility
+    trained_gain = gain + value * ((mean - row.metric) - (at_announced - announced.metric))
     return {
         "member": advice.names[i],
         "profile": row.kind,
-        "contribution": int(row.contributions[i]),
-        "predicted": float(predicted),
+        "contribution": row.contribution,
+        "predicted": row.metric,
         "trained": mean,
         "low": max(mean - level, 0.0),
         "high": min(mean + level, 1.0),
-        "holds": bool(abs(mean - predicted) <= level),
-        "predicted_utility": float(utility),
-        "trained_utility": float(trained_utility),
-        "utility_low": float(trained_utility - value * level),
-        "utility_high": float(trained_utility + value * level),
-        "predicted_gain": float(gain),
-        "trained_gain": float(trained_gain),
-        "gain_low": float(trained_gain - value * difference),
-        "gain_high": float(trained_gain + value * difference),
+        "holds": bool(abs(mean - row.metric) <= level),
+        "predicted_utility": row.utility,
+        "trained_utility": utility,
+        "utility_low": utility - value * level,
+        "utility_high": utility + value * level,
+        "predicted_gain": gain,
+        "trained_gain": trained_gain,
+        "gain_low": trained_gain - value * difference,
+        "gain_high": trained_gain + value * difference,
     }
 
 
-def _least_spread(measured: Measured, place: int, predicted: float) -> float:
+def _half_widths(
+    task: Task,
+    advice: Advice,
+    row: _Row,
+    announced: _Row,
+    here: np.ndarray,
+    base: np.ndarray,
+    drawn: np.ndarray | None,
+    reserve: _Reserve,
+) -> tuple[float, float]:
+    """Half the interval of a member's metric, and of its difference to that at the announced profile.
+
+    `here` and `base` are what her reserve's records add to both, [runs, r]; the rest is as of `_of_row`.
+    """
+    of_level = of_difference = 0.0  # variance of what is predicted
+    if drawn is not None:
+        mine, hers = drawn[:, row.mixture, row.member], drawn[:, announced.mixture, row.member]
+        of_level, of_difference = float(np.var(mine)), float(np.var(mine - hers))
+    number, least = len(advice.names), _least_spread(task, row.metric, reserve.labels)
+    # Two models whose accuracies differ by so much judge at least this share of records differently.
+    apart = min(abs(row.metric - announced.metric), 1.0)
+    least_apart = apart * (1.0 - apart) if task.settings.metric == "accuracy" else 0.0
+    return (
+        _half_width(here, reserve.others, of_level, number, least),
+        _half_width(here - base, reserve.others, of_difference, 2 * number, least_apart),
+    )
+
+
+def _least_spread(task: Task, predicted: float, labels: np.ndarray) -> float:
     """The variance of what a record adds to a metric, if the prediction is right; 0 where that says nothing.
 
     The spread in the reserve alone would be too sure where hardly any of its records are judged wrongly. With
@@ -397,29 +434,19 @@ def _least_spread(measured: Measured, place: int, predicted: float) -> float:
     classes is at least about that of Hanley and McNeil (1982).
 
     Args:
-      measured: how records were measured.
-      place: of the member in the federation.
+      task: of the measuring.
       predicted: the metric.
+      labels: [r] of the reserve.
     """
-    metric, own = measured.task.settings.metric, measured.task.own
-    if metric == "accuracy":
+    if task.settings.metric == "accuracy":
         return predicted * (1.0 - predicted)
-    if metric == "log_loss" or len(measured.task.classes) > 2:
+    if task.settings.metric == "log_loss" or len(task.classes) > 2:
         return 0.0
-    labels = members.checking_split(own.federation, own.shares, 0).test.labels[place]
     a, b = (float(np.sum(labels == k)) for k in (1, 0))
     area = min(max(predicted, 0.5), 1.0)
     of_positive, of_negative = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
     total = area * (1.0 - area) + (a - 1.0) * (of_positive - area**2) + (b - 1.0) * (of_negative - area**2)
     return total / (a * b) * (a + b)
-
-
-def _fit_noise(advice: Advice, samples: np.ndarray, i: int) -> float:
-    """The variance of member i's prediction for one mixture [1, k], or of its difference for two [2, k]."""
-    if advice.resampled is None:
-        return 0.0
-    drawn = advice.resampled(samples)[:, :, i]
-    return float(np.var(drawn[:, 0] if len(samples) == 1 else drawn[:, 0] - drawn[:, 1]))
 
 
 def _half_width(
@@ -446,26 +473,22 @@ def _half_width(
     return float(scipy.stats.t.ppf(upper, max(reserve - 1, 1)) * np.sqrt(variance))
 
 
-def _summary(measured: Measured, table: list[dict[str, Any]], runs: int) -> dict[str, Any]:
+def _summary(task: Task, table: list[dict[str, Any]], runs: int) -> dict[str, Any]:
     """`validation.json`: what holds and what does not."""
-    announced = [row for row in table if row["profile"] == _ANNOUNCED]
     deviations = [row for row in table if row["profile"] != _ANNOUNCED]
-    own = measured.task.own
+    pay = [
+        {"member": row["member"], "profile": row["profile"], "gain": row["trained_gain"]}
+        for row in deviations
+        if row["gain_low"] > max(0.0, row["predicted_gain"])
+    ]
     return {
-        "metric": measured.task.settings.metric,
+        "metric": task.settings.metric,
         "confidence": CONFIDENCE,
         "runs": runs,
-        "reserve": own.shares.reserve,
         "predicted_nash_gap": max(0.0, *(row["predicted_gain"] for row in deviations)),
         "trained_nash_gap": max(0.0, *(row["trained_gain"] for row in deviations)),
-        "fails_for": [row["member"] for row in announced if not row["holds"]],
-        "deviations_that_pay": [
-            {"member": row["member"], "profile": row["profile"], "gain": row["trained_gain"]}
-            for row in deviations
-            if row["gain_low"] > max(0.0, row["predicted_gain"])
-        ],
-        "holds": all(row["holds"] for row in announced)
-        and not any(row["gain_low"] > max(0.0, row["predicted_gain"]) for row in deviations),
+        "deviations_that_pay": pay,
+        "holds": not pay and all(row["holds"] for row in table if row["profile"] == _ANNOUNCED),
     }
 
 

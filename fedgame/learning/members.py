@@ -71,6 +71,11 @@ def unreserved(federation: Federation, shares: Shares) -> np.ndarray:
     return np.array([len(train) + len(held_out) for _, held_out, train in parts])
 
 
+def reserved(federation: Federation, shares: Shares) -> list[np.ndarray]:
+    """[n] the labels of each member's reserve, in the order of `Split.reserve`."""
+    return [labels[_parts(name, labels, shares, 0)[0]] for name, labels in _members(federation)]
+
+
 def shape(federation: Federation) -> tuple[int, ...]:
     """The shape of what models see of one record: [h, w, c] of images, [d] of tables."""
     if federation.schema is None:
@@ -79,7 +84,7 @@ def shape(federation: Federation) -> tuple[int, ...]:
 
 
 def measuring_split(federation: Federation, shares: Shares, number: int) -> Split:
-    """Split `number`, from 0: trained on what is neither reserved nor held out, on which it is tested."""
+    """Split `number`, from 0: trained on what is not reserved or held out, tested on what is held out."""
     parts = [_parts(*one, shares, number) for one in _members(federation)]
     reserve, held_out, train = zip(*parts, strict=True)
     return _split(federation, train, held_out, reserve)
@@ -87,13 +92,13 @@ def measuring_split(federation: Federation, shares: Shares, number: int) -> Spli
 
 def checking_split(federation: Federation, shares: Shares, number: int) -> Split:
     """Split `number`, from 0, that checks advice: trained on what is not reserved, tested on the reserve."""
-    train, test = [], []
+    train, reserves = [], []
     for name, labels in _members(federation):
         reserve, held_out, kept = _parts(name, labels, shares, 0)
         rng = _generator(name, shares, "check", number)
         train.append(rng.permutation(np.concatenate([held_out, kept])))
-        test.append(reserve)
-    return _split(federation, train, test, test)
+        reserves.append(reserve)
+    return _split(federation, train, None, reserves)
 
 
 def digest(federation: Federation) -> str:
@@ -153,19 +158,20 @@ def _stratified(
 def _split(
     federation: Federation,
     train: Sequence[np.ndarray],
-    test: Sequence[np.ndarray],
+    test: Sequence[np.ndarray] | None,
     reserve: Sequence[np.ndarray],
 ) -> Split:
-    """The split with these rows of each member."""
+    """The split with these rows of each member; without rows to test on, the reserve is tested on."""
     if federation.schema is None:
         features = [np.asarray(pixels, np.float32) for pixels in federation.records]
     else:
         features = tables.features(federation.schema, federation.records, train)
+    of_reserve = _filled(features, federation.labels, reserve)
     return Split(
         train=_filled(features, federation.labels, train),
-        test=_filled(features, federation.labels, test),
+        test=of_reserve if test is None else _filled(features, federation.labels, test),
         sizes=np.array([len(rows) for rows in train]),
-        reserve=_filled(features, federation.labels, reserve),
+        reserve=of_reserve,
     )
 
 

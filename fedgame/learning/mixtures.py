@@ -54,9 +54,9 @@ def design(most: np.ndarray, number: int, seed: int) -> np.ndarray:
 
 
 def without_data(split: members.Split, classes: int) -> np.ndarray:
-    """[n, m, classes] logits if there is no model: the class that is most frequent among everybody's own.
+    """[n, m, classes] logits without a model: each member is told the most frequent class of her records.
 
-    As probabilities they are her classes' shares, after one more record of each class.
+    As probabilities they are the shares of her classes, after one more record of each class.
     """
     found = []
     for i, size in enumerate(split.sizes):

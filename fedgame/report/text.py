@@ -61,8 +61,8 @@ def measurement(work: Workdir) -> str:
         f"{_METRICS[found['metric']]} on each member's own held-out records, of models of these records\n"
         + tables.markdown(header, cells),
         _exchange(found["exchange"]),
-        f"{found['mixtures']} mixtures × {found['splits']} splits in {found['seconds']:.0f} s; copy "
-        "agents_template.csv and fill in costs and values for launch.equilibrium",
+        f"{found['mixtures']} mixtures × {found['splits']} splits; copy agents_template.csv and fill in "
+        "costs and values for launch.equilibrium",
         validation(work),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -455,8 +455,7 @@ def _worse_off(rows: Sequence[dict[str, Any]]) -> str:
             lost = row["without_payments"] - row["utility"]
             if lost > 1e-6 * max(abs(row["utility"]), abs(row["without_payments"])):
                 short.append(f"{row['name']} ({_amount(lost)} less)")
-    told = "payments leave them less than they had without, though not less than outside"
-    return f"\n{told}: {_listed(short)}" if short else ""
+    return f"\npayments leave them less than they had without: {_listed(short)}" if short else ""
 
 
 def _welfare(rows: Sequence[dict[str, Any]]) -> str:
@@ -511,13 +510,8 @@ def rounds(rows: Sequence[dict[str, Any]], what: str = "accuracy on held-out ima
 
 def curve(work: Workdir) -> str:
     """The measured accuracies, and how well every family fits."""
-    told = members(work)
-    return (
-        (f"{told}\n\n" if told else "")
-        + band(work.read_csv("band.csv"))
-        + "\n\n"
-        + fits(work.read_json("fits.json"))
-    )
+    blocks = [members(work), band(work.read_csv("band.csv")), fits(work.read_json("fits.json"))]
+    return "\n\n".join(block for block in blocks if block)
 
 
 def band(rows: Sequence[dict[str, Any]]) -> str:

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from fedgame.experiments import curve, measure, mixtures
+from fedgame.experiments import curve, measure, mixtures, validation
 from fedgame.inputs import exchange_rates
 from fedgame.inputs import mixtures as files
 from fedgame.inputs import read as inputs
@@ -48,19 +48,6 @@ def measured(folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("measure")
     cache = Resources(workers=1, cache=path / "cache")
     return run(path / "run", cache, measure.compute, federation=folder)
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """A list that gets the mixtures of every call that trains."""
-    seen, do = [], learning.measure
-
-    def train(model, options, split, samples, *args):
-        seen.append(samples)
-        return do(model, options, split, samples, *args)
-
-    monkeypatch.setattr(learning, "measure", train)
-    return seen
 
 
 def bytes_of(work, names=MEASURED):
@@ -129,7 +116,7 @@ def test_the_report_names_everybody_and_draws_the_rates(measured):
     words = measure.show(measured)
     found = measured.read_json("measure.json")
     assert (measured.path / "exchange_rates.png").read_bytes().startswith(b"\x89PNG")
-    assert "20 mixtures × 3 splits in" in words
+    assert "20 mixtures × 3 splits; copy agents_template.csv" in words
     assert "accuracy on each member's own held-out records" in words
     assert f"used: {found['exchange']['best']}" in words
     for row in measured.read_csv("worth.csv", text=("member",)):
@@ -157,6 +144,42 @@ def test_sentences_on_rates_name_who_gains_from_whom():
     assert text.worth({"model": "total alone", "p_value_of_equal_rates": 0.3}) == [alike]
     (doubted,) = text.worth({"model": "total alone", "p_value_of_equal_rates": 0.03})
     assert doubted == f"{alike}; that it is so is rejected at 5%, so measure more mixtures or splits"
+
+
+def test_a_template_has_the_names_and_capacities_of_the_members_and_nothing_else(measured, tmp_path):
+    rows = measured.read_csv("agents_template.csv", text=("name",))
+    trainable = dict(zip(NAMES, TRAINABLE, strict=True))
+    assert {row["name"]: row["capacity"] for row in rows} == trainable
+    with pytest.raises(ValueError, match="line 2: `cost` must be a number"):
+        inputs.read(
+            inputs.ScenarioSettings(
+                agents=str(measured.path / "agents_template.csv"), measurements=str(measured.path)
+            )
+        )
+
+
+def test_a_fit_that_misses_by_more_than_twice_the_noise_is_called_rough():
+    models = {"total alone": 0.1, "one rate": 0.05}
+    fine, rough = (
+        {"name": k, "noise": 0.02, **models, "exchange rates": x} for k, x in (("a", 0.04), ("b", 0.041))
+    )
+    found = {"members": [fine, rough], "model": "exchange rates", "p_value_of_equal_rates": 0.3}
+    found |= {"low": None, "harmful": [], "without_data": True}
+    words = text._exchange(found)
+    assert "ROUGH" in words
+    assert "twice the noise of a measurement for b;" in words
+    assert "ROUGH" not in text._exchange(found | {"members": [fine]})
+
+
+def test_the_records_are_found_from_another_directory_than_that_of_measuring(tmp_path, folder, monkeypatch):
+    shutil.copytree(folder, tmp_path / "here" / "three")
+    monkeypatch.chdir(tmp_path / "here")
+    work = run(tmp_path / "run", compute=measure.compute, federation="three")
+    monkeypatch.chdir(tmp_path)
+    assert validation.measured_by(work.path).task.digests["records"]
+    (work.path / "measure.json").unlink()
+    with pytest.raises(FileNotFoundError, match="there is no folder three"):
+        validation.measured_by(work.path)
 
 
 def changed_records(folder, path, which):

@@ -303,3 +303,18 @@ def test_one_program_serves_every_number_of_rates_and_the_search_for_the_best(mo
         game = GAME.replace(cost=games.LinearCost(RATE * scale, np.zeros(3)))
         rates, _ = over_beta.rows_by_beta(game, ["1", "2", "3"], np.zeros(3), (1.0,), count)
         assert 0 <= over_beta.best_rate(game, np.zeros(3), 1.0, rates) <= 1
+
+
+def test_who_had_more_without_payments_is_named_with_the_amount():
+    def row(name, utility, before, stays=True):
+        return {"name": name, "utility": utility, "without_payments": before, "stays": stays}
+
+    rows = [
+        row("a", 5.0, 5.0 + 1e-9),
+        row("b", 1000.0, 3500.0),
+        row("c", 2.0, 1.0),
+        row("d", 0.0, 9.0, False),
+    ]
+    told = text._worse_off([*rows, row("e", 1.0, None)])
+    assert told == "\npayments leave them less than they had without: b (2,500 less)"
+    assert text._worse_off(rows[:1]) == ""

@@ -42,19 +42,6 @@ def a_task(federation):
     )
 
 
-@pytest.fixture
-def calls(monkeypatch):
-    """A list that gets the mixtures of every call that trains."""
-    seen, do = [], learning.measure
-
-    def train(model, options, split, samples, *args):
-        seen.append(samples)
-        return do(model, options, split, samples, *args)
-
-    monkeypatch.setattr(learning, "measure", train)
-    return seen
-
-
 def logits(task, split, samples, number):
     """What models of these mixtures say, straight from the definition."""
     key = task.key_of("curve", number)
