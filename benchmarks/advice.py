@@ -4,8 +4,9 @@
   python benchmarks/advice.py --measurements results/measure_hospitals --agents examples/hospitals/agents.csv
 
 For no payments, personal rates, prices and one price, with own records that teach only if they are shared and
-with such that always do (without personal rates, which are refused there), and for the curve of the total: predicted beside trained for every member, on the
-reserve, 20 training runs each (--validate). The intervals are 90% for all members together.
+with such that always do (personal rates are refused there), and for the curve of the total: predicted beside
+trained for every member, on the reserve, 20 training runs each (--validate). The intervals are 90% for all
+members together.
 """
 
 import argparse
