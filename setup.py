@@ -21,6 +21,7 @@ setuptools.setup(
     install_requires=[
         "absl-py",
         "chex",
+        "filelock",  # one process in a directory of results
         "flax",
         "importlib_resources",  # tensorflow-datasets imports it without asking for it
         "jax>=0.10",

@@ -11,6 +11,7 @@ import pathlib
 from typing import NamedTuple
 
 from fedgame import registry
+from fedgame.runs import cells as escapes
 
 SHOWN = 10  # bad rows in one message
 
@@ -75,7 +76,7 @@ def read_rows(
     for line, text in body:
         cells = _cells(line, text, delimiter, problems)
         if len(cells) == len(header):
-            rows.append((line, dict(zip(header, cells, strict=True))))
+            rows.append((line, dict(zip(header, map(escapes.plain, cells), strict=True))))
         elif cells:
             point = " (decimals are written with a point)" if len(cells) > len(header) else ""
             told = f"{len(cells)} cells, but the first line names {len(header)} columns{point}"

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedgame import __version__, registry
-from fedgame.runs import snapshots
+from fedgame.runs import cells, snapshots
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "tensorflow-datasets")
 _UNBORN = r"config\.json\..*\.partial"  # the file of a run that was killed while it wrote its first one
@@ -85,7 +85,8 @@ class Workdir:
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            writer.writerow({k: cells.escaped(x) if isinstance(x, str) else x for k, x in row.items()})
         write(self.path / name, text.getvalue())
 
     def has(self, name: str) -> bool:
@@ -108,9 +109,11 @@ class Workdir:
         ]
 
     def read_texts(self, name: str) -> list[dict[str, str]]:
-        """The rows of a CSV file, cells as they stand there."""
+        """The rows of a CSV file, cells as the texts that were written."""
         with (self.path / name).open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            return [
+                {column: cells.plain(cell) for column, cell in row.items()} for row in csv.DictReader(file)
+            ]
 
 
 def _with_numbers(value: Any) -> Any:
