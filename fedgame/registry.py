@@ -54,7 +54,8 @@ def option(
         all agents, whatever its shape.
       static: not an array but a part of the structure, such as a function; each value compiles its own
         programs.
-      kind: type of a flag's number, if the default does not show it.
+      kind: type of a flag's number, if the default does not show it; `pathlib.Path`: the text names a file
+        or a folder.
       choices: names that are allowed, or a function that returns those allowed at the time.
       infinite: whether infinite numbers are allowed.
       of: the kind of entry that the value is, such as "rule", if it is not a number.
@@ -669,7 +670,7 @@ def _number(node: ast.expr) -> Any:
 
 def _numbers_in(path: str, what: str) -> np.ndarray:
     """The numbers of a file, one row per agent; a file of one column gives [n]."""
-    file = pathlib.Path(path)
+    file = pathlib.Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"{what}: there is no file {path}")
     try:
@@ -717,13 +718,13 @@ def use(path: str) -> None:
       ValueError: it cannot be imported; the message names file and line.
       FileNotFoundError: there is no such file.
     """
-    file = pathlib.Path(path)
+    file = pathlib.Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"--use={path}: there is no such file")
     if file.suffix != ".py":
         raise ValueError(f"--use={path}: the name of a Python file ends in .py")
     for other in [x for x in _USED if pathlib.Path(x).stem == file.stem]:
-        if pathlib.Path(other).resolve() != file.resolve():
+        if pathlib.Path(other).expanduser().resolve() != file.resolve():
             raise ValueError(f"--use={path}: --use={other} has the same name, and names must differ")
         path = other  # the same file, under the path by which it was given first
     source = file.read_bytes()

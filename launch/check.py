@@ -11,10 +11,10 @@ import sys
 import traceback
 
 import jax
-from absl import app, flags
+from absl import flags
 
 from fedgame import testing
-from launch import settings_flags
+from launch import running, settings_flags
 
 CHECKED = {
     kind: flags.DEFINE_multi_string(kind, [], f"a {kind} to check; may be given several times")
@@ -24,18 +24,16 @@ flags.declare_key_flag("use")
 
 
 def main(argv: list[str]) -> None:
+    settings_flags.start(argv)
+    settings_flags.check_devices()
+    if not any(flag.value for flag in CHECKED.values()):
+        raise ValueError("give --payoff, --cost, --rule or --protocol")
     broken = 0
-    try:
-        settings_flags.start(argv)
-        if not any(flag.value for flag in CHECKED.values()):
-            raise ValueError("give --payoff, --cost, --rule or --protocol")
-        for kind, flag in CHECKED.items():
-            for text in flag.value:
-                found = problem(kind, text)
-                broken += bool(found)
-                print(f"{kind} {text}: {found or 'nothing found that breaks a promise'}", flush=True)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    for kind, flag in CHECKED.items():
+        for text in flag.value:
+            found = problem(kind, text)
+            broken += bool(found)
+            print(f"{kind} {text}: {found or 'nothing found that breaks a promise'}", flush=True)
     if broken:
         sys.exit(f"error: {broken} broke a promise")
 
@@ -56,4 +54,4 @@ def problem(kind: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    running.run(main)

@@ -1,16 +1,13 @@
-"""The one `main` of all experiments: from flags to files, figures and a text; resumed, swept, interrupted."""
+"""The one `main` of all experiments: from flags to files, figures and a text; resumed and swept."""
 
-import contextlib
 import gc
 import os
 import pathlib
 import shlex
-import signal
 import sys
 import time
 import zlib
 from collections.abc import Callable
-from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +18,7 @@ from fedgame import registry
 from fedgame.runs import settings as all_settings
 from fedgame.runs import snapshots, sweep, workdir
 from fedgame.runs.experiment import Experiment, Resources, described
-from launch import settings_flags
+from launch import CACHE, running, settings_flags
 
 FLAGS = flags.FLAGS
 _PROCESSES = ("coordinator", "num_processes", "process_id")  # flags of runs of several processes
@@ -47,7 +44,7 @@ def define(experiment: Experiment) -> None:
     if "workers" in experiment.resources:
         flags.DEFINE_integer("workers", None, "training runs at a time; one per processor", 1)
     if "cache" in experiment.resources:
-        default = str(settings_flags.CACHE / "curves")
+        default = str(CACHE / "curves")
         flags.DEFINE_string("cache", default, "directory of accuracies measured earlier; empty: none")
     if experiment.resources:
         about = "seconds between snapshots of an unfinished training run; 0: every round"
@@ -67,47 +64,33 @@ def define(experiment: Experiment) -> None:
 def main(argv: list[str], experiment: Experiment) -> None:
     """Reads the flags, opens --workdir, computes, and prints the text.
 
-    Exits with 1 if something cannot be run or a variant of a sweep fails. After an interrupt, training runs
-    save their state, and it exits with 130.
+    Exits with 1 if a variant of a sweep fails; `running.run` turns other errors into sentences.
 
     Args:
       argv: what absl left of the command line.
       experiment: what to run, alone or, with --sweep, at every value of a setting.
     """
-    begin, folder = time.perf_counter(), FLAGS.workdir
-    try:
-        settings_flags.start(argv)
-        if experiment.processes:
-            settings_flags.use_processors(FLAGS.devices)
-            _join()
-        given = settings_flags.read(experiment.settings)
-        folder = FLAGS.workdir or experiment.results(given) + ("_sweep" if FLAGS.sweep else "")
-        if jax.process_count() == 1:  # of several, the first may have opened it already
-            workdir.check_workdir(folder, experiment.program, FLAGS.resume, FLAGS.overwrite)
-        plan = _sweep(experiment, given) if FLAGS.sweep else _single(experiment, given)
-        work = _open(folder, experiment, plan.about)
+    begin = time.perf_counter()
+    settings_flags.start(argv)
+    if experiment.processes:
+        settings_flags.use_processors(FLAGS.devices)
+        _join()
+    settings_flags.check_devices()
+    given = settings_flags.read(experiment.settings)
+    folder = FLAGS.workdir or experiment.results(given) + ("_sweep" if FLAGS.sweep else "")
+    folder = os.path.expanduser(folder)
+    if jax.process_count() == 1:  # of several, the first may have opened it already
+        workdir.check_workdir(folder, experiment.program, FLAGS.resume, FLAGS.overwrite)
+    plan = _sweep(experiment, given) if FLAGS.sweep else _single(experiment, given)
+    with _open(folder, experiment, plan) as work:
+        running.results_in(folder)
         if experiment.resources:
-            _stop_gently(work)
-            # Not in this thread: while XLA computes in it, signals would wait.
-            with futures.ThreadPoolExecutor(1) as background:
-                running = background.submit(plan.compute, work)
-                while not running.done():  # a signal just before a wait is heard only after it
-                    futures.wait([running], timeout=1.0)
-                running.result()
-        else:
-            plan.compute(work)
+            work.save_every = FLAGS.save_every
+            running.save_at_signals(work)
+        plan.compute(work)
         if work.stop.is_set():
             raise snapshots.Interrupted
         report = plan.show(work) if jax.process_index() == 0 else ""
-    except (snapshots.Interrupted, KeyboardInterrupt):
-        _leave(folder)
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-    except jax.errors.JaxRuntimeError:
-        if jax.process_count() == 1:
-            raise
-        _say("error: another process of this run is gone; start all of them again with --resume")
-        os._exit(1)  # an orderly end would wait for it
     if jax.process_index() == 0:
         print(f"\n{report}\n")
         print(f"{time.perf_counter() - begin:.0f} s; tables and figures are in {folder}")
@@ -122,6 +105,8 @@ def _resources() -> Resources:
     given = {name: FLAGS[name].value for name in Resources._fields if name in FLAGS}
     if "cache" in given:
         given["cache"] = pathlib.Path(given["cache"]).expanduser() if given["cache"] else None
+    if given.get("data_dir"):
+        given["data_dir"] = os.path.expanduser(given["data_dir"])
     return Resources(**given)
 
 
@@ -131,6 +116,7 @@ class _Plan(NamedTuple):
     compute: Callable[[workdir.Workdir], None]
     show: Callable[[workdir.Workdir], str]
     about: dict[str, Any]  # all that decides the results, as JSON values
+    reads: list[pathlib.Path]  # files and folders that are read
 
 
 def _single(experiment: Experiment, given: Any) -> _Plan:
@@ -141,7 +127,7 @@ def _single(experiment: Experiment, given: Any) -> _Plan:
     def compute(work: workdir.Workdir) -> None:
         experiment.compute(prepared, work, resources)
 
-    return _Plan(compute, experiment.show, described(prepared))
+    return _Plan(compute, experiment.show, described(prepared), all_settings.reads(prepared.settings))
 
 
 def _sweep(experiment: Experiment, given: Any) -> _Plan:
@@ -155,13 +141,15 @@ def _sweep(experiment: Experiment, given: Any) -> _Plan:
 
     variants = sweep.product(FLAGS.sweep, experiment, given, parse, resources)
     about = all_settings.described(given) | {"sweep": FLAGS.sweep}
+    reads = all_settings.reads(given)
     for variant in variants:
         about["sha256"] |= all_settings.described(variant.settings)["sha256"]
+        reads += all_settings.reads(variant.settings)
 
     def compute(work: workdir.Workdir) -> None:
         sweep.run(variants, experiment, work, resources)
 
-    return _Plan(compute, experiment.show_sweep or _show_sweep, about)
+    return _Plan(compute, experiment.show_sweep or _show_sweep, about, reads)
 
 
 def _show_sweep(work: workdir.Workdir) -> str:
@@ -194,6 +182,9 @@ def _join() -> None:
     coordinator, processes, number = given
     if number >= processes:
         raise ValueError(f"--process_id must be below --num_processes={processes}, got {number}")
+    running.tell_if_jax_aborts()
+    # JAX's own handler of SIGTERM would keep ours from being told.
+    jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator_address=coordinator,
         num_processes=processes,
@@ -204,56 +195,31 @@ def _join() -> None:
     )
 
 
-def _open(folder: str, experiment: Experiment, about: dict[str, Any]) -> workdir.Workdir:
+def _open(folder: str, experiment: Experiment, plan: _Plan) -> workdir.Workdir:
     """Opens --workdir in the first process; the others wait for it. If it fails there, it fails in all.
 
     Raises:
       ValueError: as `workdir.open_workdir`, or the processes have different settings or images.
     """
-    work, failure = workdir.Workdir(pathlib.Path(folder)), ""
-    several = jax.process_count() > 1
-    if several:
-        from jax.experimental import multihost_utils
 
-        text = workdir.to_json(about | {"use": registry.used()}).encode()
-        theirs = multihost_utils.process_allgather(np.asarray(zlib.crc32(text)))
-        if np.any(theirs != theirs[0]):
-            raise ValueError("the processes of a run must have the same settings and images")
+    def opened() -> workdir.Workdir:
+        given = plan.about, FLAGS.resume, FLAGS.overwrite, plan.reads
+        return workdir.open_workdir(folder, experiment.program, *given)
+
+    if jax.process_count() == 1:
+        return opened()
+    from jax.experimental import multihost_utils
+
+    text = workdir.to_json(plan.about | {"use": registry.used()}).encode()
+    theirs = multihost_utils.process_allgather(np.asarray(zlib.crc32(text)))
+    if np.any(theirs != theirs[0]):
+        raise ValueError("the processes of a run must have the same settings and images")
+    work, failure = None, ""
     if jax.process_index() == 0:
         try:
-            work = workdir.open_workdir(folder, experiment.program, about, FLAGS.resume, FLAGS.overwrite)
+            work = opened()
         except (ValueError, OSError) as error:
-            failure = str(error)
-    failed = bool(failure)
-    if several:
-        failed = bool(multihost_utils.broadcast_one_to_all(np.asarray(failed)))
-    if failed:
+            failure = running.sentence(error)
+    if bool(multihost_utils.broadcast_one_to_all(np.asarray(bool(failure)))):
         raise ValueError(failure or f"the first process could not open --workdir={folder}")
-    if experiment.resources:
-        work.save_every = FLAGS.save_every
-    return work
-
-
-def _leave(folder: object) -> None:
-    """Exits with 130 without waiting for threads: what is to be kept is on disk."""
-    where = f" --workdir={folder}" if folder else ""
-    _say(f"interrupted; go on with{where} --resume")
-    os._exit(130)
-
-
-def _say(text: str) -> None:
-    """Prints on the standard error, also from a signal handler."""
-    os.write(2, f"\n{text}\n".encode())  # `print` may be what the signal interrupted
-
-
-def _stop_gently(work: workdir.Workdir) -> None:
-    """From now on, the first Ctrl-C lets training runs save their state, and a second one stops at once."""
-
-    def stop(*_: object) -> None:
-        if work.stop.is_set():
-            _leave(work.path)
-        work.stop.set()
-        _say("saving; once more stops at once")
-
-    with contextlib.suppress(ValueError):  # outside of the main thread, handlers cannot be set
-        signal.signal(signal.SIGINT, stop)
+    return work or workdir.Workdir(pathlib.Path(folder))

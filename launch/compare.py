@@ -7,10 +7,8 @@
 Tables and figures are printed and left under --workdir.
 """
 
-from absl import app
-
 from fedgame.experiments.compare import EXPERIMENT
-from launch import command
+from launch import command, running
 
 command.define(EXPERIMENT)
 
@@ -20,4 +18,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    running.run(main)

@@ -8,10 +8,8 @@ Leaves curve.csv (every run; launch.equilibrium and launch.mechanism read it), b
 between seeds), fits.json, fitted_curves.csv and curve.png under --workdir.
 """
 
-from absl import app
-
 from fedgame.experiments.curve import EXPERIMENT
-from launch import command
+from launch import command, running
 
 command.define(EXPERIMENT)
 
@@ -21,4 +19,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    running.run(main)

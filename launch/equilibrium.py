@@ -8,10 +8,8 @@ Columns of the files: `pydoc fedgame.inputs.agents fedgame.inputs.measurements`.
 scenario that --scenario reads again are left under --workdir.
 """
 
-from absl import app
-
 from fedgame.experiments.equilibrium import EXPERIMENT
-from launch import command
+from launch import command, running
 
 command.define(EXPERIMENT)
 
@@ -21,4 +19,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    running.run(main)

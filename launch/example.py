@@ -8,16 +8,15 @@ agents train by federated averaging on scikit-learn's digits, three runs a size.
 """
 
 import pathlib
-import sys
 import tempfile
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from fedgame.experiments import compare, curve
+from fedgame.runs import workdir
 from fedgame.runs.experiment import Resources
-from fedgame.runs.workdir import Workdir
-from launch import settings_flags
+from launch import running, settings_flags
 
 WORKDIR = flags.DEFINE_string("workdir", "examples", "directory of agents.csv and curve.csv")
 SEED = flags.DEFINE_integer("seed", 0, "of every random choice", 0)
@@ -45,24 +44,21 @@ def agents(seed: int, n: int = 12) -> list[dict[str, str]]:
 
 
 def main(argv: list[str]) -> None:
-    folder = pathlib.Path(WORKDIR.value)
-    try:
-        settings_flags.start(argv)
-        files = [folder / "agents.csv", folder / "curve.csv"]
-        there = [file for file in files if file.exists()]
-        if there and not OVERWRITE.value:
-            raise ValueError(f"{there[0]} exists already: replace it by --overwrite")
-        task = compare.prepare(compare.Settings(seed=SEED.value))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    settings_flags.start(argv)
+    settings_flags.check_devices()
+    folder = pathlib.Path(WORKDIR.value).expanduser()
+    there = [file for file in (folder / "agents.csv", folder / "curve.csv") if file.exists()]
+    if there and not OVERWRITE.value:
+        raise ValueError(f"{there[0]} exists already: replace it by --overwrite")
+    task = compare.prepare(compare.Settings(seed=SEED.value))
     with tempfile.TemporaryDirectory() as temporary:
-        work = Workdir(pathlib.Path(temporary))
+        work = workdir.Workdir(pathlib.Path(temporary))
         curve.measure(task, work, Resources(workers=2))
         measured = work.read_texts("curve.csv")
-    Workdir(folder).write_csv("agents.csv", agents(SEED.value))
-    Workdir(folder).write_csv("curve.csv", measured)
+    workdir.write(folder / "agents.csv", workdir.to_csv(agents(SEED.value)))
+    workdir.write(folder / "curve.csv", workdir.to_csv(measured))
     print(f"wrote {folder / 'agents.csv'} and {folder / 'curve.csv'}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    running.run(main)

@@ -9,10 +9,8 @@ mixtures.csv and measurements.csv (launch.equilibrium and launch.mechanism read 
 exchange_rates.csv, worth.csv, measure.json and a heat map under --workdir.
 """
 
-from absl import app
-
 from fedgame.experiments.measure import EXPERIMENT
-from launch import command
+from launch import command, running
 
 command.define(EXPERIMENT)
 
@@ -22,4 +20,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    running.run(main)

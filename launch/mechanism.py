@@ -8,10 +8,8 @@ Files as for launch.equilibrium. Tables, the figure over β, the mechanism and a
 --scenario reads again are left under --workdir.
 """
 
-from absl import app
-
 from fedgame.experiments.mechanism import EXPERIMENT
-from launch import command
+from launch import command, running
 
 command.define(EXPERIMENT)
 
@@ -21,4 +19,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    running.run(main)

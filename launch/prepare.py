@@ -7,12 +7,10 @@ The other scripts then take --dataset=mnist --data_dir=DIR. URLs and checksums a
 tensorflow-datasets knows; downloaded files stay in DIR/downloads.
 """
 
-import sys
-
-from absl import app, flags
+from absl import flags
 
 from fedgame.learning import preparation
-from launch import settings_flags
+from launch import running, settings_flags
 
 DATASET = flags.DEFINE_string("dataset", None, f"what to prepare: {', '.join(preparation.NAMES)}")
 DATA_DIR = flags.DEFINE_string(
@@ -31,16 +29,10 @@ SHA256 = flags.DEFINE_list(
 
 
 def main(argv: list[str]) -> None:
-    try:
-        settings_flags.start(argv)
-        given = DATA_DIR.value, RAW_DIR.value, URL.value, tuple(SHA256.value)
-        print(preparation.prepare(DATASET.value, *given))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command starts again", file=sys.stderr)
-        sys.exit(130)
+    settings_flags.start(argv)
+    given = DATA_DIR.value, RAW_DIR.value, URL.value, tuple(SHA256.value)
+    print(preparation.prepare(DATASET.value, *given))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    running.run(main)

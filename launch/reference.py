@@ -7,27 +7,23 @@ What --use adds stands among the rest.
 """
 
 import pathlib
-import sys
 
-from absl import app, flags
+from absl import flags
 
 import fedgame
 from fedgame.experiments import reference
 from fedgame.runs import workdir
-from launch import settings_flags
+from launch import running, settings_flags
 
 OUT = flags.DEFINE_string("out", "docs/reference.md", "the Markdown file to write")
 flags.declare_key_flag("use")
 
 
 def main(argv: list[str]) -> None:
-    try:
-        settings_flags.start(argv)
-        workdir.write(pathlib.Path(OUT.value), reference.text(fedgame))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    settings_flags.start(argv)
+    workdir.write(pathlib.Path(OUT.value).expanduser(), reference.text(fedgame))
     print(f"wrote {OUT.value}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    running.run(main)

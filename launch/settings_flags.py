@@ -13,9 +13,11 @@ import jax
 from absl import flags, logging
 
 from fedgame import registry
+from fedgame.runs import settings as all_settings
+from launch import CACHE
 
 jax.config.update("jax_enable_x64", True)  # for equilibria and files of --use; networks stay in float32
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedgame"
+
 USE = flags.DEFINE_multi_string(
     "use", [], "FILE.py: a file of yours that registers payoffs, costs, rules, protocols or studies"
 )
@@ -97,6 +99,19 @@ def use_processors(number: int | None) -> None:
             sys.exit(f"error: {' '.join(USE.value)} must not compute with JAX while it is imported")
 
 
+def check_devices() -> None:
+    """Has JAX look for its devices.
+
+    Raises:
+      ValueError: there are none of the kind that the environment asks for.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = jax.config.jax_platforms
+        raise ValueError(f"JAX finds no devices (JAX_PLATFORMS={asked}): {error}") from None
+
+
 def read(settings: type) -> Any:
     """The settings that the flags describe.
 
@@ -106,7 +121,7 @@ def read(settings: type) -> Any:
     values = {}
     for field in dataclasses.fields(settings):
         values[field.name] = _converted(field, flags.FLAGS[field.name].value)
-    return settings(**values)
+    return all_settings.expanded(settings(**values))
 
 
 def parse(settings: type, name: str, text: str) -> Any:
@@ -116,7 +131,8 @@ def parse(settings: type, name: str, text: str) -> Any:
       ValueError: the flag has no such value.
     """
     (field,) = (field for field in dataclasses.fields(settings) if field.name == name)
-    return _converted(field, flags.FLAGS[name].parser.parse(text))
+    value = _converted(field, flags.FLAGS[name].parser.parse(text))
+    return os.path.expanduser(value) if field.metadata["kind"] is pathlib.Path else value
 
 
 def _converted(field: dataclasses.Field, value: Any) -> Any:

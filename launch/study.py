@@ -15,7 +15,7 @@ from absl import app, flags
 from fedgame import registry
 from fedgame.experiments import studies
 from fedgame.runs import workdir
-from launch import command, settings_flags
+from launch import command, running, settings_flags
 
 
 def chosen() -> type[studies.Study]:
@@ -63,4 +63,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    running.run(main, parse)

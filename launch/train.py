@@ -9,10 +9,8 @@ Agents are shared between all devices; processors count as devices. Several proc
 file system. Leaves holdings.csv, rounds.csv, figures and the model (orbax) under --workdir.
 """
 
-from absl import app
-
 from fedgame.experiments.train import EXPERIMENT
-from launch import command
+from launch import command, running
 
 command.define(EXPERIMENT)
 
@@ -22,4 +20,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    running.run(main)

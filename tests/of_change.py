@@ -31,6 +31,7 @@ OTHERS = {  # files without tests of their own name -> tests
     "fedgame/report/figures.py": ("tests/runs/sweep_test.py", "tests/experiments/measure_test.py"),
     "fedgame/runs/settings.py": ("tests/experiments/settings_test.py",),
     "fedgame/runs/experiment.py": ("tests/runs/sweep_test.py",),
+    "fedgame/runs/digests.py": ("tests/runs/workdir_test.py", "tests/runs/snapshots_test.py"),
     "fedgame/runs/jobs.py": ("tests/runs/workdir_test.py",),
     "fedgame/experiments/paper.py": ("tests/experiments/table1_test.py",),
     "fedgame/experiments/reference.py": ("tests/reference_test.py",),

@@ -113,8 +113,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
         advice = validation.advice(scenario, settings, found.profile, everybody, refunds.Refunds())
         validation.check(prepared.measured, {"": advice}, settings.validations, work)
     work.write_json("equilibrium.json", summary)
-    if scenarios.holds(game):
-        scenarios.save(work.path / "scenario.json", game, scenario.names, scenario.outside)
+    all_rows.write_scenario(work, scenario)
 
 
 def show(work: Workdir) -> str:

@@ -178,8 +178,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     summary["not_validated"] = _validate(prepared, found, work)
     work.write_json("mechanism.json", summary)
     work.write_json("announced.json", _announced(prepared, found))
-    if scenarios.holds(game):
-        scenarios.save(work.path / "scenario.json", game, prepared.scenario.names, prepared.scenario.outside)
+    all_rows.write_scenario(work, prepared.scenario)
     all_rows.write_exchange_rates(work, prepared.scenario)
 
 

@@ -133,6 +133,13 @@ def extrapolated(scenario: scenarios.Scenario, s: Any) -> list[str]:
     return [scenario.names[i] for i in np.flatnonzero(beyond)]
 
 
+def write_scenario(work: Workdir, scenario: scenarios.Scenario) -> None:
+    """Writes `scenario.json`, which --scenario reads, if JSON can hold the game."""
+    if scenarios.holds(scenario.game):
+        given = scenario.game, scenario.names, scenario.outside
+        work.put("scenario.json", lambda path: scenarios.save(path, *given))
+
+
 def write_exchange_rates(work: Workdir, scenario: scenarios.Scenario) -> None:
     """Writes `exchange_rates.csv` of effective samples or of measured mixtures, with intervals if fitted."""
     found, low, high = _exchange_of(scenario), None, None

@@ -81,6 +81,7 @@ class MembersSettings:
         "folder with the members' own data: MEMBER.csv for a table, MEMBER.npz or MEMBER/CLASS/*.png for "
         "images",
         None,
+        kind=pathlib.Path,
     )
     target: str | None = option(
         "--federation of tables: column of the class; the last one if not given", None
@@ -124,6 +125,7 @@ class TrainingSettings(OwnSettings):
         "images to train on: digits, a set that tensorflow-datasets prepared (mnist, fashion_mnist, cifar10, "
         "cifar100, ...), or your own: FILE.npz or FOLDER/ with a folder per class",
         "digits",
+        kind=pathlib.Path,
     )
     agents: int = option(
         "n, number of agents; with --federation its members, in the order of their names", 10, low=2

@@ -113,7 +113,7 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
         if task.own is not None:
             work.write_csv("rounds_by_member.csv", _by_member(task.own.federation.names, state))
         if not work.has("model"):
-            snapshots.save_model(work.path / "model", state.params)
+            work.put("model", lambda path: snapshots.save_model(path, state.params))
 
 
 def _by_member(names: tuple[str, ...], state: _State) -> list[dict[str, Any]]:

@@ -33,9 +33,14 @@ class ScenarioSettings:
         "CSV file: name, cost, capacity; optional fixed, exponent, value, quality; with --cost=NAME or "
         "--payoff=NAME their parameters",
         None,
+        kind=pathlib.Path,
     )
-    curve: str | None = option("CSV file: samples, accuracy; optional standard_error, agent", None)
-    scenario: str | None = option("JSON file that an earlier run wrote, instead of all other numbers", None)
+    curve: str | None = option(
+        "CSV file: samples, accuracy; optional standard_error, agent", None, kind=pathlib.Path
+    )
+    scenario: str | None = option(
+        "JSON file that an earlier run wrote, instead of all other numbers", None, kind=pathlib.Path
+    )
     fit: str = option(
         "how --curve is fitted, by a power law with a free ceiling, bound (2), any concave curve, or a "
         "payoff of yours with a `fit`",
@@ -56,11 +61,13 @@ class ScenarioSettings:
         "folder with mixtures.csv and measurements.csv, accuracies of models of different mixtures of the "
         "members' samples, instead of --curve: exchange rates and curves are fitted to them",
         None,
+        kind=pathlib.Path,
     )
     exchange_rates: str | None = option(
         "CSV file: member, of, rate; how many of her own samples one of another member's is worth to each. "
         "The curve is then one of a member's effective samples",
         None,
+        kind=pathlib.Path,
     )
     rates: str = option(
         "--measurements: what another member's sample is taken to be worth: as much as an own one, a rate "

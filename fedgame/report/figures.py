@@ -5,6 +5,7 @@ matplotlib is imported when the first figure is drawn: that takes half a second,
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,9 +48,8 @@ def draw(
     with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
         fig = figure.Figure(figsize=size, layout="constrained")
         function(work, fig)
-        partial = work.path / f"{name}.png.partial"
-        fig.savefig(partial, format="png", dpi=150, metadata={"Software": None})
-        partial.replace(work.path / f"{name}.png")
+        save = functools.partial(fig.savefig, format="png", dpi=150, metadata={"Software": None})
+        work.put(f"{name}.png", save)
 
 
 def colors(names: Sequence[str]) -> dict[str, Any]:

@@ -82,10 +82,11 @@ def run(
     Raises:
       ValueError, FileNotFoundError: as `experiment.prepare` and `workdir.open_workdir`.
     """
-    prepared = experiment.prepare(settings, resources)
-    work = workdir.open_workdir(folder, experiment.program, described(prepared), not overwrite, overwrite)
-    experiment.compute(prepared, work, resources)
-    return experiment.show(work)
+    prepared = experiment.prepare(all_settings.expanded(settings), resources)
+    about, reads = described(prepared), all_settings.reads(prepared.settings)
+    with workdir.open_workdir(folder, experiment.program, about, not overwrite, overwrite, reads) as work:
+        experiment.compute(prepared, work, resources)
+        return experiment.show(work)
 
 
 def described(prepared: Prepared) -> dict[str, Any]:

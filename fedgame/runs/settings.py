@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
-import hashlib
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 from fedgame import registry
+from fedgame.runs import digests
 
 
 def check(settings: Any) -> None:
@@ -50,21 +51,40 @@ def of_flag(name: str) -> Iterator[None]:
 
 def described(settings: Any) -> dict[str, Any]:
     """The settings as JSON values; `sha256` has digests of the files that they name, and of folders' CSVs."""
-    digests = {}
+    found = {}
+    for path in reads(settings):
+        for file in sorted(path.glob("*.csv")) if path.is_dir() else [path]:
+            if file.is_file():
+                found[str(file)] = digests.of(file)
+    return dataclasses.asdict(settings) | {"sha256": found}
+
+
+def reads(settings: Any) -> list[pathlib.Path]:
+    """The files and folders that the settings name."""
+    found = []
     for field in dataclasses.fields(settings):
-        for file in _named_by(field, getattr(settings, field.name)):
-            for one in sorted(file.glob("*.csv")) if file.is_dir() else [file]:
-                if one.is_file():
-                    digests[str(one)] = hashlib.sha256(one.read_bytes()).hexdigest()
-    return dataclasses.asdict(settings) | {"sha256": digests}
+        is_path = field.metadata["kind"] is pathlib.Path
+        named = _named_by(field, getattr(settings, field.name))
+        found += [path for path in named if path.is_file() or (is_path and path.is_dir())]
+    return found
+
+
+def expanded(settings: Any) -> Any:
+    """The settings with paths from the home directory in place of ~."""
+    paths = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.metadata["kind"] is pathlib.Path and value is not None:
+            paths[field.name] = os.path.expanduser(value)
+    return dataclasses.replace(settings, **paths)
 
 
 def _named_by(field: dataclasses.Field, value: Any) -> list[pathlib.Path]:
-    """The files that the value of a setting may name; any text may be the name of one."""
+    """The files or folders that the value of a setting may name; any text may be the name of one."""
     values = value if isinstance(value, tuple) else (value,)
     texts = [one for one in values if isinstance(one, str)]
     if field.metadata["of"]:  # texts such as 'power(best="best.npy")'
-        return [pathlib.Path(file) for text in texts for file in registry.files(text)]
-    if registry.choices(field):
+        texts = [file for text in texts for file in registry.files(text)]
+    elif registry.choices(field):
         return []
-    return [pathlib.Path(text) for text in texts]
+    return [pathlib.Path(text).expanduser() for text in texts]

@@ -6,7 +6,7 @@ belongs to and holds a digest of every file. Momentum starts at 0 in every round
 follows from the number of the round, so the state is the model and what the contribution rule carries.
 """
 
-import hashlib
+import contextlib
 import json
 import pathlib
 import shutil
@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from fedgame.runs import digests
 
 _MANIFEST = "snapshot.json"
 _PARTIAL = ".partial"
@@ -81,7 +83,12 @@ def save_model(folder: pathlib.Path, params: Any) -> None:
 
 
 def load_model(folder: pathlib.Path) -> Any:
-    """The parameters that `save_model` wrote, as numpy arrays: `model.apply(load_model(...), images)`."""
+    """The parameters that `save_model` wrote, as numpy arrays: `model.apply(load_model(...), images)`.
+
+    Raises:
+      ValueError: the model is that of a run, and its files are not as they were written.
+    """
+    digests.Digests(folder.parent).check(folder.name)
     ocp, checkpointer = _checkpointer()
     with checkpointer:
         return checkpointer.restore(folder.resolve(), args=ocp.args.StandardRestore())
@@ -119,8 +126,9 @@ def _write(folder: pathlib.Path, identity: dict[str, Any], number: int, state: A
         shutil.rmtree(unfinished)
     partial = folder / f"{number}{_PARTIAL}"
     _save(partial / "state", _named(state))
-    manifest = {"identity": {**identity, "round": number}, "files": _digests(partial)}
+    manifest = {"identity": {**identity, "round": number}, "files": digests.of_all(partial)}
     (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    digests.sync(partial)
     partial.rename(folder / str(number))
     for old in _numbers(folder):
         if old != number:
@@ -140,7 +148,9 @@ def _read(folder: pathlib.Path, identity: dict[str, Any], start: Any) -> tuple[i
         snapshot = folder / str(number)
         manifest = json.loads((snapshot / _MANIFEST).read_text(encoding="utf-8"))
         theirs, files = manifest["identity"], manifest["files"]
-        _check_files(files, _digests(snapshot))
+        there = digests.of_all(snapshot)
+        del there[_MANIFEST]
+        _check_files(files, there)
         is_mine = theirs == {**identity, "round": number}
         found = load_model(snapshot / "state") if is_mine else {}
     except Exception as error:
@@ -186,11 +196,15 @@ def _numbers(folder: pathlib.Path) -> list[int]:
     return [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
 
 
-def _digests(snapshot: pathlib.Path) -> dict[str, str]:
-    """SHA-256 digests of the files of a snapshot, by their paths in it."""
-    digests = {}
-    for file in sorted(snapshot.rglob("*")):
-        if file.is_file() and file.name != _MANIFEST:
-            name = file.relative_to(snapshot).as_posix()
-            digests[name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return digests
+def delete(folder: pathlib.Path) -> None:
+    """Deletes all snapshots in a folder and in those below it, whole or not, and leaves everything else."""
+    if folder.is_symlink():
+        return
+    snapshots = [manifest.parent for manifest in folder.rglob(_MANIFEST)]
+    for path in (*snapshots, *folder.rglob(f"*{_PARTIAL}")):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in sorted(folder.rglob("*"), reverse=True):  # those in a folder before it
+        with contextlib.suppress(OSError):  # something else is in it
+            path.rmdir()
+    with contextlib.suppress(OSError):
+        folder.rmdir()

@@ -43,7 +43,8 @@ class Variant(NamedTuple):
         """Where its run is, below the sweep's directory; long names are cut, for files allow 255 bytes."""
         name = urllib.parse.quote(self.name, safe="=,+")
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        return f"variants/{name}" if len(name) <= 200 else f"variants/{name[:190]}~{digest}"
+        short = name if len(name) <= 200 else f"{name[:190]}~{digest}"
+        return f"{workdir.RUNS_OF_SWEEP}/{short}"
 
 
 def product(
@@ -193,12 +194,10 @@ def _attempt(
     try:
         prepared = experiment.prepare(variant.settings, resources)
         path = str(work.path / variant.folder)
-        mine = workdir.open_workdir(
-            path, experiment.program, described(prepared), resume=True, overwrite=False
-        )
-        mine.save_every, mine.stop = work.save_every, _Stop(work.stop)
-        experiment.compute(prepared, mine, resources)
-        experiment.show(mine)
+        with workdir.open_workdir(path, experiment.program, described(prepared), True, False) as mine:
+            mine.save_every, mine.stop = work.save_every, _Stop(work.stop)
+            experiment.compute(prepared, mine, resources)
+            experiment.show(mine)
     except _FAILURES as error:
         outcome = {"status": "failed", "message": " ".join(str(error).split())}
         print(f"variant {variant.name} failed: {outcome['message']}", file=sys.stderr, flush=True)

@@ -1,7 +1,9 @@
 """The directory of one run: files are written whole or not at all, and never over those of another run.
 
-`config.json` says which run it is. Finished jobs are JSON files below `jobs/`, and unfinished training runs
-have snapshots below `checkpoints/`: so a killed run that is resumed computes only what is missing.
+`config.json` says which run it is, and `SHA256SUMS` what the run has written: nothing that has changed since
+is believed, and nothing else is deleted. Finished jobs are JSON files below `jobs/`, and unfinished training
+runs have snapshots below `checkpoints/`: so a killed run that is resumed computes only what is missing. One
+process at a time has the directory.
 """
 
 import contextlib
@@ -15,24 +17,49 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import filelock
+
 from fedgame import __version__, registry
-from fedgame.runs import cells, snapshots
+from fedgame.runs import cells, digests, snapshots
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "tensorflow-datasets")
-_UNBORN = r"config\.json\..*\.partial"  # the file of a run that was killed while it wrote its first one
+_CONFIG = "config.json"
+_LOCK, _HOLDER = ".lock", ".running"  # held while a run is open; which process that is
+_PARTIAL = re.compile(r".+\.\d+-\d+\.partial")  # what `put` and `write` call what is not yet complete
+_NOT_FINITE = re.compile("'*(nan|inf|-inf)")  # texts that stand for numbers, and others like them
+RUNS_OF_SWEEP = "variants"  # their folder
 
 
 class Workdir:
     """The directory of one run, opened by `open_workdir`."""
 
-    def __init__(self, path: pathlib.Path, save_every: float = 30.0):
+    def __init__(self, path: pathlib.Path, lock: filelock.BaseFileLock | None = None):
         self.path = path
-        self.save_every = save_every  # seconds between snapshots of a training run
+        self.save_every = 30.0  # seconds between snapshots of a training run
         self.stop = threading.Event()  # once set, training runs save their state and stop
+        self._written = digests.Digests(path)
+        config = path / _CONFIG  # read once: if somebody puts another there, this stays the run that it is
+        self._config = digests.of(config) if config.exists() else ""
+        self._lock = lock  # of the directory, until it is closed
+
+    def __enter__(self) -> "Workdir":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets other processes have the directory."""
+        if self._lock is not None:
+            self._written.forget_what_is_gone()
+            (self.path / _HOLDER).unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
 
     def job(self, name: str, compute: Callable[[], Any]) -> Any:
         """The JSON value of a job: the stored one if there is one, else computed and stored.
@@ -40,20 +67,25 @@ class Workdir:
         Raises:
           ValueError: the stored value cannot be read or belongs to another run; it is left as it is.
         """
-        file = self.path / "jobs" / f"{name}.json"
-        if not file.exists():
-            write(file, to_json({"identity": self._identity(name), "value": compute()}))
+        stored = f"jobs/{name}.json"
+        if not self.has(stored):
+            self._put_text(stored, to_json({"identity": self._identity(name), "value": compute()}))
+        job = self._read_job(stored)
+        if job["identity"] != self._identity(name):
+            raise ValueError(f"{self.path / stored} is of another run; it is left as it is: move it away")
+        shutil.rmtree(self.path / "checkpoints" / name, ignore_errors=True)  # done: no longer needed
+        return job["value"]
+
+    def _read_job(self, name: str) -> dict[str, Any]:
+        """What is stored of a job: its identity and its value."""
+        self._written.check(name)
         try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
-            theirs, value = stored["identity"], stored["value"]
+            job = json.loads((self.path / name).read_text(encoding="utf-8"))
+            return {"identity": job["identity"], "value": job["value"]}
         except (ValueError, KeyError, TypeError):
             raise ValueError(
-                f"{file} cannot be read; it is left as it is: delete it to compute it anew"
+                f"{self.path / name} cannot be read; it is left as it is: delete it to compute it anew"
             ) from None
-        if theirs != self._identity(name):
-            raise ValueError(f"{file} is of another run; it is left as it is: move it away")
-        shutil.rmtree(self.path / "checkpoints" / name, ignore_errors=True)  # done: no longer needed
-        return value
 
     def snapshots(self, name: str, last: int | None = None) -> snapshots.Snapshots:
         """Keeps the state of the training run that makes the job `name`, in any case after round `last`."""
@@ -62,38 +94,54 @@ class Workdir:
 
     def _identity(self, name: str) -> dict[str, str]:
         """Says which run makes the job `name`."""
-        file = self.path / "config.json"
-        digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
-        return {"job": name, "config.json": digest}
+        return {"job": name, _CONFIG: self._config}
 
     def timings(self) -> list[dict[str, Any]]:
         """The seconds that each stored job took when it was computed."""
-        files = sorted((self.path / "jobs").rglob("*.json"))
-        return [
-            {"job": file.relative_to(self.path / "jobs").with_suffix("").as_posix()}
-            | {"seconds": json.loads(file.read_text(encoding="utf-8"))["value"]["seconds"]}
-            for file in files
-        ]
+        rows = []
+        for file in sorted((self.path / "jobs").rglob("*.json")):
+            name = file.relative_to(self.path).as_posix()
+            job = name.removeprefix("jobs/").removesuffix(".json")
+            rows.append({"job": job, "seconds": self._read_job(name)["value"]["seconds"]})
+        return rows
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON value; infinite numbers and NaN become texts, which `read_json` turns back."""
-        write(self.path / name, to_json(value))
+        self._put_text(name, to_json(_marked(value)))
 
     def write_csv(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Writes a table with the columns of all rows; None and a missing value become an empty cell."""
-        columns = dict.fromkeys(column for row in rows for column in row)  # each once, in their order
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: cells.escaped(x) if isinstance(x, str) else x for k, x in row.items()})
-        write(self.path / name, text.getvalue())
+        self._put_text(name, to_csv(rows))
+
+    def put(self, name: str, save: Callable[[pathlib.Path], Any]) -> None:
+        """Puts a file or a folder in place, whole or not at all.
+
+        Args:
+          name: its path below the directory of the run.
+          save: writes it to the path that it is given.
+        """
+        target = self.path / name
+        self.path.mkdir(parents=True, exist_ok=True)
+        with _put_in_place(target) as partial:
+            save(partial)
+            digests.sync(partial)
+            if partial.is_dir():  # files of an earlier one may have had other names
+                self._written.forget_what_is_gone()
+            self._written.add(digests.of_all(partial, name))
+
+    def _put_text(self, name: str, text: str) -> None:
+        self.put(name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def has(self, name: str) -> bool:
-        return (self.path / name).exists()
+        """Whether a file or a folder is there; a `ValueError` if it has changed since the run wrote it."""
+        there = (self.path / name).exists()
+        if there:
+            self._written.check(name)
+        return there
 
     def read_json(self, name: str) -> Any:
-        """The value that `write_json` was given."""
+        """The value that `write_json` was given; a `ValueError` if the file has changed since."""
+        self._written.check(name)
         return _with_numbers(json.loads((self.path / name).read_text(encoding="utf-8")))
 
     def read_csv(self, name: str, text: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -110,19 +158,32 @@ class Workdir:
 
     def read_texts(self, name: str) -> list[dict[str, str]]:
         """The rows of a CSV file, cells as the texts that were written."""
+        self._written.check(name)
         with (self.path / name).open(encoding="utf-8", newline="") as file:
             return [
                 {column: cells.plain(cell) for column, cell in row.items()} for row in csv.DictReader(file)
             ]
 
 
+def _marked(value: Any) -> Any:
+    """The value with an apostrophe before texts, as names, that would be read as what `to_json` writes."""
+    if isinstance(value, str):
+        return f"'{value}" if _NOT_FINITE.fullmatch(value) else value
+    return _each(_marked, value)
+
+
 def _with_numbers(value: Any) -> Any:
     """The value with "nan", "inf" and "-inf", which `to_json` writes, turned back into numbers."""
+    if isinstance(value, str) and _NOT_FINITE.fullmatch(value):
+        return value[1:] if value.startswith("'") else float(value)
+    return _each(_with_numbers, value)
+
+
+def _each(change: Callable[[Any], Any], value: Any) -> Any:
+    """A JSON value whose members have changed."""
     if isinstance(value, dict):
-        return {key: _with_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_numbers(item) for item in value]
-    return float(value) if value in ("nan", "inf", "-inf") else value
+        return {key: change(item) for key, item in value.items()}
+    return [change(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _value(cell: str) -> Any:
@@ -138,35 +199,75 @@ def _value(cell: str) -> Any:
     return cell
 
 
-def open_workdir(path: str, program: str, settings: dict[str, Any], resume: bool, overwrite: bool) -> Workdir:
-    """Makes or reopens the directory of the run that `settings` describes.
+def open_workdir(
+    path: str,
+    program: str,
+    settings: dict[str, Any],
+    resume: bool,
+    overwrite: bool,
+    reads: Iterable[pathlib.Path] = (),
+) -> Workdir:
+    """Makes or reopens the directory of the run that `settings` describes, and holds it until it is closed.
 
     Args:
       path: the directory; it may be missing or empty.
       program: name of the experiment; runs of others are left alone, whatever the flags.
-      settings: JSON values that determine the results, beside the files given to --use; `sha256` has the
-        digests of files that were read.
+      settings: JSON values that determine the results, beside the files given to --use.
       resume: whether to go on with the run that is there, if it has the same settings.
-      overwrite: whether to delete the run that is there.
+      overwrite: whether to delete what the run that is there has written.
+      reads: files and folders that the run reads.
 
     Raises:
-      ValueError: something is in the way, the run there is one of an earlier version, or a file that was read
-        lies in the directory; the message says what, and which flag helps.
+      ValueError: something is in the way, another process has the directory, the run there is one of an
+        earlier version, or something that is read lies in the directory; the message says which flag helps.
     """
     check_workdir(path, program, resume, overwrite)
     root = pathlib.Path(path)
-    for file in (*settings.get("sha256", {}), *registry.used()):  # --overwrite would delete these
-        if root.resolve() in pathlib.Path(file).resolve().parents:
-            raise ValueError(f"{file} lies in --workdir={path}: write the results elsewhere")
+    for read in (
+        *reads,
+        *(pathlib.Path(file).expanduser() for file in registry.used()),
+    ):  # --overwrite must not take it for the run's
+        if root.resolve() in (read.resolve(), *read.resolve().parents):
+            raise ValueError(f"{read} lies in --workdir={path}: write the results elsewhere")
     settings = json.loads(to_json(settings | {"use": registry.used()}))
-    if _holds_something(root):
-        if resume:
-            _check_same(path, _stored(root, program), settings)
-            return Workdir(root)
-        _empty(root)
-    versions = {"fedgame": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}
-    write(root / "config.json", to_json({"program": program, "settings": settings, "versions": versions}))
-    return Workdir(root)
+    lock = _hold(root)
+    try:
+        new = not _holds_something(root)
+        if overwrite and not new:
+            _delete_run(root)
+        for left in [file for file in root.rglob("*.partial") if _PARTIAL.fullmatch(file.name)]:
+            remove(left)  # of a process that was killed
+        if new or overwrite:
+            versions = {"fedgame": __version__}
+            versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
+            about = {"program": program, "settings": settings, "versions": versions}
+            Workdir(root)._put_text(_CONFIG, to_json(about))
+        _check_same(path, _stored(root, program), settings)  # another process may have come first
+        return Workdir(root, lock=lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _hold(root: pathlib.Path) -> filelock.BaseFileLock:
+    """Takes the lock of a directory; the system gives it back when the process ends, however that happens.
+
+    Raises:
+      ValueError: another process has it, or another run in this one.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(root / _LOCK, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        holder = "another process"
+        with contextlib.suppress(OSError):
+            holder = (root / _HOLDER).read_text(encoding="utf-8")
+        raise ValueError(
+            f"--workdir={root} is in use by {holder}: wait for it to end, or name another directory"
+        ) from None
+    write(root / _HOLDER, f"process {os.getpid()} on {socket.gethostname()}")
+    return lock
 
 
 def check_workdir(path: str, program: str, resume: bool, overwrite: bool) -> None:
@@ -188,6 +289,11 @@ def check_workdir(path: str, program: str, resume: bool, overwrite: bool) -> Non
             f"--workdir={path} holds a run already: go on with it by --resume, "
             "delete it by --overwrite, or name another directory"
         )
+    if overwrite and not (root / digests.FILE).exists():
+        raise ValueError(
+            f"--overwrite: the run in --workdir={path} was begun by an earlier version of fedgame, which "
+            "kept no list of what it wrote: delete the directory yourself, or name another one"
+        )
     before, now = (stored or {}).get("use", {}), registry.used()
     if resume and before != now:
         theirs, ours = _use_flags(before) or "no --use", _use_flags(now) or "none"
@@ -203,8 +309,11 @@ def _use_flags(digests: dict[str, str]) -> str:
 
 
 def _holds_something(root: pathlib.Path) -> bool:
-    """Whether the directory exists, and has more than the unfinished first file of a killed run."""
-    return root.is_dir() and any(not re.fullmatch(_UNBORN, file.name) for file in root.iterdir())
+    """Whether the directory exists, and has more than a run leaves that is killed before it has begun."""
+    unborn = (_LOCK, _HOLDER, digests.FILE)
+    return root.is_dir() and any(
+        file.name not in unborn and not _PARTIAL.fullmatch(file.name) for file in root.iterdir()
+    )
 
 
 def _check_same(path: str, stored: dict[str, Any] | None, settings: dict[str, Any]) -> None:
@@ -212,7 +321,7 @@ def _check_same(path: str, stored: dict[str, Any] | None, settings: dict[str, An
     if stored is None:
         raise ValueError(
             f"--resume: the run in --workdir={path} was begun by an earlier version of fedgame, which can "
-            "finish it; --overwrite deletes it"
+            "finish it"
         )
     changed = []
     for name in {**stored, **settings}:
@@ -223,13 +332,34 @@ def _check_same(path: str, stored: dict[str, Any] | None, settings: dict[str, An
         raise ValueError(f"--resume: the run in --workdir={path} has other settings: " + ", ".join(changed))
 
 
-def _empty(root: pathlib.Path) -> None:
-    """Deletes all but `config.json` in the directory of a run: if interrupted, it still says whose it is."""
-    for path in root.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != "config.json":
-            path.unlink()
+def _delete_run(root: pathlib.Path) -> None:
+    """Deletes what a run, or a sweep and its runs, wrote; `config.json` last, which says whose it is."""
+    for variant in root.glob(f"{RUNS_OF_SWEEP}/*"):
+        if not variant.is_symlink():
+            _delete_written(variant)
+            (variant / _LOCK).unlink(missing_ok=True)
+            _delete_if_empty(variant)
+    _delete_if_empty(root / RUNS_OF_SWEEP)
+    _delete_written(root)
+
+
+def _delete_written(root: pathlib.Path) -> None:
+    """Deletes the files that one run wrote, and its folders that are empty then."""
+    snapshots.delete(root / "checkpoints")
+    folders = set()
+    for name in sorted(digests.Digests(root).names, key=lambda name: name == _CONFIG):
+        above = [folder for folder in (root / name).parents if root in folder.parents]
+        if not any(folder.is_symlink() for folder in above):
+            (root / name).unlink(missing_ok=True)
+            folders.update(above)
+    (root / digests.FILE).unlink(missing_ok=True)
+    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+        _delete_if_empty(folder)
+
+
+def _delete_if_empty(folder: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):  # something is in it, or it is not there
+        folder.rmdir()
 
 
 def _stored(root: pathlib.Path, program: str) -> dict[str, Any] | None:
@@ -253,7 +383,7 @@ def _stored(root: pathlib.Path, program: str) -> dict[str, Any] | None:
 def cached(folder: pathlib.Path | None, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
     """The JSON value of `compute()`, from a file in `folder` if it is there, else computed and written to it.
 
-    A file that cannot be read, or has another key, is replaced. Failures to write are ignored.
+    A file that cannot be read, has another key or was changed is replaced. Failures to write are ignored.
 
     Args:
       folder: of the cache; None: nothing is read or written.
@@ -266,14 +396,18 @@ def cached(folder: pathlib.Path | None, key: dict[str, Any], compute: Callable[[
     file = folder / f"{hashlib.sha256(to_json(key).encode()).hexdigest()[:32]}.json"
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
-        if stored["key"] == key:
+        if stored["key"] == key and stored["sha256"] == _digest_of(stored["value"]):
             return stored["value"]
     except (OSError, ValueError, KeyError, TypeError):
         pass
     value = json.loads(to_json(compute()))
     with contextlib.suppress(OSError):
-        write(file, to_json({"key": key, "value": value}))
+        write(file, to_json({"key": key, "value": value, "sha256": _digest_of(value)}))
     return value
+
+
+def _digest_of(value: Any) -> str:
+    return hashlib.sha256(to_json(value).encode()).hexdigest()
 
 
 def to_json(value: Any) -> str:
@@ -289,10 +423,41 @@ def to_json(value: Any) -> str:
     return json.dumps(plain(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+def to_csv(rows: Iterable[dict[str, Any]]) -> str:
+    """A CSV text with the columns of all rows; None and a missing value become an empty cell."""
+    columns = dict.fromkeys(column for row in rows for column in row)  # each once, in their order
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: cells.escaped(x) if isinstance(x, str) else x for k, x in row.items()})
+    return text.getvalue()
+
+
 def write(file: pathlib.Path, text: str) -> None:
-    """Writes a file whole: readers see the old one or the new one, never a part."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file whole: readers see the old one or the new one, never a part, even after a crash."""
+    with _put_in_place(file) as partial:
+        partial.write_text(text, encoding="utf-8")
+        digests.sync(partial)
+
+
+@contextlib.contextmanager
+def _put_in_place(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a path to write to, and renames what is there; if anything fails, it is deleted."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     # Two threads or processes may write the same file: each has a partial one of its own.
-    partial = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, file)
+    partial = target.with_name(f"{target.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        yield partial
+        os.replace(partial, target)
+    except BaseException:
+        remove(partial)
+        raise
+
+
+def remove(path: pathlib.Path) -> None:
+    """Deletes a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

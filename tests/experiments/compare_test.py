@@ -42,8 +42,8 @@ def a_task(**changes):
 def run(folder, cache=None, **changes):
     task = a_task(**changes)
     about = experiment.described(task)
-    work = workdir.open_workdir(str(folder), "this", about, resume=folder.exists(), overwrite=False)
-    compare.compute(task, work, experiment.Resources(workers=1, cache=cache))
+    with workdir.open_workdir(str(folder), "this", about, folder.exists(), False) as work:
+        compare.compute(task, work, experiment.Resources(workers=1, cache=cache))
     return work
 
 
@@ -356,8 +356,8 @@ def test_members_own_data_from_rates_to_what_was_promised_to_each(tmp_path, writ
 
     def ran(name):
         about = experiment.described(task)
-        work = workdir.open_workdir(str(tmp_path / name), "launch.compare", about, False, False)
-        compare.compute(task, work, resources)
+        with workdir.open_workdir(str(tmp_path / name), "launch.compare", about, False, False) as work:
+            compare.compute(task, work, resources)
         return work
 
     work = ran("run")

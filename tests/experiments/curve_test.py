@@ -36,9 +36,9 @@ def a_task(**changes):
 
 def measure(task, path, cache=None, workers=2, show=False):
     """What launch.curve leaves; with `show` also its figure and its text, which is returned."""
-    work = workdir.open_workdir(str(path), "this", {}, resume=path.exists(), overwrite=False)
-    curve.compute(task, work, Resources(workers=workers, cache=cache))
-    return curve.show(work) if show else None
+    with workdir.open_workdir(str(path), "this", {}, resume=path.exists(), overwrite=False) as work:
+        curve.compute(task, work, Resources(workers=workers, cache=cache))
+        return curve.show(work) if show else None
 
 
 def rows_of(file):
@@ -192,6 +192,7 @@ def test_interrupted_in_the_middle_of_a_run_it_goes_on_from_there(measured, tmp_
     monkeypatch.setattr(federated, "federated_round", train)
     with pytest.raises(snapshots.Interrupted):
         curve.compute(a_task(), work, Resources(workers=1))
+    work.close()
     assert trained == [(36, 1), (36, 2)]
     measure(a_task(), tmp_path / "run", workers=1)
     assert trained[2:5] == [(36, 3), (36, 1), (36, 2)]  # the next is another seed's

@@ -38,8 +38,8 @@ def run(path, resources=Resources(workers=1), compute=measure.measure, **changes
     """What launch.measure leaves, as a whole or before anything is fitted; goes on with what is there."""
     task = measure.prepare(measure.Settings(**TINY | changes))
     about = experiment.described(task)
-    work = workdir.open_workdir(str(path), "launch.measure", about, resume=path.exists(), overwrite=False)
-    compute(task, work, resources)
+    with workdir.open_workdir(str(path), "launch.measure", about, path.exists(), False) as work:
+        compute(task, work, resources)
     return work
 
 

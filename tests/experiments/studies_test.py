@@ -51,9 +51,9 @@ def curve(tmp_path_factory):
 def run(curve, path, **changes):
     settings, made = settings_of(curve=curve, **changes), experiment(changes["study"])
     prepared = made.prepare(settings)
-    work = workdir.open_workdir(str(path), "this", described(prepared), path.exists(), False)
-    made.compute(prepared, work, Resources())
-    text = made.show(work)
+    with workdir.open_workdir(str(path), "this", described(prepared), path.exists(), False) as work:
+        made.compute(prepared, work, Resources())
+        text = made.show(work)
     name = f"study_{settings.study.partition('(')[0]}"
     table = list(csv.DictReader((path / f"{name}.csv").read_text().splitlines()))
     assert (path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -373,9 +373,9 @@ def skewed(path, **changes):
 
 def computed(prepared, path):
     made = experiment("label_skew")
-    work = workdir.open_workdir(str(path), "this", described(prepared), path.exists(), False)
-    made.compute(prepared, work, Resources(workers=2, cache=path.parent / "cache"))
-    return work, made.show(work)
+    with workdir.open_workdir(str(path), "this", described(prepared), path.exists(), False) as work:
+        made.compute(prepared, work, Resources(workers=2, cache=path.parent / "cache"))
+        return work, made.show(work)
 
 
 @pytest.fixture(scope="module")

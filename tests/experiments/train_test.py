@@ -29,10 +29,19 @@ def a_task(**changes):
 
 def train(path, task=None, save_every=1e9, resume=False, show=False):
     """What launch.train leaves; with `show` also its figures and its text, which is returned."""
-    work = workdir.open_workdir(str(path), "this", {}, resume=resume, overwrite=False)
-    work.save_every = save_every
-    training.compute(task or a_task(), work)
-    return training.show(work) if show else None
+    with workdir.open_workdir(str(path), "this", {}, resume=resume, overwrite=False) as work:
+        work.save_every = save_every
+        training.compute(task or a_task(), work)
+        return training.show(work) if show else None
+
+
+def interrupted(path, resume):
+    """What launch.train leaves if it is told to stop before its first round."""
+    with workdir.open_workdir(str(path), "this", {}, resume=resume, overwrite=False) as work:
+        work.stop.set()
+        with pytest.raises(snapshots.Interrupted):
+            training.compute(a_task(), work)
+    return work
 
 
 def rows_of(file):
@@ -71,7 +80,7 @@ def test_the_headline_has_the_last_accuracy_and_the_best(tmp_path):
 @pytest.mark.parametrize("changes", [{}, {"partition": "dirichlet", "alpha": 0.1}, {"partition": "shards"}])
 def test_the_table_of_holdings_says_what_every_agent_holds(changes, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_train", lambda *args: training._State({}, np.ones(1), np.zeros(1)))
-    monkeypatch.setattr(snapshots, "save_model", lambda *args: None)
+    monkeypatch.setattr(snapshots, "save_model", lambda path, params: path.mkdir())
     seen, deal = [], training.partitions.partition
     monkeypatch.setattr(training.partitions, "partition", lambda *args: seen.append(deal(*args)) or seen[0])
     text = train(tmp_path / "run", a_task(capacity=(12, 20, 7), **changes), show=True)
@@ -180,11 +189,7 @@ def test_interrupted_after_every_round_it_ends_where_it_would_have(trained, tmp_
     rounds, do = [], federated.federated_round
     monkeypatch.setattr(federated, "federated_round", lambda *args: rounds.append(args[6]) or do(*args))
     for number in range(1, 5):
-        work = workdir.open_workdir(str(tmp_path / "run"), "this", {}, resume=number > 1, overwrite=False)
-        work.stop.set()
-        with pytest.raises(snapshots.Interrupted):
-            training.compute(a_task(), work)
-        assert not work.has("rounds.csv")
+        assert not interrupted(tmp_path / "run", resume=number > 1).has("rounds.csv")
     assert train(tmp_path / "run", resume=True, show=True) == trained[1]
     assert rounds == [1, 2, 3, 4]
     assert (tmp_path / "run" / "rounds.csv").read_bytes() == (trained[0] / "rounds.csv").read_bytes()
@@ -202,10 +207,7 @@ def test_a_finished_run_says_the_same_again_and_computes_nothing(trained, monkey
 
 
 def test_divergence_names_round_and_agents_also_when_resumed(tmp_path):
-    work = workdir.open_workdir(str(tmp_path / "run"), "this", {}, resume=False, overwrite=False)
-    work.stop.set()
-    with pytest.raises(snapshots.Interrupted):
-        training.compute(a_task(), work)
+    interrupted(tmp_path / "run", resume=False)
     task = a_task(learning_rate=1e37, contributions=(12, 0, 12))
     for _ in range(2):
         with pytest.raises(FloatingPointError, match=r"diverged in round 2: the loss of agents \[0, 2\] is"):

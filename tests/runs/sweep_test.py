@@ -185,9 +185,9 @@ def experiment(compute):
 
 def run(parse, path, compute, resume=False):
     variants = product(parse, "cost=0.1,0.2", "seed=1,2")
-    work = workdir.open_workdir(str(path), "this", {}, resume, False)
-    sweep.run(variants, experiment(compute), work, Resources())
-    return variants, work, compare.show_sweep(work)
+    with workdir.open_workdir(str(path), "this", {}, resume, False) as work:
+        sweep.run(variants, experiment(compute), work, Resources())
+        return variants, work, compare.show_sweep(work)
 
 
 def states(work):

@@ -1,22 +1,38 @@
 import hashlib
 import json
+import math
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from concurrent import futures
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
-import fedgame
 from fedgame import registry
 from fedgame.runs import jobs, snapshots, workdir
 
 SETTINGS = {"agents": 10, "p": (0.2, 1.0)}
 
 
-def open_workdir(path, settings=SETTINGS, resume=False, overwrite=False):
-    return workdir.open_workdir(str(path), "this", settings, resume, overwrite)
+def hold(path, settings=SETTINGS, resume=False, overwrite=False, reads=()):
+    return workdir.open_workdir(str(path), "this", settings, resume, overwrite, reads)
+
+
+def open_workdir(*args, **kwargs):
+    """A directory that another run may open again at once."""
+    with hold(*args, **kwargs) as work:
+        return work
+
+
+def names(folder):
+    """What people see in a folder."""
+    return sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
 
 
 def test_a_new_directory_says_what_made_it(tmp_path):
@@ -56,17 +72,15 @@ def test_a_run_that_an_earlier_version_began_is_that_versions_to_finish(tmp_path
     earlier = {"program": "this", "config": SETTINGS, "versions": {"jax": "0.10.2"}}
     (tmp_path / "pieces").mkdir()
     (tmp_path / "config.json").write_text(json.dumps(earlier))
-    with pytest.raises(
-        ValueError, match=r"begun by an earlier version of fedgame, which can finish it; --ove"
-    ):
+    with pytest.raises(ValueError, match=r"begun by an earlier version of fedgame, which can finish it$"):
         open_workdir(tmp_path, resume=True)
     with pytest.raises(ValueError, match="holds a run already"):
         open_workdir(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["config"] == {"agents": 10, "p": [0.2, 1.0]}
     assert (tmp_path / "pieces").is_dir()
-    open_workdir(tmp_path, overwrite=True)
-    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
-    assert json.loads((tmp_path / "config.json").read_text())["versions"]["fedgame"] == fedgame.__version__
+    with pytest.raises(ValueError, match="kept no list of what it wrote: delete the directory yourself"):
+        open_workdir(tmp_path, overwrite=True)
+    assert names(tmp_path) == ["config.json", "pieces"]
 
 
 def write_mine(folder, word="mine", rule="none"):
@@ -116,11 +130,11 @@ def test_no_file_that_was_read_is_deleted_with_the_results(tmp_path):
         with pytest.raises(
             ValueError, match=r"numbers.csv lies in --workdir=.*: write the results elsewhere"
         ):
-            open_workdir(tmp_path, SETTINGS | {"sha256": {str(numbers): "of it"}}, **again)
+            open_workdir(tmp_path, reads=[numbers], **again)
     registry.use(write_mine(tmp_path))
     with pytest.raises(ValueError, match=r"mine.py lies in --workdir="):
         open_workdir(tmp_path, overwrite=True)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "mine.py", "numbers.csv"]
+    assert names(tmp_path) == ["SHA256SUMS", "config.json", "mine.py", "numbers.csv"]
 
 
 def test_a_file_in_the_way(tmp_path):
@@ -198,12 +212,16 @@ def test_once_stopped_nothing_begins_and_what_is_stored_still_counts(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "{}", '{"value": {}}'])
-def test_a_job_that_cannot_be_read_is_an_error_and_stays_as_it_is(tmp_path, text):
+@pytest.mark.parametrize(("listed", "told"), [(True, "is not as it was written"), (False, "cannot be read")])
+def test_a_job_that_cannot_be_read_is_an_error_and_stays_as_it_is(tmp_path, text, listed, told):
     work = open_workdir(tmp_path)
     work.job("curve/0-3", lambda: {"x": 1})
     file = tmp_path / "jobs" / "curve" / "0-3.json"
     file.write_text(text)
-    with pytest.raises(ValueError, match=r"0-3.json cannot be read; it is left as it is: delete it"):
+    if not listed:  # as by a version that kept no list
+        (tmp_path / "SHA256SUMS").unlink()
+        work = open_workdir(tmp_path, resume=True)
+    with pytest.raises(ValueError, match=rf"0-3.json {told}; it is left as it is: .*delete"):
         work.job("curve/0-3", lambda: {"x": 2})
     assert file.read_text() == text
 
@@ -213,7 +231,7 @@ def test_a_job_of_another_run_or_place_is_an_error_and_stays_as_it_is(tmp_path):
     value = here.job("a", lambda: {"x": 1})
     assert open_workdir(tmp_path / "here", resume=True).job("a", lambda: {"x": 2}) == value
     before = (tmp_path / "here" / "jobs" / "a.json").read_bytes()
-    for work, name in ((there, "a"), (here, "b")):
+    for work, name in ((there, "c"), (here, "b")):
         (work.path / "jobs").mkdir(exist_ok=True)
         shutil.copy(tmp_path / "here" / "jobs" / "a.json", work.path / "jobs" / f"{name}.json")
         with pytest.raises(ValueError, match="is of another run; it is left as it is: move it away"):
@@ -227,8 +245,17 @@ def test_killed_while_the_directory_is_made_or_emptied(tmp_path):
     assert open_workdir(tmp_path / "run", resume=True).path == work.path
     assert open_workdir(tmp_path / "run", resume=True).path == work.path
     work.job("a", lambda: {"x": 1})
-    workdir._empty(work.path)  # and killed: it still is a run, of no jobs
-    assert [file.name for file in work.path.iterdir()] == ["config.json"]
+    unlink, left = pathlib.Path.unlink, []
+
+    def killed(file, missing_ok=False):
+        left.append(names(work.path))
+        unlink(file, missing_ok)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pathlib.Path, "unlink", killed)
+        workdir._delete_run(work.path)
+    assert all("config.json" in there for there in left[:-1])  # whenever it is killed, it still is a run
+    assert names(work.path) == []
     assert open_workdir(tmp_path / "run", overwrite=True).path == work.path
 
 
@@ -250,13 +277,19 @@ def test_what_is_measured_once_is_not_measured_again(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"key": {"other": 1}, "value": 9}', '{"key": {"k": 1}}'])
+OF_1 = '{"key": {"k": 1}, "value": 9, "sha256": "'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"key": {"other": 1}, "value": 9}', '{"key": {"k": 1}}', f'{OF_1}of 5"}}']
+)
 def test_a_damaged_cache_is_replaced(tmp_path, text):
     workdir.cached(tmp_path, {"k": 1}, lambda: 5)
     (file,) = tmp_path.iterdir()
     file.write_text(text)
     assert workdir.cached(tmp_path, {"k": 1}, lambda: 5) == 5
-    assert json.loads(file.read_text()) == {"key": {"k": 1}, "value": 5}
+    stored = json.loads(file.read_text())
+    assert (stored["key"], stored["value"]) == ({"k": 1}, 5)
     assert workdir.cached(tmp_path, {"k": 1}, lambda: 6) == 5
 
 
@@ -277,3 +310,139 @@ def test_two_may_write_one_file_at_once(tmp_path, monkeypatch):
         for one in [pool.submit(workdir.write, tmp_path / "file", text) for text in ("one", "two")]:
             one.result()
     assert [file.read_text() in ("one", "two") for file in tmp_path.iterdir()] == [True]
+
+
+def test_a_directory_is_one_processs_at_a_time(tmp_path):
+    with hold(tmp_path) as work:
+        for flags in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(ValueError, match=rf"in use by process {os.getpid()} on .*: wait for it"):
+                hold(tmp_path, **flags)
+        assert work.has("config.json")
+    assert open_workdir(tmp_path, resume=True).path == tmp_path
+    with pytest.raises(ValueError, match="has other settings"):
+        hold(tmp_path, {}, resume=True)
+    assert open_workdir(tmp_path, resume=True).path == tmp_path  # what was refused holds nothing
+
+
+def test_the_lock_of_a_killed_process_is_free_and_what_it_left_unfinished_is_gone(tmp_path):
+    program = (
+        "import os, sys; from fedgame.runs import workdir\n"
+        f"work = workdir.open_workdir(sys.argv[1], 'this', {SETTINGS}, False, False)\n"
+        "work.put('a.txt', lambda path: (path.write_text('half'), os.kill(os.getpid(), 9)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "run")], check=False)
+    assert done.returncode == -9
+    assert list((tmp_path / "run").glob("*.partial"))
+    open_workdir(tmp_path / "run", resume=True)
+    assert names(tmp_path / "run") == ["SHA256SUMS", "config.json"]
+
+
+def test_overwriting_deletes_what_the_run_wrote_and_nothing_else(tmp_path):
+    work = open_workdir(tmp_path)
+    work.write_csv("table.csv", [{"x": 1}])
+    work.job("a/b", lambda: {"x": 1})
+    work.put("model", lambda path: (path.mkdir(), (path / ".hidden").write_text("1")))
+    variant = open_workdir(tmp_path / workdir.RUNS_OF_SWEEP / "cost=1")
+    variant.write_json("x.json", 1)
+    nested = open_workdir(tmp_path / "later" / "run")  # of its own
+    mine = [tmp_path / name for name in ("data.npz", "jobs/notes.txt", "model/notes.txt", "empty")]
+    for file in mine[:-1]:
+        file.write_text("mine")
+    mine[-1].mkdir()
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "later")
+    open_workdir(tmp_path, overwrite=True)
+    there = ["SHA256SUMS", "config.json", "data.npz", "elsewhere", "empty", "jobs", "later", "model"]
+    assert names(tmp_path) == there
+    assert [file.read_text() for file in mine[:-1]] == ["mine"] * 3
+    assert names(tmp_path / "jobs") == names(tmp_path / "model") == ["notes.txt"]
+    assert not (tmp_path / "model" / ".hidden").exists()
+    assert nested.has("config.json")
+
+
+def test_a_folder_of_the_run_that_has_become_a_link_is_not_followed(tmp_path):
+    work = open_workdir(tmp_path / "run")
+    work.job("a", lambda: {"x": 1})
+    (tmp_path / "run" / "jobs").rename(tmp_path / "jobs")
+    (tmp_path / "run" / "jobs").symlink_to(tmp_path / "jobs")
+    open_workdir(tmp_path / "run", overwrite=True)
+    assert names(tmp_path / "jobs") == ["a.json"]
+
+
+DAMAGE = {
+    "a digit": lambda data: data.replace(b"1", b"2", 1),
+    "cut at a line end": lambda data: data[: data.rindex(b"\n", 0, -1) + 1],
+    "empty": lambda data: b"",
+    "a line more": lambda data: data + b"1,2\n",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("name", ["table.csv", "table.json", "jobs/a.json", "model/numbers"])
+def test_what_has_changed_is_not_believed_and_left_as_it_is(tmp_path, damage, name):
+    work = open_workdir(tmp_path)
+    rows = [{"x": 1, "y": 11}, {"x": 21, "y": 31}]
+    work.write_csv("table.csv", rows)
+    work.write_json("table.json", rows)
+    work.job("a", lambda: rows)
+    work.put("model", lambda path: (path.mkdir(), (path / "numbers").write_text("1\n1\n")))
+    changed = damage((tmp_path / name).read_bytes())
+    (tmp_path / name).write_bytes(changed)
+    again = open_workdir(tmp_path, resume=True)
+    read = {
+        "table.csv": lambda: again.read_csv("table.csv"),
+        "table.json": lambda: again.read_json("table.json"),
+        "jobs/a.json": lambda: again.job("a", lambda: 0),
+        "model/numbers": lambda: again.has("model"),
+    }
+    with pytest.raises(ValueError, match=rf"{name} is not as it was written; it is left as it is: restore"):
+        read.pop(name)()
+    assert (tmp_path / name).read_bytes() == changed
+    assert all(read_one() for read_one in read.values())  # nothing else is in doubt
+
+
+def test_a_file_that_was_about_to_be_replaced_is_the_runs_before_and_after(tmp_path):
+    """A kill between the line in the list and the file; then one in the middle of the line."""
+    work = open_workdir(tmp_path)
+    work.write_json("x.json", 1)
+    work._written.add({"x.json": "0" * 64})
+    with (tmp_path / "SHA256SUMS").open("a") as file:
+        file.write("0123")
+    again = workdir.Workdir(tmp_path)
+    assert again.read_json("x.json") == 1
+    again.write_json("y.json", 2)
+    assert workdir.Workdir(tmp_path).read_json("y.json") == 2
+    assert "0123\n" in (tmp_path / "SHA256SUMS").read_text()
+
+
+def test_at_the_end_the_list_is_what_sha256sum_checks(tmp_path):
+    with hold(tmp_path) as work:
+        for number in range(3):
+            work.write_json("b.json", number)
+        work.write_json("a.json", 0)
+        work.write_json("gone.json", 0)
+        (tmp_path / "gone.json").unlink()
+    lines = (tmp_path / "SHA256SUMS").read_text().splitlines()
+    assert [line.split("  ")[1] for line in lines] == ["a.json", "b.json", "config.json"]
+    assert lines[1].split("  ")[0] == hashlib.sha256((tmp_path / "b.json").read_bytes()).hexdigest()
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path):
+    work = open_workdir(tmp_path)
+    work.write_json("x.json", 1)
+
+    def full(path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        work.put("x.json", full)
+    assert work.read_json("x.json") == 1
+    assert names(tmp_path) == ["SHA256SUMS", "config.json", "x.json"]
+
+
+@hypothesis.given(
+    st.recursive(st.sampled_from(["nan", "'nan", "inf", "''-inf", "Infinity", "", "x"]), st.lists)
+)
+def test_names_that_look_like_numbers_stay_names(value):
+    given = {"names": value, "number": math.inf}
+    assert workdir._with_numbers(json.loads(workdir.to_json(workdir._marked(given)))) == given

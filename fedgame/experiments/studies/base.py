@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -40,7 +41,9 @@ def _powers() -> Any:
 class OnCurve:
     """Settings of studies on a measured curve. Each study has `curve`, `fit` and those that it `uses`."""
 
-    curve: str = option("CSV file of a measured curve: samples, accuracy", "examples/mnist_curve.csv")
+    curve: str = option(
+        "CSV file of a measured curve: samples, accuracy", "examples/mnist_curve.csv", kind=pathlib.Path
+    )
     fit: str = measuring.fit_option()
     agents: int = option("n, number of agents", 10, low=2)
     capacity: int = option("τ, samples of an agent", 100, low=1)
