@@ -108,7 +108,7 @@ def _say(text: str) -> None:
 
 def _fail(error: Exception) -> NoReturn:
     """Ends the script after an error; keeps the traceback of one that nobody has foreseen."""
-    if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
+    if jax.distributed.is_initialized() and isinstance(error, jax.errors.JaxRuntimeError):
         _end_alone()
     told = sentence(error)
     if not foreseen(error):

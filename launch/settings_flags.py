@@ -109,7 +109,8 @@ def check_devices() -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
         asked = jax.config.jax_platforms
-        raise ValueError(f"JAX finds no devices (JAX_PLATFORMS={asked}): {error}") from None
+        reason = str(error) or "there are none of this kind"
+        raise ValueError(f"JAX finds no devices (JAX_PLATFORMS={asked}): {reason}") from None
 
 
 def read(settings: type) -> Any:
@@ -165,9 +166,13 @@ def start(argv: list[str]) -> None:
     """What every launch script does first: makes libraries quiet and sets up the compilation cache.
 
     Raises:
-      ValueError: a word on the command line belongs to no flag, or a file of --use cannot be imported.
+      ValueError: a word on the command line belongs to no flag or is no text, or a file of --use cannot be
+        imported.
       FileNotFoundError: there is no such file.
     """
+    for word in sys.argv:
+        if word.encode(errors="replace").decode() != word:  # results and messages could not be written
+            raise ValueError(f"a flag must be text in UTF-8, not {word!a}")
     if len(argv) > 1:
         raise ValueError(f"not a flag: {argv[1]!r}; flags are written --name=value")
     for path in USE.value:

@@ -103,12 +103,12 @@ def together(cache, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("together") / "run"
     with two(cache, f"--workdir={workdir}") as processes:
         wait_for_round(workdir, 1, processes)
-        processes.send(signal.SIGKILL, 0, 1)
+        processes.send(signal.SIGKILL, 0)
         killed = processes.finish()
     assert not (workdir / "rounds.csv").exists()
     with two(cache, f"--workdir={workdir}", "--resume") as processes:
         wait_for_round(workdir, 3, processes)
-        processes.send(signal.SIGINT, 1)
+        processes.send(signal.SIGTERM, 1)
         interrupted = processes.finish()
     assert not (workdir / "rounds.csv").exists()
     with two(cache, f"--workdir={workdir}", "--resume") as processes:
@@ -140,11 +140,19 @@ def test_the_first_process_alone_reports(together, alone):
     assert "| agent" not in second
 
 
-def test_an_interrupt_of_one_process_saves_and_stops_both(together):
-    workdir, killed, interrupted, _ = together
-    assert [code for code, _, _ in killed] == [-signal.SIGKILL] * 2
-    for code, _, errors in interrupted:
-        assert code == 130, errors
+def test_if_the_first_process_is_gone_the_other_ends_with_a_sentence(together):
+    _, (_, (code, _, errors)), _, _ = together
+    assert code == 1
+    assert errors.rstrip().endswith(
+        "\nerror: another process of this run is gone; start all of them again with --resume"
+    )
+    assert "most recent call" not in errors
+
+
+def test_a_signal_to_one_process_saves_and_stops_both(together):
+    workdir, _, interrupted, _ = together
+    assert [code for code, _, _ in interrupted] == [130, 143]  # the first has had none itself
+    for _, _, errors in interrupted:
         assert f"interrupted; go on with --workdir={workdir} --resume" in errors
         assert "Traceback" not in errors
 

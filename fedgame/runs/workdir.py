@@ -450,6 +450,11 @@ def _put_in_place(target: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
         yield partial
         os.replace(partial, target)
+    except OSError as error:
+        remove(partial)
+        if error.errno is None or error.filename:
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from None  # which file it is about
     except BaseException:
         remove(partial)
         raise
