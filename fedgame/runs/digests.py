@@ -76,12 +76,22 @@ class Digests:
         if name not in self._known:  # a folder, or nothing is known
             written = [known for known in self.names if known.startswith(f"{name}/")]
         for known in written:
-            file = self._root / known
-            if not file.exists() or of(file) not in self._known[known]:
-                raise ValueError(
-                    f"{file} is not as it was written; it is left as it is: restore it, or delete "
-                    f"{self._root / name} to have it made anew"
-                )
+            self._check_one(known, self._root / name)
+
+    def check_all(self) -> None:
+        """Raises a `ValueError` if any file that is still there is not as it was written."""
+        for name in self.names:
+            if (self._root / name).exists():
+                self._check_one(name, self._root / name)
+
+    def _check_one(self, name: str, made: pathlib.Path) -> None:
+        """Checks one file; `made` is it, or the folder that was made together with it."""
+        file = self._root / name
+        if not file.is_file() or of(file) not in self._known[name]:
+            raise ValueError(
+                f"{file} is not as it was written; it is left as it is: restore it, or delete {made} to have "
+                "it made anew"
+            )
 
     def forget_what_is_gone(self) -> None:
         """Rewrites the list, sorted, with the last digest of every file that is still there."""

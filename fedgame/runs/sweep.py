@@ -137,9 +137,10 @@ def run(
 
     Raises:
       snapshots.Interrupted: `work.stop` was set; the variant that had begun has saved its state.
+      ValueError: a file of a variant that is done has changed since it was written.
     """
     rows = _known(variants, experiment, work)
-    work.write_csv(VARIANTS, rows)
+    _save(variants, rows, experiment, work)
     for number, (variant, row) in enumerate(zip(variants, rows, strict=True), 1):
         if row["status"] == "done":
             continue
@@ -147,10 +148,17 @@ def run(
             raise snapshots.Interrupted
         print(f"\nvariant {number} of {len(variants)}: {variant.name}", file=sys.stderr, flush=True)
         row |= _attempt(variant, experiment, work, resources)
-        done = [one for one, its in zip(variants, rows, strict=True) if its["status"] == "done"]
-        if done:  # collected before `variants.csv` says so: after a kill in between, the variant runs again
-            _collect(done, experiment, work)
-        work.write_csv(VARIANTS, rows)
+        _save(variants, rows, experiment, work)
+
+
+def _save(
+    variants: Sequence[Variant], rows: list[dict[str, Any]], experiment: Experiment, work: workdir.Workdir
+) -> None:
+    """Writes what is known of all variants, and the rows of those that are done."""
+    done = [one for one, its in zip(variants, rows, strict=True) if its["status"] == "done"]
+    if done:  # collected before `variants.csv` says so: after a kill in between, the variant runs again
+        _collect(done, experiment, work)
+    work.write_csv(VARIANTS, rows)
 
 
 def failed(work: workdir.Workdir) -> list[dict[str, str]]:
@@ -179,9 +187,11 @@ def _known(
     rows = []
     for variant in variants:
         row = {"variant": variant.name, **variant.values, **not_run, **earlier.get(variant.name, {})}
-        there = all(work.has(f"{variant.folder}/{name}") for name in experiment.collected)
-        if row["status"] == "done" and not there:  # somebody deleted its files
-            row |= not_run
+        if row["status"] == "done":
+            mine = workdir.Workdir(work.path / variant.folder)
+            mine.check()
+            if not all(mine.has(name) for name in experiment.collected):  # somebody deleted them
+                row |= not_run
         rows.append(row)
     return rows
 

@@ -139,6 +139,10 @@ class Workdir:
             self._written.check(name)
         return there
 
+    def check(self) -> None:
+        """Raises a `ValueError` if a file that the run wrote, and that is still there, has changed."""
+        self._written.check_all()
+
     def read_json(self, name: str) -> Any:
         """The value that `write_json` was given; a `ValueError` if the file has changed since."""
         self._written.check(name)

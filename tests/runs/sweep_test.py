@@ -278,6 +278,21 @@ def test_a_variant_whose_files_are_gone_is_run_again(parse, tmp_path):
     assert again.ran == ["0.1-2"]
 
 
+def test_what_has_changed_in_a_sweep_is_not_believed_and_what_was_collected_is_collected_anew(
+    parse, tmp_path
+):
+    variants, work, _ = run(parse, tmp_path, Comparisons())
+    collected = work.path / "welfare.csv"
+    whole = collected.read_bytes()
+    collected.write_bytes(whole[: whole.rindex(b"\n", 0, -1) + 1])
+    run(parse, tmp_path, Comparisons(), resume=True)
+    assert collected.read_bytes() == whole
+    of_variant = work.path / variants[1].folder / "welfare.csv"
+    of_variant.write_bytes(of_variant.read_bytes().replace(b"0.1", b"0.2", 1))
+    with pytest.raises(ValueError, match=r"variants/.*/welfare.csv is not as it was written"):
+        run(parse, tmp_path, Comparisons(), resume=True)
+
+
 def test_a_variant_of_other_images_is_not_mixed_in(parse, tmp_path):
     variants, work, _ = run(parse, tmp_path, Comparisons(at_2=ValueError("no")))
     file = work.path / variants[1].folder / "config.json"
