@@ -79,11 +79,11 @@ def main(argv: list[str], experiment: Experiment) -> None:
     given = settings_flags.read(experiment.settings)
     folder = FLAGS.workdir or experiment.results(given) + ("_sweep" if FLAGS.sweep else "")
     folder = os.path.expanduser(folder)
+    running.results_in(folder)
     if jax.process_count() == 1:  # of several, the first may have opened it already
         workdir.check_workdir(folder, experiment.program, FLAGS.resume, FLAGS.overwrite)
     plan = _sweep(experiment, given) if FLAGS.sweep else _single(experiment, given)
     with _open(folder, experiment, plan) as work:
-        running.results_in(folder)
         if experiment.resources:
             work.save_every = FLAGS.save_every
             running.save_at_signals(work)

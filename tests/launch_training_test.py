@@ -70,7 +70,9 @@ def rounds_kept(folder):
 
 
 def everything(folder):
-    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    """All files, but for the lock of the run and its list of them, which is in another order at each end."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name[0] != "."]
+    return {f.relative_to(folder): f.read_bytes() for f in files if f.name != "SHA256SUMS"}
 
 
 def timeless(text):
@@ -129,9 +131,8 @@ def test_a_training_run_killed_again_and_again_ends_where_it_would_have(begin, t
 
 
 HELD = """
-from absl import app
 from fedgame.runs import snapshots
-from launch import compare
+from launch import compare, running
 make = snapshots.snapshots
 def held(folder, identity, every, stop, last=None):
     made = make(folder, identity, every, stop, last)
@@ -142,7 +143,7 @@ def held(folder, identity, every, stop, last=None):
         made.offer(number, state)
     return made._replace(offer=offer)
 snapshots.snapshots = held
-app.run(compare.main)
+running.run(compare.main)
 """
 
 
@@ -196,9 +197,8 @@ SCRIPT = """
 import dataclasses
 import hashlib
 import time
-from absl import app
 from fedgame.experiments import curve
-from launch import command
+from launch import command, running
 def wait(*_):
     print("waiting", flush=True)
     for _ in range(1000):  # a signal that comes just before a sleep is heard only after it
@@ -213,7 +213,7 @@ prepare = curve.prepare
 {}
 experiment = dataclasses.replace(curve.EXPERIMENT, prepare=prepare, compute=run)
 command.define(experiment)
-app.run(lambda argv: command.main(argv, experiment))
+running.run(lambda argv: command.main(argv, experiment))
 """
 
 
