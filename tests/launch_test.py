@@ -258,14 +258,15 @@ def test_an_input_is_never_deleted_with_the_results(tmp_path):
     refused = equilibrium(*files, f"--workdir={tmp_path}", "--overwrite")
     assert refused.returncode == 1
     assert "is not empty and holds no run of this program; it is left as it is" in refused.stderr
-    workdir.open_workdir(str(tmp_path / "run"), "launch.equilibrium", {}, False, False)
-    (tmp_path / "run" / "config.json").rename(tmp_path / "config.json")
+    workdir.open_workdir(str(tmp_path / "run"), "launch.equilibrium", {}, False, False).close()
+    for name in ("config.json", "SHA256SUMS"):
+        (tmp_path / "run" / name).rename(tmp_path / name)
     text = [f"--cost=linear('{tmp_path / 'rates.csv'}')", "--payoff=bound(0.9, 1)", "--capacity=9"]
     for flags, name in ((files, "agents.csv"), (text, "rates.csv")):
         refused = equilibrium(*flags, f"--workdir={tmp_path}", "--overwrite")
         assert refused.returncode == 1
         assert f"{name} lies in --workdir" in refused.stderr
-    there = {"agents.csv", "curve.csv", "rates.csv", "config.json", "run"}
+    there = {"agents.csv", "curve.csv", "rates.csv", "config.json", "SHA256SUMS", "run"}
     assert {f.name for f in tmp_path.iterdir()} == there
 
 
