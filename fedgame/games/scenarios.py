@@ -1,7 +1,6 @@
 """Scenarios: games as JSON files, which people can read, edit and exchange."""
 
 import json
-import math
 import os
 import pathlib
 import unicodedata
@@ -14,6 +13,7 @@ from fedgame import registry
 from fedgame.games import game as games
 
 FORMAT = "fedgame scenario 1"
+LARGEST = 1e100  # numbers in files are below it: there is room for their squares and products
 _FAMILIES, _NUMBERS = ("payoff", "cost"), ("capacity", "value", "quality", "held")
 
 
@@ -198,7 +198,7 @@ def _parsed(text: str) -> Any:
 
     Raises:
       ValueError: it is no JSON; an object has a key twice, of which Python would silently take the last; a
-        number is not finite or too large; or a text has half of a surrogate pair, which cannot be printed.
+        number is NaN, or `LARGEST` or more; or a text has half of a surrogate pair, which cannot be printed.
       RecursionError: it is nested too deeply.
     """
 
@@ -212,11 +212,9 @@ def _parsed(text: str) -> Any:
 
     def number(kind: type) -> Any:
         def read(digits: str) -> Any:
-            if not math.isfinite(float(digits)):
+            if not abs(float(digits)) < LARGEST:
                 more = "…" if len(digits) > 20 else ""
-                raise ValueError(
-                    f"{digits[:20]}{more} is no finite number, and 1.8e308 is the largest there is"
-                )
+                raise ValueError(f"{digits[:20]}{more} is no number below 1e100")
             return kind(digits)
 
         return read

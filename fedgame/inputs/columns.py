@@ -20,7 +20,6 @@ from fedgame.games import scenarios
 from fedgame.runs import cells as escapes
 
 SHOWN = 10  # bad rows in one message
-LARGEST = 1e100  # numbers below it leave room for squares and products
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:([.,'’_\s])[0-9]{3})(?:\1[0-9]{3})*")
 _ROW_NUMBERS = re.compile(r"(unnamed: 0(\.\d+)?)?")  # what pandas calls such a column when it reads it again
@@ -29,7 +28,7 @@ Problems = list[tuple[int, str]]  # complaints by line
 
 
 class Number(NamedTuple):
-    """The numbers that a column may hold, beside that they are below `LARGEST`."""
+    """The numbers that a column may hold, beside that they are below 1e100."""
 
     words: str  # what is allowed, for messages
     low: float = 0.0
@@ -101,7 +100,9 @@ def _notes(comments: int, numbered: int, ignored: Sequence[str]) -> list[str]:
     if numbered:
         notes.append("a first column of row numbers ignored")
     if ignored:
-        notes.append(f"column{'s' if len(ignored) > 1 else ''} {', '.join(ignored)} ignored")
+        more = f" and {len(ignored) - SHOWN} more" if len(ignored) > SHOWN else ""
+        shown = ", ".join(map(_short, ignored[:SHOWN]))
+        notes.append(f"column{'s' if len(ignored) > 1 else ''} {shown}{more} ignored")
     return notes
 
 
@@ -258,7 +259,7 @@ def read_numbers(
         value = float(text) if _NUMBER.fullmatch(text) else math.nan
         above = value > column.low if column.open_low else value >= column.low
         below = value < column.high if column.open_high else value <= column.high
-        if abs(value) >= LARGEST:
+        if abs(value) >= scenarios.LARGEST:
             problems.append((line, f"`{name}` must be {column.words}, below 1e100, got {_short(text)}"))
         elif above and below:
             numbers[name] = value

@@ -228,7 +228,7 @@ def mechanism(work: Workdir, fig: figure.Figure) -> None:
     (beta,) = tables.columns(over_beta, "beta")
     agents = tables.by(work.read_csv("over_beta_contributions.csv", text=("name",)), "name")
     contributions = [tables.columns(rows, "contribution")[0] for rows in agents.values()]
-    labels = [literal(name) if name else "all others" for name in agents]
+    labels = [literal(name) if name else "others" for name in agents]
     left.stackplot(beta, contributions, labels=labels, alpha=0.8)
     left.set(ylabel="contributions, samples", title="Who contributes what under M_β")
     left.legend(frameon=False, loc="upper left", fontsize="small")

@@ -15,7 +15,7 @@ import pytest
 from fedgame import games, registry, testing
 from fedgame.games import costs, payoffs, scenarios
 
-POSITIVE = st.floats(1e-300, 1e300)
+POSITIVE = st.floats(1e-300, 1e99)
 SIZES = [0.0, 1 / 3, 7.1]
 PAYOFFS = {
     "PowerLaw": lambda x: games.PowerLaw([1 / 3, x], x, 0.1, [x, 0.0], clip=False),
@@ -144,7 +144,7 @@ def test_bad_files(tmp_path):
     with pytest.raises(ValueError, match=r"game\.json is not a text file in UTF-8"):
         scenarios.load(file)
     file.write_text(json.dumps(scenarios.to_dict(GAME)).replace("0.1", "NaN"))
-    with pytest.raises(ValueError, match=r"game\.json: NaN is no finite number"):
+    with pytest.raises(ValueError, match=r"game\.json: NaN is no number below 1e100"):
         scenarios.load(file)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         scenarios.load(tmp_path / "none.json")
@@ -159,13 +159,11 @@ TEXT = json.dumps(scenarios.to_dict(GAME, ["a", "b"]))
         ("[" * 100_000, "brackets are nested too deeply for a scenario"),
         ('{"a":' * 2_000, "brackets are nested too deeply for a scenario"),
         (TEXT.replace('"held": 0.0', '"held": ' + "[" * 900 + "]" * 900), "brackets are nested too deeply"),
-        (TEXT.replace('"held": 0.0', '"held": -Infinity'), "-Infinity is no finite number"),
-        (
-            TEXT.replace('"held": 0.0', '"held": 1e400'),
-            "1e400 is no finite number, and 1.8e308 is the largest",
-        ),
-        (TEXT.replace('"held": 0.0', '"held": ' + "7" * 400), f"{'7' * 20}… is no finite number"),
-        (TEXT.replace('"held": 0.0', '"held": ' + "7" * 5_000), f"{'7' * 20}… is no finite number"),
+        (TEXT.replace('"held": 0.0', '"held": -Infinity'), "-Infinity is no number below 1e100"),
+        (TEXT.replace('"held": 0.0', '"held": 1e400'), "1e400 is no number below 1e100"),
+        (TEXT.replace('"held": 0.0', '"held": 1e100'), "1e100 is no number below 1e100"),
+        (TEXT.replace('"held": 0.0', '"held": ' + "7" * 400), f"{'7' * 20}… is no number below 1e100"),
+        (TEXT.replace('"held": 0.0', '"held": ' + "7" * 5_000), f"{'7' * 20}… is no number below 1e100"),
         (TEXT.replace('"held"', '"held": 1, "held"'), "'held' is there twice in one object"),
         (TEXT.replace('"b"', '"\\ud800"'), r"a text has '\ud800', half of a surrogate pair"),
         (

@@ -301,7 +301,7 @@ def test_what_was_read_and_what_was_skipped_is_told(tmp_path):
     measurements.read(path := write(tmp_path, text), notes=notes)
     assert notes == [
         f"4 measurements at 2 sizes, 2 repetitions each, from {path} (a first column of row numbers ignored, "
-        "columns low, high ignored)"
+        "columns 'low', 'high' ignored)"
     ]
     for text, told in (
         ("samples,accuracy\n0,.1\n", "1 measurement at 1 size from"),

@@ -33,7 +33,7 @@ def test_nobodys_name_hides_another_column_or_stops_the_figure(tmp_path):
     figures.mechanism(work, fig)
     left = fig.axes[0]
     shown = [text.get_text() for text in left.get_legend().get_texts()]
-    assert shown == [*map(figures.literal, NAMES), "all others"]
+    assert shown == [*map(figures.literal, NAMES), "others"]
     heights = [collection.get_paths()[0].get_extents().height for collection in left.collections]
     assert len(heights) == len(NAMES) + 1
     fig.savefig(tmp_path / "mechanism.png", dpi=20)
