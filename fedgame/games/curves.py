@@ -87,10 +87,9 @@ def _rises(fitted: np.ndarray, residual: np.ndarray, accuracy: np.ndarray) -> bo
     if np.any(several := counts > 1):
         of_runs = np.nanvar(accuracy[:, several], axis=0, ddof=1)
         variance = max(variance, np.mean(of_runs / counts[several]))
-    mean = fitted - residual
-    rounding = len(mean) * (1e-9 * np.max(np.abs(mean))) ** 2
-    spread = min(np.var(fitted), np.var(mean)) * len(mean)  # a fit to a constant is one up to 1e-5 only
-    return bool(fitted[-1] > fitted[0] and spread > 4.0 * variance + rounding)
+    # A fit to a constant may rise, by some 1e-5, but the constant does not.
+    spread = min(np.var(fitted), np.var(fitted - residual)) * len(fitted)
+    return bool(fitted[-1] > fitted[0] and spread > 4.0 * variance)
 
 
 def fit_all(sizes: Any, accuracy: Any, chosen: str) -> dict[str, Fit]:
