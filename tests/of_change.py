@@ -28,7 +28,11 @@ OTHERS = {  # files without tests of their own name -> tests
         "tests/experiments/measure_test.py",
         "tests/experiments/validation_test.py",
     ),
-    "fedgame/report/figures.py": ("tests/runs/sweep_test.py", "tests/experiments/measure_test.py"),
+    "fedgame/report/figures.py": (
+        "tests/report/figures_test.py",
+        "tests/runs/sweep_test.py",
+        "tests/experiments/measure_test.py",
+    ),
     "fedgame/runs/settings.py": ("tests/experiments/settings_test.py",),
     "fedgame/runs/experiment.py": ("tests/runs/sweep_test.py",),
     "fedgame/runs/digests.py": ("tests/runs/workdir_test.py", "tests/runs/snapshots_test.py"),

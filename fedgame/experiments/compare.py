@@ -248,6 +248,7 @@ def describe_game(
         "fit": task.settings.fit,
         "rmse": fit.rmse,
         "largest_residual": fit.largest,
+        "rises": fit.rises,
         "deviation_between_seeds": spread,
         "equilibria": _equilibria(game, aims(game, protocols)),
         "parameters": fit.parameters,

@@ -259,6 +259,7 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
             "used": name == task.settings.fit,
             "rmse": fit.rmse,
             "largest_residual": fit.largest,
+            "rises": fit.rises,
             "parameters": fit.parameters,
         }
         for name, fit in fits.items()

@@ -300,6 +300,7 @@ def _summary(
             "used": name == settings.fit,
             "rmse": fit.rmse,
             "largest": fit.largest,
+            "rises": fit.rises,
             "parameters": fit.parameters,
         }
         for agent, several in scenario.origin.fits.items()
@@ -308,6 +309,7 @@ def _summary(
     measured = scenario.origin.measured.values()
     return {
         "agents": game.n,
+        "read": list(scenario.origin.notes),
         "fits": fits,
         "samples": all_rows.what_samples_count(scenario),
         "exchange": all_rows.exchange(scenario),

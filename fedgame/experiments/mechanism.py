@@ -396,6 +396,7 @@ def _summary(prepared: Prepared, found: outcomes.Participation, best: optimum.Fi
     summary = {
         "mechanism": registry.text_of(prepared.rule),
         "agents": prepared.scenario.game.n,
+        "read": list(prepared.scenario.origin.notes),
         "stay": len(found.stay),
         "left": [
             {"name": names[i], "worse_off_by": short}

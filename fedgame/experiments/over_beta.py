@@ -67,7 +67,12 @@ class _Solved(NamedTuple):
 def rows_by_beta(
     game: games.Game, names: Sequence[str], outside: np.ndarray, powers: Sequence[float], count: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Equilibria under M_β with everybody taking part, for rates β evenly spread in log(1 - β)."""
+    """Equilibria under M_β with everybody taking part, for rates β evenly spread in log(1 - β).
+
+    Returns:
+      A row for each rate; and one for each rate and each agent of those who contribute most. What the others
+      contribute together has no name.
+    """
     betas = 1.0 - np.geomspace(1.0, 1.0 / (4 * game.n), count)
     with jobs.progress("equilibria over β", count) as bar:
         found = _at_rates(game, outside, betas, bar.update)
@@ -87,10 +92,10 @@ def rows_by_beta(
     others = profile.sum(axis=1) - profile[:, largest].sum(axis=1)
     contributions = []
     for k, beta in enumerate(betas):
-        row = {"beta": float(beta)} | {names[i]: float(profile[k, i]) for i in largest}
+        shown = [(names[i], float(profile[k, i])) for i in largest]
         if game.n > _STACKED:
-            row["others"] = float(max(others[k], 0.0))
-        contributions.append(row)
+            shown.append(("", float(max(others[k], 0.0))))
+        contributions += [{"beta": float(beta), "name": name, "contribution": s} for name, s in shown]
     return rows, contributions
 
 

@@ -328,9 +328,10 @@ def _of_members(settings: Any, federation: members.Federation, shares: members.S
     capacity = for_each(settings.capacity or tuple(most.tolist()), n)
     for name, asked, has in zip(federation.names, capacity, most, strict=True):
         if asked > has:
+            possible = ",".join(str(min(pair)) for pair in zip(capacity, most.tolist(), strict=True))
             raise ValueError(
                 f"--capacity: {name} can train on {has} records, not {asked}: the others are reserved or "
-                "held out"
+                f"held out; --capacity={possible} is possible"
             )
     return dataclasses.replace(settings, agents=n, capacity=capacity)
 

@@ -1,6 +1,5 @@
 """One federated training run on real images, by itself: `launch.train`."""
 
-import collections
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -139,9 +138,13 @@ def headline(work: Workdir) -> list[dict[str, Any]]:
 
 
 def _columns(classes: tuple[str, ...]) -> list[str]:
-    """Names of columns for classes; a name that is there twice, or is another column's, gets a number."""
-    taken = collections.Counter((*classes, "agent", "holds", "contributes"))
-    return [name if taken[name] == 1 else f"{name} (class {k})" for k, name in enumerate(classes)]
+    """Names of columns for classes; all get a number if one is there twice, or is another column's.
+
+    All: a class may be called like another one with its number.
+    """
+    if len({*classes, "agent", "holds", "contributes"}) == len(classes) + 3:
+        return list(classes)
+    return [f"{name} (class {k})" for k, name in enumerate(classes)]
 
 
 def _train(

@@ -24,6 +24,7 @@ class Fit(NamedTuple):
     payoff: Any  # of one agent, ready for a `Game`
     rmse: float  # root mean square residual, in units of accuracy
     largest: float  # largest absolute residual
+    rises: bool = True  # whether it rises by more than the scatter of what was measured, see `_rises`
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -65,7 +66,30 @@ def fit(family: str | type[payoffs.OfTotal], sizes: Any, accuracy: Any, start: A
     residual = np.asarray(values(payoff, jnp.asarray(sizes))) - mean
     if not np.all(np.isfinite(residual)):
         raise ValueError(f"the fitted curve is not finite: {payoff}")
-    return Fit(payoff, float(np.sqrt(np.mean(residual**2))), float(np.max(np.abs(residual))))
+    rises = _rises(mean + residual, residual, np.atleast_2d(np.asarray(accuracy, float)))
+    return Fit(payoff, float(np.sqrt(np.mean(residual**2))), float(np.max(np.abs(residual))), rises)
+
+
+def _rises(fitted: np.ndarray, residual: np.ndarray, accuracy: np.ndarray) -> bool:
+    """Whether a curve rises by more than twice its standard error, whatever the scales of both axes are.
+
+    If a + b f were fitted to mean accuracies of standard error σ, that of b, which is 1, were
+    σ / √(Σ (f - mean f)²). Residuals tell σ, or repetitions if they differ by more: a curve that may have
+    many shapes follows noise closely.
+
+    Args:
+      fitted: f, [k], at the sizes in ascending order.
+      residual: [k], of the mean accuracies.
+      accuracy: [repetitions, k], NaN where there are fewer.
+    """
+    variance = np.sum(residual**2) / max(len(residual) - 2, 1)
+    counts = np.sum(~np.isnan(accuracy), axis=0)
+    if np.any(several := counts > 1):
+        of_runs = np.nanvar(accuracy[:, several], axis=0, ddof=1)
+        variance = max(variance, np.mean(of_runs / counts[several]))
+    # A fit to a constant may rise, by some 1e-5, but the constant does not.
+    spread = min(np.var(fitted), np.var(fitted - residual)) * len(fitted)
+    return bool(fitted[-1] > fitted[0] and spread > 4.0 * variance)
 
 
 def fit_all(sizes: Any, accuracy: Any, chosen: str) -> dict[str, Fit]:

@@ -291,5 +291,9 @@ def capacity_from_bound(cost: Any, bound: Any) -> jax.Array:
     capacity = inverse(cost, bound)
     if not np.all(np.isfinite(capacity)):
         free = np.flatnonzero(~np.isfinite(np.atleast_1d(capacity)))
-        raise ValueError(f"costs of agent {free[0]} never reach the bound: she needs a capacity of her own")
+        most = np.broadcast_to(bound, capacity.shape).ravel()[free[0]]
+        raise ValueError(
+            f"costs of agent {free[0]} never reach the bound, {most:g}, however many samples she gives: she "
+            "needs a capacity of her own, such as the number of samples that she has"
+        )
     return capacity

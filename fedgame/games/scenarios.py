@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import unicodedata
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +13,7 @@ from fedgame import registry
 from fedgame.games import game as games
 
 FORMAT = "fedgame scenario 1"
+LARGEST = 1e100  # numbers in files are below it: there is room for their squares and products
 _FAMILIES, _NUMBERS = ("payoff", "cost"), ("capacity", "value", "quality", "held")
 
 
@@ -41,12 +44,13 @@ def to_dict(game: games.Game, names: list[str] | None = None, outside: Any = Non
 
     Raises:
       ValueError: the payoff or the cost is not registered, or holds a Python function, which JSON cannot
-        hold; or there are not n names.
+        hold; or there are not n different printable names.
     """
     game = games.check(game)
     names = [str(i) for i in range(game.n)] if names is None else list(names)
     if len(names) != game.n:
         raise ValueError(f"`names` must name all {game.n} agents, got {len(names)} names")
+    _check_names(names)
     numbers = {name: _plain(getattr(game, name)) for name in _NUMBERS}
     families = {field: _written(getattr(game, field)) for field in _FAMILIES}
     given = {} if outside is None else {"outside": _plain(outside)}
@@ -102,12 +106,13 @@ def from_dict(values: Any) -> Scenario:
     names = values.get("names", [str(i) for i in range(game.n)])
     if not (isinstance(names, list) and len(names) == game.n and all(isinstance(x, str) for x in names)):
         raise ValueError(f"`names` must be a list of {game.n} strings, one for each agent")
+    _check_names(names)
     outside = None
     if "outside" in values:
         outside = _numbers("outside", values["outside"])
         if outside.shape != (game.n,) or not np.all(np.isfinite(outside)):
             raise ValueError(
-                f"`outside` must be {game.n} numbers, one for each agent, got {values['outside']}"
+                f"`outside` must be {game.n} numbers, one for each agent, got {_short(values['outside'])}"
             )
     return Scenario(game, names, outside=outside)
 
@@ -129,15 +134,110 @@ def load(path: str | os.PathLike) -> Scenario:
       ValueError: the file holds no scenario; the message says where and why.
       FileNotFoundError: there is no such file.
     """
-    file = pathlib.Path(path)
+    data = read_bytes(path)
     try:
-        return from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (FileNotFoundError, IsADirectoryError):
-        raise FileNotFoundError(f"there is no file {path}") from None
+        return from_dict(_parsed(data.decode("utf-8-sig")))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a text file in UTF-8") from None
+    except RecursionError:
+        raise ValueError(f"{path}: brackets are nested too deeply for a scenario") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The contents of a file that somebody named.
+
+    Raises:
+      ValueError: it is a folder, or a pipe or a device, which may never end; or it cannot be read.
+      FileNotFoundError: there is no such file.
+    """
+    file = pathlib.Path(path)
+    try:
+        if file.exists() and not file.is_file():
+            kind = "a folder" if file.is_dir() else "a pipe or a device"
+            raise ValueError(f"{path} is {kind}, not a file")
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def fault_of(name: str) -> str:
+    """What is wrong with an agent's name, to follow the name of its field in a sentence; "" if nothing is.
+
+    Names are drawn, printed and written to tables: line breaks, control characters and marks that turn the
+    direction of the text would falsify these.
+    """
+    if not name.strip():
+        return "must not be empty"
+    if name.isprintable():
+        return ""
+    odd = next(x for x in name if not x.isprintable())
+    unnamed = "a control character" if unicodedata.category(odd) == "Cc" else "no character of a text"
+    called = unicodedata.name(odd, unnamed).lower()
+    return f"must be printable text, but {_short(name)} has U+{ord(odd):04X}, {called}"
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raises a ValueError if a name cannot be printed, or two are equal (é has two spellings in Unicode)."""
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if fault := fault_of(name):
+            raise ValueError(f"`names`: that of agent {i} {fault}")
+        first = seen.setdefault(unicodedata.normalize("NFC", name), i)
+        if first != i:
+            raise ValueError(f"`names`: agents {first} and {i} have the same name, {_short(name)}")
+
+
+def _parsed(text: str) -> Any:
+    """The values in a JSON text.
+
+    Raises:
+      ValueError: it is no JSON; an object has a key twice, of which Python would silently take the last; a
+        number is NaN, or `LARGEST` or more; or a text has half of a surrogate pair, which cannot be printed.
+      RecursionError: it is nested too deeply.
+    """
+
+    def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"{_short(twice)} is there twice in one object")
+        return found
+
+    def number(kind: type) -> Any:
+        def read(digits: str) -> Any:
+            if not abs(float(digits)) < LARGEST:
+                more = "…" if len(digits) > 20 else ""
+                raise ValueError(f"{digits[:20]}{more} is no number below 1e100")
+            return kind(digits)
+
+        return read
+
+    values = json.loads(
+        text,
+        object_pairs_hook=to_object,
+        parse_float=number(float),
+        parse_int=number(int),
+        parse_constant=number(float),
+    )
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise ValueError(f"a text has {half}, half of a surrogate pair, which is no character") from None
+    return values
+
+
+def _short(value: Any) -> str:
+    """A value as Python writes it, the beginning of a long one."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def _plain(x: Any) -> Any:
@@ -170,7 +270,7 @@ def _value(field: Any, value: Any) -> Any:
     if not _static(field):
         return _numbers(field.name, value)
     if isinstance(field.default, bool) and not isinstance(value, bool):
-        raise ValueError(f"`{field.name}` must be true or false, got {value!r}")
+        raise ValueError(f"`{field.name}` must be true or false, got {_short(value)}")
     return registry.checked(f"`{field.name}`", value, field)
 
 
@@ -190,7 +290,7 @@ def _named(field: str, values: Any) -> type:
         file = values["use"].get("file")
         raise ValueError(f"`{field}`: there is no family {name!r} without --use={file}, which defined it")
     near = registry.near(str(name), known)
-    raise ValueError(f"`{field}` needs a `family`, one of {', '.join(known)}; got {name!r}{near}")
+    raise ValueError(f"`{field}` needs a `family`, one of {', '.join(known)}; got {_short(name)}{near}")
 
 
 def _check_text(field: str, name: str, family: type, then: Any) -> None:
@@ -225,4 +325,4 @@ def _numbers(name: str, value: Any) -> np.ndarray:
             raise ValueError
         return np.asarray(value, float)
     except (ValueError, OverflowError):  # lists of different lengths, or a number beyond floats
-        raise ValueError(f"`{name}` must be a number or a list of numbers, got {value!r}") from None
+        raise ValueError(f"`{name}` must be a number or a list of numbers, got {_short(value)}") from None

@@ -1,6 +1,6 @@
 """Participants, one row each of a CSV file.
 
-    name       unique
+    name       unique, printable text
     cost       per sample, at least 0: c of c s^exponent + fixed, in the currency of `value`
     capacity   the maximum number of samples, at least 0
     fixed      optional, paid while enrolled, at least 0; 0 if empty
@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedgame.games import scenarios
 from fedgame.inputs import columns
 
 Columns = Mapping[str, dataclasses.Field]  # parameters, as `registry.option` made them, by column
@@ -55,13 +56,19 @@ COST = {
 NAMES = ("name", *_AGENTS)  # columns other than parameters of costs and payoffs
 
 
-def read(path: str, cost: Columns | None = None, payoff: Columns = MappingProxyType({})) -> Agents:
+def read(
+    path: str,
+    cost: Columns | None = None,
+    payoff: Columns = MappingProxyType({}),
+    notes: list[str] | None = None,
+) -> Agents:
     """Reads participants.
 
     Args:
       path: the file.
       cost: the parameters of costs; None: `COST`, those of linear and power costs.
       payoff: the parameters of payoffs.
+      notes: sentences on what was read, and what was skipped, are added to it.
 
     Raises:
       ValueError: the file, a column or a cell is not as described; names the bad lines, ten at most.
@@ -73,22 +80,27 @@ def read(path: str, cost: Columns | None = None, payoff: Columns = MappingProxyT
     parameters |= {name: columns.of_option(field) for name, field in payoff.items()}
     every = {**parameters, **_AGENTS}
     required = tuple(name for name, column in every.items() if column.default is None)
-    rows, problems = columns.read_rows(path, required=("name", *required), optional=tuple(every))
+    table = columns.read_rows(path, required=("name", *required), optional=tuple(every))
+    rows, problems, _ = table
     seen: dict[str, int] = {}  # names -> the line where each is first
-    table = []
+    agents = []
     for line, row in rows:
         name = row["name"]
-        if not name:
-            problems.append((line, "`name` must not be empty"))
+        if fault := scenarios.fault_of(name):
+            problems.append((line, f"`name` {fault}"))
         elif name in seen:
             problems.append((line, f"`name` {name!r} is that of line {seen[name]} already"))
         seen.setdefault(name, line)
-        table.append(columns.read_numbers(row, every, line, problems))
+        agents.append(columns.read_numbers(row, every, line, problems))
     without = [line for line, row in rows if not row.get("outside")]
     if len(without) < len(rows):
         problems += [(line, "`outside` must not be empty in some rows only") for line in without]
     columns.complain(path, problems)
-    found = {name: np.asarray([numbers[name] for numbers in table]) for name in every}
+    if notes is not None:
+        notes.append(columns.told_of(columns.counted(len(rows), "participant"), path, table))
+        capacities = [(f" of {row['name']}", row["capacity"]) for _, row in rows]
+        notes += columns.doubtful_samples("capacity", capacities)
+    found = {name: np.asarray([numbers[name] for numbers in agents]) for name in every}
     _, first = rows[0]
     return Agents(
         names=[row["name"] for _, row in rows],

@@ -23,14 +23,17 @@ FILE = "exchange_rates.csv"
 _RATE = {"rate": columns.Number("a number, at least 0")}
 
 
-def read(path: str, names: Sequence[str]) -> np.ndarray:
+def read(path: str, names: Sequence[str], notes: list[str] | None = None) -> np.ndarray:
     """Reads w_ij, [n, n], of the members `names`, in their order.
+
+    A sentence on what was read, and what was skipped, is added to `notes`.
 
     Raises:
       ValueError: the file, a column or a cell is not as described; a pair is missing or there twice.
       FileNotFoundError: there is no such file.
     """
-    rows, problems = columns.read_rows(path, required=("member", "of", "rate"), optional=("low", "high"))
+    table = columns.read_rows(path, required=("member", "of", "rate"), optional=("low", "high"))
+    rows, problems, _ = table
     number = {name: i for i, name in enumerate(names)}
     rates = np.full((len(names), len(names)), np.nan)
     np.fill_diagonal(rates, 1.0)
@@ -56,6 +59,8 @@ def read(path: str, names: Sequence[str]) -> np.ndarray:
     if missing:
         more = f" and {len(missing) - columns.SHOWN} more" if len(missing) > columns.SHOWN else ""
         raise ValueError(f"{path}: no rate of {', '.join(missing[: columns.SHOWN])}{more}")
+    if notes is not None:
+        notes.append(columns.told_of(columns.counted(len(rows), "exchange rate"), path, table))
     return rates
 
 

@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedgame.games import scenarios
+from fedgame.inputs import columns as csv_files
 from fedgame.learning import data, members, tables
 
 _NOT_MEMBERS = ("agents.csv", "curve.csv", "mixtures.csv", "measurements.csv", "exchange_rates.csv")
@@ -100,8 +102,8 @@ def _files(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
         name = unicodedata.normalize("NFC", urllib.parse.unquote(stem)).strip()
         if name in files:
             raise ValueError(f"{files[name]} and {entry} are of one member, {name}")
-        if not name or not name.isprintable():
-            raise ValueError(f"{entry}: a member's name must be printable text, not {name!r}")
+        if fault := scenarios.fault_of(name):
+            raise ValueError(f"{str(entry)!r}: a member's name {fault}")
         files[name] = entry
     told = [f"ignored, as no table and no images: {', '.join(ignored)}"] if ignored else []
     return dict(sorted(files.items())), told
@@ -145,12 +147,15 @@ def _frame(name: str, file: pathlib.Path) -> tuple[Any, list[str]]:
             f"{file}: tables of this kind need pyarrow: pip install 'fedgame[parquet]'"
         ) from None
     except (ValueError, OSError, csv.Error) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].removeprefix(f"{file}, ")
         raise ValueError(f"the table of {name}, {file}, cannot be read: {reason}") from None
     remarks = []
     if header and (not header[0] or header[0].startswith("Unnamed")):  # pandas' numbers of rows
         header, frame = header[1:], frame.iloc[:, 1:]
         remarks.append(f"{name}: the first column has no name and is ignored")
+    # A spreadsheet writes commas at the end of all lines for cells that were once used.
+    used = [k for k, column in enumerate(header) if column or (frame.iloc[:, k] != "").any()]
+    header, frame = [header[k] for k in used], frame.iloc[:, used]
     if not header or "" in header:
         raise ValueError(f"{file}: a column has no name")
     if twice := [column for column in header if header.count(column) > 1]:
@@ -173,12 +178,8 @@ def _csv(file: pathlib.Path) -> tuple[list[str], Any]:
     """The names of the columns, and the cells as texts; a ValueError or csv.Error if it cannot be read."""
     import pandas as pd
 
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError("it is not a text file in UTF-8: save it as CSV UTF-8") from None
-    first = re.sub('"[^"]*"', "", text.lstrip(" \n").split("\n", 1)[0])
-    separator = max(",;\t", key=first.count)
+    text = csv_files.read_text(str(file))
+    separator = csv_files.delimiter_of(text.lstrip(" \n").split("\n", 1)[0])
     rows = []
     reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
     try:

@@ -14,8 +14,8 @@ records; combinations may be missing:
     member    name
     accuracy  in [0, 1]
 
-measurements.csv may have a column `metric` that says what the accuracies are, such as auc; all other columns
-are ignored. `columns` says how files are written.
+measurements.csv may have a column `metric` that says what the accuracies are, such as auc, the same in all
+rows. All other columns are ignored, which is told. `columns` says how files are written.
 """
 
 import pathlib
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedgame.games import exchange_rates
+from fedgame.games import exchange_rates, scenarios
 from fedgame.inputs import columns
 
 MIXTURES, MEASUREMENTS = "mixtures.csv", "measurements.csv"
@@ -34,12 +34,15 @@ _ACCURACY = {"accuracy": columns.Number("in [0, 1], not a percentage", high=1.0)
 _Rows = dict[tuple[str, ...], tuple[int, float]]
 
 
-def read(folder: str, names: Sequence[str] | None = None) -> exchange_rates.Mixtures:
+def read(
+    folder: str, names: Sequence[str] | None = None, notes: list[str] | None = None
+) -> exchange_rates.Mixtures:
     """Reads the mixtures and what was measured on them.
 
     Args:
       folder: has both files.
       names: of the members, in order; None: all that are named, in order of first appearance.
+      notes: sentences on what was read, and what was skipped, are added to it.
 
     Returns:
       The mixtures, in order of first appearance, and the splits likewise.
@@ -53,8 +56,8 @@ def read(folder: str, names: Sequence[str] | None = None) -> exchange_rates.Mixt
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     mixtures, measurements = str(path / MIXTURES), str(path / MEASUREMENTS)
-    samples = _read_rows(mixtures, ("mixture", "member"), _SAMPLES, names)
-    accuracy = _read_rows(measurements, ("mixture", "split", "member"), _ACCURACY, names)
+    samples, of_samples = _read_rows(mixtures, ("mixture", "member"), _SAMPLES, names)
+    accuracy, of_accuracy = _read_rows(measurements, ("mixture", "split", "member"), _ACCURACY, names)
     _complain_of_one_file_only(
         mixtures, samples, 0, accuracy, 0, f"`mixture` {{}} has no row in {MEASUREMENTS}"
     )
@@ -73,20 +76,35 @@ def read(folder: str, names: Sequence[str] | None = None) -> exchange_rates.Mixt
     measured = np.full((len(mixture), len(split), len(member)), np.nan)
     for (m, k, i), (_, number) in accuracy.items():
         measured[mixture[m], split[k], member[i]] = number
+    if notes is not None:
+        notes.append(columns.told_of(columns.counted(len(mixture), "mixture"), mixtures, of_samples))
+        notes.append(
+            columns.told_of(columns.counted(len(accuracy), "measurement"), measurements, of_accuracy)
+        )
+        notes += columns.doubtful_samples("samples", [("", row["samples"]) for _, row in of_samples.rows])
     return exchange_rates.Mixtures(tuple(member), given, measured)
 
 
 def metric(folder: str) -> str:
-    """What the accuracies are: the `metric` in the first row of measurements.csv; "accuracy" without one."""
+    """What the accuracies are: the `metric` of measurements.csv; "accuracy" without one.
+
+    Raises:
+      ValueError: rows differ in it.
+    """
     path = str(pathlib.Path(folder) / MEASUREMENTS)
-    rows, _ = columns.read_rows(path, required=("accuracy",), optional=(), others=True)
-    return rows[0][1].get("metric") or "accuracy"
+    rows = columns.read_rows(path, required=("accuracy",), optional=("metric",), others=True).rows
+    first_line, first = rows[0]
+    for line, row in rows:
+        if row.get("metric") != first.get("metric"):
+            told = f"{row['metric']!r}, but {first['metric']!r} in line {first_line}"
+            columns.complain(path, [(line, f"`metric` is {told}: give each metric a folder of its own")])
+    return first.get("metric") or "accuracy"
 
 
 def _read_rows(
     path: str, texts: tuple[str, ...], number: dict[str, columns.Number], names: Sequence[str] | None
-) -> _Rows:
-    """The rows of one file.
+) -> tuple[_Rows, columns.Table]:
+    """The rows of one file, also as texts.
 
     Args:
       path: the file.
@@ -95,21 +113,22 @@ def _read_rows(
       names: of the members; None: any.
     """
     (name,) = number
-    rows, problems = columns.read_rows(path, required=(*texts, name), optional=(), others=True)
+    table = columns.read_rows(path, required=(*texts, name), optional=("metric",), others=True)
+    rows, problems, _ = table
     found: _Rows = {}
     for line, row in rows:
         key = tuple(row[text] for text in texts)
         value = columns.read_numbers(row, number, line, problems)[name]
-        empty = [text for text in texts if not row[text]]
-        problems += [(line, f"`{text}` must not be empty") for text in empty]
+        faults = [f"`{text}` {fault}" for text in texts if (fault := scenarios.fault_of(row[text]))]
+        problems += [(line, fault) for fault in faults]
         if names is not None and row["member"] and row["member"] not in names:
             problems.append((line, f"`member` {row['member']!r} is none of {', '.join(names)}"))
-        if key in found and not empty:
+        if key in found and not faults:
             same = ", ".join(f"`{text}`" for text in texts)
             problems.append((line, f"{same} are those of line {found[key][0]} already"))
         found.setdefault(key, (line, value))
     columns.complain(path, problems)
-    return found
+    return found, table
 
 
 def _complain_of_one_file_only(

@@ -5,6 +5,7 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from fedgame.games import costs, curves, payoffs, scenarios
 from fedgame.games import exchange_rates as fitted_rates
 from fedgame.games import game as games
 from fedgame.inputs import agents as participants
-from fedgame.inputs import exchange_rates, measurements
+from fedgame.inputs import columns, exchange_rates, measurements
 from fedgame.inputs import mixtures as measured_mixtures
 from fedgame.registry import option
 from fedgame.runs import jobs
@@ -140,6 +141,7 @@ class Origin(NamedTuple):
     measured: dict[str, measurements.Measurements]  # by agent, "" if shared; empty if no curve was measured
     fits: dict[str, dict[str, curves.Fit]]  # by agent and name of the fit: the one that is used, and others
     exchange: Exchange | None = None
+    notes: Sequence[str] = ()  # sentences on what was read, and what was skipped
 
 
 def check(settings: ScenarioSettings) -> None:
@@ -174,15 +176,18 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
     """
     check(settings)
     if settings.scenario:
-        return scenarios.load(settings.scenario)._replace(origin=Origin({}, {}))
-    agents = _agents(settings)
+        scenario = scenarios.load(settings.scenario)
+        notes = [f"{columns.counted(scenario.game.n, 'participant')} from {settings.scenario}"]
+        return scenario._replace(origin=Origin({}, {}, notes=notes))
+    notes: list[str] = []
+    agents = _agents(settings, notes)
     measured, fits, exchange, payoff = {}, {}, None, None
     if settings.measurements:
         if settings.held > 0 or np.any(agents.quality != 1.0):
             raise ValueError("with --measurements qualities are 1, and the server holds nothing (--held)")
-        exchange = _fitted(settings, agents.names)
+        exchange = _fitted(settings, agents.names, notes)
     elif settings.curve:
-        measured = measurements.read(settings.curve, agents.names)
+        measured = measurements.read(settings.curve, agents.names, notes)
         fits = _fits(settings, measured)
         payoff = payoff_of({key: fit[settings.fit].payoff for key, fit in fits.items()}, agents.names)
     elif settings.payoff:
@@ -193,26 +198,30 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
     capacity = agents.capacity
     if np.any(np.isnan(capacity)):  # not given; Section 2: more than this only brings negative utility
         best = jnp.max(jnp.asarray(payoff.best))
-        capacity = games.capacity_from_bound(cost, jnp.asarray(agents.value) * best)
+        with all_settings.of_flag("capacity"):
+            capacity = games.capacity_from_bound(cost, jnp.asarray(agents.value) * best)
     if settings.exchange_rates:
-        rates = exchange_rates.read(settings.exchange_rates, agents.names)
+        rates = exchange_rates.read(settings.exchange_rates, agents.names, notes)
         payoff = _effective(payoff, rates, settings.own, capacity)
     if exchange is not None:
         payoff = payoff_of_exchange(exchange, settings.own, capacity)
     game = games.Game(payoff, cost, capacity, value=agents.value, quality=agents.quality, held=settings.held)
     outside = None if np.any(np.isnan(agents.outside)) else agents.outside
-    origin = Origin(measured, fits, exchange)
+    origin = Origin(measured, fits, exchange, notes)
     return scenarios.Scenario(games.check(game), agents.names, origin, outside)
 
 
-def _fitted(settings: ScenarioSettings, names: list[str]) -> Exchange:
-    """Rates and curves that fit --measurements, of the model that predicts held-out mixtures best."""
+def _fitted(settings: ScenarioSettings, names: list[str], notes: list[str]) -> Exchange:
+    """Rates and curves that fit --measurements, of the model that predicts held-out mixtures best.
+
+    What was read is added to `notes`.
+    """
     try:
         measured = measured_mixtures.read(settings.measurements).members
         for name in sorted({*names} ^ {*measured}):
             told = "was not measured" if name in names else "is no participant"
             raise ValueError(f"{name} {told}: measured were {', '.join(measured)}")
-        mixtures = measured_mixtures.read(settings.measurements, names)
+        mixtures = measured_mixtures.read(settings.measurements, names, notes)
         return fitted(mixtures, settings.rates, measured_mixtures.metric(settings.measurements))
     except ValueError as error:
         told = str(error)
@@ -282,12 +291,13 @@ def _effective(curve: Any, rates: np.ndarray, own: str, capacity: np.ndarray) ->
     return payoffs.EffectiveSamples(curve, rates, capacity if own == payoffs.ALWAYS else 0.0, own)
 
 
-def _agents(settings: ScenarioSettings) -> participants.Agents:
-    """The participants, from a file or from numbers."""
+def _agents(settings: ScenarioSettings, notes: list[str]) -> participants.Agents:
+    """The participants, from a file or from numbers; what was read is added to `notes`."""
     if not settings.agents:
         return _agents_by_numbers(settings)
     cost, payoff = _columns(settings)
-    return participants.read(settings.agents, cost if isinstance(settings.cost, str) else None, payoff)
+    parameters = cost if isinstance(settings.cost, str) else None
+    return participants.read(settings.agents, parameters, payoff, notes)
 
 
 def _columns(settings: ScenarioSettings) -> tuple[dict[str, dataclasses.Field], dict[str, dataclasses.Field]]:
@@ -413,7 +423,7 @@ def _agents_by_numbers(settings: ScenarioSettings) -> participants.Agents:
         if not (_has_a_best(settings) and above_0):
             raise ValueError(
                 "--cost needs --capacity, unless --family, or power or bound as --payoff, says how much "
-                "accuracy can pay for, at a cost above 0"
+                f"accuracy can pay for, at a cost above 0{_enough(settings)}"
             )
 
     def column(name: str) -> np.ndarray:
@@ -428,6 +438,24 @@ def _agents_by_numbers(settings: ScenarioSettings) -> participants.Agents:
         outside=np.full(n, np.nan),
         numbers={name: column(name) for name in of_cost},
     )
+
+
+def _enough(settings: ScenarioSettings) -> str:
+    """A capacity with which nobody lacks any, since no accuracy is above 1; "" if costs do not tell one."""
+    if settings.payoff and not _has_a_best(settings):  # a payoff that is no accuracy, perhaps
+        return ""
+    value = settings.value if len(settings.value) > 1 else settings.value[0]
+    try:
+        if isinstance(settings.cost, str):
+            cost = _read(settings, "cost")
+        else:
+            numbers = (settings.cost, settings.exponent, settings.fixed, value)
+            *parameters, value = np.broadcast_arrays(*numbers)
+            cost = costs.PowerCost(*parameters)
+        most = np.max(games.capacity_from_bound(cost, value))
+    except ValueError:  # some costs never reach this
+        return ""
+    return f"; --capacity={math.ceil(most)} is enough: more would cost more than an accuracy of 1 is worth"
 
 
 def _number_of_agents(settings: ScenarioSettings, flags: Sequence[str]) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SHARES = {"part": "C0", "all she has": "C2", "nothing": "C7"}  # colours by how much of her data one shares
 _CELLS = 12  # members whose names and exchange rates are written into the heat map
+_TITLE = 80  # characters of a title, which may be a text such as 'fedbr(price(price=0.004), steps=50)'
 _BARS = 40  # agents in the figure of an equilibrium
 _KNOWN = {  # colours of mechanisms, the same in all figures
     "none": "C7",
@@ -65,6 +66,15 @@ def colors(names: Sequence[str]) -> dict[str, Any]:
     return known | {name: palette[k % len(palette)] for k, name in enumerate(others)}
 
 
+def literal(text: str, most: int = 24) -> str:
+    """A text as it stands in a figure: its beginning, character by character.
+
+    matplotlib takes what is between two $ for a formula, and leaves a legend's labels out that begin with _.
+    """
+    short = text if len(text) <= most else f"{text[: most - 1]}…"
+    return (" " if short.startswith("_") else "") + short.replace("$", r"\$")
+
+
 def line(ax: axes.Axes, x: str, y: str, name: str, rows: Sequence[dict[str, Any]], color: Any) -> None:
     """Draws the column `y` over the column `x`, for one mechanism; empty cells are left out.
 
@@ -81,7 +91,7 @@ def line(ax: axes.Axes, x: str, y: str, name: str, rows: Sequence[dict[str, Any]
         return
     style: dict[str, Any] = {"linestyle": "-", "marker": "o", "ms": 4, "color": color}
     if name:
-        style["label"] = tables.title(name)
+        style["label"] = literal(tables.title(name), _TITLE)
     if name == "personal":
         style["linestyle"] = "--"
     if name == tables.FIRST_BEST:
@@ -119,12 +129,13 @@ def exchange_rates(work: Workdir, fig: figure.Figure) -> None:
     names = list(dict.fromkeys(row["member"] for row in rows))
     rates = np.array([row["rate"] for row in rows]).reshape(len(names), -1)
     ax = fig.subplots()
-    shown = ax.imshow(np.minimum(rates, 1.0), cmap="Blues", vmin=0, vmax=1)
-    fig.colorbar(shown, ax=ax, label="own records that one is worth (1 or more: darkest)")
+    image = ax.imshow(np.minimum(rates, 1.0), cmap="Blues", vmin=0, vmax=1)
+    fig.colorbar(image, ax=ax, label="own records that one is worth (1 or more: darkest)")
     ticks = np.arange(len(names))
     few = len(names) <= _CELLS
-    ax.set_xticks(ticks, names if few else [""] * len(names), rotation=30, ha="right", parse_math=False)
-    ax.set_yticks(ticks, names if few else [""] * len(names), parse_math=False)
+    shown = [literal(name) if few else "" for name in names]
+    ax.set_xticks(ticks, shown, rotation=30, ha="right")
+    ax.set_yticks(ticks, shown)
     ax.set(xlabel="one record of", ylabel="to the model of")
     ax.spines[:].set_visible(False)
     for row, (i, j) in zip(rows, np.ndindex(rates.shape), strict=True) if few else ():
@@ -143,7 +154,7 @@ def holdings(work: Workdir, fig: figure.Figure) -> None:
     ax.set(xlabel="agent", ylabel="class", title="Images that agents hold")
     ax.xaxis.get_major_locator().set_params(integer=True)
     if len(names) <= 30:  # of more classes names would overlap
-        ax.set_yticks(range(len(names)), [name[:16] for name in names])
+        ax.set_yticks(range(len(names)), [literal(name, 16) for name in names])
     if held.size <= 200:  # in more cells numbers would not fit
         for (k, i), number in np.ndenumerate(held):
             color = "white" if number > held.max() / 2 else "black"
@@ -179,7 +190,7 @@ def equilibrium(work: Workdir, fig: figure.Figure) -> None:
     ax.set(xlabel="contribution s_i, samples", ylim=(len(most) - 0.4, -0.6))
     title = "What agents contribute"
     ax.set_title(f"{title} (the most of {len(agents)})" if len(agents) > _BARS else title)
-    ax.set_yticks(places, [row["name"][:24] for row in most])
+    ax.set_yticks(places, [literal(row["name"]) for row in most])
     limit = 1.15 * max(ax.dataLim.x1, 1e-12)  # 1e-12: an axis even if nobody contributes
     ax.set_xlim(0, limit)
     shown = capacity <= limit
@@ -195,7 +206,7 @@ def _curve_with_equilibria(work: Workdir, ax: axes.Axes) -> None:
     """Draws the fitted curves with their bands, the measurements, and a line at every equilibrium total."""
     for name, rows in tables.by(work.read_csv("fitted_curve.csv", text=("agent",)), "agent").items():
         x, accuracy = tables.columns(rows, "samples", "accuracy")
-        (line,) = ax.plot(x, accuracy, color=None if name else "black", label=name or "fitted curve")
+        (line,) = ax.plot(x, accuracy, color=None if name else "black", label=literal(name) or "fitted curve")
         if rows[0]["low"] is not None:
             low, high = tables.columns(rows, "low", "high")
             ax.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
@@ -213,11 +224,12 @@ def _curve_with_equilibria(work: Workdir, ax: axes.Axes) -> None:
 def mechanism(work: Workdir, fig: figure.Figure) -> None:
     """Draws contributions and welfare over β, with a line at each rate that has a name."""
     left, right = fig.subplots(1, 2, sharex=True)
-    contributions, over_beta = work.read_csv("over_beta_contributions.csv"), work.read_csv("over_beta.csv")
+    over_beta = work.read_csv("over_beta.csv")
     (beta,) = tables.columns(over_beta, "beta")
-    names = [name for name in contributions[0] if name != "beta"]
-    labels = [name[:24] for name in names]
-    left.stackplot(beta, tables.columns(contributions, *names), labels=labels, alpha=0.8)
+    agents = tables.by(work.read_csv("over_beta_contributions.csv", text=("name",)), "name")
+    contributions = [tables.columns(rows, "contribution")[0] for rows in agents.values()]
+    labels = [literal(name) if name else "others" for name in agents]
+    left.stackplot(beta, contributions, labels=labels, alpha=0.8)
     left.set(ylabel="contributions, samples", title="Who contributes what under M_β")
     left.legend(frameon=False, loc="upper left", fontsize="small")
     for name in over_beta[0]:
@@ -230,7 +242,8 @@ def mechanism(work: Workdir, fig: figure.Figure) -> None:
     right.set(ylabel="p-mean of utilities", title="Welfare of everybody under M_β")
     marked: dict[str, list[str]] = {}
     for mark in work.read_csv("marks.csv"):
-        marked.setdefault(f"{float(mark['beta']):.4g}", []).append(tables.title(mark["name"]))
+        title = literal(tables.title(mark["name"]), _TITLE)
+        marked.setdefault(f"{float(mark['beta']):.4g}", []).append(title)
     for k, (where, names) in enumerate(marked.items()):
         for ax in (left, right):
             ax.axvline(float(where), color=f"C{k + 5}", linestyle="--", linewidth=1)
@@ -266,7 +279,9 @@ def comparison_curve(work: Workdir, fig: figure.Figure) -> None:
     protocols = tables.by(work.read_csv("runs.csv"), "protocol")
     for k, (name, rows) in enumerate(protocols.items()):  # one above the other, for many totals are equal
         total = np.mean(tables.columns(rows, "charged")[0])
-        ax.axvline(total, 0.05 * k, 0.05 * k + 0.045, color=color[name], linewidth=4, label=name)
+        ax.axvline(
+            total, 0.05 * k, 0.05 * k + 0.045, color=color[name], linewidth=4, label=literal(name, _TITLE)
+        )
     ax.set(
         xlabel="samples S = ‖s‖₁",
         ylabel="accuracy on held-out data",
@@ -286,7 +301,7 @@ def comparison_contributions(work: Workdir, fig: figure.Figure) -> None:
     for ax, (name, panel) in zip(axes.flat, panels.items(), strict=False):
         for agent in tables.by(panel.rows, "agent").values():
             ax.plot(*tables.columns(agent, panel.x, panel.y), color=color[name], linewidth=1)
-        ax.set(title=name, xlabel=panel.label)
+        ax.set(title=literal(name, _TITLE), xlabel=panel.label)
     for ax in axes[:, 0]:
         ax.set_ylabel("contribution s_i, samples")
     fig.suptitle("What each agent contributes (seed 0)")
@@ -348,9 +363,10 @@ def comparison_welfare(work: Workdir, fig: figure.Figure) -> None:
         known = [row for row in mine if row["welfare"] is not None]
         p, value = tables.columns(known, "p", "welfare")
         error = [row["standard_error"] or 0.0 for row in known]
-        left.errorbar(p, value, error, marker="o", capsize=3, color=color[name], label=name)
+        left.errorbar(p, value, error, marker="o", capsize=3, color=color[name], label=literal(name, _TITLE))
         if len(known) < len(mine):
-            left.plot([], [], " ", label=f"({name}: {len(mine) - len(known)} not shown)")
+            hidden = f"({literal(name, _TITLE)}: {len(mine) - len(known)} not shown)"
+            left.plot([], [], " ", label=hidden)
     infinite = any(np.isinf(float(row["p"])) for row in table)
     label = "p (-∞ is in the tables only)" if infinite else "p"
     left.set(xlabel=label, ylabel="p-mean of utilities, (1/n Σ u^p)^(1/p)", title="Welfare by protocol")
@@ -370,7 +386,7 @@ def _differences(ax: axes.Axes, rows: list[dict[str, Any]], last: str, color: di
         ax.errorbar(p + apart, value, error, marker="o", capsize=3, color=color[name])
     ax.axhline(0, color="black", linewidth=0.5)
     ax.set(xlabel="p", ylabel="difference of p-means, paired, 95% interval")
-    ax.set_title(f"{last}\nless the other protocol", fontsize="medium")
+    ax.set_title(f"{literal(last, _TITLE)}\nless the other protocol", fontsize="medium")
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -398,8 +414,8 @@ def sweep(work: Workdir, fig: figure.Figure) -> None:
     for ax, name in zip(axes, shown, strict=False):
         for key, mine in lines.items():
             known = sorted((float(row[x]), row[name]) for row in mine if row[name] is not None)
-            label = ", ".join(tables.title(str(x)) for x in (key if isinstance(key, tuple) else (key,)))
-            ax.plot(*np.transpose(known), marker="o", color=color[key], label=label)
+            texts = ", ".join(tables.title(str(x)) for x in (key if isinstance(key, tuple) else (key,)))
+            ax.plot(*np.transpose(known), marker="o", color=color[key], label=literal(texts, _TITLE))
         ax.set(xlabel=setting, title=name.replace("_", " "))
     if groups:
         fullest = max(axes, key=lambda ax: len(ax.lines))  # some lines may have no numbers in a column
@@ -422,9 +438,11 @@ def comparisons(work: Workdir, fig: figure.Figure) -> None:
         point = float(given[setting]), row["welfare"], row["standard_error"] or 0.0
         lines.setdefault(", ".join([row["protocol"], *others]), []).append(point)
     ax, color = fig.subplots(), _protocols(work)
-    for label, points in lines.items():
+    for texts, points in lines.items():
         x, value, error = np.transpose(sorted(points))
-        ax.errorbar(x, value, error, marker="o", capsize=3, label=label, color=color.get(label))
+        ax.errorbar(
+            x, value, error, marker="o", capsize=3, label=literal(texts, _TITLE), color=color.get(texts)
+        )
     x = [point[0] for points in lines.values() for point in points]
     if x and min(x) > 0 and max(x) > 20 * min(x):
         ax.set_xscale("log")

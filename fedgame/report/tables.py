@@ -59,8 +59,8 @@ def means(rows: Sequence[dict[str, Any]]) -> Callable[[str], float]:
 
 
 def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up."""
-    rows = [header, *body]
+    """A Markdown table whose columns line up; a bar in a cell does not end it."""
+    rows = [[str(text).replace("|", "\\|") for text in row] for row in (header, *body)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(header))]
     lines = []
     for row in rows:

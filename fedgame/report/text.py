@@ -19,9 +19,11 @@ _FITS = 12  # fits with a line each; with a curve for each agent there may be ma
 def equilibrium(work: Workdir) -> str:
     """Fits, the equilibrium, a table of the agents who contribute most, and who drops out."""
     summary, rows = work.read_json("equilibrium.json"), work.read_csv("outcome.csv", text=("name",))
-    blocks = []
+    blocks = _read(summary)
     if summary["fits"]:
         blocks.append("\n".join(_fit_of_agent(fit) for fit in summary["fits"][:_FITS]))
+        if flat := [fit["agent"] for fit in summary["fits"] if _is_flat(fit)]:
+            blocks[-1] += _flat("" if flat == [""] else f" of {_listed(flat)}")
     if summary["exchange"]:
         blocks.append(_exchange(summary["exchange"]))
     blocks.append(f"{summary['status']}\n{_total(summary)}")
@@ -40,6 +42,11 @@ def equilibrium(work: Workdir) -> str:
     if checked := validation(work, summary.get("not_validated", "")):
         blocks.append(checked)
     return "\n\n".join(blocks)
+
+
+def _read(summary: dict[str, Any]) -> list[str]:
+    """A block on what was read from files; none if nothing was, or an earlier version wrote the summary."""
+    return [f"read: {'; '.join(summary['read'])}"] if summary.get("read") else []
 
 
 def measurement(work: Workdir) -> str:
@@ -272,6 +279,19 @@ def _fit_of_agent(fit: dict[str, Any]) -> str:
     return f"{whose}: {fit['fit']} fit, {_errors(fit['rmse'], fit['largest'])}{_mark(fit['used'])}"
 
 
+def _is_flat(fit: dict[str, Any]) -> bool:
+    """Whether the fit that is used does not rise; those of earlier versions do not say."""
+    return fit.get("used", True) and not fit.get("rises", True)
+
+
+def _flat(whose: str = "") -> str:
+    """The remark on measurements that say nothing, `whose` they are."""
+    return (
+        f"\nFLAT: the measured accuracies{whose} do not rise with the samples by more than they scatter, so "
+        "nothing can be said about who shares"
+    )
+
+
 def _errors(rmse: float, largest: float) -> str:
     return f"root mean square error {rmse:.4f}, largest {largest:.4f}"
 
@@ -350,7 +370,9 @@ def _listed(names: list[str]) -> str:
 def mechanism(work: Workdir) -> str:
     """Who leaves, who pays and receives what, welfare by mechanism, and the audit."""
     summary = work.read_json("mechanism.json")
-    blocks = [_exchange(summary["exchange"])] if summary["exchange"] else []
+    blocks = _read(summary)
+    if summary["exchange"]:
+        blocks.append(_exchange(summary["exchange"]))
     blocks.append(_participation(summary))
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
     blocks.append(_payments(summary, rows) if "status" in summary else _fallen_apart(rows))
@@ -530,11 +552,12 @@ def band(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def fits(fits: Sequence[dict[str, Any]]) -> str:
-    """The error of every fit, a line each."""
-    return "\n".join(
+    """The error of every fit, a line each, and a remark if the one that is used does not rise."""
+    lines = [
         f"{fit['fit']} fit: {_errors(fit['rmse'], fit['largest_residual'])}{_mark(fit['used'])}"
         for fit in fits
-    )
+    ]
+    return "\n".join(lines) + (_flat() if any(_is_flat(fit) for fit in fits) else "")
 
 
 def game(summary: dict[str, Any]) -> str:
@@ -546,7 +569,7 @@ def game(summary: dict[str, Any]) -> str:
         between = summary["deviation_between_seeds"]
         if between is not None:
             first += f"; one training run deviates by {between:.4f}"
-        lines = [first]
+        lines = [first + (_flat() if _is_flat(summary) else "")]
     for protocol, found in summary["equilibria"].items():
         if found is None:
             lines.append(f"{protocol}: aims at no equilibrium")

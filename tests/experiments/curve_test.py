@@ -13,6 +13,7 @@ from fedgame.inputs import measurements
 from fedgame.learning import curve as learning_curve
 from fedgame.learning import evaluation, federated, local, mixtures
 from fedgame.protocols import base, mwfed
+from fedgame.report import text
 from fedgame.runs import snapshots, workdir
 from fedgame.runs.experiment import Resources
 
@@ -276,3 +277,15 @@ def test_shares_of_a_total_are_whole_and_nobody_gives_more_than_she_has(capacity
         assert found.sum() == total
         assert np.all((found >= 0) & (found <= capacity))
         assert np.max(np.abs(found - total * np.asarray(capacity) / sum(capacity))) < 1
+
+
+def test_a_flat_curve_is_told_only_if_its_fit_is_used():
+    flat = {"fit": "power", "used": True, "rmse": 0.1, "largest_residual": 0.2, "rises": False}
+    rising = flat | {"fit": "concave", "rises": True}
+    assert "FLAT: the measured accuracies do not rise" in text.fits([flat, rising | {"used": False}])
+    assert "FLAT" not in text.fits([flat | {"used": False}, rising])
+    del flat["rises"]  # as of earlier versions
+    assert "FLAT" not in text.fits([flat])
+    game = {**flat, "deviation_between_seeds": None, "equilibria": {}}
+    assert "FLAT" not in text.game(game)
+    assert "FLAT" in text.game(game | {"rises": False})

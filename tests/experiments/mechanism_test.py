@@ -115,7 +115,22 @@ def test_rows_over_beta_and_welfare_are_those_of_the_library(expensive):
     assert set(marks) == {"falkinger", "designed", "beta_star"}
     assert marks["designed"] == pytest.approx(2 / 3, abs=1e-6)
     contributions = work.read_texts("over_beta_contributions.csv")
-    assert float(contributions[0]["1"]) == pytest.approx(float(swept[0]["total"]), rel=1e-9)
+    assert [(row["beta"], row["name"]) for row in contributions[:4]] == [
+        ("0.0", "1"), ("0.0", "2"), ("0.0", "3"), (swept[1]["beta"], "1")
+    ]  # fmt: skip
+    assert float(contributions[0]["contribution"]) == pytest.approx(float(swept[0]["total"]), rel=1e-9)
+
+
+def test_what_the_others_contribute_over_beta_has_no_name(tmp_path):
+    game = GAME.replace(cost=games.LinearCost(np.full(10, 0.01)), capacity=np.linspace(1, 10, 10))
+    game = games.check(game.replace(value=1.0, quality=1.0))
+    names = ["beta", "others", *"cdefghij"]
+    rows, contributions = over_beta.rows_by_beta(game, names, np.zeros(10), (), 2)
+    assert [row["name"] for row in contributions] == 2 * [*"cdefghij", ""]
+    for k, row in enumerate(rows):
+        mine = contributions[9 * k : 9 * k + 9]
+        assert {one["beta"] for one in mine} == {row["beta"]}
+        assert sum(one["contribution"] for one in mine) == pytest.approx(row["total"], rel=1e-9)
 
 
 def test_rational_transfers_leave_nobody_worse_off(tmp_path):

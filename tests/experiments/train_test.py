@@ -185,6 +185,16 @@ def test_your_own_images_with_names_of_classes_that_are_names_of_columns(tmp_pat
     assert (tmp_path / "run" / "holdings.png").exists()
 
 
+@pytest.mark.parametrize(
+    "classes",
+    [("cat", "dog"), ("holds", "holds (class 0)"), ("a", "a", "a (class 0)"), ("a (class 1)", "a", "a")],
+)
+def test_no_two_columns_have_one_name(classes):
+    columns = training._columns(classes)
+    assert len({*columns, "agent", "holds", "contributes"}) == len(classes) + 3
+    assert (tuple(columns) == classes) == (classes == ("cat", "dog"))
+
+
 def test_interrupted_after_every_round_it_ends_where_it_would_have(trained, tmp_path, monkeypatch):
     rounds, do = [], federated.federated_round
     monkeypatch.setattr(federated, "federated_round", lambda *args: rounds.append(args[6]) or do(*args))
@@ -299,7 +309,10 @@ def test_of_members_who_share_less_the_first_records_are_trained_on(federation, 
     [
         ({"dataset": "mnist"}, "--dataset has no use with --federation: members have their own data"),
         ({"agents": 3}, r"--agents=3: .* has 2 members"),
-        ({"capacity": (31, 5)}, "--capacity: ann can train on 30 records, not 31"),
+        (
+            {"capacity": (31, 5)},
+            "--capacity: ann can train on 30 records, not 31: .*; --capacity=30,5 is possible",
+        ),
         ({"capacity": (1, 2, 3)}, "--capacity needs one number or one for each of 2 agents, got 3"),
         ({"held_out": 5}, "--held_out has no use with --federation"),
         ({"model": "cnn"}, "--model=cnn is for images; tables need linear or mlp"),

@@ -114,6 +114,28 @@ def test_the_power_law_needs_no_measurement_at_0(accuracy):
     assert fit.rmse <= np.std(accuracy) + 1e-4
 
 
+RISING = np.array([0.1, 0.4, 0.55, 0.7, 0.8, 0.85, 0.9])
+AT = [0, 10, 20, 40, 80, 160, 320]
+
+
+@pytest.mark.parametrize("fit", ["power", "concave"])
+@pytest.mark.parametrize(
+    ("accuracy", "rises"),
+    [
+        (RISING, True),
+        (1e-4 * RISING, True),  # whatever the scale
+        (RISING[::-1], False),
+        (np.full(7, 0.7), False),
+        ([0.1, 0.9, 0.89, 0.88, 0.87, 0.86, 0.85], True),  # ranks alone would say that it falls
+        ([0.71, 0.68, 0.72, 0.69, 0.70, 0.71, 0.69], False),
+        (np.array([RISING, RISING[::-1], RISING]), False),  # a run differs from the next by more
+        (RISING + 0.01 * np.array([[1, -1, 1, -1, 1, -1, 1], [-1, 1, -1, 1, -1, 1, -1]]), True),
+    ],
+)
+def test_a_curve_that_does_not_rise_beyond_the_scatter_is_flat(fit, accuracy, rises):
+    assert curves.fit(fit, AT, accuracy).rises == rises
+
+
 def test_missing_repetitions_are_left_out_of_the_mean():
     accuracy = np.array([[0.1, 0.3, 0.6, 0.8], [0.1, 0.5, np.nan, 0.8], [np.nan, 0.4, np.nan, 0.8]])
     sizes, mean = [0, 10, 20, 40], [0.1, 0.4, 0.6, 0.8]

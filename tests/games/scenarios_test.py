@@ -1,6 +1,8 @@
 """JSON files of games keep every digit, and errors name every mistake."""
 
 import json
+import os
+import re
 
 import chex
 import hypothesis
@@ -13,7 +15,7 @@ import pytest
 from fedgame import games, registry, testing
 from fedgame.games import costs, payoffs, scenarios
 
-POSITIVE = st.floats(1e-300, 1e300)
+POSITIVE = st.floats(1e-300, 1e99)
 SIZES = [0.0, 1 / 3, 7.1]
 PAYOFFS = {
     "PowerLaw": lambda x: games.PowerLaw([1 / 3, x], x, 0.1, [x, 0.0], clip=False),
@@ -39,7 +41,7 @@ COSTS = {
 def test_a_file_keeps_every_bit(tmp_path, payoff, cost, x):
     held = x if PAYOFFS[payoff](x).of_total else 0.0
     game = games.check(games.Game(PAYOFFS[payoff](x), COSTS[cost](x), [1 / 3, 2.1], [x, 1.0], 1 / 7, held))
-    names = ['Zoë, "A"\n', "二"]
+    names = ['Zoë, "A"', "二"]
     scenarios.save(tmp_path / "game.json", game, names)
     loaded = scenarios.load(tmp_path / "game.json")
     assert loaded.names == names
@@ -139,13 +141,76 @@ def test_bad_files(tmp_path):
     with pytest.raises(ValueError, match=r"game.json, line 3: not JSON"):
         scenarios.load(file)
     file.write_bytes(b"\xff\xfe{}")
-    with pytest.raises(ValueError, match=r"game.json: "):
+    with pytest.raises(ValueError, match=r"game\.json is not a text file in UTF-8"):
         scenarios.load(file)
     file.write_text(json.dumps(scenarios.to_dict(GAME)).replace("0.1", "NaN"))
-    with pytest.raises(ValueError, match="`rate` must be finite"):
+    with pytest.raises(ValueError, match=r"game\.json: NaN is no number below 1e100"):
         scenarios.load(file)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         scenarios.load(tmp_path / "none.json")
+
+
+TEXT = json.dumps(scenarios.to_dict(GAME, ["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "brackets are nested too deeply for a scenario"),
+        ('{"a":' * 2_000, "brackets are nested too deeply for a scenario"),
+        (TEXT.replace('"held": 0.0', '"held": ' + "[" * 900 + "]" * 900), "brackets are nested too deeply"),
+        (TEXT.replace('"held": 0.0', '"held": -Infinity'), "-Infinity is no number below 1e100"),
+        (TEXT.replace('"held": 0.0', '"held": 1e400'), "1e400 is no number below 1e100"),
+        (TEXT.replace('"held": 0.0', '"held": 1e100'), "1e100 is no number below 1e100"),
+        (TEXT.replace('"held": 0.0', '"held": ' + "7" * 400), f"{'7' * 20}… is no number below 1e100"),
+        (TEXT.replace('"held": 0.0', '"held": ' + "7" * 5_000), f"{'7' * 20}… is no number below 1e100"),
+        (TEXT.replace('"held"', '"held": 1, "held"'), "'held' is there twice in one object"),
+        (TEXT.replace('"b"', '"\\ud800"'), r"a text has '\ud800', half of a surrogate pair"),
+        (
+            TEXT.replace('"format"', '"\\udfff": 1, "format"'),
+            r"a text has '\udfff', half of a surrogate pair",
+        ),
+        (TEXT.replace('"b"', '"a"'), "`names`: agents 0 and 1 have the same name, 'a'"),
+        (
+            TEXT.replace('"a"', '"\u00e9"').replace('"b"', '"e\u0301"'),
+            "`names`: agents 0 and 1 have the same name",
+        ),
+        (TEXT.replace('"b"', '" "'), "`names`: that of agent 1 must not be empty"),
+        (
+            TEXT.replace('"b"', '"b\\n"'),
+            r"`names`: that of agent 1 must be printable text, but 'b\n' has U+000A, a control character",
+        ),
+        (TEXT.replace('"b"', '"b\u202e"'), "has U+202E, right-to-left override"),
+        (TEXT.replace("[1.0, 2.0]", json.dumps(["x"] * 1000)), "got ['x', 'x'"),
+    ],
+)
+def test_texts_that_python_would_read_otherwise_or_not_at_all_are_refused(tmp_path, text, message):
+    file = tmp_path / "game.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        scenarios.load(file)
+    assert str(error.value).startswith(str(file))
+    assert len(str(error.value)) < len(str(file)) + 250
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    (tmp_path / "game.json").write_text(TEXT, encoding="utf-8-sig")
+    assert scenarios.load(tmp_path / "game.json").names == ["a", "b"]
+
+
+def test_pipes_and_folders_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")  # reading it would never end
+    for name, kind in (("pipe.json", "a pipe or a device"), (".", "a folder")):
+        with pytest.raises(ValueError, match=f"is {kind}, not a file"):
+            scenarios.load(tmp_path / name)
+    with pytest.raises(ValueError, match="cannot be read: File name too long"):
+        scenarios.load("x" * 5000)
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["a", ""], ["a", "b\n"]])
+def test_names_that_cannot_be_read_are_not_written(names, tmp_path):
+    with pytest.raises(ValueError, match="`names`: "):
+        scenarios.save(tmp_path / "game.json", GAME, names)
 
 
 @pytest.mark.parametrize("payoff", PAYOFFS)

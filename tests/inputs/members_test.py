@@ -222,6 +222,14 @@ GOOD = "a,b,y\n1,2,0\n2,3,1\n"
 
 
 @pytest.mark.parametrize(
+    "table", ["a,b,y,,\n1,2,0,,\n2,3,1,,\n", "a\tb\ty\n1\t2\t0\n2\t3\t1\n".encode("utf-16")]
+)
+def test_tables_as_spreadsheets_write_them(table, tmp_path):
+    found = members.read(write(tmp_path, a=GOOD, b=table), target="y").federation
+    np.testing.assert_array_equal(found.records[0].numbers, found.records[1].numbers)
+
+
+@pytest.mark.parametrize(
     ("table", "message"),
     [
         ("", "the table of bad, .*bad.csv, cannot be read: it is empty"),
@@ -245,7 +253,7 @@ GOOD = "a,b,y\n1,2,0\n2,3,1\n"
         ("a,b,y\n2020-01-01,2,0\n,3,1\n", "texts in that of bad, '2020-01-01'"),
         ("a,a,y\n1,2,0\n2,3,1\n", "bad.csv: two columns are called `a`"),
         ("a, a ,y\n1,2,0\n2,3,1\n", "bad.csv: two columns are called `a`"),
-        ("a,b,y,\n1,2,0,\n2,3,1,\n", "bad.csv: a column has no name"),
+        ("a,b,y,\n1,2,0,\n2,3,1,7\n", "bad.csv: a column has no name"),
         (
             "a,b,y\n1,2,0\n2,3\n",
             "bad.csv, cannot be read: line 3: 2 cells, but the first line names 3 columns",
@@ -254,9 +262,9 @@ GOOD = "a,b,y\n1,2,0\n2,3,1\n"
         ("a,b,y\n1,2,0,1\n2,3,1,1\n", "line 2: 4 cells, but the first line names 3 columns"),
         ('a,b,y\n1,"2,0\n2,3,1\n', "bad.csv, cannot be read: line 3: unexpected end of data"),
         (f"a,b,y\n{'x' * 200_000},2,0\n2,3,1\n", "bad.csv, cannot be read: line 2: field larger than"),
-        ("a,b,y\n1,é,0\n".encode("latin1"), "bad.csv, cannot be read: it is not a text file in UTF-8"),
-        (bytes(range(256)), "bad.csv, cannot be read: it is not a text file in UTF-8"),
-        (GOOD.encode("utf-16"), "bad.csv, cannot be read: it is not a text file in UTF-8"),
+        ("a,b,y\n1,é,0\n".encode("latin1"), "bad.csv, cannot be read: line 2: not a text file in UTF-8"),
+        (bytes(range(256)), "bad.csv, cannot be read: line 3: not a text file in UTF-8"),
+        (GOOD.encode("utf-16-le"), "bad.csv, cannot be read: line 1: NUL, which no text has"),
         ("a,b,y\n1e300,2,0\n2,3,1\n", r"`a` of bad has numbers beyond 1e\+30"),
         ("a,b,y\n1,-inf,0\n2,3,1\n", r"`b` of bad has numbers beyond 1e\+30"),
     ],
@@ -317,8 +325,8 @@ def test_folders_that_hold_no_federation(tmp_path):
         (("a%2Fb", "a%2fb"), "are of one member, a/b"),
         (("u\u0308", "\u00fc"), "are of one member, \u00fc"),
         (("a", "a "), "are of one member, a"),
-        (("%0A", "b"), r"a member's name must be printable text, not ''"),
-        (("a%00", "b"), r"a member's name must be printable text, not 'a\\x00'"),
+        (("%0A", "b"), "a member's name must not be empty"),
+        (("a%00", "b"), r"must be printable text, but 'a\\x00' has U\+0000, a control character"),
     ],
 )
 def test_names_that_cannot_be(files, message, tmp_path):

@@ -62,6 +62,7 @@ def test_what_was_read_is_fitted(tmp_path):
         ("mixtures.csv", "none,north,-1", "line 5: `samples` must be a number, at least 0, got '-1'"),
         ("mixtures.csv", "none,north,1", "line 5: `mixture` 'none' has no row in measurements.csv"),
         ("mixtures.csv", ",north,1", "line 5: `mixture` must not be empty"),
+        ("mixtures.csv", "a\u202eb,north,1", "line 5: `mixture` must be printable text, but 'a\\u202eb' has"),
         ("mixtures.csv", "none,north", "line 5: 2 cells, but the first line names 3 columns"),
         ("measurements.csv", "all,1,west,0.5", "line 6: `member` 'west' is none of north, süd"),
         (
@@ -86,6 +87,28 @@ def test_complaints_name_file_and_line(tmp_path, file, row, told):
         mixtures.read(folder, ["north", "süd"])
     assert f"{path}, {told}" in str(error.value)
     assert str(error.value).count("\n") == 0
+
+
+def test_the_metric_is_one(tmp_path):
+    assert mixtures.metric(write(tmp_path)) == "accuracy"
+    lines = MEASUREMENTS.strip().split("\n")
+    same = "\n".join([f"{lines[0]},metric", *(f"{line},auc" for line in lines[1:])])
+    assert mixtures.metric(write(tmp_path, measured=same)) == "auc"
+    folder = write(tmp_path, measured=same.replace("1,auc", "1,accuracy"))
+    with pytest.raises(
+        ValueError, match=r"line 5: `metric` is 'accuracy', but 'auc' in line 2: give each metr"
+    ):
+        mixtures.metric(folder)
+
+
+def test_what_was_read_is_told(tmp_path):
+    notes = []
+    mixtures.read(write(tmp_path, mixed="# mine\n" + MIXTURES), notes=notes)
+    assert notes == [
+        f"2 mixtures from {tmp_path}/mixtures.csv (1 comment line skipped)",
+        f"4 measurements from {tmp_path}/measurements.csv",
+        "samples is 20.5 (written 20.5); thousands are written without a separator",
+    ]
 
 
 def test_a_name_that_only_measurements_have_is_taken_for_a_mistake(tmp_path):

@@ -90,7 +90,7 @@ def test_the_bound_has_a_family_and_held_samples_count():
         ({"confidence": 1.5}, "--confidence must be a number, greater than 0 and"),
         ({"family": "cubic"}, "--family must be one of power, bound, got 'cubic'"),
         ({"fit": "spline"}, "--fit must be one of bound, concave, power, got 'spline'"),
-        ({"capacity": None, "cost": (0.0, 0.1)}, "--cost needs --capacity, unless"),
+        ({"capacity": None, "cost": (0.0, 0.1)}, "--cost needs --capacity, unless .*, at a cost above 0$"),
         ({"fit": "concave"}, "--fit has no use with --family"),
         ({"payoff": "bound(0.9, 1)"}, "give one of .*; got --family and --payoff"),
         ({"cost": "linear(0.01)", "exponent": (2.0,)}, r"--exponent has no use with --cost=linear\(0.01\)"),
@@ -102,13 +102,60 @@ def test_the_bound_has_a_family_and_held_samples_count():
             {"cost": "linear([1, 2])", "value": (1.0,) * 3},
             "--cost: rate needs one number or one for each of 3",
         ),
-        ({"cost": "linear(0)", "capacity": None}, "costs of agent 0 never reach the bound"),
+        (
+            {"cost": "linear(0)", "capacity": None},
+            "--capacity: costs of agent 0 never reach the bound, 0.97, however many samples she gives: she n",
+        ),
         ({"held": -1.0}, "--held must be a number, at least 0"),
     ],
 )
 def test_contradictory_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         read(dataclasses.replace(NUMBERS, **changes))
+
+
+@pytest.mark.parametrize(
+    ("given", "enough"),
+    [
+        ({"cost": (0.004, 0.001)}, 1000),
+        ({"cost": (0.004, 0.001), "value": (2.0, 4.0), "fixed": (1.0,)}, 3000),
+        ({"cost": (0.004, 0.001), "exponent": (2.0,)}, 32),
+        ({"cost": "linear([0.004, 0.001])"}, 1000),
+        ({"cost": "linear(0.001)", "value": (1.0, 2.5)}, 2500),
+    ],
+)
+def test_a_capacity_that_is_enough_is_named(files, given, enough):
+    with pytest.raises(ValueError, match=f"--cost needs --capacity, .*; --capacity={enough} is enough: "):
+        read(equilibrium.Settings(curve=files.curve, **given))
+
+
+def test_what_was_read_is_told(files, tmp_path):
+    work, text = run(files, tmp_path / "run")
+    told = [
+        f"3 participants from {files.agents}",
+        f"21 measurements at 7 sizes, 3 repetitions each, from {files.curve}",
+    ]
+    assert work.read_json("equilibrium.json")["read"] == told
+    assert text.startswith("read: " + "; ".join(told) + "\n\n")
+    assert "FLAT" not in text
+    scenario = tmp_path / "run" / "scenario.json"
+    assert read(equilibrium.Settings(scenario=str(scenario))).origin.notes == [
+        f"3 participants from {scenario}"
+    ]
+    assert not read(NUMBERS).origin.notes
+
+
+def test_a_curve_that_does_not_rise_is_told(files, tmp_path):
+    curve = tmp_path / "falling.csv"
+    curve.write_text("samples,accuracy\n0,0.8\n10,0.7\n20,0.65\n40,0.6\n")
+    _, text = run(dataclasses.replace(files, curve=str(curve)), tmp_path / "run")
+    assert "FLAT: the measured accuracies do not rise with the samples by more than they scatter" in text
+    rising = [
+        f"{s},{a},a\n{s},{a},b\n{s},0.5,c\n" for s, a in zip(SIZES, curve_at(TRUTH, SIZES), strict=True)
+    ]
+    curve.write_text("samples,accuracy,agent\n" + "".join(rising))
+    _, text = run(dataclasses.replace(files, curve=str(curve)), tmp_path / "own")
+    assert "FLAT: the measured accuracies of c do not rise" in text
 
 
 def test_numbers_that_would_be_ignored_are_refused(files):

@@ -21,6 +21,11 @@ def test_the_column_mechanism_holds_names_and_people_read_labels():
         assert tables.title(name) == title
 
 
+def test_a_bar_in_a_cell_ends_no_cell():
+    lines = tables.markdown(["name", "x"], [["a|b", "1"], [float("inf"), "2"]]).split("\n")
+    assert lines == ["| name | x |", "|------|---|", r"| a\|b | 1 |", "| inf  | 2 |"]
+
+
 def test_rows_are_read_as_they_were_written(tmp_path):
     work = workdir.Workdir(tmp_path)
     rows = [
