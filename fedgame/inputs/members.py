@@ -8,6 +8,8 @@ Members are called as the files are; %2F in a file's name stands for /, and so o
 Files of other endings are ignored, which is told, and so are README, LICENSE, agents.csv, curve.csv,
 mixtures.csv, measurements.csv and exchange_rates.csv, which other commands read and write.
 
+Pipes and the like are never opened. What is odd about images, or ignored among them, is told.
+
 Tables: cells are separated by commas, semicolons or tabs. One column is the target, whose values are the
 classes. The others are features: numbers, or texts, which are categories. Empty cells are allowed; `?`, NA,
 N/A, NaN and NULL count as empty, None does not. A column may be missing from a member's table; it is then

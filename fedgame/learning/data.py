@@ -4,8 +4,9 @@ A data set is named by "digits", by a name of tensorflow-datasets ("mnist", "emn
 read without TensorFlow), or by the path of own images: an .npz file (see `arrays`) or a folder that has a
 folder of images for each class (see `folders`).
 
-Pixels are scaled to [0, 1]; nothing else is done to them, in particular no standardisation. Only the images
-that are asked for are decoded.
+Pixels are scaled to [0, 1]; nothing else is done to them, in particular no standardisation. Image files are
+read as one sees them: turned as a camera says, and white where they are transparent. Only the images that are
+asked for are decoded.
 """
 
 import importlib.util
