@@ -45,6 +45,11 @@ OTHERS = {  # files without tests of their own name -> tests
     "fedgame/equilibria/pivoting.py": ("tests/games/effective_samples_test.py",),
     "fedgame/inputs/measurements.py": ("tests/inputs/columns_test.py",),
     "fedgame/learning/downloads.py": ("tests/learning/preparation_test.py",),
+    "fedgame/learning/memory.py": (
+        "tests/learning/image_files_test.py",
+        "tests/learning/image_arrays_test.py",
+        "tests/learning/data_test.py",
+    ),
     "fedgame/learning/trainer.py": ("tests/protocols/protocols_test.py",),
     "fedgame/mechanisms/price.py": ("tests/mechanisms/payments_test.py",),
     "fedgame/mechanisms/prices.py": ("tests/mechanisms/payments_test.py",),

@@ -289,7 +289,6 @@ def _own_game(
     task: Task, work: Workdir, resources: Resources
 ) -> tuple[scenarios.Scenario, fitted_rates.Mixtures]:
     """The game of members with data of their own, whose exchange rates are measured first."""
-    tasks.write_remarks(task, work)
     measured = measure.measure(task, work, resources)
     exchange = inputs.fitted(measured, metric=task.settings.metric)
     capacity = np.asarray(task.settings.capacity, float)
@@ -537,6 +536,7 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
         all comparisons share.
     """
     settings, workers = task.settings, task.workers(resources.workers)
+    tasks.write_remarks(task, work)
     if task.own is None:
         sizes, accuracy = curve.measure(task, work, resources)
         game, fit = fit_game(task, sizes, accuracy)
@@ -596,6 +596,8 @@ def _text(work: Workdir, dataset: str) -> str:
     """The tables of a comparison, with the paper's numbers beside ours."""
     per_trial, table = work.read_csv("runs.csv"), work.read_csv("table1.csv")
     blocks = [text.game(work.read_json("game.json")), text.trials(per_trial)]
+    if told := text.remarks(work):
+        blocks.insert(0, told)
     if work.has("members.csv"):
         blocks.append(text.by_member(work.read_csv("members.csv", text=("member",))))
     if checked := text.validation(work):

@@ -144,7 +144,6 @@ class Own(NamedTuple):
 
     federation: members.Federation
     shares: members.Shares
-    remarks: list[str]  # what is odd about the data, but allowed
 
 
 class Task(NamedTuple):
@@ -159,6 +158,7 @@ class Task(NamedTuple):
     mesh: jax.sharding.Mesh | None  # devices that share the agents; None for a single one
     key: jax.Array  # from which all random choices follow
     own: Own | None = None  # what members have themselves, if images are not dealt
+    remarks: tuple[str, ...] = ()  # what is odd about the data, but allowed
 
     @property
     def digests(self) -> dict[str, str]:
@@ -247,6 +247,7 @@ def prepare(settle: Settle, settings: Any, resources: Resources = Resources()) -
         classes=classes,
         mesh=federated.agents_mesh(),
         key=jax.random.key(settings.seed),
+        remarks=loaded.remarks,
     )
 
 
@@ -270,7 +271,8 @@ def _prepare_own(settle: Settle, settings: Any) -> Task:
         classes=federation.classes,
         mesh=federated.agents_mesh(),
         key=jax.random.key(settings.seed),
-        own=Own(federation, shares, remarks),
+        own=Own(federation, shares),
+        remarks=tuple(remarks),
     )
 
 
@@ -424,7 +426,7 @@ def digest(*parts: data.Data) -> str:
     """A digest of images and labels, equal only if all of them are equal, and in the same order."""
     found = hashlib.sha256()
     for part in parts:
-        for images, labels in part:
+        for images, labels in (part.train, part.test):
             for array in (images, labels):
                 found.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
@@ -467,13 +469,16 @@ def fingerprint(task: Task, modules: Iterable[str], *images: data.Data) -> dict[
 
 
 def write_remarks(task: Task, work: Workdir) -> None:
-    """Writes `members.json`, what is told about the members' own data, if they have any."""
+    """Writes what is told about the data: `members.json` of members' own, else `remarks.json`, if any."""
     if task.own is not None:
         sizes = zip(task.own.federation.names, task.own.federation.sizes.tolist(), strict=True)
-        about = {"metric": task.settings.metric, "records": dict(sizes), "remarks": task.own.remarks}
+        about = {"metric": task.settings.metric, "records": dict(sizes), "remarks": task.remarks}
         work.write_json("members.json", about)
+    elif task.remarks:
+        work.write_json("remarks.json", {"remarks": task.remarks})
 
 
 def data_name(settings: TrainingSettings) -> str:
     """What results of these settings are called."""
-    return pathlib.Path(settings.federation or settings.dataset).stem
+    path = os.path.expanduser(settings.federation or settings.dataset)
+    return pathlib.Path(os.path.abspath(path)).stem  # of ./ and ../ too

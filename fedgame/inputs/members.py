@@ -8,6 +8,8 @@ Members are called as the files are; %2F in a file's name stands for /, and so o
 Files of other endings are ignored, which is told, and so are README, LICENSE, agents.csv, curve.csv,
 mixtures.csv, measurements.csv and exchange_rates.csv, which other commands read and write.
 
+Pipes and the like are never opened. What is odd about images, or ignored among them, is told.
+
 Tables: cells are separated by commas, semicolons or tabs. One column is the target, whose values are the
 classes. The others are features: numbers, or texts, which are categories. Empty cells are allowed; `?`, NA,
 N/A, NaN and NULL count as empty, None does not. A column may be missing from a member's table; it is then
@@ -16,6 +18,7 @@ empty for her, which is told. So is a column of numbers and texts: all its cells
 
 import csv
 import io
+import os
 import pathlib
 import re
 import unicodedata
@@ -27,7 +30,7 @@ import numpy as np
 
 from fedgame.games import scenarios
 from fedgame.inputs import columns as csv_files
-from fedgame.learning import data, members, tables
+from fedgame.learning import data, image_files, members, tables
 
 _NOT_MEMBERS = ("agents.csv", "curve.csv", "mixtures.csv", "measurements.csv", "exchange_rates.csv")
 _TABLES = (".csv", ".parquet")
@@ -62,7 +65,7 @@ def read(
       ValueError: there are fewer than two members, or a member's records cannot be used; names the member.
       FileNotFoundError: there is no such folder.
     """
-    path = pathlib.Path(folder).expanduser()
+    path = pathlib.Path(os.path.expanduser(folder))
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     files, remarks = _files(path)
@@ -91,7 +94,7 @@ def _files(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
         about = entry.name.upper().startswith(("README", "LICENSE", "LICENCE"))
         if entry.name.startswith(".") or entry.name in _NOT_MEMBERS or about:
             continue
-        if [*entry.glob("config.json"), *entry.glob("*/config.json")]:  # what a command left there
+        if image_files.holds_a_run(entry):  # what a command left there
             ignored.append(entry.name)
             continue
         has_ending = entry.suffix.lower() in (*_TABLES, ".npz")  # a folder may have one, too: in parts
@@ -421,20 +424,22 @@ def _images(files: dict[str, pathlib.Path]) -> tuple[members.Federation, list[st
       ValueError: images cannot be read or differ in shape, or a member has one class only.
     """
     found = {name: data.everything(file) for name, file in files.items()}
-    classes = _in_order({name for *_, names in found.values() for name in names})
-    labels, shapes = [], {}
-    for name, (pixels, numbers, names) in found.items():
-        shapes[name] = pixels.shape[1:]
-        if len(np.unique(numbers)) < 2:
+    classes = _in_order({k for own in found.values() for k in own.classes})
+    labels, shapes, remarks = [], {}, []
+    for name, own in found.items():
+        shapes[name] = own.pixels.shape[1:]
+        if len(np.unique(own.labels)) < 2:
             raise ValueError(f"all images of {name} are of one class: there is nothing to learn")
-        places = np.array([classes.index(k) for k in names], np.int32)
-        labels.append(places[numbers])
+        places = np.array([classes.index(k) for k in own.classes], np.int32)
+        labels.append(places[own.labels])
+        remarks += [f"{name}: {told}" for told in own.remarks]
     first = next(iter(shapes))
     for name, shape in shapes.items():
         if shape != shapes[first]:
             raise ValueError(f"images of {name} are {shape}, those of {first} {shapes[first]}")
-    pixels = tuple(pixels for pixels, *_ in found.values())
-    return members.Federation(tuple(files), classes, pixels, tuple(labels)), _shared_images(files, pixels)
+    pixels = tuple(own.pixels for own in found.values())
+    remarks += _shared_images(files, pixels)
+    return members.Federation(tuple(files), classes, pixels, tuple(labels)), remarks
 
 
 def _shared_images(names: Any, pixels: Sequence[np.ndarray]) -> list[str]:

@@ -4,34 +4,41 @@ A data set is named by "digits", by a name of tensorflow-datasets ("mnist", "emn
 read without TensorFlow), or by the path of own images: an .npz file (see `arrays`) or a folder that has a
 folder of images for each class (see `folders`).
 
-Pixels are scaled to [0, 1]; nothing else is done to them, in particular no standardisation. Only the images
-that are asked for are decoded.
+Pixels are scaled to [0, 1]; nothing else is done to them, in particular no standardisation. Image files are
+read as one sees them: turned as a camera says, and white where they are transparent. Only the images that are
+asked for are decoded.
 """
 
 import importlib.util
+import os
 import pathlib
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from fedgame.learning import preparation
+from fedgame.learning import image_arrays, image_files, memory, preparation
 from fedgame.learning.federated import Images
 
 _DIGITS = 1797
 _DIGITS_TEST = 597  # scikit-learn's digits have no split of their own: 1,200 are for training
 _NAME = re.compile(r"\w+(/\w[\w.+-]*)?")  # of tensorflow-datasets, perhaps with a configuration
 _PARTS = ("train", "test")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
-_ARRAYS = (  # names of arrays in an .npz file: images, labels, and then those of the test set
-    ("images", "labels"),
-    ("x_train", "y_train", "x_test", "y_test"),  # Keras
-    ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST
-)
+_WHAT = dict(zip(_PARTS, ("training images", "test images"), strict=True))
+_OTHER_FILES = {  # what files of people are, beside .npz, and what to do with them
+    **dict.fromkeys(
+        (".csv", ".parquet"), "a table: members' own tables go, in one folder, with --federation"
+    ),
+    ".npy": (
+        'one array, without labels: put both into an .npz file, python -c "import numpy as np; '
+        "np.savez('own.npz', images=np.load('{path}'), labels=np.load('labels.npy'))\""
+    ),
+    **dict.fromkeys(
+        (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "an archive: unpack it, and name the folder"
+    ),
+    **dict.fromkeys(image_files.SUFFIXES, "a single image: name the folder that has a folder for each class"),
+}
 
 
 class Data(NamedTuple):
@@ -39,6 +46,7 @@ class Data(NamedTuple):
 
     train: Images  # [train, h, w, c], [train]
     test: Images  # [test, h, w, c], [test]
+    remarks: tuple[str, ...] = ()  # sentences on what is odd about the data set, but allowed
 
 
 class Source(NamedTuple):
@@ -46,7 +54,9 @@ class Source(NamedTuple):
 
     sizes: tuple[int, int]  # training and test images
     classes: tuple[str, ...]  # names, in the order of the labels
-    read: Callable[[str, np.ndarray], Images]  # ("train" or "test", numbers of the images)
+    # Given "train" or "test" and numbers of images: those images, and sentences on what is odd about them.
+    read: Callable[[str, np.ndarray], tuple[Images, list[str]]]
+    remarks: tuple[str, ...] = ()  # sentences on what is odd about the whole, but allowed
 
 
 def to_images(pixels: np.ndarray, labels: np.ndarray) -> Images:
@@ -78,7 +88,8 @@ def load(name: str, train: int, test: int, seed: int, data_dir: str | None = Non
     If a data set has no test images, its validation images are used, or else those of `fixed_split`.
 
     Args:
-      name: "digits", a name of tensorflow-datasets, or a path: it ends in .npz or contains a slash.
+      name: "digits", a name of tensorflow-datasets, or a path: it ends in .npz or contains a slash; ~ is the
+        home folder.
       train: number of training images.
       test: number of test images.
       seed: of the draw.
@@ -86,7 +97,8 @@ def load(name: str, train: int, test: int, seed: int, data_dir: str | None = Non
         Ignored by all other data sets.
 
     Raises:
-      ValueError: there are fewer images than are asked for, or it is no image classification set.
+      ValueError: there are fewer images than are asked for, they do not fit into memory, or it is no image
+        classification set of at least two classes.
       FileNotFoundError: there is no such file or folder, or nothing is prepared under `data_dir`.
     """
     source = _open(name, data_dir)
@@ -101,22 +113,48 @@ def load(name: str, train: int, test: int, seed: int, data_dir: str | None = Non
         train_rows, test_rows = order[:train], order[available[0] : available[0] + test]
     else:
         train_rows, test_rows = rng.permutation(available[0])[:train], rng.permutation(available[1])[:test]
-    return Data(source.read("train", train_rows), source.read("test", test_rows))
+    of_train, of_test = source.read("train", train_rows), source.read("test", test_rows)
+    return Data(of_train[0], of_test[0], (*source.remarks, *of_train[1], *of_test[1]))
 
 
 def _open(name: str, data_dir: str | None) -> Source:
     """The data set `name`, see `load`."""
+    source = _source(name, data_dir)
+    if len(source.classes) < 2:
+        raise ValueError(
+            f"all images of {name} are of one class, {source.classes[0]}: there is nothing to learn"
+        )
+    return source
+
+
+def _source(name: str, data_dir: str | None) -> Source:
+    """The data set `name`, of any number of classes."""
     if name == "digits":
         return Source((_DIGITS - _DIGITS_TEST, _DIGITS_TEST), tuple("0123456789"), _read_digits)
-    path = pathlib.Path(name).expanduser()
-    if name.endswith(".npz"):
+    path = pathlib.Path(os.path.expanduser(name))
+    is_folder = path.is_dir()
+    if "/" in name and is_folder:
+        return folders(path)
+    if path.suffix.lower() == ".npz":
         return arrays(path)
-    if "/" in name and (path.is_dir() or not _NAME.fullmatch(name)):
+    if path.exists() and not is_folder and ("/" in name or path.suffix):
+        raise ValueError(f"{name} is {_kind(path)}")
+    if "/" in name and not _NAME.fullmatch(name):
         return folders(path)
     return _prepared(name, _prepared_folder(name, data_dir))
 
 
-def _read_digits(part: str, rows: np.ndarray) -> Images:
+def _kind(path: pathlib.Path) -> str:
+    """What a file is that is no data set, and what to do."""
+    if not path.is_file():
+        return "neither a file nor a folder"
+    usual = (
+        "a file of another kind: name an .npz file, or a folder that has a folder of images for each class"
+    )
+    return _OTHER_FILES.get(path.suffix.lower(), usual).format(path=path)
+
+
+def _read_digits(part: str, rows: np.ndarray) -> tuple[Images, list[str]]:
     """Rows of scikit-learn's file: 64 pixels from 0 to 16, and the digit."""
     folder = pathlib.Path(importlib.util.find_spec("sklearn").origin).parent
     file = folder / "datasets" / "data" / "digits.csv.gz"
@@ -127,7 +165,7 @@ def _read_digits(part: str, rows: np.ndarray) -> Images:
         from sklearn import datasets
 
         images, labels = datasets.load_digits(return_X_y=True)
-    return to_images(images[rows].reshape(-1, 8, 8, 1) / 16.0, labels[rows])
+    return to_images(images[rows].reshape(-1, 8, 8, 1) / 16.0, labels[rows]), []
 
 
 def _prepared_folder(name: str, data_dir: str | None) -> pathlib.Path:
@@ -151,6 +189,8 @@ def _prepared_folder(name: str, data_dir: str | None) -> pathlib.Path:
                 f"--file_format=array_record --data_dir={folder}` in an environment of its own"
             )
         subject = f"{name} is no folder, and it" if "/" in name else name
+        if "/" not in name and pathlib.Path(name).is_dir():
+            how += f", or write {name}/ for the folder of this name"
         raise FileNotFoundError(
             f"{subject} is not prepared under {folder}: name its folder with --data_dir, or run {how}"
         )
@@ -197,14 +237,15 @@ def _prepared(name: str, folder: pathlib.Path) -> Source:
     else:
         parts = [(sources[0], rows) for rows in fixed_split(len(sources[0]))]
 
-    def read(part: str, rows: np.ndarray) -> Images:
+    def read(part: str, rows: np.ndarray) -> tuple[Images, list[str]]:
         source, numbers = parts[_PARTS.index(part)]
+        memory.check(f"{len(rows)} {_WHAT[part]} of {name}", len(rows) * int(np.prod(shape)) * 5)
         records = source.__getitems__(numbers[rows].tolist())
         images = [record["image"] for record in records]
         labels = np.array([record["label"] for record in records], np.int32)
         if np.any(labels < 0):
             raise ValueError(f"{part} images of {name} are not labelled")
-        return to_images(np.asarray(images, np.uint8).reshape(-1, *shape), labels)
+        return to_images(np.asarray(images, np.uint8).reshape(-1, *shape), labels), []
 
     return Source(tuple(len(rows) for _, rows in parts), tuple(features["label"].names), read)
 
@@ -214,54 +255,49 @@ def arrays(path: pathlib.Path) -> Source:
 
     It holds the arrays `images` and `labels`, which are split by `fixed_split`; or Keras' x_train, y_train,
     x_test, y_test; or MedMNIST's train_images, train_labels, test_images, test_labels. Images are [n, h, w]
-    or [n, h, w, c], whole numbers 0 to 255 (uint8) or floats in [0, 1]. Labels are [n] or [n, 1], whole
-    numbers. If there is an array `classes` of names, labels are 0, 1, … in this order; otherwise the classes
-    are the labels that occur.
+    or [n, h, w, c] with 1 to 4 channels c: uint8, of which 255 is white, bool, or floats in [0, 1]. Arrays
+    that are nearly black in these units are refused. Labels are [n] or [n, 1], whole numbers. If there is an
+    array `classes` of names, labels are 0, 1, … in this order; otherwise the classes are the labels that
+    occur. Other arrays are ignored, which is told.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: it is not such a file; names the array that is wrong.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    held, names = _load_arrays(path)
-    image_names, label_names = names[::2], names[1::2]  # they alternate in `_ARRAYS`
-    images = [_pixels(f"`{name}` of {path}", held[name]) for name in image_names]
-    labels = [_labels(f"`{name}` of {path}", held[name]) for name in label_names]
-    _check_arrays(path, image_names, images, labels)
+    found = image_arrays.read(path)
+    images, labels = found.images, found.labels
     if len(images) == 1:
         split = fixed_split(len(labels[0]))
         images, labels = [images[0][rows] for rows in split], [labels[0][rows] for rows in split]
-    classes, numbers = _classes_of(path, held, np.concatenate(labels))
-    labels = np.split(numbers, [len(labels[0])])
-    _check_every_class_is_trained(path, classes, labels[0])
-    parts = {"train": (images[0], labels[0]), "test": (images[1], labels[1])}
+    _check_every_class_is_trained(path, found.classes, labels[0])
+    parts = dict(zip(_PARTS, zip(images, labels, strict=True), strict=True))
 
-    def read(part: str, rows: np.ndarray) -> Images:
-        return to_images(*(array[rows] for array in parts[part]))
+    def read(part: str, rows: np.ndarray) -> tuple[Images, list[str]]:
+        pixels, numbers = parts[part]
+        memory.check(f"{len(rows)} {_WHAT[part]} of {path}", len(rows) * pixels[0].size * 4)
+        return to_images(pixels[rows], numbers[rows]), []
 
-    return Source((len(labels[0]), len(labels[1])), classes, read)
+    return Source((len(labels[0]), len(labels[1])), found.classes, read, tuple(found.remarks))
 
 
 def folders(path: pathlib.Path) -> Source:
     """The images of a folder: path/train/CLASS/… and path/test/CLASS/…, or path/CLASS/… and `fixed_split`.
 
-    Images are .png, .jpg, .jpeg or .bmp, all of one size, all grey or all in colour; transparency is
-    dropped. Other files and hidden ones are ignored. Classes are in the order of their names.
+    If there is `val` (or `valid`, `validation`) instead of `test`, its images are the test images. Images
+    have an ending of `image_files.SUFFIXES`, one size, and are all grey or all in colour. They are read as
+    one sees them: turned as a camera says (EXIF), on white where they are transparent. Classes are in the
+    order of their names. Hidden files are ignored; so are others and what commands have left there, which is
+    told.
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: a class has no images or is in one part only; from `read`: an image is broken, or of another
-        shape than the first.
+      ValueError: a class has no images or is in one part only, or there is only one part; from `read`: an
+        image is broken, animated, or of another shape than the first.
     """
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}")
-    if all((path / part).is_dir() for part in _PARTS):
-        listings = [_listing(path / part) for part in _PARTS]
-        if lonely := sorted(listings[0].keys() ^ listings[1].keys()):
-            raise ValueError(f"class {lonely[0]!r} must be in both {path / 'train'} and {path / 'test'}")
-    else:
-        listings = [_listing(path)]
+    listings, remarks = image_files.find(path)
+    if len(listings) == 2 and (lonely := sorted(listings[0].keys() ^ listings[1].keys())):
+        of = [next(iter(listing.values()))[0].parents[1] for listing in listings]
+        raise ValueError(f"class {lonely[0]!r} must be in both {of[0]} and {of[1]}")
     classes = tuple(listings[0])
     parts = []  # for each part, files and their labels
     for listing in listings:
@@ -274,105 +310,42 @@ def folders(path: pathlib.Path) -> Source:
     _check_every_class_is_trained(path, classes, train_labels)
     first = train_files[0]
 
-    def read(part: str, rows: np.ndarray) -> Images:
+    def read(part: str, rows: np.ndarray) -> tuple[Images, list[str]]:
         files, labels = parts[_PARTS.index(part)]
-        return Images(_decode_all(files[rows], first), np.asarray(labels[rows], np.int32))
+        pixels, told = image_files.decode(files[rows], first, _WHAT[part])
+        return Images(pixels, np.asarray(labels[rows], np.int32)), told
 
-    return Source((len(train_labels), len(parts[1][1])), classes, read)
+    return Source((len(train_labels), len(parts[1][1])), classes, read, tuple(remarks))
 
 
-def everything(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """All images of an .npz file or a folder, whatever parts they are in: pixels, labels, names of classes.
+class Everything(NamedTuple):
+    """All images of a file or a folder."""
 
-    Pixels are [n, h, w, c] float32 in [0, 1]. Forms and errors as of `arrays` and `folders`, but a class may
-    be in one part only.
+    pixels: np.ndarray  # [n, h, w, c] float32 in [0, 1]
+    labels: np.ndarray  # [n] int32
+    classes: tuple[str, ...]  # names, in the order of the labels
+    remarks: list[str]  # sentences on what is odd but allowed
+
+
+def everything(path: pathlib.Path) -> Everything:
+    """All images of an .npz file or a folder, in whatever part `arrays` and `folders` find them.
+
+    Errors are theirs, but a class may be in one part only.
     """
-    if path.suffix.lower() == ".npz":
-        held, names = _load_arrays(path)
-        images = [_pixels(f"`{name}` of {path}", held[name]) for name in names[::2]]
-        labels = [_labels(f"`{name}` of {path}", held[name]) for name in names[1::2]]
-        _check_arrays(path, names[::2], images, labels)
-        classes, numbers = _classes_of(path, held, np.concatenate(labels))
-        pixels = np.concatenate([to_images(*part).images for part in zip(images, labels, strict=True)])
-        return pixels, numbers, classes
-    inside = [path / part for part in _PARTS] if all((path / part).is_dir() for part in _PARTS) else [path]
-    listings = [_listing(folder) for folder in inside]
+    if not path.is_dir():
+        found = image_arrays.read(path)
+        memory.check(f"images of {path}", 4 * sum(images.size for images in found.images))
+        parts = [to_images(*part) for part in zip(found.images, found.labels, strict=True)]
+        pixels, labels = (np.concatenate(of_parts) for of_parts in zip(*parts, strict=True))
+        return Everything(pixels, labels, found.classes, found.remarks)
+    listings, remarks = image_files.find(path)
     classes = tuple(sorted({name for listing in listings for name in listing}))
-    found = [
+    all_of = [
         (file, classes.index(k)) for listing in listings for k, files in listing.items() for file in files
     ]
-    files = np.array([file for file, _ in found], object)
-    return _decode_all(files, files[0]), np.array([k for _, k in found], np.int32), classes
-
-
-def _load_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The arrays of the file that are used, by name, and which of `_ARRAYS` it has."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not an .npz file")
-    with np.load(path, allow_pickle=False) as archive:
-        names = next((form for form in _ARRAYS if set(form) <= set(archive.files)), None)
-        if names is None:
-            allowed = "; ".join(", ".join(form) for form in _ARRAYS)
-            raise ValueError(f"{path} holds {', '.join(archive.files) or 'nothing'}; needed are {allowed}")
-        held = {}
-        for name in {*names, "classes"} & set(archive.files):
-            try:
-                held[name] = archive[name]
-            except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise ValueError(f"`{name}` of {path} cannot be read: {error}") from None
-    return held, names
-
-
-def _check_arrays(
-    path: pathlib.Path, names: Sequence[str], images: Sequence[np.ndarray], labels: Sequence[np.ndarray]
-) -> None:
-    """Raises a `ValueError` if there are not as many labels as images, or two parts differ in shape."""
-    for name, pixels, numbers in zip(names, images, labels, strict=True):
-        if len(pixels) != len(numbers):
-            raise ValueError(f"{path} has {len(pixels)} images in `{name}` and {len(numbers)} labels")
-    if images[0].shape[1:] != images[-1].shape[1:]:
-        raise ValueError(
-            f"training images of {path} are {images[0].shape[1:]}, test images {images[-1].shape[1:]}"
-        )
-
-
-def _classes_of(
-    path: pathlib.Path, held: dict[str, np.ndarray], labels: np.ndarray
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """The names of the classes of an .npz file, and for each label the number of its class."""
-    known, numbers = np.unique(labels, return_inverse=True)
-    if "classes" not in held:
-        return tuple(map(str, known)), numbers
-    classes = tuple(map(str, held["classes"].ravel()))
-    if not 0 <= known[0] <= known[-1] < len(classes):
-        raise ValueError(f"labels of {path} must be 0 to {len(classes) - 1}: `classes` has {len(classes)}")
-    return classes, labels
-
-
-def _pixels(what: str, pixels: np.ndarray) -> np.ndarray:
-    """[n, h, w, c], checked."""
-    if pixels.ndim not in (3, 4) or 0 in pixels.shape:
-        raise ValueError(f"{what} must be images [n, h, w] or [n, h, w, c], got shape {pixels.shape}")
-    if pixels.ndim == 4 and pixels.shape[1] <= 4 < pixels.shape[3]:
-        raise ValueError(f"{what} must have channels last, [n, h, w, c], got shape {pixels.shape}")
-    if pixels.dtype != np.uint8:
-        if not np.issubdtype(pixels.dtype, np.floating):
-            raise ValueError(f"{what} must be uint8, or floats in [0, 1], got {pixels.dtype}")
-        low, high = pixels.min(), pixels.max()
-        if not 0 <= low <= high <= 1:  # NaN, too
-            raise ValueError(f"{what}, being floats, must lie in [0, 1], got {low:g} to {high:g}")
-    return pixels if pixels.ndim == 4 else pixels[..., None]
-
-
-def _labels(what: str, labels: np.ndarray) -> np.ndarray:
-    """[n] whole numbers, checked."""
-    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.ndim != 1:
-        raise ValueError(f"{what} must be labels [n] or [n, 1], got shape {labels.shape}")
-    kind = np.issubdtype(labels.dtype, np.integer) or np.issubdtype(labels.dtype, np.floating)
-    if not kind or not np.all(np.isfinite(labels)) or np.any(labels != np.floor(labels)):
-        raise ValueError(f"{what} must be whole numbers")
-    return labels.astype(np.int64)
+    files = np.array([file for file, _ in all_of], object)
+    pixels, told = image_files.decode(files, files[0], "images")
+    return Everything(pixels, np.array([k for _, k in all_of], np.int32), classes, remarks + told)
 
 
 def _check_every_class_is_trained(path: pathlib.Path, classes: tuple[str, ...], labels: np.ndarray) -> None:
@@ -380,51 +353,3 @@ def _check_every_class_is_trained(path: pathlib.Path, classes: tuple[str, ...], 
     counts = np.bincount(labels, minlength=len(classes))
     if empty := [name for name, count in zip(classes, counts, strict=True) if not count]:
         raise ValueError(f"class {empty[0]!r} has no training image in {path}")
-
-
-def _listing(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """The images of each class, in the order of their names."""
-
-    def visible(path: pathlib.Path) -> list[pathlib.Path]:
-        return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-
-    class_folders = [entry for entry in visible(folder) if entry.is_dir()]
-    if not class_folders:
-        raise ValueError(f"{folder} has no folders of classes")
-    listing = {}
-    for class_folder in class_folders:
-        images = [file for file in visible(class_folder) if file.suffix.lower() in SUFFIXES]
-        if not images:
-            raise ValueError(f"class folder {class_folder} holds no images ({', '.join(SUFFIXES)})")
-        listing[class_folder.name] = images
-    return listing
-
-
-def _decode_all(files: Sequence[pathlib.Path], first: pathlib.Path) -> np.ndarray:
-    """[n, h, w, c] float32 in [0, 1] of files; a `ValueError` if one is not shaped as `first`."""
-    shape = _decode(first).shape
-    pixels = np.zeros((len(files), *shape), np.uint8)
-    for place, file in zip(pixels, files, strict=True):
-        image = _decode(file)
-        if image.shape != shape:
-            raise ValueError(f"all images must be [h, w, c] alike: {file} is {image.shape}, {first} {shape}")
-        place[:] = image
-    return pixels / np.float32(255)
-
-
-def _decode(file: pathlib.Path) -> np.ndarray:
-    """[h, w, 1] if the image is grey, else [h, w, 3]; uint8."""
-    try:
-        with Image.open(file) as image:
-            mode = image.mode
-            if mode[0] in "IF":  # 16 or 32 bits: converting them would clip
-                pixels = None
-            elif mode in ("1", "L", "LA"):
-                pixels = image.convert("L")
-            else:
-                pixels = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file} cannot be read as an image: {error}") from None
-    if pixels is None:
-        raise ValueError(f"pixels of {file} must have 8 bits a channel, its mode is {mode}")
-    return np.atleast_3d(np.asarray(pixels))

@@ -63,7 +63,7 @@ def measurement(work: Workdir) -> str:
         for row in rows
     ]
     blocks = [
-        members(work),
+        remarks(work),
         "\n".join([*worth(found["exchange"]), *_no_better(rows, found["metric"])]),
         f"{_METRICS[found['metric']]} on each member's own held-out records, of models of these records\n"
         + tables.markdown(header, cells),
@@ -78,9 +78,10 @@ def measurement(work: Workdir) -> str:
 _METRICS = {"accuracy": "accuracy", "auc": "area under the ROC curve", "log_loss": "1 - log loss"}
 
 
-def members(work: Workdir) -> str:
-    """What is odd about the members' own data; "" if there are none, or nothing is."""
-    return "\n".join(work.read_json("members.json")["remarks"]) if work.has("members.json") else ""
+def remarks(work: Workdir) -> str:
+    """What is odd about the data; "" if nothing is."""
+    there = [name for name in ("members.json", "remarks.json") if work.has(name)]
+    return "\n".join(told for name in there for told in work.read_json(name)["remarks"])
 
 
 def _no_better(rows: Sequence[dict[str, Any]], metric: str) -> list[str]:
@@ -512,13 +513,13 @@ def training(work: Workdir) -> str:
     """Who holds what, and the accuracies of one training run."""
     blocks, rows = [tables.first_agents(work.read_texts("holdings.csv"))], work.read_csv("rounds.csv")
     if not work.has("members.json"):
-        return "\n\n".join([*blocks, rounds(rows)])
+        return "\n\n".join(block for block in [remarks(work), *blocks, rounds(rows)] if block)
     metric = _METRICS[work.read_json("members.json")["metric"]]
     blocks.append(rounds(rows, f"{metric} on held-out records"))
     last = list(tables.by(work.read_csv("rounds_by_member.csv", text=("member",)), "round").values())[-1]
     header = {"member": "member", "accuracy": "on what she holds out, after the last round"}
     blocks.append("the mean over members; each of them:\n" + tables.table(header, last))
-    return "\n\n".join(block for block in [members(work), *blocks] if block)
+    return "\n\n".join(block for block in [remarks(work), *blocks] if block)
 
 
 def rounds(rows: Sequence[dict[str, Any]], what: str = "accuracy on held-out images") -> str:
@@ -532,7 +533,7 @@ def rounds(rows: Sequence[dict[str, Any]], what: str = "accuracy on held-out ima
 
 def curve(work: Workdir) -> str:
     """The measured accuracies, and how well every family fits."""
-    blocks = [members(work), band(work.read_csv("band.csv")), fits(work.read_json("fits.json"))]
+    blocks = [remarks(work), band(work.read_csv("band.csv")), fits(work.read_json("fits.json"))]
     return "\n\n".join(block for block in blocks if block)
 
 

@@ -384,6 +384,7 @@ def test_members_own_data_from_rates_to_what_was_promised_to_each(tmp_path, writ
     (checked,) = work.read_json("validation.json")
     assert checked["of"] == "FedBR"
     text = compare.show(work)
+    assert text.startswith("the target is `ill`, the last column of ann\n")
     for words in ("each member's reserve", "what each member holds out", "FedBR: accuracy on the reserve"):
         assert words in text
     assert (work.path / "exchange_rates.png").exists()

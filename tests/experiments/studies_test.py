@@ -367,7 +367,7 @@ def skewed(path, **changes):
     }
     made = experiment("label_skew")
     prepared = made.prepare(made.settings(**given | changes))
-    prepared = prepared._replace(ground=prepared.ground._replace(model=Linear()))
+    prepared = prepared._replace(ground=prepared.ground._replace(model=Linear(), remarks=("odd",)))
     return prepared, *computed(prepared, path)
 
 
@@ -416,6 +416,7 @@ def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
     paid = [float(r["payment"]) for r in read(path / "by_agent.csv") if r["mechanism"] == "beta_star"]
     assert sum(paid) == pytest.approx(0, abs=1e-12)
     assert "Nash gap" in text
+    assert text.startswith("odd\n\n|")
 
 
 def test_a_label_skew_study_that_is_resumed_is_the_same(skew):

@@ -1,10 +1,12 @@
 import csv
+import json
 
 import chex
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from fedgame.experiments import compare, curve
 from fedgame.experiments import task as tasks
@@ -93,6 +95,37 @@ def test_the_table_of_holdings_says_what_every_agent_holds(changes, tmp_path, mo
             assert np.sum(counts > 0) <= 6  # two shards of hardly more than a class
         cells = [str(i), str(size), str(size), *map(str, counts)]
         assert cells in [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+def test_what_is_odd_about_own_images_is_told_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_train", lambda *args: training._State({}, np.ones(1), np.zeros(1)))
+    monkeypatch.setattr(snapshots, "save_model", lambda *args: None)
+    for k in range(18):
+        file = tmp_path / "pets" / ("cat", "dog")[k % 2] / f"{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 200 + k).save(file)
+    changes = {"dataset": f"{tmp_path}/pets/", "capacity": (4,), "held_out": 6}
+    train(tmp_path / "run", a_task(**changes))
+    assert not (tmp_path / "run" / "remarks.json").exists()
+    (tmp_path / "pets" / "dog" / "notes.txt").write_text("no image")
+    told = train(tmp_path / "again", a_task(**changes), show=True).splitlines()[0]
+    assert told == f"ignored in class dog of {tmp_path}/pets, as no images: .txt (1)"
+    stored = json.loads((tmp_path / "again" / "remarks.json").read_text())
+    assert stored == {"remarks": [told]}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"), [("digits", "digits"), ("~/pets/", "pets"), ("x/./", "x"), ("a.npz", "a")]
+)
+def test_results_are_called_as_the_data(dataset, name):
+    assert tasks.data_name(training.Settings(dataset=dataset)) == name
+
+
+def test_results_of_the_folder_where_one_is_are_called_as_it_is(tmp_path, monkeypatch):
+    (tmp_path / "pets" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "pets" / "here")
+    assert tasks.data_name(training.Settings(dataset="./")) == "here"
+    assert tasks.data_name(training.Settings(dataset="../")) == "pets"
 
 
 def test_agents_who_contribute_nothing_change_nothing(trained, tmp_path):

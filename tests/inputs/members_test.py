@@ -1,3 +1,4 @@
+import os
 import string
 import sys
 
@@ -474,3 +475,31 @@ def test_images_that_cannot_be_used(tmp_path):
     (tmp_path / "c" / "x" / "0.png").write_bytes(b"PNG")
     with pytest.raises(ValueError, match=r"c/x/0\.png cannot be read as an image"):
         members.read(str(tmp_path))
+
+
+def test_what_is_odd_about_images_is_told_with_the_name_of_the_member(tmp_path, monkeypatch):
+    draw(tmp_path / "a", ["x", "y"])
+    (tmp_path / "a" / "x" / "notes.txt").write_text("no image")
+    draw(tmp_path / "a" / "out" / "train", ["x", "y"])
+    (tmp_path / "a" / "out" / "config.json").write_text("{}")
+    draw(tmp_path / "b" / "train", ["x", "y"], seed=1)
+    draw(tmp_path / "b" / "val", ["x", "y"], seed=2)
+    icon = Image.new("LA", (5, 4))
+    icon.putpixel((1, 1), (0, 255))
+    icon.save(tmp_path / "b" / "val" / "y" / "icon.png")
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 4, 5)).astype(np.uint8)
+    np.savez(tmp_path / "c.npz", images=pixels, labels=[0, 1], classes=["x", "y"], masks=pixels)
+    os.mkfifo(tmp_path / "d.npz")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    federation, remarks = members.read("~/")
+    assert federation.sizes.tolist() == [4, 9, 2]
+    assert [told.replace(str(tmp_path), "HERE") for told in remarks] == [
+        "ignored, as no table and no images: d.npz",
+        "a: ignored in HERE/a, as results of a command: 'out'",
+        "a: ignored in class x of HERE/a, as no images: .txt (1)",
+        "b: images of HERE/b/val are the test images, as there is no test",
+        "b: 1 of 9 images are transparent in places, which counts as white",
+        "c: arrays of HERE/c.npz that are ignored: 'masks'",
+    ]
+    with pytest.raises(FileNotFoundError, match="there is no folder ~nobody_here/a"):
+        members.read("~nobody_here/a")

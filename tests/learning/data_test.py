@@ -1,5 +1,7 @@
 import hashlib
+import os
 import pathlib
+import re
 import time
 
 import jax
@@ -8,7 +10,7 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from fedgame.learning import data, federated, partitions
+from fedgame.learning import data, federated, memory, partitions
 
 
 def test_digits_are_all_there_and_no_image_is_in_both_parts():
@@ -39,7 +41,8 @@ def test_more_images_than_there_are():
 def test_the_digits_are_those_that_scikit_learn_loads():
     images, labels = sklearn.datasets.load_digits(return_X_y=True)
     rows = np.arange(len(labels))
-    loaded = data._read_digits("train", rows)
+    loaded, told = data._read_digits("train", rows)
+    assert told == []
     np.testing.assert_array_equal(loaded.images.reshape(-1, 64), np.float32(images / 16.0))
     np.testing.assert_array_equal(loaded.labels, labels)
 
@@ -50,7 +53,7 @@ def test_the_classes_of_the_digits():
 
 def test_the_draws_of_the_digits_are_those_of_earlier_versions():
     loaded = data.load("digits", 321, 123, seed=7)
-    content = b"".join(array.tobytes() for part in loaded for array in part)
+    content = b"".join(array.tobytes() for part in (loaded.train, loaded.test) for array in part)
     assert hashlib.sha256(content).hexdigest().startswith("f9978f976335228f")
 
 
@@ -276,7 +279,7 @@ def test_floats_are_taken_as_they_are_and_classes_may_have_names(tmp_path):
     floats, numbers = RNG.random((9, 5, 4)), np.arange(9) % 3
     path = save(tmp_path, images=floats, labels=numbers, classes=np.array(["cat", "dog", "eel"]))
     assert data.classes(path) == ("cat", "dog", "eel")
-    (train, test) = data.load(path, 6, 3, seed=0)
+    train, test, _ = data.load(path, 6, 3, seed=0)
     got = np.concatenate([train.images, test.images])[..., 0]
     np.testing.assert_array_equal(np.sort(got, axis=0), np.sort(floats.astype(np.float32), axis=0))
 
@@ -294,7 +297,7 @@ KERAS = {"x_train": PIXELS[:6], "y_train": LABELS[:6], "x_test": PIXELS[6:], "y_
         ({"images": np.zeros((9, 3, 32, 32), np.uint8), "labels": LABELS}, "channels last"),
         (
             {"images": PIXELS.astype(int), "labels": LABELS},
-            r"must be uint8, or floats in \[0, 1\], got int64",
+            r"must be uint8 up to 255, bool, or floats in \[0, 1\], got int64",
         ),
         ({"images": PIXELS.astype(float), "labels": LABELS}, r"must lie in \[0, 1\], got 0 to 255"),
         ({"images": np.full((9, 5, 4), np.nan), "labels": LABELS}, r"must lie in \[0, 1\], got nan"),
@@ -357,7 +360,7 @@ def test_a_folder_of_class_folders(mode, suffix, channels, tmp_path):
     path = str(tmp_path)
     assert data.sizes(path) == (8, 4)
     assert data.classes(path) == ("cat", "dog")
-    (train, test) = data.load(path, 8, 4, seed=0)
+    train, test, _ = data.load(path, 8, 4, seed=0)
     assert train.images.shape == (8, 5, 4, channels)
     pixels = np.rint(np.concatenate([train.images, test.images])[:, 0, 0, 0] * 255)
     labels = np.concatenate([train.labels, test.labels])
@@ -368,9 +371,10 @@ def test_a_folder_of_class_folders(mode, suffix, channels, tmp_path):
 
 def test_the_order_in_which_a_file_system_lists_is_of_no_matter(tmp_path, monkeypatch):
     draw(tmp_path, FLAT)
-    listed, drawn = pathlib.Path.iterdir, []
-    for backwards in (False, True):
-        monkeypatch.setattr(pathlib.Path, "iterdir", lambda d, b=backwards: sorted(listed(d), reverse=b))
+    drawn = []
+    entries = {folder: sorted(os.scandir(folder), key=lambda e: e.name) for folder in tmp_path.glob("**")}
+    for order in (1, -1):
+        monkeypatch.setattr(os, "scandir", lambda folder, order=order: entries[folder][::order])
         drawn.append(data.load(str(tmp_path), 5, 3, seed=0).train.images)
     np.testing.assert_array_equal(*drawn)
 
@@ -379,7 +383,7 @@ def test_a_folder_with_a_split(tmp_path):
     draw(tmp_path, [f"train/{name}" for name in FLAT])
     draw(tmp_path, ["test/cat/a", "test/dog/b"])
     assert data.sizes(str(tmp_path)) == (12, 2)
-    (train, test) = data.load(str(tmp_path), 12, 2, seed=0)
+    train, test, _ = data.load(str(tmp_path), 12, 2, seed=0)
     assert sorted(np.rint(train.images[:, 0, 0, 0] * 255)) == (10 * np.arange(12) + 5).tolist()
     assert sorted(zip(np.rint(test.images[:, 0, 0, 0] * 255), test.labels, strict=True)) == [(5, 0), (15, 1)]
 
@@ -451,7 +455,7 @@ def test_everything_of_an_npz_whatever_part_it_is_in(form, tmp_path):
     )
     path = pathlib.Path(save(tmp_path, **arrays))
     path = path.rename(tmp_path / "own.NPZ") if form == "NPZ" else path
-    pixels, labels, classes = data.everything(path)
+    pixels, labels, classes, _ = data.everything(path)
     np.testing.assert_array_equal(pixels[..., 0], PIXELS / np.float32(255))
     assert pixels.dtype == np.float32
     assert classes == (("2", "5", "7", "9") if form == "keras" else ("2", "5", "7"))
@@ -464,7 +468,7 @@ def test_everything_of_a_folder_with_a_split(tmp_path):
         (tmp_path / name).mkdir(parents=True)
         for level in levels:
             Image.fromarray(np.full((2, 3), level, np.uint8)).save(tmp_path / name / f"{level}.png")
-    pixels, labels, classes = data.everything(tmp_path)
+    pixels, labels, classes, _ = data.everything(tmp_path)
     assert classes == ("a", "b", "c")
     found = {round(255 * float(image[0, 0, 0])): classes[k] for image, k in zip(pixels, labels, strict=True)}
     assert found == {1: "b", 2: "b", 3: "a", 4: "c", 5: "b"}
@@ -480,3 +484,86 @@ def test_everything_of_what_cannot_be_read(tmp_path):
     path.write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"is not an \.npz file"):
         data.everything(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own.csv", "own.csv is a table: members' own tables go, in one folder, with --federation"),
+        ("own.PARQUET", "own.PARQUET is a table"),
+        ("own.npy", 'own.npy is one array, without labels: put both into an .npz file, python -c "import'),
+        ("own.zip", "own.zip is an archive: unpack it, and name the folder"),
+        ("own.tar.gz", "own.tar.gz is an archive: unpack it, and name the folder"),
+        ("own.png", "own.png is a single image: name the folder that has a folder for each class"),
+        (
+            "own.h5",
+            "own.h5 is a file of another kind: name an .npz file, or a folder that has a folder of im",
+        ),
+        ("./own", "./own is a file of another kind"),
+        ("pipe.csv", "pipe.csv is neither a file nor a folder"),
+    ],
+)
+def test_files_that_are_no_data_set_are_called_what_they_are(name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if name == "pipe.csv":
+        os.mkfifo(name)
+    else:
+        pathlib.Path(name).write_bytes(b"content")
+    for way in (name, f"./{name}", str(tmp_path / name)):
+        with pytest.raises(ValueError, match=re.escape(message.split(" ", 1)[1])):
+            data.sizes(way)
+
+
+def test_the_command_that_makes_an_npz_of_arrays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("own.npy", PIXELS)
+    np.save("labels.npy", LABELS)
+    with pytest.raises(ValueError, match="is one array") as told:
+        data.sizes("own.npy")
+    exec(re.search('python -c "(.*)"', str(told.value)).group(1), {})
+    assert data.sizes("own.npz") == (6, 3)
+
+
+@pytest.mark.parametrize("name", ["~/pets", "~/pets/", "~/pets//", "~/own.npz", "~/OWN.NPZ"])
+def test_the_home_folder_may_be_written_as_a_tilde(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    draw(tmp_path / "pets", FLAT)
+    path = pathlib.Path(save(tmp_path, images=np.tile(PIXELS, (2, 1, 1))[:12], labels=np.arange(12) % 2))
+    if "OWN" in name:
+        path.rename(tmp_path / "OWN.NPZ")
+    assert data.sizes(name) == (8, 4)
+    with pytest.raises(FileNotFoundError, match="there is no folder ~nobody_here/pets"):
+        data.sizes("~nobody_here/pets")
+
+
+def test_a_folder_that_is_called_as_a_file(tmp_path, monkeypatch):
+    draw(tmp_path / "pets.npz", FLAT)
+    assert data.sizes(f"{tmp_path}/pets.npz") == data.sizes(f"{tmp_path}/pets.npz/") == (8, 4)
+    assert len(data.everything(tmp_path / "pets.npz").pixels) == 12
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "pets", FLAT)
+    with pytest.raises(
+        FileNotFoundError, match=r"pets is not prepared .*, or write pets/ for the folder of this"
+    ):
+        data.sizes("pets", str(tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_class_is_nothing_to_learn(tmp_path):
+    from tensorflow_datasets import features
+
+    of_one = {"image": features.Image(shape=(8, 8, 1)), "label": features.ClassLabel(names=["a"])}
+    prepare(tmp_path, "Lonely", of_one, labels=(0, 0, 0, 0))
+    with pytest.raises(
+        ValueError, match="all images of lonely are of one class, a: there is nothing to learn"
+    ):
+        data.sizes("lonely", str(tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_more_images_than_memory_are_refused(tmp_path, monkeypatch):
+    prepare(tmp_path, "Large")
+    monkeypatch.setattr(memory, "_BYTES", 2000)
+    assert len(data.load("large", 6, 6, 0, str(tmp_path)).train.images) == 6  # 64 pixels, 5 bytes
+    with pytest.raises(ValueError, match=r"^12 training images of large need \S+ GiB of memory"):
+        data.load("large", 12, 6, 0, str(tmp_path))

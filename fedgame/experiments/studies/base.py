@@ -310,6 +310,7 @@ def _compute(prepared: Prepared, work: Workdir, resources: Resources = Resources
     """Writes `study_NAME.csv` and `study_NAME.json`."""
     study, name = prepared.study, file_of(type(prepared.study))
     if study.trains:
+        tasks.write_remarks(prepared.ground, work)
         table = study.train(prepared.ground, work, resources)
     else:
         todo = {key: (1, functools.partial(_rows, job)) for key, job in study.jobs(prepared.ground).items()}
