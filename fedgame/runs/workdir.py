@@ -164,9 +164,9 @@ class Workdir:
         """The rows of a CSV file, cells as the texts that were written."""
         self._written.check(name)
         with (self.path / name).open(encoding="utf-8", newline="") as file:
-            return [
-                {column: cells.plain(cell) for column, cell in row.items()} for row in csv.DictReader(file)
-            ]
+            header, *rows = csv.reader(file)
+            columns = [cells.plain(column) for column in header]
+            return [dict(zip(columns, map(cells.plain, row), strict=True)) for row in rows]
 
 
 def _marked(value: Any) -> Any:
@@ -429,12 +429,11 @@ def to_json(value: Any) -> str:
 
 def to_csv(rows: Iterable[dict[str, Any]]) -> str:
     """A CSV text with the columns of all rows; None and a missing value become an empty cell."""
-    columns = dict.fromkeys(column for row in rows for column in row)  # each once, in their order
+    columns = list(dict.fromkeys(column for row in rows for column in row))  # each once, in their order
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: cells.escaped(x) if isinstance(x, str) else x for k, x in row.items()})
+    writer = csv.writer(text, lineterminator="\n")
+    for values in (columns, *([row.get(column) for column in columns] for row in rows)):
+        writer.writerow([cells.escaped(value) if isinstance(value, str) else value for value in values])
     return text.getvalue()
 
 

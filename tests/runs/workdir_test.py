@@ -153,6 +153,14 @@ def test_csv_and_json_hold_every_digit_and_no_invalid_number(tmp_path):
     assert json.loads((tmp_path / "rows.json").read_text())[1]["x"] == "-inf"
 
 
+def test_names_that_a_spreadsheet_would_evaluate_come_back_from_cells_and_columns(tmp_path):
+    work = open_workdir(tmp_path)
+    rows = [{"name": "=1+1", "@class": -3.5, "x": "-3.5"}]
+    work.write_csv("rows.csv", rows)
+    assert (tmp_path / "rows.csv").read_text() == "name,'@class,x\n'=1+1,-3.5,-3.5\n"
+    assert work.read_csv("rows.csv", text=("x",)) == rows
+
+
 def test_jobs_are_computed_once_in_any_order_and_returned_in_theirs(tmp_path):
     work, computed = open_workdir(tmp_path), []
 
