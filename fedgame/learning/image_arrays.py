@@ -120,7 +120,7 @@ def _levels(path: pathlib.Path, images: Sequence[np.ndarray]) -> list[str]:
     """A sentence if all pixels are dark; a ValueError if they are so dark that their scale must be wrong."""
     largest = max(float(pixels.max()) / (255 if pixels.dtype == np.uint8 else 1) for pixels in images)
     told = f"no pixel of {path} is brighter than {largest:.2g} of white, which is 255 in uint8, 1 in floats"
-    if largest < 2 / 255 and images[0].dtype != np.bool_:
+    if largest < 2 / 255:
         raise ValueError(
             f"{told}: if they are 0 and 1, save them as bool; else divide floats by their maximum"
         )

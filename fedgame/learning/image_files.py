@@ -229,7 +229,7 @@ def _decode(file: pathlib.Path) -> tuple[np.ndarray, bool]:
             mode = image.mode
             # Photographs in MPO have a preview, or another view, behind them.
             number = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            if mode[0] not in "IF" and number == 1:
+            if mode[0] not in "IF":
                 pixels, alpha = _on_white(ImageOps.exif_transpose(image))
     except Exception as error:  # a stranger's bytes may raise anything: Pillow lets through struct.error, …
         reason = str(error) or type(error).__name__
@@ -252,7 +252,5 @@ def _on_white(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(image.convert(kept)), np.full((1, 1), 255)
     layer = image.convert("RGBA")
     alpha = np.asarray(layer.getchannel("A"))
-    if alpha.min() == 255:
-        return np.asarray(image.convert(kept)), alpha
     white = Image.new("RGBA", layer.size, "white")
     return np.asarray(Image.alpha_composite(white, layer).convert(kept)), alpha
