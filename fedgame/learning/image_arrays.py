@@ -54,7 +54,8 @@ def read(path: pathlib.Path) -> Arrays:
         more = ", …" if len(ignored) > _LISTED else ""
         remarks.append(f"arrays of {path} that are ignored: {', '.join(map(ascii, ignored[:_LISTED]))}{more}")
     classes, numbers = _classes(path, held, np.concatenate(labels))
-    return Arrays(images, np.split(numbers, [len(labels[0])])[: len(labels)], classes, remarks)
+    of_parts = np.split(numbers, [len(labels[0])])[: len(labels)]  # of one part, the second is empty
+    return Arrays(images, of_parts, classes, remarks)
 
 
 def _load(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...], list[str]]:

@@ -145,10 +145,10 @@ def _parts(path: pathlib.Path, folders: Sequence[pathlib.Path]) -> tuple[list[pa
             raise ValueError(f"{path} holds {roles[role].name} and {folder.name}: remove one of them")
         roles[role] = folder
     if "train" not in roles or len(roles) == 1:
-        names = ", ".join(folder.name for folder in divided)
+        names = ", ".join(folder.name for folder in folders[:_LISTED])
         raise ValueError(
-            f"of parts with a folder per class, {path} holds {names}; needed are train and test (or val): "
-            f"to have images split at random, name {divided[0]}/"
+            f"{path} holds {names}: needed are train and test (or val) with a folder per class in each; to "
+            f"have images split at random, name {divided[0]}/"
         )
     told = []
     if "test" not in roles:
