@@ -157,8 +157,6 @@ def _classes(
     classes = tuple(map(str, names))
     if odd := [name for name in classes if not name.isprintable() or not name.strip()]:
         raise ValueError(f"`classes` of {path} must be printable texts, not {odd[0]!r}")
-    if twice := [name for name in classes if classes.count(name) > 1]:
-        raise ValueError(f"`classes` of {path} has {twice[0]!r} twice")
     if not 0 <= known[0] <= known[-1] < len(classes):
         raise ValueError(f"labels of {path} must be 0 to {len(classes) - 1}: `classes` has {len(classes)}")
     return classes, labels
