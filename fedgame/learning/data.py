@@ -330,10 +330,13 @@ class Everything(NamedTuple):
 def everything(path: pathlib.Path) -> Everything:
     """All images of an .npz file or a folder, in whatever part `arrays` and `folders` find them.
 
-    Errors are theirs, but a class may be in one part only.
+    Errors are theirs, but a class may be in one part only, and no two may have one name: members' classes are
+    matched by name.
     """
     if not path.is_dir():
         found = image_arrays.read(path)
+        if twice := [name for name in found.classes if found.classes.count(name) > 1]:
+            raise ValueError(f"`classes` of {path} has {twice[0]!r} twice")
         memory.check(f"images of {path}", 4 * sum(images.size for images in found.images))
         parts = [to_images(*part) for part in zip(found.images, found.labels, strict=True)]
         pixels, labels = (np.concatenate(of_parts) for of_parts in zip(*parts, strict=True))

@@ -54,7 +54,8 @@ def read(path: pathlib.Path) -> Arrays:
         more = ", …" if len(ignored) > _LISTED else ""
         remarks.append(f"arrays of {path} that are ignored: {', '.join(map(ascii, ignored[:_LISTED]))}{more}")
     classes, numbers = _classes(path, held, np.concatenate(labels))
-    return Arrays(images, np.split(numbers, [len(labels[0])])[: len(labels)], classes, remarks)
+    of_parts = np.split(numbers, [len(labels[0])])[: len(labels)]  # of one part, the second is empty
+    return Arrays(images, of_parts, classes, remarks)
 
 
 def _load(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...], list[str]]:
@@ -120,7 +121,7 @@ def _levels(path: pathlib.Path, images: Sequence[np.ndarray]) -> list[str]:
     """A sentence if all pixels are dark; a ValueError if they are so dark that their scale must be wrong."""
     largest = max(float(pixels.max()) / (255 if pixels.dtype == np.uint8 else 1) for pixels in images)
     told = f"no pixel of {path} is brighter than {largest:.2g} of white, which is 255 in uint8, 1 in floats"
-    if largest < 2 / 255 and images[0].dtype != np.bool_:
+    if largest < 2 / 255:
         raise ValueError(
             f"{told}: if they are 0 and 1, save them as bool; else divide floats by their maximum"
         )
@@ -156,8 +157,6 @@ def _classes(
     classes = tuple(map(str, names))
     if odd := [name for name in classes if not name.isprintable() or not name.strip()]:
         raise ValueError(f"`classes` of {path} must be printable texts, not {odd[0]!r}")
-    if twice := [name for name in classes if classes.count(name) > 1]:
-        raise ValueError(f"`classes` of {path} has {twice[0]!r} twice")
     if not 0 <= known[0] <= known[-1] < len(classes):
         raise ValueError(f"labels of {path} must be 0 to {len(classes) - 1}: `classes` has {len(classes)}")
     return classes, labels

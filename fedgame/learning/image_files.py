@@ -145,10 +145,10 @@ def _parts(path: pathlib.Path, folders: Sequence[pathlib.Path]) -> tuple[list[pa
             raise ValueError(f"{path} holds {roles[role].name} and {folder.name}: remove one of them")
         roles[role] = folder
     if "train" not in roles or len(roles) == 1:
-        names = ", ".join(folder.name for folder in divided)
+        names = ", ".join(folder.name for folder in folders[:_LISTED])
         raise ValueError(
-            f"of parts with a folder per class, {path} holds {names}; needed are train and test (or val): "
-            f"to have images split at random, name {divided[0]}/"
+            f"{path} holds {names}: needed are train and test (or val) with a folder per class in each; to "
+            f"have images split at random, name {divided[0]}/"
         )
     told = []
     if "test" not in roles:
@@ -229,7 +229,7 @@ def _decode(file: pathlib.Path) -> tuple[np.ndarray, bool]:
             mode = image.mode
             # Photographs in MPO have a preview, or another view, behind them.
             number = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            if mode[0] not in "IF" and number == 1:
+            if mode[0] not in "IF":
                 pixels, alpha = _on_white(ImageOps.exif_transpose(image))
     except Exception as error:  # a stranger's bytes may raise anything: Pillow lets through struct.error, …
         reason = str(error) or type(error).__name__
@@ -252,7 +252,5 @@ def _on_white(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(image.convert(kept)), np.full((1, 1), 255)
     layer = image.convert("RGBA")
     alpha = np.asarray(layer.getchannel("A"))
-    if alpha.min() == 255:
-        return np.asarray(image.convert(kept)), alpha
     white = Image.new("RGBA", layer.size, "white")
     return np.asarray(Image.alpha_composite(white, layer).convert(kept)), alpha

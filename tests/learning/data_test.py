@@ -543,7 +543,8 @@ def test_a_folder_that_is_called_as_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "pets", FLAT)
     with pytest.raises(
-        FileNotFoundError, match=r"pets is not prepared .*, or write pets/ for the folder of this"
+        FileNotFoundError,
+        match=r"pets is not prepared .*, or run `.*`.*, or write pets/ for the folder of this",
     ):
         data.sizes("pets", str(tmp_path))
 

@@ -5,7 +5,7 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from fedgame.learning import data, image_files, memory
 
@@ -177,10 +177,10 @@ def test_what_lies_beside_parts_is_told(tmp_path):
     pets(tmp_path / "test", 2)
     draw(tmp_path / "unlabelled", "1.png")
     (tmp_path / "test/cat/a.txt").write_text("no image")
-    (tmp_path / "train/b.txt").write_text("no image")
+    (tmp_path / "train/config.json").write_text("{}")  # of another program
     assert remarks(tmp_path) == [
         "ignored in PETS, as no parts with a folder per class: 'unlabelled'",
-        "ignored in PETS/train, as in no folder of a class: .txt (1)",
+        "ignored in PETS/train, as in no folder of a class: .json (1)",
         "ignored in class cat of PETS/test, as no images: .txt (1)",
     ]
 
@@ -191,11 +191,11 @@ def test_what_lies_beside_parts_is_told(tmp_path):
         (
             ["train"],
             [],
-            r"PETS holds train; needed are train and test \(or val\).*at random, name PETS/train/$",
+            r"PETS holds train: needed are train and test \(or val\) .* at random, name PETS/train/$",
         ),
-        (["train"], ["cat", "dog"], "PETS holds train; needed are train and test"),
-        (["train"], ["test"], "PETS holds train; needed are train and test"),
-        (["test", "val"], [], "PETS holds test, val; needed are train and test"),
+        (["train"], ["cat", "dog"], "PETS holds cat, dog, train: needed are train and test"),
+        (["train"], ["test"], "PETS holds test, train: needed are train and test"),
+        (["test", "val"], [], "PETS holds test, val: needed are train and test"),
         (["train", "val", "valid"], [], "PETS holds val and valid: remove one of them"),
         (["train", "test", "Train"], [], "PETS holds Train and train: remove one of them"),
         ([], ["train", "test"], "PETS/test must hold a folder of images for each class"),
@@ -319,16 +319,23 @@ def test_dark_images_are_told(tmp_path):
     assert image_files.decode(files[:1], files[0], "images")[1] == []  # one may well be black
 
 
-EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"\x89PNG\r\n\x1a\n", b"PIXELS", EPS], ids=["0", "head", "text", "eps"]
-)
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"PIXELS"])
 def test_what_is_no_image_is_named(content, tmp_path):
     (tmp_path / "image.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"image\.png cannot be read as an image: "):
         image_files.decode([tmp_path / "image.png"], tmp_path / "image.png", "images")
+
+
+def test_no_program_is_started_for_an_image(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **options: begun.append(args))
+    file = tmp_path / "image.png"
+    Image.new("RGB", (4, 4)).save(file, "EPS")
+    with pytest.raises(
+        ValueError, match=r"image\.png cannot be read as an image: cannot identify image file"
+    ):
+        image_files.decode([file], file, "images")
+    assert begun == []
 
 
 def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
