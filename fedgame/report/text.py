@@ -35,11 +35,29 @@ def equilibrium(work: Workdir) -> str:
         f"{where}shares nothing: {_listed(idle)}\n"
         f"{where}would rather leave ({summary['leave_if']}): {_listed(leaving)}"
     )
+    if why := summary.get("nobody_shares"):
+        blocks.append(nobody_shares(why))
     if "conditions" in summary:
         blocks.append(summary["conditions"])
     if checked := validation(work, summary.get("not_validated", "")):
         blocks.append(checked)
     return "\n\n".join(blocks)
+
+
+def nobody_shares(found: dict[str, Any]) -> str:
+    """For whom sharing is nearest to worth it, and from which cost or value on it would be."""
+    if found["agent"] is None:
+        return "nobody shares: no number of samples brings anybody anything"
+    who = f"agent {found['agent']}" if found["agent"].isdigit() else found["agent"]
+    after = "with payments, " if found["payments"] else ""
+    average = f" on average over {found['samples']:.3g}" if found["samples"] else ""
+    text = (
+        f"nobody shares: {after}a sample costs {who} {_number(found['cost'])} and brings her at most "
+        f"{_number(found['brings'])}{average} (value {found['value']:g}); it would pay from a cost of "
+        f"{_number(found['break_even_cost'])}"
+    )
+    value = found["break_even_value"]
+    return text if value is None else f"{text}, or a value of {_number(value)}"
 
 
 def measurement(work: Workdir) -> str:
@@ -57,6 +75,7 @@ def measurement(work: Workdir) -> str:
     ]
     blocks = [
         members(work),
+        remarks(work),
         "\n".join([*worth(found["exchange"]), *_no_better(rows, found["metric"])]),
         f"{_METRICS[found['metric']]} on each member's own held-out records, of models of these records\n"
         + tables.markdown(header, cells),
@@ -74,6 +93,11 @@ _METRICS = {"accuracy": "accuracy", "auc": "area under the ROC curve", "log_loss
 def members(work: Workdir) -> str:
     """What is odd about the members' own data; "" if there are none, or nothing is."""
     return "\n".join(work.read_json("members.json")["remarks"]) if work.has("members.json") else ""
+
+
+def remarks(work: Workdir) -> str:
+    """What is odd about the training, as that nothing is learnt; "" if nothing is."""
+    return "\n".join(work.read_json("remarks.json")) if work.has("remarks.json") else ""
 
 
 def _no_better(rows: Sequence[dict[str, Any]], metric: str) -> list[str]:
@@ -381,6 +405,8 @@ def _participation(summary: dict[str, Any]) -> str:
         )
     if summary["samples"]:
         text += f"\n{summary['samples']}"
+    if why := summary.get("nobody_shares"):
+        text += f"\n{nobody_shares(why)}"
     if "status" not in summary:
         return text + "\nthe federation falls apart: fewer than two agents are left"
     text += f"\n{summary['status']}"
@@ -490,13 +516,13 @@ def training(work: Workdir) -> str:
     """Who holds what, and the accuracies of one training run."""
     blocks, rows = [tables.first_agents(work.read_texts("holdings.csv"))], work.read_csv("rounds.csv")
     if not work.has("members.json"):
-        return "\n\n".join([*blocks, rounds(rows)])
+        return "\n\n".join(block for block in [*blocks, rounds(rows), remarks(work)] if block)
     metric = _METRICS[work.read_json("members.json")["metric"]]
     blocks.append(rounds(rows, f"{metric} on held-out records"))
     last = list(tables.by(work.read_csv("rounds_by_member.csv", text=("member",)), "round").values())[-1]
     header = {"member": "member", "accuracy": "on what she holds out, after the last round"}
     blocks.append("the mean over members; each of them:\n" + tables.table(header, last))
-    return "\n\n".join(block for block in [members(work), *blocks] if block)
+    return "\n\n".join(block for block in [members(work), *blocks, remarks(work)] if block)
 
 
 def rounds(rows: Sequence[dict[str, Any]], what: str = "accuracy on held-out images") -> str:
@@ -510,7 +536,12 @@ def rounds(rows: Sequence[dict[str, Any]], what: str = "accuracy on held-out ima
 
 def curve(work: Workdir) -> str:
     """The measured accuracies, and how well every family fits."""
-    blocks = [members(work), band(work.read_csv("band.csv")), fits(work.read_json("fits.json"))]
+    blocks = [
+        members(work),
+        remarks(work),
+        band(work.read_csv("band.csv")),
+        fits(work.read_json("fits.json")),
+    ]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -556,6 +587,8 @@ def game(summary: dict[str, Any]) -> str:
         line = f"{protocol}: {told}{kind} with Σ s = {found['contributed']:.2f}"
         line += f", Nash gap {found['nash_gap']:.1e}"
         lines.append(line if found["unique"] else f"{line}, only Σ s is determined")
+        if why := found.get("nobody_shares"):  # files of earlier versions do not say it
+            lines.append(f"{protocol}: {nobody_shares(why)}")
     return "\n".join(lines)
 
 
