@@ -308,19 +308,19 @@ def _whole_units(final: outcomes.Outcome, unit: float) -> np.ndarray:
         small that payments are too many of them.
     """
     paid = np.asarray(final.payments)
+    most = float(np.max(np.abs(paid)))
+    if not most < unit * 2.0**52:
+        raise ValueError(
+            f"--unit={unit:g}: a payment of {most:g} is more than 2^52 of them; choose a larger one"
+        )
     if not final.mechanism.balanced:
-        if not np.all(np.abs(paid) < unit * 2.0**52):
-            raise ValueError(
-                f"--unit={unit:g}: payments must be below 2^52 units, got {np.max(np.abs(paid)):g}"
-            )
         return np.rint(paid / unit).astype(np.int64)
     if abs(np.sum(paid)) > max(1e-9 * np.sum(np.abs(paid)), 0.5 * unit):
         kind = type(final.mechanism).__name__
         raise ValueError(
             f"payments of {kind} sum to {np.sum(paid):.6g}: set `balanced = False` if that is meant"
         )
-    with all_settings.of_flag("unit"):
-        return mechanisms.whole_units(paid, unit)
+    return mechanisms.whole_units(paid, unit)
 
 
 def _verdicts(

@@ -197,8 +197,8 @@ def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _amount(x: float) -> str:
-    """Money as it is read: whole numbers with separators from 1,000 on."""
-    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+    """Money as it is read: whole numbers with separators from 1,000 on, if a number has so many digits."""
+    return f"{x:,.0f}" if 1000 <= abs(x) < 1e15 else f"{x:.3g}"
 
 
 def _rounded(found: dict[str, Any]) -> str:
