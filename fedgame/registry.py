@@ -26,6 +26,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Numbers without bounds of their own are smaller than this, so that their products do not overflow either.
+LARGEST = 1e100
+
 
 def option(
     help: str,
@@ -47,7 +50,7 @@ def option(
     Args:
       help: what the parameter is and in which unit; also the help of its flag.
       default: the value if none is given; without a default one must be given. None: depends on others.
-      low, high: the minimum and the maximum allowed number.
+      low, high: the minimum and the maximum allowed number; without them numbers are below 1e100 in size.
       above, below: exclusive bounds: numbers must be greater than `above` and less than `below`.
       rank: number of dimensions of ONE agent's value, 0 for a number and 1 for a row of them. Families take
         one value for all agents, or one for each, with a leading dimension of n. None: the value is shared by
@@ -118,23 +121,30 @@ def check_number(name: str, number: Any, field: dataclasses.Field | None) -> Non
     Args:
       name: for the message, as the number is called where it was given, such as "`beta`" or "--beta".
       number: one number or an array.
-      field: made by `option`. Any other field, or None, allows every finite number.
+      field: made by `option`. Any other field, or None, allows every number below LARGEST in size.
     """
     limits = field.metadata if field is not None else {}
     low, high = limits.get("low", -math.inf), limits.get("high", math.inf)
     above, below = limits.get("above", -math.inf), limits.get("below", math.inf)
-    x = np.asarray(number)
+    too_long = isinstance(number, int) and abs(number) >= 2**63
+    x = np.asarray(float(str(number)) if too_long else number, float)  # infinite if beyond all floats
     finite = ~np.isnan(x) if limits.get("infinite") else np.isfinite(x)
     inside = (x >= low) & (x <= high)
     if above > -math.inf:
         inside &= x > above
     if below < math.inf:
         inside &= x < below
-    if np.all(finite & inside):
-        return
     if not np.all(finite):
         raise ValueError(f"{name} must be finite, got {number}")
-    raise ValueError(f"{name} must be {allowed(field)}, got {number}")
+    if not np.all(inside):
+        raise ValueError(f"{name} must be {allowed(field)}, got {number}")
+    if limits.get("infinite"):
+        return
+    too_large = (x >= LARGEST) & (min(high, below) == math.inf)
+    too_small = (x <= -LARGEST) & (max(low, above) == -math.inf)
+    if np.any(too_large | too_small):
+        side = "below 1e100" if np.any(too_large) else "above -1e100"
+        raise ValueError(f"{name} must be a number {side}, got {number}: larger ones cannot be computed with")
 
 
 def allowed(field: dataclasses.Field) -> str:

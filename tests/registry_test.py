@@ -81,6 +81,7 @@ WRONG = {
     "beta(-0.5)": "beta: `beta` must be a number, at least 0",
     "price(nan)": "price: `price` must be finite, got nan",
     "price(-inf)": "price: `price` must be finite",
+    "price(1e100)": r"price: `price` must be a number below 1e100, got 1e\+100",
     f"price(1{'0' * 400})": "price: `price` must be finite",
     "beta(True)": "beta: `beta` must be a number, got True",
     "beta(None)": "beta: `beta` must be a number, got None",
@@ -219,8 +220,8 @@ def of_field(draw, field, of_families):
     if about["of"]:
         return draw(things(about["of"]))
     kind = about["kind"] if isinstance(about["kind"], type) else float
-    low = max(about["low"], about["above"], -1e300)
-    high = min(about["high"], about["below"], 1e300)
+    low = max(about["low"], about["above"], -1e99)
+    high = min(about["high"], about["below"], 1e99)
     edges = {"exclude_min": about["above"] >= low, "exclude_max": about["below"] <= high}
     number = st.floats(low, high, **edges)
     if kind is bool:
@@ -544,3 +545,27 @@ def test_a_scenario_tells_the_file_that_defines_its_family(tmp_path):
     )
     assert f"`payoff`: there is no family 'line' without --use={path}, which defined it" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("number", "options", "message"),
+    [
+        (1e99, {}, None),
+        (1e100, {}, r"^--x must be a number below 1e100, got 1e\+100: larger ones cannot be computed with$"),
+        (10**400, {}, "^--x must be finite, got 10"),
+        (-1e200, {}, r"^--x must be a number above -1e100, got -1e\+200: "),
+        (-1e200, {"high": 1.0}, "above -1e100"),
+        (1e200, {"high": 1e300}, None),
+        (1e200, {"below": 1e300}, None),
+        (-1e200, {"infinite": True}, None),
+        (np.inf, {"infinite": True}, None),
+        (np.array([1.0, 1e200]), {}, "below 1e100"),
+    ],
+)
+def test_numbers_without_a_bound_of_their_own_are_below_1e100(number, options, message):
+    field = registry.option("a number", **options)
+    if message is None:
+        registry.check_number("--x", number, field)
+        return
+    with pytest.raises(ValueError, match=message):
+        registry.check_number("--x", number, field)

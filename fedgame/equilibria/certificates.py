@@ -64,7 +64,7 @@ def best_response(game: games.Game, s: jax.Array) -> jax.Array:
 
     Where a_i is known to be 0 up to some contribution and concave from there on (all of Section 2.1,
     clipped or not, and measured curves): the better of 0 and the root of the own gradient, by
-    bisection down to 10⁻³⁰ τ_i. Payoffs given as functions: a grid of 1,386 contributions, refined
+    bisection on a logarithmic scale. Payoffs given as functions: a grid of 1,386 contributions, refined
     around its 64 best local maxima, down to the two neighbouring floating point numbers between which a
     payoff jumps. Only a peak that hides between two points of the grid is missed. Returns the best of all
     points that were evaluated, at a jump a few roundings further on its better side. Takes
@@ -193,10 +193,20 @@ def certify(game: games.Game, s: jax.Array, tolerance: float = 1e-6) -> tuple[Ev
 
 
 def holds(game: games.Game, s: jax.Array, found: Evidence, tolerance: float) -> jax.Array:
-    """Whether s is feasible and every gap at most tolerance · stake_i + rounding_i; ignores `found.told`."""
+    """Whether s is feasible and every gap at most tolerance · stake_i + rounding_i; ignores `found.told`.
+
+    False if one of these numbers is not finite, or a utility is not: every gap is small beside an infinite
+    stake.
+    """
     feasible = jnp.all((s >= 0) & (s <= game.capacity))
-    small = found.gap <= tolerance * found.stake + found.rounding
-    return feasible & jnp.all(small & jnp.isfinite(found.gap))
+    allowed = tolerance * found.stake + found.rounding
+    return feasible & jnp.all((found.gap <= allowed) & finite(found))
+
+
+def finite(found: Evidence) -> jax.Array:
+    """Whether an agent's utility, and all by which it is judged, are finite numbers, [n]."""
+    judged = found.gap, found.utility, found.stake, found.rounding
+    return jnp.all(jnp.isfinite(jnp.stack(judged)), axis=0)
 
 
 def is_equilibrium(game: games.Game, s: jax.Array, tolerance: float = 1e-6) -> jax.Array:
@@ -341,6 +351,7 @@ def _peaks(agent: games.Game, rest: Any, dtype: Any) -> Response:
     if agent.payoff.concave:  # below the kink her payoff is 0 whatever she gives, so 0 is best there
         pieces = pieces[-1:]
     slope = jax.grad(lambda x: games.utility(agent, x, rest))
+    smallest = jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps
 
     def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bracket
@@ -350,8 +361,11 @@ def _peaks(agent: games.Game, rest: Any, dtype: Any) -> Response:
         return jnp.where(rising, middle, low), jnp.where(rising, high, middle)
 
     def peak(first: jax.Array, last: jax.Array) -> Response:
-        start = jnp.maximum(first, 1e-30 * capacity), last
-        halvings = 64 if dtype == jnp.float64 else 34  # from 10⁻³⁰ τ and τ to neighbouring numbers
+        least = 1e-30 * capacity
+        # If utility falls there, the maximiser is smaller still: a capacity may be anything.
+        least = jnp.where(slope(least) > 0, least, jnp.minimum(least, smallest))
+        start = jnp.maximum(first, least), last
+        halvings = 64 if dtype == jnp.float64 else 34  # from the smallest number and τ to neighbouring ones
         low, high = jax.lax.fori_loop(0, halvings, halve, start)
         top = (low + high) / 2
         utility = _nan_is_worst(games.utility(agent, top, rest))

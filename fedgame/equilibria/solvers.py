@@ -50,7 +50,8 @@ class Equilibrium:
         what agents want at S; Gauss-Seidel: largest relative change in the last sweep; dynamics:
         ‖g(s, μ)‖₂; separable: 0).
       steps: totals evaluated, best-response sweeps, or steps of the dynamics.
-      converged: whether every Nash gap is at most tolerance · stake, and rounding hides none.
+      converged: whether every Nash gap is at most tolerance · stake, and rounding hides none; False if a
+        utility, gap or stake is not finite.
       unique: whether it is proved to be the only equilibrium.
       status: a key of `MEANING`; `describe` puts it into words.
       method: how it was found, one of `METHODS`.
@@ -335,7 +336,9 @@ _certify = jax.jit(_certified, static_argnames=("method", "tolerance"))
 
 def _verdict(game: games.Game, found: Found, evidence: certificates.Evidence, good: jax.Array) -> jax.Array:
     """The status after certification: the solver's if the evidence proves it, else what is missing."""
-    finite = jnp.all(jnp.isfinite(evidence.gap) & jnp.isfinite(found.profile) & jnp.isfinite(game.capacity))
+    finite = jnp.all(
+        certificates.finite(evidence) & jnp.isfinite(found.profile) & jnp.isfinite(game.capacity)
+    )
     proved = jnp.where(jnp.any(evidence.limit != 0), LIMIT, found.status)
     told = jnp.where(jnp.all(evidence.told), proved, NOT_TOLD)
     return jnp.where(good, told, jnp.where(finite, NOT_FOUND, NOT_FINITE))

@@ -257,7 +257,11 @@ def root_between(
     starts = pays_from(game) if starts is None else starts
     dtype = jnp.result_type(float)
     tolerance, margin = _precision(dtype)
-    inside = jnp.maximum(lower * (1.0 + margin), 1e-30 * upper)  # on a logarithmic scale 0 is far away
+    least = jnp.asarray(1e-30 * upper, dtype)  # on a logarithmic scale 0 is far away
+    # If less than that is wanted there, the root is smaller still: capacities may be anything.
+    smallest = jnp.minimum(least, jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps)
+    least = jnp.where(_total_of(game, wanted(game, least, starts)) < least, smallest, least)
+    inside = jnp.maximum(lower * (1.0 + margin), least)
     top = jnp.maximum(upper * (1.0 - margin), inside)
 
     def narrow(search: _Search) -> _Search:

@@ -19,7 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import registry
-from fedgame.experiments import contenders, curve, measure, paper, rows, table1, validation
+from fedgame.experiments import (
+    break_even,
+    contenders,
+    curve,
+    measure,
+    memory,
+    paper,
+    rows,
+    table1,
+    validation,
+)
 from fedgame.experiments import task as tasks
 from fedgame.experiments.contenders import Contender
 from fedgame.experiments.task import Task
@@ -96,7 +106,7 @@ class Settings(validation.Settings, measure.Design, curve.Settings):
     p: tuple[float, ...] = option(
         "p of the p-means in Table 1", (0.2, 0.4, 0.6, 0.8, 1.0), high=1, kind=float, infinite=True
     )
-    seeds: int = option("runs of every protocol", 5, low=1)
+    seeds: int = option("runs of every protocol", 5, low=1, high=10_000)
 
 
 # Settings of a curve that is measured on data of the server, which a federation of its own has none of.
@@ -120,6 +130,8 @@ def settle(settings: Settings, available: tuple[int, int] | None) -> tuple[Setti
     if available is None:
         measure.check_design(settings, settings.agents)
     _check_protocols(settings)
+    path = 8.0 * settings.steps * settings.agents * settings.seeds
+    memory.check("every step of the dynamics", {f"--steps={settings.steps}": path})
     taken = sum(capacity), settings.agents * settings.test_images
     return curve.settle_server(settings, available, taken)
 
@@ -270,6 +282,8 @@ def _equilibria(
             found[title] = None
             continue
         mechanism, there = outcome.mechanism, outcome.equilibrium
+        utility, gap = np.asarray(outcome.utilities), np.asarray(there.nash_gap)
+        rows.check_finite({f"{title}: utility": utility, f"{title}: Nash gap": gap}, range(game.n))
         found[title] = {
             "announced": {
                 name: np.asarray(numbers).tolist() for name, numbers in mechanism.announced(game.n).items()
@@ -281,7 +295,11 @@ def _equilibria(
             "nash_gap": float(np.max(np.asarray(there.nash_gap))),
             "converged": bool(there.converged),
             "certified_from_payments": outcome.general,
+            "nobody_shares": None,
         }
+        if there.converged:
+            why = break_even.nobody_shares(game, there.profile, range(game.n), mechanism)
+            found[title]["nobody_shares"] = why
     return found
 
 

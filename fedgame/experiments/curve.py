@@ -46,8 +46,8 @@ class Settings(tasks.TrainingSettings):
         low=1,
         kind=int,
     )
-    curve_points: int = option("sizes above 0 in the geometric grid", 10, low=4)
-    curve_seeds: int = option("training runs per size", 3, low=1)
+    curve_points: int = option("sizes above 0 in the geometric grid", 10, low=4, high=10_000)
+    curve_seeds: int = option("training runs per size", 3, low=1, high=10_000)
     fit: str = fit_option()
     server_images: int | None = option(
         "the server's own training images; twice the largest total, or what is left", None, low=1, kind=int
@@ -216,7 +216,9 @@ def measure(task: Task, work: Workdir, resources: Resources) -> tuple[np.ndarray
         for one, accuracy in zip(runs, found, strict=True)
     ]
     work.write_csv("curve.csv", table)
-    return np.asarray(sizes), np.reshape(found, (settings.curve_seeds, len(sizes)))
+    accuracy = np.reshape(found, (settings.curve_seeds, len(sizes)))
+    _remark(task, work, sizes[-1], accuracy, np.asarray(task.server.test.labels)[None])
+    return np.asarray(sizes), accuracy
 
 
 def _measure_own(
@@ -236,7 +238,14 @@ def _measure_own(
         for k, size in enumerate(sizes)
     ]
     work.write_csv("curve.csv", table)
+    _remark(task, work, sizes[-1], accuracy, np.asarray(task.split(0).test.labels))
     return sizes, accuracy
+
+
+def _remark(task: Task, work: Workdir, largest: int, accuracy: np.ndarray, labels: np.ndarray) -> None:
+    """Tells if models of the largest total learn nothing; accuracies [seeds, k], labels as they are there."""
+    what = f"on {largest} samples"
+    tasks.write_if_nothing_is_learnt(task, work, what, float(np.mean(accuracy[:, -1])), labels)
 
 
 def _proportional(total: int, share: np.ndarray) -> np.ndarray:

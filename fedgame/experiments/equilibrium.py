@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, registry
+from fedgame.experiments import break_even, memory, validation
 from fedgame.experiments import rows as all_rows
-from fedgame.experiments import validation
 from fedgame.games import curves, scenarios
 from fedgame.games import game as games
 from fedgame.inputs import read as inputs
@@ -21,7 +21,7 @@ from fedgame.runs import experiment, jobs
 from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
 
-_NEGLIGIBLE = 1e-9  # share of her capacity below which a contribution counts as 0, up to rounding
+_ARRAYS = 50  # numbers of every agent that the solver and the certificate of one resampled game take
 _RESAMPLED = 50  # agents up to whom the game is solved for resampled exchange rates too
 _GAMES = 100  # how often
 _CURVES = 8  # the number of agents, from the first, whose own curves are drawn
@@ -68,14 +68,16 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
     measured = validation.behind(settings)  # before anything is fitted
     scenario = inputs.read(settings)
     validation.check_scenario(measured, scenario)
+    resampled = 8.0 * _ARRAYS * settings.bootstrap * scenario.game.n
+    memory.check("resampled games, solved together,", {f"--bootstrap={settings.bootstrap}": resampled})
     return Prepared(settings, scenario, measured)
 
 
 def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources()) -> None:
     """Solves the game; with --bootstrap, also for resampled curves.
 
-    Writes `outcome.csv`, `outcome.json`, `equilibria.csv` (every equilibrium total, where they can be
-    listed), `fitted_curve.csv`, `curve.csv` (the measurements behind it), `exchange_rates.csv`,
+    Writes `outcome.csv`, `outcome.json`, `equilibria.csv` (every certified equilibrium total, where
+    they can be listed), `fitted_curve.csv`, `curve.csv` (the measurements behind it), `exchange_rates.csv`,
     `equilibrium.json`, and `scenario.json` (to be read by --scenario) if JSON can hold the game.
     """
     settings, scenario = prepared.settings, prepared.scenario
@@ -95,9 +97,12 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     work.write_csv("outcome.csv", rows)
     work.write_json("outcome.json", rows)
     if game.payoff.of_total:
-        several = equilibria.solve_all(game) if game.concave and not found.unique else []
-        totals = [_total_row(game, one) for one in several or [found]]
-        work.write_csv("equilibria.csv", totals)
+        several = [found] if found.converged else []
+        if game.concave and not found.unique:
+            several = equilibria.solve_all(game) or several
+        totals = [_total_row(game, one) for one in several]
+        if totals:
+            work.write_csv("equilibria.csv", totals)
         summary["equilibrium_totals"] = [row["total"] for row in totals]
         work.write_csv("fitted_curve.csv", _curve_rows(scenario, found, band))
     if scenario.origin.measured:
@@ -105,6 +110,8 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     all_rows.write_exchange_rates(work, scenario)
     if settings.conditions:
         summary["conditions"] = str(equilibria.check_conditions(game))
+    if found.converged:
+        summary["nobody_shares"] = break_even.nobody_shares(game, found.profile, scenario.names)
     summary["not_validated"] = ""
     if prepared.measured is not None and not found.converged:
         summary["not_validated"] = "there is no certified equilibrium to advise"
@@ -144,6 +151,7 @@ def agent_rows(scenario: scenarios.Scenario, found: equilibria.Equilibrium) -> l
         "nash_gap": found.nash_gap,
         **all_rows.effective(game, found.profile),
     }
+    all_rows.check_finite(columns, scenario.names)
     rows = all_rows.of_columns(columns, game.n)
     return [
         {"name": name, **row, "shares": _role(row), "rather_leaves": bool(row["utility"] < least)}
@@ -158,9 +166,9 @@ def _outside(scenario: scenarios.Scenario) -> np.ndarray:
 
 def _role(row: dict[str, float]) -> str:
     """How much of her data an agent shares, in words."""
-    if _nothing(row["contribution"], row["capacity"]):
+    if break_even.nothing(row["contribution"], row["capacity"]):
         return "nothing"
-    return "all she has" if row["contribution"] >= row["capacity"] * (1 - _NEGLIGIBLE) else "part"
+    return "all she has" if row["contribution"] >= row["capacity"] * (1 - 1e-9) else "part"
 
 
 def bootstrap(
@@ -242,7 +250,7 @@ def _intervals(
         "contribution_high": contribution_high,
         "utility_low": utility_low,
         "utility_high": utility_high,
-        "shares_nothing_in": _nothing(profile, np.asarray(game.capacity)).mean(axis=0),
+        "shares_nothing_in": break_even.nothing(profile, np.asarray(game.capacity)).mean(axis=0),
         "rather_leaves_in": (utility < _outside(scenario)).mean(axis=0),
     }
     total_low, total_high = np.percentile(_total_of(game, profile), percentiles)
@@ -307,7 +315,7 @@ def _summary(
         for name, fit in several.items()
     ]
     measured = scenario.origin.measured.values()
-    return {
+    summary = {
         "agents": game.n,
         "read": list(scenario.origin.notes),
         "fits": fits,
@@ -329,11 +337,9 @@ def _summary(
         "mean_payoff": float(np.mean(there["payoff"])),
         "mean_utility": float(np.mean(there["utility"])),
     }
-
-
-def _nothing(s: Any, capacity: Any) -> Any:
-    """Whether contributions are 0 up to rounding."""
-    return s <= _NEGLIGIBLE * capacity
+    sums = ("total", "contributed", "mean_payoff", "mean_utility")
+    all_rows.check_finite({name: summary[name] for name in sums})
+    return summary
 
 
 def _total_row(game: games.Game, found: equilibria.Equilibrium) -> dict[str, Any]:

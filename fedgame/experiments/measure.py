@@ -37,6 +37,7 @@ class Design:
         "--federation: mixtures of the members' records to train on; 40 per member if not given",
         None,
         low=1,
+        high=1_000_000,
         kind=int,
     )
     minutes: float | None = option(
@@ -45,7 +46,9 @@ class Design:
         above=0,
         kind=float,
     )
-    splits: int = option("--federation: splits into training and held-out records, per mixture", 12, low=2)
+    splits: int = option(
+        "--federation: splits into training and held-out records, per mixture", 12, low=2, high=10_000
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +91,7 @@ def _least(n: int) -> int:
 
 
 def measure(task: Task, work: Workdir, resources: Resources) -> fitted_rates.Mixtures:
-    """Trains on mixtures; writes `mixtures.csv`, `measurements.csv` and `curve.csv`.
+    """Trains on mixtures; writes `mixtures.csv`, `measurements.csv`, `curve.csv` and, if need be, a remark.
 
     Args:
       task: with data of the members' own.
@@ -106,6 +109,10 @@ def measure(task: Task, work: Workdir, resources: Resources) -> fitted_rates.Mix
         samples, found = _in_time(task, most, train, work, task.workers(resources.workers))
     measured = fitted_rates.Mixtures(own.federation.names, samples.astype(float), found)
     _write(work, measured, settings.metric)
+    largest = np.argmax(np.sum(samples, axis=1))
+    accuracy, labels = float(np.nanmean(found[largest])), np.asarray(task.split(0).test.labels)
+    what = f"on {np.sum(samples[largest])} records"
+    tasks.write_if_nothing_is_learnt(task, work, what, accuracy, labels)
     return measured
 
 

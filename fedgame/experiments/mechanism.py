@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, mechanisms, registry
-from fedgame.experiments import over_beta, validation
+from fedgame.experiments import break_even, over_beta, validation
 from fedgame.experiments import rows as all_rows
 from fedgame.games import game as games
 from fedgame.games import payoffs, scenarios
@@ -62,7 +62,7 @@ class Settings(validation.Settings, inputs.ScenarioSettings):
     )
     leave: bool = option("agents who would rather leave do, the one first who is worst off", True)
     unit: float = option("the smallest amount that can be paid", 1e-4, above=0)
-    over_beta: int = option("rates β in the figure", 60, low=2)
+    over_beta: int = option("rates β in the figure", 60, low=2, high=10_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,6 +285,7 @@ def agent_rows(
         "utility": final.utilities,
         "nash_gap": final.equilibrium.nash_gap,
     }
+    all_rows.check_finite(columns, [prepared.scenario.names[i] for i in found.stay])
     numbers = all_rows.of_columns(columns, len(found.stay))
     payments = _payment_texts(final, prepared.settings.unit)
     for i, row, payment in zip(found.stay, numbers, payments, strict=True):
@@ -302,9 +303,15 @@ def _whole_units(final: outcomes.Outcome, unit: float) -> np.ndarray:
     """The payments as numbers of units, [k] integers that sum to 0 if the mechanism is balanced.
 
     Raises:
-      ValueError: the mechanism says that it is balanced, but its payments do not sum to 0.
+      ValueError: the mechanism says that it is balanced, but its payments do not sum to 0; or units are so
+        small that payments are too many of them.
     """
     paid = np.asarray(final.payments)
+    most = float(np.max(np.abs(paid)))
+    if not most < unit * 2.0**52:
+        raise ValueError(
+            f"--unit={unit:g}: a payment of {most:g} is more than 2^52 of them; choose a larger one"
+        )
     if not final.mechanism.balanced:
         return np.rint(paid / unit).astype(np.int64)
     if abs(np.sum(paid)) > max(1e-9 * np.sum(np.abs(paid)), 0.5 * unit):
@@ -412,9 +419,16 @@ def _summary(prepared: Prepared, found: outcomes.Participation, best: optimum.Fi
         "surplus": best.welfare - float(np.sum(prepared.outside)),
         "certified": found.certified,
     }
+    all_rows.check_finite({name: summary[name] for name in ("largest_sum_of_utilities", "surplus")})
     summary |= _coalition(prepared, summary["surplus"])
     if final is None:
         return summary
+    sums = {
+        "contributed": float(np.sum(np.asarray(final.equilibrium.profile))),
+        "received": float(np.sum(np.maximum(np.asarray(final.payments), 0.0))),
+        "mean_utility": float(np.mean(np.asarray(final.utilities))),
+    }
+    all_rows.check_finite(sums)
     return (
         summary
         | _splits(prepared, found)
@@ -425,11 +439,21 @@ def _summary(prepared: Prepared, found: outcomes.Participation, best: optimum.Fi
             "converged": bool(final.equilibrium.converged),
             "nash_gap": float(np.max(np.asarray(final.equilibrium.nash_gap))),
             "announced": _same_for_all(final.mechanism.announced(len(found.stay))),
-            "contributed": float(np.sum(np.asarray(final.equilibrium.profile))),
-            "received": float(np.sum(np.maximum(np.asarray(final.payments), 0.0))),
-            "mean_utility": float(np.mean(np.asarray(final.utilities))),
+            **sums,
+            "nobody_shares": _nobody_shares(prepared, found),
         }
     )
+
+
+def _nobody_shares(prepared: Prepared, found: outcomes.Participation) -> dict[str, Any] | None:
+    """Why none of those who stay shares anything, see `break_even`; None if somebody does."""
+    final = found.outcome
+    if not final.equilibrium.converged:
+        return None
+    game = prepared.scenario.game
+    game = games.subset(game, found.stay) if found.left else game
+    names = [prepared.scenario.names[i] for i in found.stay]
+    return break_even.nobody_shares(game, final.equilibrium.profile, names, final.mechanism)
 
 
 def _coalition(prepared: Prepared, surplus: float) -> dict[str, Any]:

@@ -56,6 +56,27 @@ def of_columns(columns: Mapping[str, Any], n: int) -> list[dict[str, float]]:
     return [{name: column[i] for name, column in numbers.items()} for i in range(n)]
 
 
+def check_finite(found: Mapping[str, Any], names: Sequence[Any] = ()) -> None:
+    """Refuses results that are no numbers, although all that was given is finite.
+
+    Args:
+      found: by name, one number, or [n] of the agents.
+      names: of the agents.
+
+    Raises:
+      FloatingPointError: names the first such result, and whose it is.
+    """
+    for what, numbers in found.items():
+        bad = np.flatnonzero(~np.isfinite(np.asarray(numbers, float)))
+        if len(bad):
+            whose = f" of agent {names[bad[0]]}" if np.ndim(numbers) else ""
+            number = float(np.ravel(numbers)[bad[0]])
+            raise FloatingPointError(
+                f"{what.replace('_', ' ')}{whose} is {number}, not a finite number, though all inputs are: "
+                "they are too large or too small to compute with; use another unit of money or of samples"
+            )
+
+
 def curve(
     agent: str, totals: Any, accuracy: Any, band: tuple[Any, Any] | None = None
 ) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from fedgame import registry
+from fedgame.experiments import memory
 from fedgame.inputs import members as inputs
 from fedgame.learning import data, evaluation, federated, layers, local, members, models
 from fedgame.registry import option
@@ -128,7 +129,10 @@ class TrainingSettings(OwnSettings):
         kind=pathlib.Path,
     )
     agents: int = option(
-        "n, number of agents; with --federation its members, in the order of their names", 10, low=2
+        "n, number of agents; with --federation its members, in the order of their names",
+        10,
+        low=2,
+        high=1_000_000,
     )
     capacity: tuple[int, ...] | None = option(
         "τ, training images of an agent, one number or one per agent; digits: 50, --federation: all that can "
@@ -221,8 +225,8 @@ def check(settle: Settle, settings: Any, resources: Resources = Resources()) -> 
         return
     settings = filled(_without_members(settings), tables=False)
     available, shape, classes = _about(settings.dataset, resources.data_dir)
-    settled, _ = settle(settings, available)
-    network(settled, shape, classes)
+    settled, needed = settle(settings, available)
+    _check_memory(settled, needed, shape, *network(settled, shape, classes), resources)
 
 
 def prepare(settle: Settle, settings: Any, resources: Resources = Resources()) -> Task:
@@ -233,6 +237,10 @@ def prepare(settle: Settle, settings: Any, resources: Resources = Resources()) -
     data_dir = resources.data_dir
     settings = filled(_without_members(settings), tables=False)
     settings, needed = settle(settings, data.sizes(settings.dataset, data_dir))
+    _, shape, number = _about(settings.dataset, data_dir)
+    _check_memory(
+        settings, needed, shape, *network(settings, shape, number), resources
+    )  # before all is loaded
     (of_agents, test_of_agents), (of_server, test_of_server) = needed
     train, test = of_agents + of_server, test_of_agents + test_of_server
     loaded = data.load(settings.dataset, train, test, settings.seed, data_dir)
@@ -262,6 +270,9 @@ def _prepare_own(settle: Settle, settings: Any) -> Task:
     settings, _ = settle(_of_members(settings, federation, shares), None)
     shape = members.shape(federation)
     model, local_training = network(settings, shape, len(federation.classes))
+    trainable = members.trainable(federation, shares)
+    records = memory.Records(shape, len(trainable), int(max(trainable)), int(sum(federation.sizes)))
+    memory.check_training(settings, model, local_training, records)
     return Task(
         settings=settings,
         model=model,
@@ -294,6 +305,22 @@ def filled(settings: Any, tables: bool) -> Any:
     }
     missing = {name: value for name, value in usual.items() if getattr(settings, name) is None}
     return dataclasses.replace(settings, **missing)
+
+
+def _check_memory(
+    settings: Any,
+    needed: Needed,
+    shape: tuple[int, ...],
+    model: models.Network,
+    local_training: local.LocalTraining,
+    resources: Resources,
+) -> None:
+    """Refuses, before images are loaded, what does not fit into memory; see `memory.check_training`."""
+    owners = settings.agents
+    capacity = getattr(settings, "capacity", None) or (0,)
+    most = max(*capacity, -(-needed.server[0] // owners))  # the server measures its curve with as many agents
+    records = memory.Records(shape, owners, most, sum(needed.agents + needed.server))
+    memory.check_training(settings, model, local_training, records, resources.workers or 1)
 
 
 def _without_members(settings: Any) -> Any:
@@ -476,6 +503,39 @@ def write_remarks(task: Task, work: Workdir) -> None:
         work.write_json("members.json", about)
     elif task.remarks:
         work.write_json("remarks.json", {"remarks": task.remarks})
+
+
+def write_if_nothing_is_learnt(
+    task: Task, work: Workdir, what: str, accuracy: float, labels: np.ndarray
+) -> None:
+    """Writes `training_remarks.json` if models of the most data do no better than guessing one class.
+
+    Two standard errors of the accuracy are not told from luck. Other metrics than the accuracy are ignored.
+
+    Args:
+      task: with the metric.
+      work: the directory.
+      what: the models are trained on, for the remark.
+      accuracy: on what is held out, the mean over owners.
+      labels: [owners, m] of what is held out; -1 fills the rows of owners who have fewer.
+    """
+    if task.settings.metric != "accuracy":
+        return
+    there = labels >= 0
+    shares = [
+        np.mean(np.sum(labels == k, axis=1) / np.maximum(np.sum(there, axis=1), 1))
+        for k in range(len(task.classes))
+    ]
+    guess = float(max(shares))
+    tested = int(np.sum(there))
+    error = np.sqrt(guess * (1 - guess) / tested)
+    if accuracy <= guess + 2 * error:
+        remark = (
+            f"{what}: the models learn nothing, as far as {tested} held-out ones tell (accuracy "
+            f"{accuracy:.3f}, always guessing the commonest class gives {guess:.3f}): try a smaller "
+            "--learning_rate or more --rounds"
+        )
+        work.write_json("training_remarks.json", {"remarks": [remark]})
 
 
 def data_name(settings: TrainingSettings) -> str:

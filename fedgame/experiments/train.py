@@ -75,8 +75,9 @@ class _State(NamedTuple):
 def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> None:
     """Deals the images, trains, and writes `holdings.csv`, `rounds.csv` and the model.
 
-    Of members with data of their own also `rounds_by_member.csv`: everybody's metric on what she holds out.
-    All processes of a run call it; only the first writes.
+    If the model learns nothing, also `training_remarks.json`. Of members with data of their own also
+    `rounds_by_member.csv`: everybody's metric on what she holds out. All processes of a run call it; only
+    the first writes.
     """
     settings, first = task.settings, jax.process_index() == 0
     deal_key, init_key, train_key = jax.random.split(task.key, 3)
@@ -109,6 +110,10 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
     ]
     if first:
         work.write_csv("rounds.csv", evaluations)
+        if any(settings.contributions):
+            last, labels = evaluations[-1], np.asarray(test.labels)
+            what = f"on {sum(settings.contributions)} samples"
+            tasks.write_if_nothing_is_learnt(task, work, what, last["accuracy"], labels)
         if task.own is not None:
             work.write_csv("rounds_by_member.csv", _by_member(task.own.federation.names, state))
         if not work.has("model"):

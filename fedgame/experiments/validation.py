@@ -49,7 +49,7 @@ class Settings:
         "records; games from files need --measurements or --curve of launch.measure, which says how to train",
         False,
     )
-    validations: int = option("--validate: training runs of every profile", 20, low=2)
+    validations: int = option("--validate: training runs of every profile", 20, low=2, high=10_000)
 
 
 class Measured(NamedTuple):

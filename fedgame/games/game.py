@@ -18,6 +18,7 @@ from fedgame.registry import option
 
 # Ranges of the numbers of a game that belong to no family.
 _AMOUNT, _ABOVE_0 = option("an amount", low=0), option("an amount", above=0)
+_LEAST = 1e-100  # value: utilities from smaller ones would lose digits, or be 0
 
 
 @registry.family
@@ -58,8 +59,8 @@ def check(game: Game) -> Game:
     """Checks a game; returns it with every number as a floating point array.
 
     Raises:
-      ValueError: a parameter is NaN or infinite, has neither one value nor one per agent, or lies
-        outside the range that its family allows; the message names it.
+      ValueError: a parameter is NaN or infinite, or too large or too small to compute with; has neither one
+        value nor one per agent; or lies outside the range that its family allows. The message names it.
     """
     capacity = jnp.asarray(game.capacity, float)
     if capacity.ndim != 1 or len(capacity) == 0:
@@ -96,12 +97,13 @@ def check(game: Game) -> Game:
         quality=number("quality", game.quality, field=_ABOVE_0),
         held=number("held", game.held),
     )
+    value = np.asarray(checked.value, float)
+    if small := value[(value > 0) & (value < _LEAST)].tolist():
+        raise ValueError(
+            f"`value` must be 0 or at least {_LEAST:g}, got {small[0]}: use a smaller unit of money"
+        )
     if np.any(np.asarray(capacity) > np.asarray(checked.cost.most())):  # by numpy, which compiles nothing
         raise ValueError(f"`capacity` must be at most the {checked.cost.most()} records, got {capacity}")
-    with np.errstate(over="ignore"):
-        largest = np.sum(np.asarray(checked.quality) * np.asarray(capacity))
-    if not np.isfinite(largest):
-        raise ValueError(f"the sum of `capacity` must be finite, got {capacity}")
     if not game.payoff.qualities and np.any(np.asarray(checked.quality) != 1.0):
         name = registry.name_of(type(game.payoff)) or type(game.payoff).__name__
         raise ValueError(f"`quality` has no use with {name}, whose rates say what samples are worth")

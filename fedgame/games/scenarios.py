@@ -13,7 +13,6 @@ from fedgame import registry
 from fedgame.games import game as games
 
 FORMAT = "fedgame scenario 1"
-LARGEST = 1e100  # numbers in files are below it: there is room for their squares and products
 _FAMILIES, _NUMBERS = ("payoff", "cost"), ("capacity", "value", "quality", "held")
 
 
@@ -198,7 +197,7 @@ def _parsed(text: str) -> Any:
 
     Raises:
       ValueError: it is no JSON; an object has a key twice, of which Python would silently take the last; a
-        number is NaN, or `LARGEST` or more; or a text has half of a surrogate pair, which cannot be printed.
+        number is NaN, or 1e100 or more; or a text has half of a surrogate pair, which cannot be printed.
       RecursionError: it is nested too deeply.
     """
 
@@ -212,7 +211,7 @@ def _parsed(text: str) -> Any:
 
     def number(kind: type) -> Any:
         def read(digits: str) -> Any:
-            if not abs(float(digits)) < LARGEST:
+            if not abs(float(digits)) < registry.LARGEST:
                 more = "…" if len(digits) > 20 else ""
                 raise ValueError(f"{digits[:20]}{more} is no number below 1e100")
             return kind(digits)

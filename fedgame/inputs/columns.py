@@ -259,7 +259,7 @@ def read_numbers(
         value = float(text) if _NUMBER.fullmatch(text) else math.nan
         above = value > column.low if column.open_low else value >= column.low
         below = value < column.high if column.open_high else value <= column.high
-        if abs(value) >= scenarios.LARGEST:
+        if abs(value) >= registry.LARGEST:
             problems.append((line, f"`{name}` must be {column.words}, below 1e100, got {_short(text)}"))
         elif above and below:
             numbers[name] = value

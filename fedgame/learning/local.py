@@ -15,7 +15,7 @@ class LocalTraining(NamedTuple):
     epochs: 10 and 5 are McMahan et al.'s (2017).
 
     Attributes:
-      batch_size: images in a step.
+      batch_size: images in a step; all that an agent has if she has fewer.
       epochs: passes over an agent's samples.
       learning_rate: the paper's α.
       momentum: of SGD; it starts at 0 in every round.
@@ -80,9 +80,9 @@ def sgd(
       The trained parameters, and the mean loss of the last batch (0 without samples), or the first loss that
       is not finite.
     """
-    batch = options.batch_size
-    optimizer = optax.sgd(options.learning_rate, options.momentum)
     most = len(labels)
+    batch = min(options.batch_size, most)  # a larger one would only be filled with images of weight 0
+    optimizer = optax.sgd(options.learning_rate, options.momentum)
     dtype = jnp.result_type(*jax.tree.leaves(params))
 
     def loss(params: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:
@@ -134,7 +134,7 @@ def full_batch_step(
       As `sgd`; the loss is L_i(θ) before the step.
     """
     del key
-    batch = options.batch_size
+    batch = min(options.batch_size, len(labels))
     dtype = jnp.result_type(*jax.tree.leaves(params))
 
     def loss(params: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:

@@ -3,8 +3,21 @@
 import math
 import os
 
-# Systems without sysconf (Windows) are not asked: there, the allocation itself fails.
-_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+import jax
+
+
+def of_machine() -> float:
+    """Bytes of memory; infinite where the system cannot be asked, as on Windows: allocation itself fails."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, TypeError, OSError, ValueError):
+        return math.inf
+
+
+def of_device() -> float:
+    """Bytes of memory of the device that computes; of a CPU, those of the machine."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return float(stats.get("bytes_limit", of_machine()))
 
 
 def check(what: str, needed: int) -> None:
@@ -17,8 +30,13 @@ def check(what: str, needed: int) -> None:
     Raises:
       ValueError: they are more than this machine has.
     """
-    if needed > _BYTES:
+    if needed > of_machine():
         raise ValueError(
-            f"{what} need {needed / 2**30:.3g} GiB of memory, and this machine has {_BYTES / 2**30:.3g}: "
-            "use fewer, or smaller ones"
+            f"{what} need {size(needed)} of memory, and this machine has {size(of_machine())}: use fewer, or "
+            "smaller ones"
         )
+
+
+def size(number: float) -> str:
+    """A number of bytes in words."""
+    return f"{number / 1e9:,.3g} GB" if number < 1e12 else f"{number / 1e9:,.0f} GB"

@@ -213,10 +213,10 @@ def _curve_with_equilibria(work: Workdir, ax: axes.Axes) -> None:
     if work.has("curve.csv"):
         x, accuracy = tables.columns(work.read_csv("curve.csv"), "samples", "accuracy")
         ax.plot(x, accuracy, ".", color="0.5", label="measured", zorder=1)
-    first, *others = work.read_csv("equilibria.csv")
-    ax.axvline(float(first["total"]), color="C3", linewidth=1, label="equilibrium")
-    for row in others:
-        ax.axvline(float(row["total"]), linestyle=":", color="C3", linewidth=1, label="another one")
+    certified = work.read_csv("equilibria.csv") if work.has("equilibria.csv") else []
+    for number, row in enumerate(certified):
+        style = {"linestyle": ":", "label": "another one"} if number else {"label": "equilibrium"}
+        ax.axvline(float(row["total"]), color="C3", linewidth=1, **style)
     ax.set(xlabel="samples S", ylabel="accuracy", title="Accuracy, and where agents end up")
     ax.legend(frameon=False, loc="lower right")
 

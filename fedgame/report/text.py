@@ -37,6 +37,8 @@ def equilibrium(work: Workdir) -> str:
         f"{where}shares nothing: {_listed(idle)}\n"
         f"{where}would rather leave ({summary['leave_if']}): {_listed(leaving)}"
     )
+    if why := summary.get("nobody_shares"):
+        blocks.append(nobody_shares(why))
     if "conditions" in summary:
         blocks.append(summary["conditions"])
     if checked := validation(work, summary.get("not_validated", "")):
@@ -47,6 +49,22 @@ def equilibrium(work: Workdir) -> str:
 def _read(summary: dict[str, Any]) -> list[str]:
     """A block on what was read from files; none if nothing was, or an earlier version wrote the summary."""
     return [f"read: {'; '.join(summary['read'])}"] if summary.get("read") else []
+
+
+def nobody_shares(found: dict[str, Any]) -> str:
+    """For whom sharing is nearest to worth it, and from which cost or value on it would be."""
+    if found["agent"] is None:
+        return "nobody shares: no number of samples brings anybody anything"
+    who = f"agent {found['agent']}" if found["agent"].isdigit() else found["agent"]
+    after = "with payments, " if found["payments"] else ""
+    average = f" on average over {found['samples']:.3g}" if found["samples"] else ""
+    text = (
+        f"nobody shares: {after}a sample costs {who} {_number(found['cost'])} and brings her at most "
+        f"{_number(found['brings'])}{average} (value {found['value']:g}); it would pay from a cost of "
+        f"{_number(found['break_even_cost'])}"
+    )
+    value = found["break_even_value"]
+    return text if value is None else f"{text}, or a value of {_number(value)}"
 
 
 def measurement(work: Workdir) -> str:
@@ -79,8 +97,9 @@ _METRICS = {"accuracy": "accuracy", "auc": "area under the ROC curve", "log_loss
 
 
 def remarks(work: Workdir) -> str:
-    """What is odd about the data; "" if nothing is."""
-    there = [name for name in ("members.json", "remarks.json") if work.has(name)]
+    """What is odd about the data, or about what models learn from them; "" if nothing is."""
+    files = ("members.json", "remarks.json", "training_remarks.json")
+    there = [name for name in files if work.has(name)]
     return "\n".join(told for name in there for told in work.read_json(name)["remarks"])
 
 
@@ -181,8 +200,8 @@ def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _amount(x: float) -> str:
-    """Money as it is read: whole numbers with separators from 1,000 on."""
-    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+    """Money as it is read: whole numbers with separators from 1,000 on, if a number has so many digits."""
+    return f"{x:,.0f}" if 1000 <= abs(x) < 1e15 else f"{x:.3g}"
 
 
 def _rounded(found: dict[str, Any]) -> str:
@@ -404,6 +423,8 @@ def _participation(summary: dict[str, Any]) -> str:
         )
     if summary["samples"]:
         text += f"\n{summary['samples']}"
+    if why := summary.get("nobody_shares"):
+        text += f"\n{nobody_shares(why)}"
     if "status" not in summary:
         return text + "\nthe federation falls apart: fewer than two agents are left"
     text += f"\n{summary['status']}"
@@ -580,6 +601,8 @@ def game(summary: dict[str, Any]) -> str:
         line = f"{protocol}: {told}{kind} with Σ s = {found['contributed']:.2f}"
         line += f", Nash gap {found['nash_gap']:.1e}"
         lines.append(line if found["unique"] else f"{line}, only Σ s is determined")
+        if why := found.get("nobody_shares"):  # files of earlier versions do not say it
+            lines.append(f"{protocol}: {nobody_shares(why)}")
     return "\n".join(lines)
 
 

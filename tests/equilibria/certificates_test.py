@@ -111,7 +111,7 @@ def test_theorem_a2_no_profile_on_a_grid_has_a_vanishing_gap():
     assert np.min(np.max(gaps, axis=1)) > 0.05
 
 
-@pytest.mark.parametrize("capacity", [1e2, 1e9, 1e30])
+@pytest.mark.parametrize("capacity", [1e2, 1e9, 1e30, 1e60, 1e99])
 def test_a_capacity_far_beyond_what_is_wanted_hides_nothing(capacity):
     """a = 1 - (1 + S)^-½, cost 1e-12 s², alone: the best response solves ½ (1 + s)^-1.5 = 2e-12 s."""
     game = games.check(
@@ -133,3 +133,14 @@ def test_gaps_can_be_differentiated_in_both_modes(payoff):
     gap = lambda s: equilibria.nash_gap(game, s)  # noqa: E731
     for jacobian in jax.jit(lambda s: (jax.jacfwd(gap)(s), jax.jacrev(gap)(s)))(s):
         np.testing.assert_allclose(np.asarray(jacobian).T, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("number", ["gap", "utility", "stake", "rounding"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_nothing_that_is_not_finite_is_an_equilibrium(number, value):
+    game = games.check(games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.LinearCost(0.01), [10.0, 20.0]))
+    profile = equilibria.solve(game).profile
+    found = certificates.examine(game, profile)
+    assert certificates.holds(game, profile, found, 1e-6)
+    wrong = found._replace(**{number: getattr(found, number).at[1].set(value)})
+    assert not certificates.holds(game, profile, wrong, 1e-6)

@@ -293,3 +293,14 @@ def test_the_raw_bound_has_the_interior_equilibrium_of_the_clipped_one():
     clipped, raw = solve(game), solve(game.replace(payoff=game.payoff.replace(clip=False)))
     assert raw.converged
     np.testing.assert_allclose(raw.profile, clipped.profile, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("capacity", [1e30, 1e60, 1e99])
+def test_the_root_is_found_however_much_more_there_could_be(capacity):
+    payoff, cost = games.PowerLaw(0.97, 6.0, 0.8, 12.0), games.LinearCost([0.004, 0.005, 0.012])
+    game = games.check(games.Game(payoff, cost, np.full(3, capacity)))
+    found = equilibria.solve(game)
+    total = (6 * 0.8 / 0.004) ** (1 / 1.8) - 12  # where 4.8 (12 + S)^-1.8 = 0.004
+    assert found.converged
+    np.testing.assert_allclose(found.profile, [total, 0, 0], rtol=1e-9, atol=1e-9)
+    assert not equilibria.is_equilibrium(game, np.zeros(3))

@@ -1,6 +1,7 @@
 import dataclasses
 import decimal
 import json
+import types
 
 import chex
 import jax
@@ -333,3 +334,25 @@ def test_who_had_more_without_payments_is_named_with_the_amount():
     told = text._worse_off([*rows, row("e", 1.0, None)])
     assert told == "\npayments leave them less than they had without: b (2,500 less)"
     assert text._worse_off(rows[:1]) == ""
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_units_too_small_to_count_are_refused(balanced):
+    final = types.SimpleNamespace(
+        payments=np.array([1.0, -1.0]), mechanism=types.SimpleNamespace(balanced=balanced)
+    )
+    assert mechanism._whole_units(final, 1e-4).tolist() == [10_000, -10_000]
+    with pytest.raises(ValueError, match=r"^--unit=1e-99: a payment of 1 is more than 2\^52 of them"):
+        mechanism._whole_units(final, 1e-99)
+
+
+def test_where_nobody_shares_it_says_what_would_pay(tmp_path):
+    words, work = run(dataclasses.replace(NUMBERS, mechanism="none", cost=(1.0, 1.5, 2.0)), tmp_path)
+    sentence = (
+        "nobody shares: a sample costs agent 1 1 and brings her at most 0.05479 (value 1); it would pay from "
+        "a cost of 0.05479, or a value of 18.25"
+    )
+    assert sentence in words.splitlines()
+    assert work.read_json("mechanism.json")["nobody_shares"]["break_even_cost"] == pytest.approx(
+        0.05479, 1e-3
+    )

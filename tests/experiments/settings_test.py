@@ -50,7 +50,7 @@ def test_one_number_per_agent():
         ({"p": (0.5, 1.5)}, r"--p must be a number, at most 1, got 1.5"),
         ({"p": (float("nan"),)}, r"--p .* got nan"),
         ({"p": ()}, r"--p needs at least one number"),
-        ({"agents": 1}, r"--agents must be a number, at least 2, got 1"),
+        ({"agents": 1}, r"--agents must be a number, at least 2 and at most 1000000, got 1"),
         ({"capacity": (0,)}, r"--capacity must be a number, at least 1, got 0"),
         ({"capacity": (5, 6)}, r"--capacity needs one number or one for each of 10 agents, got 2"),
         ({"cost": (-1.0,)}, r"--cost .* got -1.0"),

@@ -153,3 +153,15 @@ def test_launch_equilibrium_lists_equilibria_only_where_there_may_be_others(monk
         expected = [np.asarray(one.profile).sum() for one in found]
         assert len(expected) == 1 + clipped
         np.testing.assert_allclose([float(row["contributed"]) for row in rows], expected, rtol=1e-12)
+
+
+def test_what_is_not_certified_is_not_listed_among_equilibria(monkeypatch, tmp_path):
+    real = equilibria.solve
+    monkeypatch.setattr(equilibria, "solve", lambda game: real(game).replace(converged=False))
+    names = [field.name for field in dataclasses.fields(inputs.ScenarioSettings)]
+    settings = equilibrium.Settings(**{name: getattr(NUMBERS, name) for name in names})
+    work = workdir.Workdir(tmp_path)
+    equilibrium.compute(equilibrium.prepare(settings), work)
+    assert not work.has("equilibria.csv")
+    assert work.read_json("equilibrium.json")["equilibrium_totals"] == []
+    assert "NO certified equilibrium" in equilibrium.show(work)

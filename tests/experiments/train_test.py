@@ -386,3 +386,11 @@ def test_settings_that_one_command_has_no_use_for_are_refused(experiment, change
     for refuse in (experiment.check, experiment.prepare):
         with pytest.raises(ValueError, match=message):
             refuse(settings)
+
+
+def test_a_run_that_learns_nothing_says_so(tmp_path, monkeypatch):
+    state = training._State({}, np.full((1, 1), 0.1), np.array([4]))
+    monkeypatch.setattr(training, "_train", lambda *args: state)
+    monkeypatch.setattr(snapshots, "save_model", lambda *args: None)
+    text = train(tmp_path / "run", a_task(), show=True)
+    assert text.splitlines()[-1].startswith("on 36 samples: the models learn nothing, as far as ")

@@ -184,7 +184,7 @@ def test_quality_and_held_samples_against_the_direct_formula():
         ({"held": -1.0}, "`held` must be a number, at least 0"),
         ({"held": [1.0, 2.0]}, "`held` must be one number"),
         ({"held": np.inf}, "`held` must be finite"),
-        ({"capacity": [1e308, 1e308]}, "the sum of `capacity` must be finite"),
+        ({"capacity": [1e308, 1e308]}, "`capacity` must be a number below 1e100"),
         ({"held": 1.0, "payoff": games.RandomCoverage([0.1, 0.2])}, "`held` .* needs a payoff of the total"),
         ({"payoff": games.LinearPayoff([[1.0, 2.0, 3.0]] * 2)}, "`w` must be a square matrix"),
         ({"payoff": games.GeneralizationBound(2.5, 1.0)}, "`best` must be at most 2"),
@@ -277,3 +277,24 @@ def test_families_with_as_many_numbers_are_not_taken_for_each_other():
     )]  # fmt: skip
     for i, one in enumerate(structures):
         assert [one == other for other in structures] == [i == j for j in range(len(structures))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"value": 1e-300},
+            "^`value` must be 0 or at least 1e-100, got 1e-300: use a smaller unit of money$",
+        ),
+        ({"value": 1e100}, r"^`value` must be a number below 1e100, got 1e\+100"),
+        ({"capacity": [1e100, 1.0]}, "^`capacity` must be a number below 1e100"),
+        ({"value": 0.0, "cost": games.LinearCost([0.0, 1e-300])}, None),
+    ],
+)
+def test_numbers_too_large_or_too_small_to_compute_with_are_refused(changes, message):
+    game = games.Game(games.PowerLaw(1.0, 1.0, 0.5, 1.0), games.LinearCost(0.01), [1.0, 2.0])
+    if message is None:
+        games.check(game.replace(**changes))
+        return
+    with pytest.raises(ValueError, match=message):
+        games.check(game.replace(**changes))

@@ -564,7 +564,7 @@ def test_one_class_is_nothing_to_learn(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_more_images_than_memory_are_refused(tmp_path, monkeypatch):
     prepare(tmp_path, "Large")
-    monkeypatch.setattr(memory, "_BYTES", 2000)
+    monkeypatch.setattr(memory, "of_machine", lambda: 2000)
     assert len(data.load("large", 6, 6, 0, str(tmp_path)).train.images) == 6  # 64 pixels, 5 bytes
-    with pytest.raises(ValueError, match=r"^12 training images of large need \S+ GiB of memory"):
+    with pytest.raises(ValueError, match=r"^12 training images of large need \S+ GB of memory"):
         data.load("large", 12, 6, 0, str(tmp_path))

@@ -370,10 +370,10 @@ def test_damaged_files_are_read_or_named(suffix, place, byte, cut, tmp_path):
 
 def test_images_that_do_not_fit_into_memory_are_refused_before_any_is_held(tmp_path, monkeypatch):
     pets(tmp_path, number=30)
-    monkeypatch.setattr(memory, "_BYTES", 4000)
+    monkeypatch.setattr(memory, "of_machine", lambda: 4000)
     assert len(data.load(f"{tmp_path}/", 6, 6, 0).train.images) == 6  # 20 pixels, 3 channels, 5 bytes
     seen, decode_one = [], image_files._decode
     monkeypatch.setattr(image_files, "_decode", lambda file: seen.append(file) or decode_one(file))
-    with pytest.raises(ValueError, match=r"^40 training images need \S+ GiB of memory, and this machine has"):
+    with pytest.raises(ValueError, match=r"^40 training images need \S+ GB of memory, and this machine has"):
         data.load(f"{tmp_path}/", 40, 6, 0)
     assert len(seen) == 1

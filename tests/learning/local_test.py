@@ -156,3 +156,16 @@ def test_the_order_of_few_is_that_of_many_without_the_others():
         orders.append([k for k in np.argsort(-moved).tolist() if k < 5])
     assert orders[0] == orders[1]
     assert orders[0] != sorted(orders[0])
+
+
+@pytest.mark.parametrize("samples", [1, 7, 11])
+@pytest.mark.parametrize("options", [OPTIONS, FULL_BATCH])
+def test_a_batch_is_at_most_what_an_agent_can_have(options, samples):
+    """Whatever is asked for, the program holds no more images, and steps are those along all of hers."""
+    images, labels = map(jnp.asarray, some_images())
+    options = options._replace(batch_size=10**6)
+    run = functools.partial(local.train, linear, options, PARAMS, images, labels)
+    assert str(10**6) not in str(jax.make_jaxpr(run)(np.int32(samples), jax.random.key(0)))
+    trained, _ = train(images, labels, samples, options)
+    steps = 1 if options.full_batch else 3
+    close(trained, full_batch_steps(images[:samples], labels[:samples], steps=steps))

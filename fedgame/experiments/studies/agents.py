@@ -25,7 +25,11 @@ class Agents(base.Study):
     uses: ClassVar[tuple[str, ...]] = ("capacity", "cost")
 
     counts: tuple[int, ...] = option(
-        "numbers of agents to go through", (2, 3, 5, 10, 20, 50, 100, 200, 500, 1000), low=2, kind=int
+        "numbers of agents to go through",
+        (2, 3, 5, 10, 20, 50, 100, 200, 500, 1000),
+        low=2,
+        high=1_000_000,
+        kind=int,
     )
 
     def jobs(self, ground: base.Ground) -> dict[str, Callable]:

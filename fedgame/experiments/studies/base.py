@@ -45,7 +45,7 @@ class OnCurve:
         "CSV file of a measured curve: samples, accuracy", "examples/mnist_curve.csv", kind=pathlib.Path
     )
     fit: str = measuring.fit_option()
-    agents: int = option("n, number of agents", 10, low=2)
+    agents: int = option("n, number of agents", 10, low=2, high=1_000_000)
     capacity: int = option("τ, samples of an agent", 100, low=1)
     cost: float = option("c, cost per sample, or the geometric mean of unequal ones", 0.005, above=0)
     p: tuple[float, ...] = _powers()

@@ -40,7 +40,7 @@ class Costs(base.Study):
         kind=float,
     )
     spread: float = option("standard deviation of the logarithm of unequal costs", 1.0, above=0)
-    draws: int = option("draws of unequal costs", 20, low=1)
+    draws: int = option("draws of unequal costs", 20, low=1, high=10_000)
 
     def jobs(self, ground: base.Ground) -> dict[str, Callable]:
         """One for each cost with equal costs, and one for each cost and draw of unequal ones."""

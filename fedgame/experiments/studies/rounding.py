@@ -45,11 +45,12 @@ class Rounding(base.Study):
         "numbers of agents to go through; every Δs is printed for the first alone",
         (2, 3, 5, 10, 20, 50, 100, 200, 500, 1000),
         low=2,
+        high=1_000_000,
         kind=int,
     )
     intervals: tuple[int, ...] = option("Δs, samples", (2, 5, 10, 20), low=1, kind=int)
-    starts: int = option("random starts", 20, low=1)
-    steps: int = option("H, steps of the dynamics", 100, low=1)
+    starts: int = option("random starts", 20, low=1, high=10_000)
+    steps: int = option("H, steps of the dynamics", 100, low=1, high=1_000_000)
 
     def jobs(self, ground: base.Ground) -> dict[str, Callable]:
         """One for each number of agents."""
