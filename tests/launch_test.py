@@ -184,7 +184,7 @@ def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
     assert not list(run.glob("*.partial"))
     tiny = mechanism(*EXAMPLE, "--over_beta=2", "--unit=1e-30", f"--workdir={tmp_path / 'tiny'}")
     assert tiny.returncode == 1
-    assert "error: `paid` must be finite and below 2^52 units of 1e-30" in tiny.stderr
+    assert "error: --unit=1e-30: a payment of 1.04417 is more than 2^52 of them" in tiny.stderr
     assert "Traceback" not in tiny.stderr
     assert {f.name for f in (tmp_path / "tiny").iterdir()} == {".lock", "SHA256SUMS", "config.json"}
     before = (run / "outcome.csv").read_bytes()
