@@ -1,9 +1,10 @@
 import dataclasses
+import pathlib
 
 import pytest
 
 from fedgame import mechanisms, registry
-from fedgame.experiments import compare
+from fedgame.experiments import compare, equilibrium
 from fedgame.experiments import task as tasks
 from fedgame.runs import settings
 
@@ -189,3 +190,27 @@ def test_what_a_folder_of_tables_holds_is_part_of_the_settings(tmp_path):
     assert list(before) == [str(tmp_path / "north.csv")]
     (tmp_path / "north.csv").write_text("a,y\n2,0\n")
     assert settings.described(compare.Settings(**given))["sha256"] != before
+
+
+def test_a_home_directory_stands_for_itself_in_every_path_and_nowhere_else(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = {"agents": "~/a.csv", "curve": "c.csv", "measurements": None, "payoff": "mine('~/x.npy')"}
+    found = settings.expanded(equilibrium.Settings(**given))
+    assert found == equilibrium.Settings(**given | {"agents": "/home/me/a.csv"})
+    assert settings.expanded(compare.Settings()) == compare.Settings()
+    training = compare.Settings(dataset="~/pets/", federation="~", target="~")
+    assert settings.expanded(training) == dataclasses.replace(
+        training, dataset="/home/me/pets/", federation="/home/me"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "read"), [("a.csv", True), ("folder", True), ("nothing", False), (None, False)]
+)
+def test_what_settings_name_is_what_a_run_reads(value, read, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("x\n")
+    (tmp_path / "folder").mkdir()
+    given = equilibrium.Settings(curve=value, payoff="mine('a.csv')")
+    expected = [pathlib.Path(name) for name in ([value] if read else []) + ["a.csv"]]
+    assert sorted(settings.reads(given)) == sorted(expected)
