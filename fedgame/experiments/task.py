@@ -38,7 +38,11 @@ class ModelSettings:
     )
     epochs: int = option("local epochs in a round (McMahan et al. 2017: 5)", 5, low=1)
     learning_rate: float | None = option(
-        "local learning rate; 0.01, of linear and mlp 0.1", None, above=0, kind=float
+        "local learning rate; 0.01, of linear and mlp 0.1",
+        None,
+        above=0,
+        high=1e38,  # of single precision
+        kind=float,
     )
     momentum: float = option("local momentum", 0.9, low=0, high=1)
     full_batch: bool | None = option(
