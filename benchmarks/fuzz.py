@@ -50,10 +50,10 @@ import fuzz_cases as cases
 
 ROOT = pathlib.Path(__file__).parent.parent
 SECONDS = 60  # of its processor time that a command may take
-ASLEEP = 20  # seconds that it may wait for something
+ASLEEP = 10  # seconds that it may wait for something
 MEMORY = 4e9  # bytes that it may hold
 LINES = 15  # of a message
-MILD = ("warning", "asked for much")
+MILD = ("warning", "asked for much", "waits for a pipe")
 TIMES = r"(?:timings|config)\.|/jobs/|seconds"  # files that --resume may write anew
 LIBRARIES = (
     *("pandas", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "sklearn.datasets", "scipy.stats"),
@@ -205,7 +205,12 @@ def findings(case: cases.Case, much: bool, folder: pathlib.Path, again: bool) ->
     write(case, folder)
     before = digests(folder)
     ended = run(case.words, folder, case.platform)
-    found = list(of_end(ended, much))
+    if ended.stopped:
+        kind = "asked for much" if much else ended.stopped
+        kind = "waits for a pipe" if "pipe" in case.special.values() else kind
+        found = [Finding(kind, case.words[0], f"{ended.stopped}: {ended.errors[-200:]}")]
+    else:
+        found = list(of_end(ended))
     found += of_others(case.words, before, digests(folder))
     if not ended.stopped:
         found += of_files(folder, ended.code == 0, set(before))
@@ -214,12 +219,9 @@ def findings(case: cases.Case, much: bool, folder: pathlib.Path, again: bool) ->
     return ended.code, found
 
 
-def of_end(ended: Ended, much: bool) -> Iterator[Finding]:
+def of_end(ended: Ended) -> Iterator[Finding]:
     """What does not hold of how a command ended and what it printed."""
     lines = [line.split("\r")[-1] for line in ended.errors.strip().split("\n")]
-    if ended.stopped:
-        yield Finding("asked for much" if much else ended.stopped, ended.stopped, " ".join(lines[-1:])[-200:])
-        return
     if "Traceback (most recent call last)" in ended.errors + ended.output:
         yield Finding("traceback", *_frame(ended.errors + ended.output))
         return
@@ -283,7 +285,7 @@ def of_files(folder: pathlib.Path, finished: bool, given: set[str]) -> Iterator[
         except (ValueError, csv.Error) as error:
             yield Finding("unreadable", file.name, f"{name}: {error}")
         for one in objects:
-            if what := _wrong(one, file.name):
+            if what := wrong(one, file.name):
                 yield Finding("result", f"{file.name} {what.split(':')[0]}", f"{name}: {what}")
                 break
 
@@ -300,7 +302,7 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
         yield from _objects(part)
 
 
-def _wrong(one: dict[str, Any], file: str) -> str:
+def wrong(one: dict[str, Any], file: str) -> str:
     """What is wrong with an object or a row of the results; "" if nothing is."""
     flat = {key: x for key, x in one.items() if isinstance(x, str | int | float)}
     lists = {key: x for key, value in one.items() if isinstance(value, list) for x in value}
@@ -387,7 +389,7 @@ class Worker:
         finally:
             self.queue.put(None)
 
-    def try_one(self, drawn: tuple[cases.Case, list[Any]]) -> None:
+    def try_one(self, drawn: tuple[cases.Case, list[cases.Change]]) -> None:
         """Runs a case, and what it finds that is new again, with fewer changes."""
         if time.monotonic() > self.end:
             return
@@ -400,20 +402,20 @@ class Worker:
                 place.mkdir(parents=True)
                 self.keep(one, of, self.reduced(one, of, changes), place)
         with (self.given.out / f"cases_{self.number}.txt").open("a", encoding="utf-8") as file:
-            print(code, *map(cases.about, changes), ascii(shlex.join(of.words)), sep="  ", file=file)
+            print(code, *map(str, changes), ascii(shlex.join(of.words)), sep="  ", file=file)
         self.queue.put(code)
 
-    def run(self, of: cases.Case, changes: list[Any]) -> tuple[int, list[Finding]]:
+    def run(self, of: cases.Case, changes: list[cases.Change]) -> tuple[int, list[Finding]]:
         """The exit code of a base with its changes, and what is found."""
         shutil.rmtree(self.scratch, ignore_errors=True)
-        case = functools.reduce(lambda case, change: change(case), changes, of)
-        names = {cases.about(change).split("(")[0] for change in changes}
+        case = functools.reduce(lambda case, change: change.apply(case), changes, of)
+        _, amounts = cases.names_of_flags(of.words[0])
         trains = of.words[0] in ("curve", "train", "compare", "measure")
-        asked = any(change.args[1] in cases.names_of_flags(of.words[0])[1] for change in changes)
-        much = asked or (trains and bool(names & {"flag", "without"}))
+        flags = [change for change in changes if change.function in (cases.flag, cases.without)]
+        much = any(trains or change.drawn[0] in amounts for change in flags)
         return findings(case, much, self.scratch / "case", self.count % 10 == 0)
 
-    def reduced(self, one: Finding, of: cases.Case, changes: list[Any]) -> list[Any]:
+    def reduced(self, one: Finding, of: cases.Case, changes: list[cases.Change]) -> list[cases.Change]:
         """As few of the changes as have the same finding."""
         for size in range(1, len(changes)):
             for some in itertools.combinations(changes, size):
@@ -421,20 +423,20 @@ class Worker:
                     return list(some)
         return changes
 
-    def keep(self, one: Finding, of: cases.Case, changes: list[Any], place: pathlib.Path) -> None:
+    def keep(self, one: Finding, of: cases.Case, changes: list[cases.Change], place: pathlib.Path) -> None:
         """Writes a finding with all that repeats it, and tells of it."""
-        case = functools.reduce(lambda case, change: change(case), changes, of)
+        case = functools.reduce(lambda case, change: change.apply(case), changes, of)
         _, found = self.run(of, changes)
         about = next((x.about for x in found if _slug(x) == _slug(one)), one.about + " (not always)")
         write(case, place / "files")
         platform = f"JAX_PLATFORMS={case.platform} " if case.platform != "cpu" else ""
         words = shlex.join(["python", "-m", f"launch.{case.words[0]}", *case.words[1:]])
         command = f"cd {place / 'files'} && PYTHONPATH={ROOT} {platform}{words}"
-        told = [f"{one.kind}: {one.where}", about, *map(cases.about, changes), command]
+        told = [f"{one.kind}: {one.where}", about, *map(str, changes), command]
         (place / "finding.txt").write_text("\n".join(told) + "\n", encoding="utf-8", errors="surrogateescape")
         for name in ("stdout", "stderr"):
             shutil.copy(self.scratch / f"case.{name}", place / name)
-        self.queue.put((one.kind, "\n  ".join(ascii(x)[1:-1] for x in told)))
+        self.queue.put((one.kind, "\n  ".join(told).encode("ascii", "backslashreplace").decode()))
 
 
 def _slug(one: Finding) -> str:

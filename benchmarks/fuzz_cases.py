@@ -1,11 +1,10 @@
 """What benchmarks/fuzz.py runs: commands that work, with their files, and changes that spoil them.
 
-A change is a function of a case, with all that was drawn already bound, so that a case can be made again with
-fewer of its changes. One that finds nothing to change leaves the case as it is.
+A change has all that was drawn for it, so that a case can be made again with fewer of its changes. One that
+finds nothing to change leaves the case as it is.
 """
 
 import dataclasses
-import functools
 import gzip
 import importlib
 import io
@@ -18,6 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 TINY = "--agents=2 --capacity=5 --rounds=1 --epochs=1 --channels=1,1 --units=2 --held_out=20"
@@ -100,120 +104,29 @@ class Saturation(payoffs.OfTotal):
         return self.best * total / (total + self.half)
 '''
 NUMBERS = (
-    *("1e308", "-1e308", "1e400", "1e-320", "5e-324", "-0", "0", "-1", "1", "2", "0.5", "1e17", "nan", "inf"),
-    *(
-        "-inf",
-        "1_0",
-        "1,5",
-        "60 €",
-        "",
-        " 7 ",
-        "9" * 40,
-        "９",
-        "٣",
-        "0x10",
-        "1e",
-        "+1",
-        "true",
-        "None",
-        "1.0",
-        "1/2",
-    ),
+    *_words("1e308 -1e308 1e400 1e-320 5e-324 1e17 -0 0 -1 1 2 0.5 1.0 nan inf -inf 1_0 1,5 ９ ٣ 0x10 1e +1"),
+    *("60 €", "", " 7 ", "9" * 40, "true", "None", "1/2"),
 )
 TEXTS = (
-    *(
-        "=1+1",
-        "#1",
-        "$x$",
-        "$",
-        "beta",
-        "total",
-        "others",
-        "nan",
-        "a|b",
-        "../x",
-        "x" * 300,
-        "\udcff",
-        "é",
-        "e\u0301",
-    ),
-    *(
-        '"',
-        "'",
-        "a\nb",
-        "\t",
-        "a;b",
-        "@x",
-        "-",
-        "%2F",
-        "\\frac",
-        "\0",
-        "\u202e",
-        "\ufeff",
-        "{x}",
-        "%s",
-        "clinic 1",
-        "𝒙",
-    ),
+    *_words(r"=1+1 #1 $x$ $ beta total others nan a|b ../x é @x - %2F \frac {x} %s a;b 𝒙"),
+    *("x" * 300, "\udcff", "e\u0301", '"', "'", "a\nb", "\t", "\0", "\u202e", "\ufeff", "clinic 1"),
 )
 SPECS = (
-    *(
-        "power(best=",
-        "price(price=nan)",
-        "price(price=-1)",
-        "price()",
-        "fedbr(fedbr)",
-        "personal(transfers='x')",
+    *_words(
+        "power(best= price(price=nan) price(price=-1) price() fedbr(fedbr) personal(transfers='x') prices"
     ),
-    *(
-        "linear(rate=[])",
-        "linear(rate=[1,2,3,4])",
-        "power(1,2,3,4,5,6,7)",
-        "f(x=1)(2)",
-        "()",
-        "beta(beta=2)",
-        "fedavg,",
+    *_words("linear(rate=[]) linear(rate=[1,2,3,4]) power(1,2,3,4,5,6,7) f(x=1)(2) () beta(beta=2) fedavg,"),
+    *_words(
+        "designed(p=inf) linear(w=[[1,2],[3]]) linear(w=[[0,1],[1,0]]) random_coverage(q=[[0.5,0.5],[1,0]])"
     ),
-    *(
-        "power(best=[[1]], scale=1, exponent=1)",
-        "designed(p=inf)",
-        "linear(w=[[1,2],[3]])",
-        "none",
-        "None()",
-        "a" * 500,
-    ),
-    *(
-        "random_coverage(q=[[0.5, 0.5], [1, 0]])",
-        "linear(w=[[0, 1], [1, 0]])",
-        "prices",
-        "data_maximizing(epsilon=1e9)",
-    ),
+    *("power(best=[[1]], scale=1, exponent=1)", "none", "None()", "data_maximizing(epsilon=1e9)", "a" * 500),
 )
 PATHS = (
-    "~/x",
-    "~nosuch/x",
-    "/proc/x",
-    "/dev/null",
-    ".",
-    "..",
-    "missing",
-    "x/" * 200,
-    "a" * 300,
-    "http://127.0.0.1:9/",
+    *_words("~/x ~nosuch/x /proc/x /dev/null . .. missing http://127.0.0.1:9/"),
+    *("x/" * 200, "a" * 300),
 )
 KINDS = ("directory", "pipe", "dangling", "loop", "binary", "empty")
-COMMON = (
-    "workdir",
-    "sweep",
-    "use",
-    "cache",
-    "workers",
-    "save_every",
-    "devices",
-    "data_dir",
-    "flagfile",
-    "nothing",
-)
+COMMON = _words("workdir sweep use cache workers save_every devices data_dir flagfile nothing")
 _LINES = ("", "#", "# x", ",", ",,,,,,,,,,", '"', "name,cost,capacity", "0,0,0", "a,1,1")
 
 
@@ -224,6 +137,19 @@ class Case(NamedTuple):
     files: dict[str, bytes]
     special: dict[str, str]  # path -> one of KINDS that no file can be
     platform: str = "cpu"
+
+
+class Change(NamedTuple):
+    """A function of a case, with what was drawn for it."""
+
+    function: Callable[..., Case]
+    drawn: tuple[Any, ...]
+
+    def apply(self, case: Case) -> Case:
+        return self.function(case, *self.drawn)
+
+    def __str__(self) -> str:
+        return f"{self.function.__name__}({', '.join(ascii(x)[:80] for x in self.drawn)})"
 
 
 def files() -> dict[str, bytes]:
@@ -280,40 +206,37 @@ def names_of_flags(command: str) -> tuple[list[str], list[str]]:
     return [x.name for x in fields] + list(COMMON), [x.name for x in fields if x.metadata["kind"] is int]
 
 
-def changes(of: Case) -> st.SearchStrategy[list[Callable[[Case], Case]]]:
+def changes(of: Case) -> st.SearchStrategy[list[Change]]:
     """Lists of up to three changes of a base."""
-    number, text = (
-        st.integers(0, 50),
-        st.one_of(st.sampled_from(NUMBERS + TEXTS), st.floats().map(repr), _plain()),
-    )
-    kinds: list[st.SearchStrategy[Callable[[Case], Case]]] = [_of_flags(of)] * 4
-    kinds.append(st.builds(_partial, st.just(on), st.sampled_from(("cuda", "x", ""))))
-    paths = sorted(of.files)
-    for file in dict.fromkeys((paths * 3)[:: max(1, len(paths) // 3)] if paths else []):
-        path = st.just(file)
+    number = st.integers(0, 50)
+    text = st.one_of(st.sampled_from(NUMBERS + TEXTS), st.floats().map(repr), _plain())
+    kinds: list[st.SearchStrategy[Change]] = [_of_flags(of)] * 4
+    kinds.append(_change(on, st.sampled_from(("cuda", "x", ""))))
+    for ending in sorted({pathlib.PurePath(file).suffix for file in of.files}):
+        path = st.sampled_from(sorted(file for file in of.files if file.endswith(ending)))
         kinds += [
-            st.builds(_partial, st.just(spoil), path, st.sampled_from(tuple(SPOILT)), st.integers(0, 2000)),
-            st.builds(_partial, st.just(become), path, st.sampled_from(KINDS)),
+            _change(spoil, path, st.sampled_from(tuple(SPOILT)), st.integers(0, 2000)),
+            _change(become, path, st.sampled_from(KINDS)),
         ]
-        if file.endswith(".csv"):
-            kinds += [st.builds(_partial, st.just(cell), path, number, number, text, st.booleans())] * 4
-            kinds.append(st.builds(_partial, st.just(column), path, number, st.sampled_from(COLUMNS), text))
+        if ending == ".csv":
+            kinds += [_change(cell, path, number, number, text, st.booleans())] * 4
+            kinds.append(_change(column, path, number, st.sampled_from(COLUMNS), text))
             rows = st.one_of(st.sampled_from(_LINES), text)
-            kinds.append(st.builds(_partial, st.just(row), path, number, st.sampled_from(ROWS), rows))
-        if file.endswith(".json"):
-            kinds += [st.builds(_partial, st.just(node), path, st.integers(0, 500), _json(text))] * 6
-        if file.endswith(".png"):
+            kinds.append(_change(row, path, number, st.sampled_from(ROWS), rows))
+        if ending == ".json":
+            kinds += [_change(node, path, st.integers(0, 500), _json(text))] * 6
+        if ending == ".png":
             modes = st.sampled_from(("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"))
             sizes = st.sampled_from(((1, 1), (8, 8), (8, 9), (40, 40), (3000, 1)))
             suffixes = st.sampled_from((".png", ".jpg", ".bmp", ".gif", ".txt", ".PNG", ""))
-            kinds += [st.builds(_partial, st.just(image), path, modes, sizes, suffixes, st.booleans())] * 3
-        if file.endswith(".npz"):
+            kinds += [_change(image, path, modes, sizes, suffixes, st.booleans())] * 3
+        if ending == ".npz":
             arrays = st.sampled_from(("images", "labels", "x"))
-            kinds += [st.builds(_partial, st.just(array), path, arrays, st.sampled_from(tuple(ARRAYS)))] * 3
+            kinds += [_change(array, path, arrays, st.sampled_from(tuple(ARRAYS)))] * 3
     return st.lists(st.one_of(kinds), min_size=1, max_size=3)
 
 
-def _of_flags(of: Case) -> st.SearchStrategy[Callable[[Case], Case]]:
+def _of_flags(of: Case) -> st.SearchStrategy[Change]:
     """Changes of the command line."""
     names, amounts = names_of_flags(of.words[0])
     given = [word.lstrip("-").split("=")[0] for word in of.words[1:]]
@@ -328,43 +251,22 @@ def _of_flags(of: Case) -> st.SearchStrategy[Callable[[Case], Case]]:
         _plain(),
     )
 
-    def set_to(name: str) -> st.SearchStrategy[Callable[[Case], Case]]:
+    def set_to(name: str) -> st.SearchStrategy[Change]:
         value = st.sampled_from(SWEEPS) if name == "sweep" else small if name in amounts else any_value
         how = st.sampled_from(("replace", "replace", "replace", "repeat", "apart"))
-        return st.builds(_partial, st.just(flag), st.just(name), value, how)
+        return _change(flag, st.just(name), value, how)
 
-    odd = (
-        "--",
-        "-",
-        "x",
-        "--nothing",
-        "--workdir",
-        "--resume",
-        "--overwrite",
-        "--noconditions",
-        "--validate",
-    )
+    odd = _words("-- - x --nothing --workdir --resume --overwrite --noconditions --validate")
     return st.one_of(
         st.sampled_from(names + given * 5).flatmap(set_to),
         st.sampled_from(names + given * 5).flatmap(set_to),
-        st.builds(_partial, st.just(word), st.sampled_from(odd)),
-        st.builds(_partial, st.just(without), st.sampled_from(given or ["x"])),
+        _change(word, st.sampled_from(odd)),
+        _change(without, st.sampled_from(given or ["x"])),
     )
 
 
-def _partial(function: Callable[..., Case], *drawn: Any) -> Callable[[Case], Case]:
-    return functools.partial(_apply, function, *drawn)
-
-
-def _apply(function: Callable[..., Case], *drawn_and_case: Any) -> Case:
-    *drawn, case = drawn_and_case
-    return function(case, *drawn)
-
-
-def about(change: functools.partial) -> str:
-    """A change in words."""
-    function, *drawn = change.args
-    return f"{function.__name__}({', '.join(ascii(x)[:80] for x in drawn)})"
+def _change(function: Callable[..., Case], *drawn: st.SearchStrategy[Any]) -> st.SearchStrategy[Change]:
+    return st.tuples(*drawn).map(lambda drawn: Change(function, drawn))
 
 
 def _plain() -> st.SearchStrategy[str]:
