@@ -1,11 +1,12 @@
 # Everything these targets install or cache stays below this directory.
 PYTHON ?= python3
 FLAGS ?=
+MINUTES ?= 5
 RUN := .venv/bin/python
 export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 
-.PHONY: compare hospitals test check install clean
+.PHONY: compare hospitals test check fuzz install clean
 
 compare: install  ## the paper's Section 5 on the embedded images; FLAGS="--dataset=mnist …" for more
 	$(RUN) -m launch.compare $(FLAGS)
@@ -26,6 +27,9 @@ check: install  ## lint, and the tests that a change most likely breaks
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest --dist load $$($(RUN) tests/of_change.py)
+
+fuzz: install  ## every command on spoilt files and flags, for MINUTES=5; what fails is kept in results/fuzz
+	$(RUN) benchmarks/fuzz.py --minutes=$(MINUTES) $(FLAGS)
 
 install: .venv/installed
 
