@@ -99,7 +99,7 @@ def test_the_table_of_holdings_says_what_every_agent_holds(changes, tmp_path, mo
 
 def test_what_is_odd_about_own_images_is_told_first(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_train", lambda *args: training._State({}, np.ones(1), np.zeros(1)))
-    monkeypatch.setattr(snapshots, "save_model", lambda *args: None)
+    monkeypatch.setattr(snapshots, "save_model", lambda path, params: path.mkdir())
     for k in range(18):
         file = tmp_path / "pets" / ("cat", "dog")[k % 2] / f"{k}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -391,6 +391,6 @@ def test_settings_that_one_command_has_no_use_for_are_refused(experiment, change
 def test_a_run_that_learns_nothing_says_so(tmp_path, monkeypatch):
     state = training._State({}, np.full((1, 1), 0.1), np.array([4]))
     monkeypatch.setattr(training, "_train", lambda *args: state)
-    monkeypatch.setattr(snapshots, "save_model", lambda *args: None)
+    monkeypatch.setattr(snapshots, "save_model", lambda path, params: path.mkdir())
     text = train(tmp_path / "run", a_task(), show=True)
     assert text.splitlines()[-1].startswith("on 36 samples: the models learn nothing, as far as ")
