@@ -1,6 +1,5 @@
 """Flags from the fields of settings, and how every script starts."""
 
-import contextlib
 import dataclasses
 import importlib.metadata
 import itertools
@@ -54,8 +53,12 @@ def define(settings: type) -> None:
 def given(flag: str) -> list[str]:
     """The values of a flag on the command line and in flag files, before any flag is defined."""
     words = sys.argv[1:]
-    with contextlib.suppress(flags.Error):  # of flag files; absl reports them when it reads the flags
+    try:
         words = flags.FLAGS.read_flags_from_files(words)
+    except UnicodeDecodeError:
+        sys.exit("error: --flagfile: a file is not text in UTF-8")
+    except flags.Error:  # absl reports them when it reads the flags
+        pass
     found = []
     for word, next_word in itertools.zip_longest(words, words[1:], fillvalue=""):
         name, equals, value = word.lstrip("-").partition("=")

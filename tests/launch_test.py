@@ -380,3 +380,10 @@ def test_files_of_ones_own_are_found_among_any_flags(words, tmp_path, monkeypatc
     monkeypatch.setattr(sys, "argv", ["launch.compare", *(x.replace("FILE", str(mine)) for x in words)])
     settings_flags.use_files()
     assert list(registry.used()) == ([str(mine)] if "FILE" in " ".join(words) else [])
+
+
+def test_a_flag_file_that_is_no_text_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "a.flags").write_bytes(b"--seed=\xff")
+    monkeypatch.setattr(sys, "argv", ["launch.compare", f"--flagfile={tmp_path / 'a.flags'}"])
+    with pytest.raises(SystemExit, match="error: --flagfile: a file is not text in UTF-8"):
+        settings_flags.given("use")

@@ -9,11 +9,12 @@ read as one sees them: turned as a camera says, and white where they are transpa
 asked for are decoded.
 """
 
+import contextlib
 import importlib.util
 import os
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -204,11 +205,13 @@ def _prepared(name: str, folder: pathlib.Path) -> Source:
     """A data set that tensorflow-datasets has prepared in `folder`.
 
     Raises:
-      ValueError: it is not images of one size, 8 bits and one class each, or its files need TensorFlow.
+      ValueError: it is not images of one size, 8 bits and one class each, its files need TensorFlow, or they
+        are damaged.
     """
     import tensorflow_datasets as tfds  # slow to import, and of no use to the other data sets
 
-    builder = tfds.builder_from_directory(folder)
+    with _damage_told(name, folder):
+        builder = tfds.builder_from_directory(folder)
     features, splits = builder.info.features, builder.info.splits
     kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
     if not all(key in features and isinstance(features[key], kind) for key, kind in kinds.items()):
@@ -226,7 +229,8 @@ def _prepared(name: str, folder: pathlib.Path) -> Source:
         raise ValueError(f"{name} has no split `train`, but {', '.join(splits)}")
     held_out = [part for part in ("test", "validation") if part in splits][:1]
     try:
-        sources = [builder.as_data_source(part) for part in ("train", *held_out)]
+        with _damage_told(name, folder):
+            sources = [builder.as_data_source(part) for part in ("train", *held_out)]
     except NotImplementedError:
         raise ValueError(
             f"{name} in {folder} is stored as {builder.info.file_format.value}: prepare it with "
@@ -240,7 +244,8 @@ def _prepared(name: str, folder: pathlib.Path) -> Source:
     def read(part: str, rows: np.ndarray) -> tuple[Images, list[str]]:
         source, numbers = parts[_PARTS.index(part)]
         memory.check(f"{len(rows)} {_WHAT[part]} of {name}", len(rows) * int(np.prod(shape)) * 5)
-        records = source.__getitems__(numbers[rows].tolist())
+        with _damage_told(name, folder):
+            records = source.__getitems__(numbers[rows].tolist())
         images = [record["image"] for record in records]
         labels = np.array([record["label"] for record in records], np.int32)
         if np.any(labels < 0):
@@ -248,6 +253,18 @@ def _prepared(name: str, folder: pathlib.Path) -> Source:
         return to_images(np.asarray(images, np.uint8).reshape(-1, *shape), labels), []
 
     return Source(tuple(len(rows) for _, rows in parts), tuple(features["label"].names), read)
+
+
+@contextlib.contextmanager
+def _damage_told(name: str, folder: pathlib.Path) -> Iterator[None]:
+    """Turns what a damaged file raises, which may be anything, into a `ValueError`."""
+    try:
+        yield
+    except NotImplementedError:  # the form of the files is another
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).split("\n")[0]
+        raise ValueError(f"{name} in {folder} cannot be read, prepare it anew: {reason}") from None
 
 
 def arrays(path: pathlib.Path) -> Source:

@@ -157,6 +157,25 @@ def test_data_prepared_by_tensorflow_datasets_are_read(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("dataset_info.json", lambda text: text[: len(text) // 2]),
+        ("features.json", lambda text: text.replace(b'"8"', b"[]")),
+        ("squares-train.array_record*", lambda records: records[: len(records) // 2]),
+    ],
+)
+def test_prepared_files_that_are_damaged_are_told(tmp_path, name, damage):
+    prepare(tmp_path, "Squares")
+    (file,) = (tmp_path / "squares" / "1.0.0").glob(name)
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert file.read_bytes() != whole
+    with pytest.raises(ValueError, match=r"squares in .*1.0.0 cannot be read, prepare it anew: \S"):
+        data.load("squares", 12, 6, seed=0, data_dir=str(tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_without_test_images_a_third_is_held_out_always_the_same(tmp_path):
     prepare(tmp_path, "Unsplit", splits=("train",))
     assert data.sizes("unsplit", str(tmp_path)) == (8, 4)
