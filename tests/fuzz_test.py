@@ -43,13 +43,9 @@ def problem(read):
         (fuzz_cases.cell, (2, 2, 'a"b', False)),
         (fuzz_cases.column, (1, "drop", "")),
         (fuzz_cases.column, (1, "rename", "")),
-        (fuzz_cases.column, (1, "unnamed", "")),
         (fuzz_cases.row, (0, "all", "")),
         (fuzz_cases.row, (2, "insert", '"')),
-        *(
-            (fuzz_cases.spoil, (how, 30))
-            for how in ("insert NUL", "insert 0xff", "UTF-16", "zipped", "decimal commas")
-        ),
+        *((fuzz_cases.spoil, (how, 30)) for how in ("insert NUL", "insert 0xff", "zipped", "decimal commas")),
         *((fuzz_cases.become, (kind,)) for kind in ("directory", "dangling", "loop", "binary", "empty")),
     ],
 )
@@ -67,7 +63,7 @@ def test_arrays_that_cannot_be_read_are_named(spoilt, how):
     assert "arrays/a.npz" in told or "of a " in told
 
 
-@pytest.mark.parametrize("how", ["flip a bit", "insert 0xff", "UTF-16", "zipped"])
+@pytest.mark.parametrize("how", ["flip a bit", "insert 0xff", "zipped"])
 def test_tables_that_cannot_be_read_are_named(spoilt, how):
     spoilt(fuzz_cases.spoil, "tables/Zurich.csv", how, 300)
     assert "table of Zurich, tables/Zurich.csv, cannot be read: " in problem(lambda: members.read("tables"))

@@ -393,4 +393,4 @@ def test_a_run_that_learns_nothing_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_train", lambda *args: state)
     monkeypatch.setattr(snapshots, "save_model", lambda path, params: path.mkdir())
     text = train(tmp_path / "run", a_task(), show=True)
-    assert text.splitlines()[-1].startswith("on 36 samples: the models learn nothing, as far as ")
+    assert text.splitlines()[0].startswith("on 36 samples: the models learn nothing, as far as ")
