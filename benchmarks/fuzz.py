@@ -246,9 +246,11 @@ def of_others(words: tuple[str, ...], before: dict[str, str], after: dict[str, s
     """Whether files have changed, by their digests, that a command was not told to write."""
     told = re.findall(r"^--?(?:workdir|out|data_dir|cache)=([^\n/]*)", "\n".join(words), re.MULTILINE)
     apart = [
-        after for word, after in itertools.pairwise(words) if word.lstrip("-") in ("workdir", "cache", "out")
+        after
+        for word, after in itertools.pairwise(words)
+        if word.lstrip("-") in ("workdir", "cache", "out", "data_dir")
     ]
-    own = {*told, *(path.split("/")[0] for path in apart), "results"}
+    own = {*told, *(path.split("/")[0] for path in apart), "results", "docs", "examples"}
     changed = [x for x in before | after if before.get(x) != after.get(x) and x.split("/")[0] not in own]
     if changed and not {"~", ".", ""} & own:
         yield Finding("outside", pathlib.PurePath(changed[0]).suffix, f"changed {changed[0]!a}")
@@ -363,21 +365,17 @@ class Worker:
         self.given, self.number, self.bases, self.queue = given, number, bases, queue
         self.scratch = given.scratch / str(number)
         self.end = time.monotonic() + 60 * given.minutes
-        self.count = 0
+        self.seen: set[str] = set()
 
     def work(self) -> None:
         """Runs cases until the time is up."""
         end_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends, and this one with it
         import hypothesis
         from hypothesis import strategies as st
 
         drawn = st.sampled_from(self.bases).flatmap(lambda of: st.tuples(st.just(of), cases.changes(of)))
-        kept = {
-            "database": None,
-            "deadline": None,
-            "phases": [hypothesis.Phase.generate],
-            "max_examples": 100,
-        }
+        kept = {"database": None, "deadline": None, "phases": [hypothesis.Phase.generate], "max_examples": 20}
         kept["suppress_health_check"] = list(hypothesis.HealthCheck)
         try:
             for turn in itertools.count():
@@ -391,18 +389,19 @@ class Worker:
 
     def try_one(self, drawn: tuple[cases.Case, list[cases.Change]]) -> None:
         """Runs a case, and what it finds that is new again, with fewer changes."""
-        if time.monotonic() > self.end:
-            return
         of, changes = drawn
-        self.count += 1
+        told = " ".join([*of.words, *map(str, changes)])
+        if told in self.seen or time.monotonic() > self.end:
+            return
+        self.seen.add(told)
         code, found = self.run(of, changes)
         for one in found:
             place = self.given.out / _slug(one)
             with contextlib.suppress(FileExistsError):  # the other worker has it, or an earlier case
                 place.mkdir(parents=True)
                 self.keep(one, of, self.reduced(one, of, changes), place)
-        with (self.given.out / f"cases_{self.number}.txt").open("a", encoding="utf-8") as file:
-            print(code, *map(str, changes), ascii(shlex.join(of.words)), sep="  ", file=file)
+        with (self.given.out / f"cases_{self.number}.txt").open("a", encoding="ascii") as file:
+            print(code, ascii(told), file=file)
         self.queue.put(code)
 
     def run(self, of: cases.Case, changes: list[cases.Change]) -> tuple[int, list[Finding]]:
@@ -413,7 +412,7 @@ class Worker:
         trains = of.words[0] in ("curve", "train", "compare", "measure")
         flags = [change for change in changes if change.function in (cases.flag, cases.without)]
         much = any(trains or change.drawn[0] in amounts for change in flags)
-        return findings(case, much, self.scratch / "case", self.count % 10 == 0)
+        return findings(case, much, self.scratch / "case", len(self.seen) % 10 == 0)
 
     def reduced(self, one: Finding, of: cases.Case, changes: list[cases.Change]) -> list[cases.Change]:
         """As few of the changes as have the same finding."""
@@ -471,6 +470,8 @@ def main() -> None:
     print(f"--seed={given.seed}; findings are kept in {given.out}", flush=True)
     shutil.rmtree(given.out, ignore_errors=True)
     given.out.mkdir(parents=True)
+    codes: collections.Counter[int] = collections.Counter()
+    kinds: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
         given.scratch = pathlib.Path(temporary)
         ready(given.scratch)
@@ -481,7 +482,12 @@ def main() -> None:
         workers = [context.Process(target=Worker(given, k, bases, queue).work) for k in range(2)]
         for worker in workers:
             worker.start()
-        codes, kinds = watch(queue, len(workers))
+        try:
+            watch(queue, len(workers), codes, kinds)
+        except KeyboardInterrupt:
+            print("\ninterrupted")
+            for worker in workers:
+                worker.kill()
         for worker in workers:
             worker.join()
     ran = sum(codes.values())
@@ -490,10 +496,8 @@ def main() -> None:
     sys.exit(1 if set(kinds) - set(MILD) or any(worker.exitcode for worker in workers) else 0)
 
 
-def watch(queue: Any, workers: int) -> tuple[collections.Counter[int], collections.Counter[str]]:
+def watch(queue: Any, workers: int, codes: collections.Counter[int], kinds: collections.Counter[str]) -> None:
     """Shows what workers tell until all are done; counts cases by exit code, and findings by kind."""
-    codes: collections.Counter[int] = collections.Counter()
-    kinds: collections.Counter[str] = collections.Counter()
     with tqdm.tqdm(desc="cases", unit="") as bar:
         while workers:
             told = queue.get()
@@ -505,7 +509,6 @@ def watch(queue: Any, workers: int) -> tuple[collections.Counter[int], collectio
             else:
                 kinds[told[0]] += 1
                 bar.write(told[1] + "\n")
-    return codes, kinds
 
 
 if __name__ == "__main__":

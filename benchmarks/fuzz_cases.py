@@ -103,6 +103,9 @@ class Saturation(payoffs.OfTotal):
     def curve(self, total):
         return self.best * total / (total + self.half)
 '''
+PLAUSIBLE = _words(
+    "0 0.5 1 2 3 5 100 0.001 1e-9 1e-300 1e9 1e17 1e30 0.999 0,0.5 1,2,3 0.5,0.5 -inf 1,-1 true false"
+)
 NUMBERS = (
     *_words("1e308 -1e308 1e400 1e-320 5e-324 1e17 -0 0 -1 1 2 0.5 1.0 nan inf -inf 1_0 1,5 ９ ٣ 0x10 1e +1"),
     *("60 €", "", " 7 ", "9" * 40, "true", "None", "1/2"),
@@ -196,20 +199,25 @@ def base(words: str, found: dict[str, bytes]) -> Case:
     )
 
 
-def names_of_flags(command: str) -> tuple[list[str], list[str]]:
-    """The flags of a command, and those of them that say how much is computed."""
+def names_of_flags(command: str) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """The flags of a command with their choices, and those of them that say how much is computed."""
+    common = dict.fromkeys(COMMON, ())
     try:
         settings = importlib.import_module(f"fedgame.experiments.{command}").EXPERIMENT.settings
     except (ImportError, AttributeError):
-        return list(COMMON), []
+        return common, []
     fields = dataclasses.fields(settings)
-    return [x.name for x in fields] + list(COMMON), [x.name for x in fields if x.metadata["kind"] is int]
+    registry = importlib.import_module("fedgame.registry")
+    choices = {x.name: tuple(map(str, registry.choices(x) or ())) for x in fields}
+    return choices | common, [x.name for x in fields if x.metadata["kind"] is int]
 
 
 def changes(of: Case) -> st.SearchStrategy[list[Change]]:
     """Lists of up to three changes of a base."""
     number = st.integers(0, 50)
-    text = st.one_of(st.sampled_from(NUMBERS + TEXTS), st.floats().map(repr), _plain())
+    text = st.one_of(
+        *(st.sampled_from(x) for x in (PLAUSIBLE, NUMBERS, TEXTS)), st.floats().map(repr), _plain()
+    )
     kinds: list[st.SearchStrategy[Change]] = [_of_flags(of)] * 4
     kinds.append(_change(on, st.sampled_from(("cuda", "x", ""))))
     for ending in sorted({pathlib.PurePath(file).suffix for file in of.files}):
@@ -233,16 +241,15 @@ def changes(of: Case) -> st.SearchStrategy[list[Change]]:
         if ending == ".npz":
             arrays = st.sampled_from(("images", "labels", "x"))
             kinds += [_change(array, path, arrays, st.sampled_from(tuple(ARRAYS)))] * 3
-    return st.lists(st.one_of(kinds), min_size=1, max_size=3)
+    one = st.one_of(kinds)
+    return st.one_of(st.lists(one, min_size=1, max_size=1), st.lists(one, min_size=1, max_size=3))
 
 
 def _of_flags(of: Case) -> st.SearchStrategy[Change]:
     """Changes of the command line."""
-    names, amounts = names_of_flags(of.words[0])
+    choices, amounts = names_of_flags(of.words[0])
     given = [word.lstrip("-").split("=")[0] for word in of.words[1:]]
-    small = st.sampled_from(
-        ("-1", "0", "1", "2", "3", "x", "", "1.0", "nan", "1_0", "２", " 1", "1e1", "--", "-0", "1,2")
-    )
+    small = st.sampled_from((*_words("0 1 2 3 5 -1 x 1.0 nan 1_0 ２ 1e1 -- -0 1,2"), "", " 1"))
     any_value = st.one_of(
         *(st.sampled_from(x) for x in (NUMBERS, TEXTS, SPECS, PATHS, SWEEPS)),
         st.sampled_from(
@@ -252,14 +259,16 @@ def _of_flags(of: Case) -> st.SearchStrategy[Change]:
     )
 
     def set_to(name: str) -> st.SearchStrategy[Change]:
-        value = st.sampled_from(SWEEPS) if name == "sweep" else small if name in amounts else any_value
+        usual = st.sampled_from(choices.get(name) or PLAUSIBLE)
+        value = st.sampled_from(SWEEPS) if name == "sweep" else st.one_of(usual, usual, any_value)
+        value = small if name in amounts else value
         how = st.sampled_from(("replace", "replace", "replace", "repeat", "apart"))
         return _change(flag, st.just(name), value, how)
 
     odd = _words("-- - x --nothing --workdir --resume --overwrite --noconditions --validate")
     return st.one_of(
-        st.sampled_from(names + given * 5).flatmap(set_to),
-        st.sampled_from(names + given * 5).flatmap(set_to),
+        st.sampled_from([*choices, *given * 5]).flatmap(set_to),
+        st.sampled_from([*choices, *given * 5]).flatmap(set_to),
         _change(word, st.sampled_from(odd)),
         _change(without, st.sampled_from(given or ["x"])),
     )
@@ -274,7 +283,8 @@ def _plain() -> st.SearchStrategy[str]:
 
 
 def _json(text: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
-    leaf = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), text)
+    usual = st.sampled_from((0, 1, 2.5, 1e-9, 1e9, 1e17, -1, 100))
+    leaf = st.one_of(usual, usual, st.none(), st.booleans(), st.integers(), st.floats(), text)
     return st.recursive(
         leaf, lambda x: st.lists(x, max_size=3) | st.dictionaries(text, x, max_size=2), max_leaves=4
     )
