@@ -8,7 +8,7 @@ A case is a base, a command that works, with up to three changes. It must end wi
 without a traceback, and with a sentence if it fails. What it leaves must be complete JSON, finite where it is
 called certified, within capacities and below --workdir; --resume must change nothing. Each way to fail is
 shown once, with as few of its changes as still fail in that way, and kept with its files in a folder.
-Warnings of libraries, and commands that take long where much was asked for, are milder: shown, no failure.
+Milder, shown but no failure: warnings of libraries, waiting for a named pipe, long work that was asked for.
 
 Commands run in processes forked from one that has imported everything and computed nothing: 1 s instead of 8.
 """
@@ -247,11 +247,8 @@ def of_end(ended: Ended) -> Iterator[Finding]:
 
 def of_others(words: tuple[str, ...], before: dict[str, str], after: dict[str, str]) -> Iterator[Finding]:
     """Whether files have changed, by their digests, that a command was not told to write."""
-    told = re.findall(r"^--?(?:workdir|out|data_dir|cache)=([^\n/]*)", "\n".join(words), re.MULTILINE)
-    apart = [
-        after for word, after in itertools.pairwise(words) if word.lstrip("-") in ("workdir", "cache", "out")
-    ]
-    own = {*told, *(path.split("/")[0] for path in apart), "results", "docs", "examples"}
+    told = re.findall(r"^--?(?:workdir|out|data_dir|cache)[=\n]([^\n/]*)", "\n".join(words), re.MULTILINE)
+    own = {*told, "results", "docs", "examples"}
     changed = [x for x in before | after if before.get(x) != after.get(x) and x.split("/")[0] not in own]
     if changed and not {"~", ".", ""} & own:
         yield Finding("outside", pathlib.PurePath(changed[0]).suffix, f"changed {changed[0]!a}")
@@ -395,14 +392,16 @@ class Worker:
         if told in self.seen or time.monotonic() > self.end:
             return
         self.seen.add(told)
+        begin = time.monotonic()
         code, found = self.run(of, changes)
+        seconds = time.monotonic() - begin
         for one in found:
             place = self.given.out / _slug(one)
             with contextlib.suppress(FileExistsError):  # the other worker has it, or an earlier case
                 place.mkdir(parents=True)
                 self.keep(one, of, self.reduced(one, of, changes), place)
         with (self.given.out / f"cases_{self.number}.txt").open("a", encoding="ascii") as file:
-            print(code, ascii(told), file=file)
+            print(code, f"{seconds:.1f} s", ascii(told), file=file)
         self.queue.put(code)
 
     def run(self, of: cases.Case, changes: list[cases.Change]) -> tuple[int, list[Finding]]:
@@ -410,7 +409,7 @@ class Worker:
         shutil.rmtree(self.scratch, ignore_errors=True)
         case = functools.reduce(lambda case, change: change.apply(case), changes, of)
         _, amounts = cases.names_of_flags(of.words[0])
-        trains = of.words[0] in ("curve", "train", "compare", "measure")
+        trains = of.words[0] in ("curve", "train", "compare", "measure", "example")
         flags = [change for change in changes if change.function in (cases.flag, cases.without)]
         much = any(trains or change.drawn[0] in amounts for change in flags)
         return findings(case, much, self.scratch / "case", len(self.seen) % 10 == 0)

@@ -104,3 +104,22 @@ def test_how_a_command_may_end(code, errors, kinds):
 )
 def test_what_results_may_hold(row, wrong):
     assert fuzz.wrong(row, "outcome.csv") == wrong
+
+
+def test_what_files_may_be_left(tmp_path):
+    (tmp_path / "x.csv.1-2.partial").write_text("")
+    (tmp_path / "a.json").write_text('{"x": NaN}')
+    (tmp_path / "b.json").write_text('{"y": {"converged": true, "total": "inf"}}')
+    (tmp_path / "c.json").write_text('{"converged": true, "total": 3.0}')
+    found = {x.about: x.kind for x in fuzz.of_files(tmp_path, True, set())}
+    assert found == {
+        "a.json: NaN is no JSON": "unreadable",
+        "b.json: certified with total not finite: inf": "result",
+        "x.csv.1-2.partial": "partial",
+    }
+
+
+@pytest.mark.parametrize(("word", "count"), [("--workdir=out", 1), ("--workdir=x", 0), ("--cache=x/y", 0)])
+def test_files_elsewhere_must_stay(word, count):
+    before, after = {"agents.csv": "1"}, {"agents.csv": "1", "x/y/a.csv": "2"}
+    assert len(list(fuzz.of_others(("equilibrium", word), before, after))) == count
