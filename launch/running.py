@@ -40,9 +40,12 @@ def run(main: Callable[[list[str]], Any], parse: Callable[[list[str]], list[str]
       main: takes what absl leaves of the command line.
       parse: reads the flags; None: as absl does.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
-            signal.signal(number, _hear)
+    signal.signal(signal.SIGINT, _hear)
+    signal.signal(signal.SIGTERM, _hear)
+    if (
+        hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    ):  # not on Windows; `nohup`
+        signal.signal(signal.SIGHUP, _hear)
     try:
         with futures.ThreadPoolExecutor(1) as background:
             running = background.submit(app.run, main, flags_parser=parse or app.parse_flags_with_usage)

@@ -72,7 +72,7 @@ def use_files() -> None:
     for path in given("use"):
         try:
             registry.use(path)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
 
 

@@ -26,7 +26,7 @@ def chosen() -> type[studies.Study]:
     try:
         name, _ = registry.left_open("study", text)
         return studies.STUDIES[name]
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         message = f"--study: {error}"
     folder = settings_flags.given("workdir")
     if folder and settings_flags.given("resume"):  # the run may have been begun with another --use
