@@ -16,6 +16,11 @@ PATIENCE = 300  # seconds, beside other work
 EQUILIBRIUM = ["launch.equilibrium", "--agents=examples/agents.csv", "--curve=examples/curve.csv"]
 
 
+def hear_hang_ups():
+    """As where no `nohup` is around the tests."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Script:
     """A script, and what it prints on its standard error."""
 
@@ -23,7 +28,9 @@ class Script:
         self.errors = folder / "errors.txt"
         with self.errors.open("w") as file:
             command = [sys.executable, "-m", *map(str, words)]
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=file)
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=file, preexec_fn=hear_hang_ups
+            )
 
     def wait_for(self, text):
         end = time.monotonic() + PATIENCE
@@ -34,7 +41,10 @@ class Script:
 
     def ends(self, number, *said):
         self.process.send_signal(number)
-        self.process.wait(PATIENCE)
+        try:
+            self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
         errors = self.errors.read_text()
         assert self.process.returncode == 128 + number, errors
         assert "Traceback" not in errors
