@@ -7,6 +7,7 @@ agents train by federated averaging on scikit-learn's digits, three runs a size.
 `agents.csv` are drawn from --seed: small ones whose samples are dear, large ones whose are cheap.
 """
 
+import os
 import pathlib
 import tempfile
 
@@ -47,7 +48,8 @@ def main(argv: list[str]) -> None:
     settings_flags.start(argv)
     settings_flags.check_devices()
     folder = pathlib.Path(WORKDIR.value).expanduser()
-    there = [file for file in (folder / "agents.csv", folder / "curve.csv") if file.exists()]
+    files = folder / "agents.csv", folder / "curve.csv"
+    there = [file for file in files if os.path.lexists(file)]  # also a link to nowhere
     if there and not OVERWRITE.value:
         raise ValueError(f"{there[0]} exists already: replace it by --overwrite")
     task = compare.prepare(compare.Settings(seed=SEED.value))
