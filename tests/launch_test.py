@@ -292,11 +292,11 @@ def test_the_example_is_what_its_command_makes(tmp_path):
         delattr(absl_flags.FLAGS, name)
     rows = list(csv.DictReader((ROOT / "examples" / "agents.csv").read_text().splitlines()))
     assert rows == example.agents(seed=0)
-    refused = subprocess.run(
-        [sys.executable, "-m", "launch.example"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    (tmp_path / "agents.csv").symlink_to("nowhere")  # it is somebody's, too
+    refused = launch("example")(f"--workdir={tmp_path}")
     assert refused.returncode == 1
-    assert "examples/agents.csv exists already: replace it by --overwrite" in refused.stderr
+    assert f"{tmp_path}/agents.csv exists already: replace it by --overwrite" in refused.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["agents.csv"]
 
 
 MINE = """
