@@ -227,10 +227,8 @@ def open_workdir(
     """
     check_workdir(path, program, resume, overwrite)
     root = pathlib.Path(path)
-    for read in (
-        *reads,
-        *(pathlib.Path(file).expanduser() for file in registry.used()),
-    ):  # --overwrite must not take it for the run's
+    used = [pathlib.Path(file).expanduser() for file in registry.used()]
+    for read in (*reads, *used):  # --overwrite must not take it for the run's
         if root.resolve() in (read.resolve(), *read.resolve().parents):
             raise ValueError(f"{read} lies in --workdir={path}: write the results elsewhere")
     settings = json.loads(to_json(settings | {"use": registry.used()}))
