@@ -18,6 +18,7 @@ def lines(preset, start):
 
 def value(field, text):
     kind = field.metadata["kind"]
+    kind = str if kind is pathlib.Path else kind  # settings hold paths as texts
     return tuple(kind(x) for x in text.split(",")) if "tuple" in str(field.type) else kind(text)
 
 
