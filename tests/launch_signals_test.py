@@ -16,9 +16,10 @@ PATIENCE = 300  # seconds, beside other work
 EQUILIBRIUM = ["launch.equilibrium", "--agents=examples/agents.csv", "--curve=examples/curve.csv"]
 
 
-def hear_hang_ups():
-    """As where no `nohup` is around the tests."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+HEAR_HANG_UPS = """import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # there may be a `nohup` around the tests
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 class Script:
@@ -27,10 +28,8 @@ class Script:
     def __init__(self, folder, *words):
         self.errors = folder / "errors.txt"
         with self.errors.open("w") as file:
-            command = [sys.executable, "-m", *map(str, words)]
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=file, preexec_fn=hear_hang_ups
-            )
+            command = [sys.executable, "-c", HEAR_HANG_UPS, "-m", *map(str, words)]
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=file)
 
     def wait_for(self, text):
         end = time.monotonic() + PATIENCE

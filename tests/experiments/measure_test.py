@@ -328,7 +328,7 @@ def test_models_of_tables_and_of_images_have_defaults_of_their_own(folder):
         ({"runs": 11}, "--runs=11: 3 members need at least 12 mixtures"),
         ({"runs": 12, "minutes": 1.0}, "--runs and --minutes exclude each other"),
         ({"minutes": 0.0, "runs": None}, "--minutes must be a number, greater than 0"),
-        ({"splits": 1}, "--splits must be a number, at least 2, got 1"),
+        ({"splits": 1}, "--splits must be a number, at least 2 and at most 10000, got 1"),
         ({"model": "cnn"}, "--model=cnn is for images; tables need linear or mlp"),
         ({"channels": (2, 3)}, "--channels and --padding are the CNN's; --model=linear has none"),
         ({"units": 5}, "--units is of cnn and mlp; --model=linear has none"),

@@ -100,7 +100,10 @@ def test_one_number_per_agent():
             {"agents": 2001, "capacity": (1,), "protocol": ("fedbr_shapley",)},
             r"--protocol, FedBR, Shapley .*2001",
         ),
-        ({"learning_rate": 0.0}, r"--learning_rate must be a number, greater than 0, got 0.0"),
+        (
+            {"learning_rate": 0.0},
+            r"--learning_rate must be a number, greater than 0 and at most 1e\+38, got 0.0",
+        ),
         ({"channels": (3,)}, r"--channels needs two numbers, got 1"),
         ({"model": "vgg11", "units": 5}, r"--units is of cnn and mlp; --model=vgg11 has none"),
         ({"model": "vgg11", "channels": (3, 4)}, r"--channels and --padding are the CNN's; --model=vgg11"),

@@ -183,11 +183,15 @@ def test_who_claims_more_gains_what_others_lose(curve):
     ("text", "changes", "words"),
     [
         ("agents(count=[2])", {}, "--study: agents has no option 'count'; did you mean 'counts'"),
-        ("agents(counts=[1])", {}, r"--study: agents: `counts` must be a number, at least 2, got \[1.\]"),
+        (
+            "agents(counts=[1])",
+            {},
+            r"--study: agents: `counts` must be a number, at least 2 and at most 1000000, got \[1.\]",
+        ),
         ("costs(draws=2.5)", {}, "--study: costs: `draws` must be a whole number, got 2.5"),
         ("costs", {"costs": (0.0,)}, "--costs must be a number, greater than 0"),
         ("costs(draws=2)", {"draws": 3}, r"--draws has no use with --study=costs\(draws=2\), which says it"),
-        ("costs", {"agents": 1}, "--agents must be a number, at least 2, got 1"),
+        ("costs", {"agents": 1}, "--agents must be a number, at least 2 and at most 1000000, got 1"),
         ("costs", {"study": "agents"}, "--study=agents: another study has other settings"),
         ("label_skew", {"cost": (0.1, 0.2)}, "--cost needs one number or one for each of 3 agents, got 2"),
     ],
