@@ -211,7 +211,7 @@ NOTHING = Needed((0, 0), (0, 0))
 
 
 def check(settle: Settle, settings: Any, resources: Resources = Resources()) -> None:
-    """Refuses what `prepare` would, after loading only one training and one test image.
+    """Refuses what `prepare` would, after loading only one image.
 
     Args:
       settle: fills in the defaults of the experiment.
@@ -228,9 +228,10 @@ def check(settle: Settle, settings: Any, resources: Resources = Resources()) -> 
         _prepare_own(settle, settings)
         return
     settings = filled(_without_members(settings), tables=False)
-    available, shape, classes = _about(settings.dataset, resources.data_dir)
-    settled, needed = settle(settings, available)
-    _check_memory(settled, needed, shape, *network(settled, shape, classes), resources)
+    about = _about(settings.dataset, resources.data_dir)
+    settled, needed = settle(settings, about.sizes)
+    model, local_training = network(settled, about.shape, len(about.classes))
+    _check_memory(settled, needed, about.shape, model, local_training, resources)
 
 
 def prepare(settle: Settle, settings: Any, resources: Resources = Resources()) -> Task:
@@ -238,25 +239,21 @@ def prepare(settle: Settle, settings: Any, resources: Resources = Resources()) -
     check_fields(settings)
     if settings.federation:
         return _prepare_own(settle, settings)
-    data_dir = resources.data_dir
     settings = filled(_without_members(settings), tables=False)
-    settings, needed = settle(settings, data.sizes(settings.dataset, data_dir))
-    _, shape, number = _about(settings.dataset, data_dir)
-    _check_memory(
-        settings, needed, shape, *network(settings, shape, number), resources
-    )  # before all is loaded
+    about = data.about(settings.dataset, resources.data_dir)
+    settings, needed = settle(settings, about.sizes)
+    model, local_training = network(settings, about.shape, len(about.classes))
+    _check_memory(settings, needed, about.shape, model, local_training, resources)
     (of_agents, test_of_agents), (of_server, test_of_server) = needed
     train, test = of_agents + of_server, test_of_agents + test_of_server
-    loaded = data.load(settings.dataset, train, test, settings.seed, data_dir)
-    classes = data.classes(settings.dataset, data_dir)
-    model, local_training = network(settings, loaded.train.images.shape[1:], len(classes))
+    loaded = data.load(settings.dataset, train, test, settings.seed, resources.data_dir)
     return Task(
         settings=settings,
         model=model,
         local_training=local_training,
         agents=_part(loaded, slice(of_agents), slice(test_of_agents)),
         server=_part(loaded, slice(of_agents, None), slice(test_of_agents, None)),
-        classes=classes,
+        classes=about.classes,
         mesh=federated.agents_mesh(),
         key=jax.random.key(settings.seed),
         remarks=loaded.remarks,
@@ -377,11 +374,7 @@ def _part(whole: data.Data, train: slice, test: slice) -> data.Data:
     )
 
 
-@functools.lru_cache(maxsize=8)  # a sweep asks again for each of its variants
-def _about(dataset: str, data_dir: str | None) -> tuple[tuple[int, int], tuple[int, ...], int]:
-    """The numbers of training and test images of a data set, the shape of one, the number of classes."""
-    one = data.load(dataset, 1, 1, 0, data_dir)
-    return data.sizes(dataset, data_dir), one.train.images.shape[1:], len(data.classes(dataset, data_dir))
+_about = functools.lru_cache(maxsize=8)(data.about)  # a sweep asks again for each of its variants
 
 
 def check_fields(settings: Any) -> None:

@@ -82,16 +82,8 @@ def read(
     required = tuple(name for name, column in every.items() if column.default is None)
     table = columns.read_rows(path, required=("name", *required), optional=tuple(every))
     rows, problems, _ = table
-    seen: dict[str, int] = {}  # names -> the line where each is first
-    agents = []
-    for line, row in rows:
-        name = row["name"]
-        if fault := scenarios.fault_of(name):
-            problems.append((line, f"`name` {fault}"))
-        elif name in seen:
-            problems.append((line, f"`name` {name!r} is that of line {seen[name]} already"))
-        seen.setdefault(name, line)
-        agents.append(columns.read_numbers(row, every, line, problems))
+    agents = [columns.read_numbers(row, every, line, problems) for line, row in rows]
+    problems += _faults_of_names(rows)
     without = [line for line, row in rows if not row.get("outside")]
     if len(without) < len(rows):
         problems += [(line, "`outside` must not be empty in some rows only") for line in without]
@@ -110,3 +102,17 @@ def read(
         outside=found["outside"],
         numbers={name: found[name] for name in parameters if name in first or name in COST},
     )
+
+
+def _faults_of_names(rows: list[tuple[int, dict[str, str]]]) -> columns.Problems:
+    """Complaints about names that cannot be printed, or are there twice."""
+    seen: dict[str, int] = {}  # names -> the line where each is first
+    problems = []
+    for line, row in rows:
+        name = row["name"]
+        if fault := scenarios.fault_of(name):
+            problems.append((line, f"`name` {fault}"))
+        elif name in seen:
+            problems.append((line, f"`name` {name!r} is that of line {seen[name]} already"))
+        seen.setdefault(name, line)
+    return problems

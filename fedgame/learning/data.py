@@ -10,6 +10,7 @@ asked for are decoded.
 """
 
 import contextlib
+import functools
 import importlib.util
 import os
 import pathlib
@@ -81,6 +82,21 @@ def sizes(name: str, data_dir: str | None = None) -> tuple[int, int]:
 def classes(name: str, data_dir: str | None = None) -> tuple[str, ...]:
     """Names of the classes of the data set `name`, in the order of the labels; errors as of `load`."""
     return _open(name, data_dir).classes
+
+
+class About(NamedTuple):
+    """What is known of a data set before its images are loaded."""
+
+    sizes: tuple[int, int]  # training and test images
+    shape: tuple[int, ...]  # [h, w, c] of an image
+    classes: tuple[str, ...]  # names, in the order of the labels
+
+
+def about(name: str, data_dir: str | None = None) -> About:
+    """What is known of the data set `name` from one of its training images; errors as of `load`."""
+    source = _open(name, data_dir)
+    one, _ = source.read("train", np.zeros(1, int))
+    return About(source.sizes, one.images.shape[1:], source.classes)
 
 
 def load(name: str, train: int, test: int, seed: int, data_dir: str | None = None) -> Data:
@@ -156,17 +172,22 @@ def _kind(path: pathlib.Path) -> str:
 
 
 def _read_digits(part: str, rows: np.ndarray) -> tuple[Images, list[str]]:
-    """Rows of scikit-learn's file: 64 pixels from 0 to 16, and the digit."""
+    """Rows of scikit-learn's digits."""
+    images, labels = _digits()
+    return to_images(images[rows].reshape(-1, 8, 8, 1) / 16.0, labels[rows]), []
+
+
+@functools.lru_cache(maxsize=1)
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """All of scikit-learn's file: 64 pixels from 0 to 16, and the digit."""
     folder = pathlib.Path(importlib.util.find_spec("sklearn").origin).parent
     file = folder / "datasets" / "data" / "digits.csv.gz"
     if file.exists():  # to import scikit-learn would take half a second
         table = np.loadtxt(file, delimiter=",")
-        images, labels = table[:, :-1], table[:, -1].astype(int)
-    else:
-        from sklearn import datasets
+        return table[:, :-1], table[:, -1].astype(int)
+    from sklearn import datasets
 
-        images, labels = datasets.load_digits(return_X_y=True)
-    return to_images(images[rows].reshape(-1, 8, 8, 1) / 16.0, labels[rows]), []
+    return datasets.load_digits(return_X_y=True)
 
 
 def _prepared_folder(name: str, data_dir: str | None) -> pathlib.Path:

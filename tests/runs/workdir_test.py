@@ -332,6 +332,16 @@ def test_a_directory_is_one_processs_at_a_time(tmp_path):
     assert open_workdir(tmp_path, resume=True).path == tmp_path  # what was refused holds nothing
 
 
+def test_a_run_stays_the_one_it_is_whatever_somebody_puts_in_the_place_of_its_settings(tmp_path):
+    with hold(tmp_path) as work:
+        config = tmp_path / "config.json"
+        whole = config.read_bytes()
+        config.write_text("{}")
+        work.job("a", lambda: {"x": 1})
+        config.write_bytes(whole)
+    assert open_workdir(tmp_path, resume=True).job("a", lambda: {"x": 2}) == {"x": 1}
+
+
 def test_the_lock_of_a_killed_process_is_free_and_what_it_left_unfinished_is_gone(tmp_path):
     program = (
         "import os, sys; from fedgame.runs import workdir\n"
