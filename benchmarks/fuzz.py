@@ -331,7 +331,7 @@ def of_resume(case: cases.Case, folder: pathlib.Path) -> list[Finding]:
     """What does not hold of the same command with --resume."""
     before = digests(folder)
     words = tuple(word for word in case.words if word.split("=")[0] not in ("--overwrite", "--resume"))
-    ended = run((*words, "--resume"), folder, case.platform)
+    ended = run((words[0], "--resume", *words[1:]), folder, case.platform)  # nothing after -- is a flag
     if ended.code or ended.stopped:
         return [Finding("resume", f"exit code {ended.code}", ended.errors.strip()[-300:])]
     after = digests(folder)

@@ -436,7 +436,13 @@ def to_csv(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def write(file: pathlib.Path, text: str) -> None:
-    """Writes a file whole: readers see the old one or the new one, never a part, even after a crash."""
+    """Writes a file whole: readers see the old one or the new one, never a part, even after a crash.
+
+    Raises:
+      ValueError: the path is empty, so that it names no file.
+    """
+    if not file.name:
+        raise ValueError(f"{str(file)!r} names no file")
     with _put_in_place(file) as partial:
         partial.write_text(text, encoding="utf-8")
         digests.sync(partial)

@@ -268,6 +268,11 @@ def test_the_concave_fit_needs_a_value_at_0():
         curves.fit("concave", [1, 2, 3], [0.1, 0.2, 0.3])
 
 
+def test_sizes_so_small_that_areas_underflow_are_refused():
+    with pytest.raises(ValueError, match="sizes are too small to tell apart, the smallest above 0 is 5e-324"):
+        curves.fit("concave", [0, 5e-324, 10], [0.1, 0.2, 0.3])
+
+
 @pytest.mark.parametrize(("name", "fewest"), [("power", 4), ("bound", 3), ("concave", 2)])
 def test_every_fit_needs_enough_sizes(name, fewest):
     sizes, accuracy = 100.0 * np.arange(fewest), np.linspace(0.1, 0.8, fewest)

@@ -306,6 +306,11 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path):
     assert workdir.cached(tmp_path / "cache", {"k": 1}, lambda: 5) == 5
 
 
+def test_an_empty_path_names_no_file():
+    with pytest.raises(ValueError, match="'.' names no file"):
+        workdir.write(pathlib.Path(""), "text")
+
+
 def test_two_may_write_one_file_at_once(tmp_path, monkeypatch):
     both, replace = threading.Barrier(2), workdir.os.replace
 

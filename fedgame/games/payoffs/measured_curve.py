@@ -102,6 +102,8 @@ class MeasuredCurve(base.OfTotal):
         rises = np.cumsum(np.diff(sizes)[:, None] * (slopes[1:] + slopes[:-1]) / 2, axis=0)
         columns = np.concatenate([np.zeros((1, len(sizes))), rises])
         scale = columns[-1]
+        if not np.all(scale > 0):  # areas underflow
+            raise ValueError(f"sizes are too small to tell apart, the smallest above 0 is {sizes[1]:g}")
         design = np.column_stack([np.ones(len(sizes)), columns / scale])
         ridge = _RIDGE * np.eye(len(sizes) + 1)[1:]  # on the falls, not on ã(0)
         solution, _ = scipy.optimize.nnls(np.vstack([design, ridge]), np.append(mean, np.zeros(len(sizes))))
