@@ -1,8 +1,9 @@
 """Who contributes what: the equilibrium of a federation, certified, with intervals, as files."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from fedgame.experiments import rows as all_rows
 from fedgame.games import curves, scenarios
 from fedgame.games import game as games
 from fedgame.inputs import read as inputs
-from fedgame.mechanisms import refunds
+from fedgame.mechanisms import outcomes, personal, refunds
 from fedgame.registry import option
 from fedgame.report import figures, text
 from fedgame.runs import experiment, jobs
@@ -43,6 +44,7 @@ class Prepared(experiment.Prepared):
 
     settings: Settings
     scenario: scenarios.Scenario
+    outside: np.ndarray  # [n] the utility that every agent has if she leaves
     measured: validation.Measured | None  # with --validate
 
     @property
@@ -52,8 +54,8 @@ class Prepared(experiment.Prepared):
 
 
 def check(settings: Settings, resources: Resources = Resources()) -> None:
-    """Raises as `inputs.check`; also a `ValueError` for --bootstrap without measurements to resample."""
-    inputs.check(settings)
+    """Raises as `all_rows.check`; also a `ValueError` for --bootstrap without measurements to resample."""
+    all_rows.check(settings)
     if settings.bootstrap and not settings.curve:
         raise ValueError("--bootstrap resamples measurements: it needs --curve")
     if settings.bootstrap and settings.exchange_rates:
@@ -70,7 +72,7 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
     validation.check_scenario(measured, scenario)
     resampled = 8.0 * _ARRAYS * settings.bootstrap * scenario.game.n
     memory.check("resampled games, solved together,", {f"--bootstrap={settings.bootstrap}": resampled})
-    return Prepared(settings, scenario, measured)
+    return Prepared(settings, scenario, all_rows.outside(settings, scenario), measured)
 
 
 def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources()) -> None:
@@ -83,7 +85,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     settings, scenario = prepared.settings, prepared.scenario
     game = scenario.game
     found = equilibria.solve(game)
-    rows = agent_rows(scenario, found)
+    rows = agent_rows(scenario, found, prepared.outside)
     summary = _summary(settings, scenario, found)
     band = intervals = None
     if settings.bootstrap:
@@ -139,8 +141,10 @@ def headline(work: Workdir) -> list[dict[str, Any]]:
     return [row | validation.headline(work)]
 
 
-def agent_rows(scenario: scenarios.Scenario, found: equilibria.Equilibrium) -> list[dict[str, Any]]:
-    """One row per agent: what she contributes, gains, pays, and could gain by deviating."""
+def agent_rows(
+    scenario: scenarios.Scenario, found: equilibria.Equilibrium, outside: np.ndarray
+) -> list[dict[str, Any]]:
+    """One row per agent: what she contributes, gains, pays, has outside, and could gain by deviating."""
     game, there = scenario.game, all_rows.at(scenario.game, found.profile)
     columns = {
         "contribution": found.profile,
@@ -148,20 +152,24 @@ def agent_rows(scenario: scenarios.Scenario, found: equilibria.Equilibrium) -> l
         "payoff": there["payoff"],
         "cost": there["cost"],
         "utility": there["utility"],
+        "outside": outside,
         "nash_gap": found.nash_gap,
         **all_rows.effective(game, found.profile),
     }
     all_rows.check_finite(columns, scenario.names)
     rows = all_rows.of_columns(columns, game.n)
+    leave = np.asarray(_leave(game, found.profile, there["utility"], outside))
     return [
-        {"name": name, **row, "shares": _role(row), "rather_leaves": bool(row["utility"] < least)}
-        for name, row, least in zip(scenario.names, rows, _outside(scenario), strict=True)
+        {"name": name, **row, "shares": _role(row), "rather_leaves": bool(leaves)}
+        for name, row, leaves in zip(scenario.names, rows, leave, strict=True)
     ]
 
 
-def _outside(scenario: scenarios.Scenario) -> np.ndarray:
-    """[n] what agents have outside: what a column of theirs says, else 0."""
-    return np.zeros(scenario.game.n) if scenario.outside is None else np.asarray(scenario.outside)
+@jax.jit
+def _leave(game: games.Game, s: jax.Array, utilities: jax.Array, outside: jax.Array) -> jax.Array:
+    """[n] who has less than outside at a profile s [n] without payments, by more than is negligible."""
+    spent = games.incurred_costs(game, s)
+    return outside - utilities > outcomes.negligible_at(game, s, spent, jnp.zeros_like(s), outside)
 
 
 def _role(row: dict[str, float]) -> str:
@@ -186,14 +194,16 @@ def bootstrap(
       FloatingPointError: not one resampled game has a certified equilibrium.
     """
     game, (payoff, shared) = scenario.game, _resampled(settings, scenario)
-    profile, utility, converged = (np.asarray(x) for x in _solve_all(game, payoff))
+    solved = jax.tree.map(np.asarray, _solve_all(game, payoff, scenario.outside, settings.outside))
+    converged = solved.certified
     if not converged.any():
         raise FloatingPointError("no resampled game has a certified equilibrium")
-    rows, summary = _intervals(settings, scenario, profile[converged], utility[converged], len(converged))
+    found = jax.tree.map(lambda x: x[converged], solved)
+    rows, summary = _intervals(settings, scenario, found, len(converged))
     band = None
     if shared:
         percentiles = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
-        total = _total_of(game, profile[converged])
+        total = _total_of(game, found.profile)
         totals = _totals(scenario, float(total.max()))
         values = np.asarray(jax.vmap(lambda one: jax.vmap(one.curve)(jnp.asarray(totals)))(payoff))
         band = (totals, *np.percentile(values, percentiles, axis=0))
@@ -209,19 +219,17 @@ def _of_resampled_rates(
     """
     game, exchange = scenario.game, scenario.origin.exchange
     drawn = exchange.resampled[:_GAMES]
-    profile, utility = [], []
+    found = []
     for fit in jobs.progress("solving resampled games", len(drawn), 0, drawn):
         payoff = inputs.payoff_of_exchange(
             exchange._replace(fit=fit), settings.own, np.asarray(game.capacity)
         )
-        one = game.replace(payoff=payoff)
-        found = equilibria.solve(one)
-        if found.converged:
-            profile.append(np.asarray(found.profile))
-            utility.append(np.asarray(all_rows.at(one, found.profile)["utility"]))
-    if not profile:
+        solved = _solved(game, payoff, scenario.outside, settings.outside)
+        if solved.certified:
+            found.append(jax.tree.map(np.asarray, solved))
+    if not found:
         return None, None
-    return _intervals(settings, scenario, np.array(profile), np.array(utility), len(drawn))
+    return _intervals(settings, scenario, jax.tree.map(lambda *x: np.stack(x), *found), len(drawn))
 
 
 def _total_of(game: games.Game, profile: np.ndarray) -> np.ndarray:
@@ -229,29 +237,37 @@ def _total_of(game: games.Game, profile: np.ndarray) -> np.ndarray:
     return float(game.held) + (profile * np.asarray(game.quality)).sum(axis=1)
 
 
+class _Solved(NamedTuple):
+    """What comes of a game without payments; of k games with a leading axis [k]."""
+
+    profile: Any  # [n] samples
+    utility: Any  # [n]
+    leaves: Any  # [n] who would rather leave
+    certified: Any
+
+
 def _intervals(
-    settings: Settings, scenario: scenarios.Scenario, profile: np.ndarray, utility: np.ndarray, asked: int
+    settings: Settings, scenario: scenarios.Scenario, found: _Solved, asked: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What certified resampled games say: a row per agent, and a summary; see `bootstrap`.
 
     Args:
       settings: with the confidence.
       scenario: of n agents.
-      profile: [k, n] equilibria of k games.
-      utility: [k, n] utilities there.
+      found: of k games, all certified.
       asked: how many games were resampled.
     """
-    game = scenario.game
+    game, profile = scenario.game, found.profile
     percentiles = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
     contribution_low, contribution_high = np.percentile(profile, percentiles, axis=0)
-    utility_low, utility_high = np.percentile(utility, percentiles, axis=0)
+    utility_low, utility_high = np.percentile(found.utility, percentiles, axis=0)
     columns = {
         "contribution_low": contribution_low,
         "contribution_high": contribution_high,
         "utility_low": utility_low,
         "utility_high": utility_high,
         "shares_nothing_in": break_even.nothing(profile, np.asarray(game.capacity)).mean(axis=0),
-        "rather_leaves_in": (utility < _outside(scenario)).mean(axis=0),
+        "rather_leaves_in": found.leaves.mean(axis=0),
     }
     total_low, total_high = np.percentile(_total_of(game, profile), percentiles)
     summary = {
@@ -285,14 +301,26 @@ def _resampled(settings: Settings, scenario: scenarios.Scenario) -> tuple[Any, b
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), payoff), False
 
 
-def _solved(game: games.Game, payoff: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The profile [n], utilities [n] and whether it is certified, for the game with another payoff."""
+def _solved(game: games.Game, payoff: Any, outside: Any, which: str) -> _Solved:
+    """What comes of the game with another payoff.
+
+    Args:
+      game: n agents.
+      payoff: instead of that of the game.
+      outside: [n] what agents have outside, currency, if that is given; None: it depends on the payoff.
+      which: of `scenarios.OUTSIDE`, then.
+    """
     game = game.replace(payoff=payoff)
     found = equilibria.solve(game)
-    return found.profile, games.utilities(game, found.profile), found.converged
+    utilities = games.utilities(game, found.profile)
+    least = personal.outside(game, which) if outside is None else outside
+    return _Solved(found.profile, utilities, _leave(game, found.profile, utilities, least), found.converged)
 
 
-_solve_all = jax.jit(jax.vmap(_solved, in_axes=(None, 0)))  # over resampled payoffs
+@functools.partial(jax.jit, static_argnums=3)
+def _solve_all(game: games.Game, payoff: Any, outside: Any, which: str) -> _Solved:
+    """`_solved` of resampled payoffs, with a leading axis [k]."""
+    return jax.vmap(lambda one: _solved(game, one, outside, which))(payoff)
 
 
 def _summary(
@@ -316,11 +344,8 @@ def _summary(
     ]
     measured = scenario.origin.measured.values()
     summary = {
-        "agents": game.n,
-        "read": list(scenario.origin.notes),
+        **all_rows.about(settings, scenario),
         "fits": fits,
-        "samples": all_rows.what_samples_count(scenario),
-        "exchange": all_rows.exchange(scenario),
         "status": equilibria.describe(found),
         "converged": bool(found.converged),
         "unique": bool(found.unique),
@@ -331,7 +356,6 @@ def _summary(
         "total": float(there["total"]),
         "contributed": float(np.sum(np.asarray(found.profile))),
         "largest_measured": max((float(one.sizes[-1]) for one in measured), default=None),
-        "leave_if": "utility below 0" if scenario.outside is None else "she has more outside",
         "of_total": bool(game.payoff.of_total),
         "extrapolated": all_rows.extrapolated(scenario, found.profile),
         "mean_payoff": float(np.mean(there["payoff"])),

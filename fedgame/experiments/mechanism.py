@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, mechanisms, registry
-from fedgame.experiments import break_even, over_beta, validation
+from fedgame.experiments import break_even, candidates, over_beta, validation
 from fedgame.experiments import rows as all_rows
 from fedgame.games import game as games
 from fedgame.games import payoffs, scenarios
 from fedgame.inputs import read as inputs
-from fedgame.mechanisms import base, coalitions, optimum, outcomes, personal, prices, refunds, rules
+from fedgame.mechanisms import base, choice, coalitions, optimum, outcomes, personal, prices, refunds, rules
 from fedgame.registry import option
-from fedgame.report import figures, text
+from fedgame.report import figures, money, text
 from fedgame.runs import experiment, jobs
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
@@ -25,6 +25,7 @@ from fedgame.runs.workdir import Workdir
 
 # Short flags: the flag, the rule that it belongs to, and the option of the rule that it stands for.
 _SHORT_FLAGS = (("beta", "beta", "beta"), ("price", "price", "price"), ("rational", "personal", "transfers"))
+_UNIT = 1e-4  # the smallest amount that can be paid, if no currency is named
 _OWN_ALWAYS = payoffs.EffectiveSamples(None, None, own=payoffs.ALWAYS)
 _AUDITED = 200  # an audit needs an optimum from a general solver, so it is left out with more agents
 
@@ -33,8 +34,12 @@ _AUDITED = 200  # an audit needs an optimum from a general solver, so it is left
 class Settings(validation.Settings, inputs.ScenarioSettings):
     """Settings of `launch.mechanism`."""
 
-    mechanism: str = option(
-        "who is paid what, for example 'price(price=0.004)'", "personal", of="rule", kind=str
+    mechanism: str | None = option(
+        "who is paid what, for example 'price(price=0.004)'. Not given: all that apply are compared, and the "
+        "simplest of those is used whose gain over leaving is within 1% of the largest",
+        None,
+        of="rule",
+        kind=str,
     )
     beta: float | None = option("--mechanism=beta: the rate", None, low=0, high=1, kind=float)
     price: float | None = option(
@@ -50,18 +55,17 @@ class Settings(validation.Settings, inputs.ScenarioSettings):
         infinite=True,
         kind=float,
     )
-    outside: str = option(
-        "what agents have if they leave: what they train alone, at their cost per sample; a model of all "
-        "records that they own, at no cost; or no model. A column `outside` of --agents says it instead",
-        "alone",
-        choices=personal.OUTSIDE,
-    )
     rational: bool = option(
         "--mechanism=personal: transfers as equal as what agents have outside allows (transfers=p_mean)",
         False,
     )
     leave: bool = option("agents who would rather leave do, the one first who is worst off", True)
-    unit: float = option("the smallest amount that can be paid", 1e-4, above=0)
+    unit: float | None = option(
+        "the smallest amount that can be paid; not given: that of --currency, or 0.0001",
+        None,
+        above=0,
+        kind=float,
+    )
     over_beta: int = option("rates β in the figure", 60, low=2, high=10_000)
 
 
@@ -72,8 +76,8 @@ class Prepared(experiment.Prepared):
     settings: Settings
     scenario: scenarios.Scenario
     outside: np.ndarray  # [n] the utility that every agent has if she leaves
-    rule: base.Rule
-    announced: base.Announcement  # when all agents take part
+    rule: base.Rule | None  # None: it is to be chosen
+    announced: base.Announcement | None  # when all agents take part
     measured: validation.Measured | None  # with --validate
 
     @property
@@ -84,9 +88,13 @@ class Prepared(experiment.Prepared):
 
 def check(settings: Settings, resources: Resources = Resources()) -> None:
     """Raises as `inputs.check`; also a `ValueError` for a rule that does not exist or lacks an option."""
-    inputs.check(settings)
+    all_rows.check(settings)
     rule = rule_of(settings)
-    if settings.own == payoffs.ALWAYS and rule.requires in (rules.samples_bring_something, rules.has_rates):
+    if (
+        rule is not None
+        and settings.own == payoffs.ALWAYS
+        and rule.requires in (rules.samples_bring_something, rules.has_rates)
+    ):
         with all_settings.of_flag("mechanism"):  # before anything is fitted
             rules.samples_bring_something(games.Game(_OWN_ALWAYS, None, None))
 
@@ -105,24 +113,32 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
     if scenario.game.n < 2:
         raise ValueError("payments between agents need at least two of them")
     with all_settings.of_flag("mechanism"):
-        rule.requires(scenario.game)  # before anything is computed
-        outside = scenario.outside
-        if outside is None:
-            outside = personal.outside(scenario.game, settings.outside)
-        elif settings.outside != Settings().outside:
-            raise ValueError(f"--outside={settings.outside} has no use: the agents' column `outside` says it")
-        announced = rule.announced(scenario.game, outside=outside)
+        if rule is not None:
+            rule.requires(scenario.game)  # before anything is computed
+        outside = all_rows.outside(settings, scenario)
+        announced = None if rule is None else rule.announced(scenario.game, outside=outside)
+    if settings.unit is None:
+        used = money.currency(settings.currency)
+        settings = dataclasses.replace(settings, unit=used.smallest if used.code else _UNIT)
     return Prepared(settings, scenario, outside, rule, announced, measured)
 
 
-def rule_of(settings: Settings) -> base.Rule:
+def rule_of(settings: Settings) -> base.Rule | None:
     """The rule that `--mechanism` names; other flags are used for options that its text leaves open.
+
+    Returns:
+      None if it names none, so that one is to be chosen.
 
     Raises:
       ValueError: there is no such rule; an option is missing; or a flag is given that belongs to another
         rule, or to an option that the text gives already.
     """
-    from_flags: dict[str, dict[str, Any]] = {"designed": {"p": settings.p[0]}}  # rule -> its options
+    if settings.mechanism is None:
+        for flag, owner, _ in _SHORT_FLAGS:
+            if getattr(settings, flag) not in (None, False):
+                raise ValueError(f"--{flag} needs --mechanism={owner}")
+        return None
+    from_flags = _options_of_rules(settings)
     if settings.beta is not None:
         from_flags["beta"] = {"beta": settings.beta}
     if settings.price is not None:
@@ -145,16 +161,25 @@ def rule_of(settings: Settings) -> base.Rule:
     return rule
 
 
+def _options_of_rules(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Options of rules that other flags than --mechanism say, by the name of the rule."""
+    return {"designed": {"p": settings.p[0]}}
+
+
 def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources()) -> None:
     """Solves the game under the mechanism, lets agents leave, and solves it at other rates β.
 
+    If no mechanism is named, compares all that apply first (`mechanisms.csv`, `mechanisms_by_member.csv`).
     Writes `outcome.csv`, `outcome.json`, `p_means.csv`, `over_beta.csv`, `over_beta_contributions.csv`,
     `marks.csv`, `announced.json` (what each agent who stays is told), `mechanism.json`, and `scenario.json`
     (for --scenario) if JSON can hold the game; of effective samples also `exchange_rates.csv`.
     """
     settings, game = prepared.settings, prepared.scenario.game
+    chosen_of = None
     with futures.ThreadPoolExecutor(1) as background:  # XLA compiles on another processor meanwhile
         compiled = background.submit(over_beta.compile_for, game)
+        if prepared.rule is None:
+            prepared, chosen_of = _choose(prepared, work)
         found = _participation(prepared)
         everybody = found.everybody
         before = outcomes.known_or_new(game, refunds.Refunds(), [everybody])
@@ -165,7 +190,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     rates, contributions = over_beta.rows_by_beta(
         game, prepared.scenario.names, prepared.outside, settings.p, settings.over_beta
     )
-    summary = _summary(prepared, found, best)
+    summary = _summary(prepared, found, best) | {"compared": chosen_of}
     summary["audit"] = _verdicts(game, found, best, settings.p)
     chosen = prepared.rule.values["beta"] if prepared.rule.name == "beta" else None
     work.write_csv("outcome.csv", rows)
@@ -180,6 +205,23 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     work.write_json("announced.json", _announced(prepared, found))
     all_rows.write_scenario(work, prepared.scenario)
     all_rows.write_exchange_rates(work, prepared.scenario)
+
+
+def _choose(prepared: Prepared, work: Workdir) -> tuple[Prepared, dict[str, Any]]:
+    """Compares all mechanisms that apply, and writes how they compare.
+
+    Returns:
+      What is prepared with the rule that is chosen, and why it is, as JSON values.
+    """
+    scenario, settings = prepared.scenario, prepared.settings
+    given = None if scenario.outside is None else prepared.outside
+    compared = candidates.compare(scenario.game, settings.outside, given, _options_of_rules(settings))
+    chosen = choice.choose(compared)
+    candidates.write(work, scenario.names, compared, chosen)
+    if chosen is None:
+        raise FloatingPointError("no mechanism has a certified equilibrium in this game")
+    prepared = dataclasses.replace(prepared, rule=chosen.rule, announced=chosen.announced)
+    return prepared, candidates.reasons(compared, chosen, prepared.outside)
 
 
 def _validate(prepared: Prepared, found: outcomes.Participation, work: Workdir) -> str:
@@ -252,6 +294,7 @@ def agent_rows(
     """
     game, final = prepared.scenario.game, found.outcome
     capacity, utilities = np.asarray(game.capacity), np.asarray(before.utilities)
+    shared = np.asarray(before.equilibrium.profile)
     all_there = np.asarray(found.everybody.utilities)
     announced = {} if final is None else all_rows.announced(final.mechanism, len(found.stay))
     rows = []
@@ -272,6 +315,7 @@ def agent_rows(
             "payment": "0",
             "outside": outside,
             "without_payments": without,
+            "contribution_without_payments": float(shared[i]) if before.equilibrium.converged else None,
             "with_everybody": float(all_there[i]) if found.everybody.equilibrium.converged else None,
         })  # fmt: skip
     if final is None:
@@ -402,18 +446,15 @@ def _summary(prepared: Prepared, found: outcomes.Participation, best: optimum.Fi
     settings, names, final = prepared.settings, prepared.scenario.names, found.outcome
     summary = {
         "mechanism": registry.text_of(prepared.rule),
-        "agents": prepared.scenario.game.n,
-        "read": list(prepared.scenario.origin.notes),
+        **all_rows.about(settings, prepared.scenario),
+        "leave": settings.leave,
         "stay": len(found.stay),
         "left": [
             {"name": names[i], "worse_off_by": short}
             for i, short in zip(found.left, found.shortfall, strict=True)
         ],
-        "outside": settings.outside if prepared.scenario.outside is None else "given",
-        "own": getattr(prepared.scenario.game.payoff, "own", ""),
+        "rather_leave": _rather_leave(prepared, found),
         "unit": settings.unit,
-        "samples": all_rows.what_samples_count(prepared.scenario),
-        "exchange": all_rows.exchange(prepared.scenario),
         "largest_sum_of_utilities": best.welfare,
         "largest_sum_proved": best.proved,
         "surplus": best.welfare - float(np.sum(prepared.outside)),
@@ -443,6 +484,17 @@ def _summary(prepared: Prepared, found: outcomes.Participation, best: optimum.Fi
             "nobody_shares": _nobody_shares(prepared, found),
         }
     )
+
+
+def _rather_leave(prepared: Prepared, found: outcomes.Participation) -> list[dict[str, Any]]:
+    """Who stays although she would rather leave (--noleave), and by how much she is worse off."""
+    if prepared.settings.leave or not found.certified:
+        return []
+    game, short = prepared.scenario.game, prepared.outside - np.asarray(found.outcome.utilities)
+    return [
+        {"name": prepared.scenario.names[i], "worse_off_by": float(short[i])}
+        for i in np.flatnonzero(outcomes.rather_leave(game, found.outcome, prepared.outside))
+    ]
 
 
 def _nobody_shares(prepared: Prepared, found: outcomes.Participation) -> dict[str, Any] | None:

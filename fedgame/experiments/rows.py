@@ -12,19 +12,57 @@ from fedgame.games import exchange_rates as fitted
 from fedgame.games import game as games
 from fedgame.games import payoffs, scenarios
 from fedgame.inputs import exchange_rates
+from fedgame.inputs import read as inputs
+from fedgame.mechanisms import personal
 from fedgame.mechanisms.base import Mechanism
+from fedgame.report import money
+from fedgame.runs import settings as all_settings
 from fedgame.runs.workdir import Workdir
 
 # Columns that `outcome.csv` of launch.mechanism and `utilities.csv` of launch.compare have in any case.
 _OF_OUTCOME = (
     "name, contribution, capacity, payoff, cost, utility, nash_gap, stays, exact_payment, payment, outside, "
-    "without_payments, with_everybody"
+    "without_payments, contribution_without_payments, with_everybody"
 )
 _OF_UTILITIES = (
     "protocol, seed, agent, contribution, charged, accuracy, withheld, cost, payment, utility, "
     "held_out_utility"
 )
 _TAKEN = {*_OF_OUTCOME.split(", "), *_OF_UTILITIES.split(", ")}
+
+
+def check(settings: inputs.ScenarioSettings) -> None:
+    """Raises as `inputs.check`; also a `ValueError` for a currency that does not exist."""
+    inputs.check(settings)
+    with all_settings.of_flag("currency"):
+        money.currency(settings.currency)
+
+
+def outside(settings: inputs.ScenarioSettings, scenario: scenarios.Scenario) -> np.ndarray:
+    """[n] what agents have if they leave, currency: what the scenario says, else what --outside says.
+
+    Raises:
+      ValueError: both say it.
+    """
+    if scenario.outside is None:
+        return np.asarray(personal.outside(scenario.game, settings.outside))
+    if settings.outside != inputs.ScenarioSettings().outside:
+        raise ValueError(f"--outside={settings.outside} has no use: the agents' column `outside` says it")
+    return np.asarray(scenario.outside)
+
+
+def about(settings: inputs.ScenarioSettings, scenario: scenarios.Scenario) -> dict[str, Any]:
+    """What the summary of any solved game says of where the game comes from, as JSON values."""
+    return {
+        "agents": scenario.game.n,
+        "read": list(scenario.origin.notes),
+        "currency": settings.currency,
+        "outside": settings.outside if scenario.outside is None else "given",
+        "own": getattr(scenario.game.payoff, "own", ""),
+        "data": "samples" if _exchange_of(scenario) is None else "records",
+        "samples": what_samples_count(scenario),
+        "exchange": exchange(scenario),
+    }
 
 
 @jax.jit

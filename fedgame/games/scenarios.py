@@ -13,6 +13,8 @@ from fedgame import registry
 from fedgame.games import game as games
 
 FORMAT = "fedgame scenario 1"
+# What agents have if they leave: what they train alone, a model of all records that they own, or no model.
+OUTSIDE = ("alone", "own_records", "nothing")
 _FAMILIES, _NUMBERS = ("payoff", "cost"), ("capacity", "value", "quality", "held")
 
 

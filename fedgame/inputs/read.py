@@ -108,6 +108,13 @@ class ScenarioSettings:
     quality: tuple[float, ...] = option(
         "with --cost: standard samples that one sample counts as", (1.0,), above=0, kind=float
     )
+    outside: str = option(
+        "what agents have if they leave: what they train alone, at their cost per sample; a model of all "
+        "records that they own, at no cost; or no model. A column `outside` of --agents says it instead",
+        "alone",
+        choices=scenarios.OUTSIDE,
+    )
+    currency: str = option("of costs and values, such as EUR: how reports write amounts", "", kind=str)
     held: float = option("S₀, samples that the server holds already", 0.0, low=0)
 
 

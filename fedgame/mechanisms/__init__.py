@@ -14,6 +14,7 @@ rules            from a game to what a server announces, by name
 outcomes         who would rather leave, and who is left
 coalitions       which members could keep everybody who belongs to them
 misreports       what misreporting a cost gains (Remark 2)
+choice           which mechanism to choose: those that apply, and the simplest of the nearly best
 baselines        Karimireddy et al. 2022: accuracy as the reward for data
 constrained      Blum et al. 2021: the least data that reaches a target
 """

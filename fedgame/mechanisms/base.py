@@ -136,10 +136,18 @@ class Rule(registry.Function):
       requires: raises a `ValueError` if the costs or the number of agents of a game do not allow the rule,
         whatever the payoff is. So such games are refused before the payoff is measured.
       announces: the class of the mechanisms that it announces, if that is known before there is a game.
+      simplicity: how little has to be explained to members, 0: nothing is paid; 1: one number that follows
+        from costs or the number of agents; 2: one number that is searched for; 3: numbers for each agent; 4:
+        payments, or models, that depend on the whole profile. Of nearly equal mechanisms the simplest is
+        recommended, see `choice`.
+      knows: what the server must know of the members: their "payoffs", their "costs". Without "costs",
+        nothing that is announced or paid depends on the costs that members report.
     """
 
     requires: Callable[[games.Game], None] = lambda game: None
     announces: type[Mechanism] | None = None
+    simplicity: int = 4
+    knows: tuple[str, ...] = ("payoffs", "costs")
 
     def __call__(self, game: games.Game) -> Mechanism:
         return self.announced(game).mechanism
@@ -172,6 +180,7 @@ def _rule(
     thing: Any,
     requires: Callable[[games.Game], None] | None = None,
     announces: type[Mechanism] | None = None,
+    **more: Any,
 ) -> tuple[Rule, Any]:
     """A rule made from a function or a class of mechanisms, and what its name in the module then means.
 
@@ -182,7 +191,7 @@ def _rule(
     kind = thing if isinstance(thing, type) else announces
     if requires is None and kind is not None and kind.under is Mechanism.under:
         requires = functools.partial(_has_general_form, kind)
-    known = {"requires": requires or Rule.requires, "announces": kind}
+    known = {"requires": requires or Rule.requires, "announces": kind, **more}
     if isinstance(thing, type):
         return Rule(name, label, thing, registry.options(thing), **known), thing
     made = Rule(name, label, thing, registry.signature_options(thing), **known)

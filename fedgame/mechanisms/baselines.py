@@ -144,7 +144,7 @@ def check_costs(game: games.Game) -> None:
     """Raises a `ValueError` if costs are not linear with rates above 0."""
     line = game.cost.line()
     if line is None or not np.all(np.asarray(line[0]) > 0):
-        raise ValueError(f"`cost` must be linear with rates above 0, got {game.cost}")
+        raise ValueError(f"`cost` must be linear with rates above 0, got {type(game.cost).__name__}")
 
 
 def _common(game: games.Game, epsilon: float) -> games.Game:

@@ -5,7 +5,8 @@ reports f c_i instead of c_i gets back β_i f c_i, so a sample costs her (1 - β
 f > 1/β_i she earns by contributing.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from fedgame import equilibria
 from fedgame.games import game as games
 from fedgame.mechanisms import base, outcomes, rules
 
+FACTORS = (0.5, 0.9, 1.1, 2.0)  # reports that `largest_gain` tries, as multiples of the true cost
 _ZOOMS, _POINTS = 4, 17  # closer looks around the best report, and points in each
 
 
@@ -97,6 +99,46 @@ def manipulation(
         before, after = factors[max(k - 1, 0)], factors[min(k + 1, len(factors) - 1)]
         grid = np.linspace(np.clip(before, low, high), np.clip(after, low, high), _POINTS)
     return _manipulation(factors, [seen[f] for f in factors], allowed, k)
+
+
+class Gain(NamedTuple):
+    """The largest gain of a misreport among those that were tried."""
+
+    agent: int  # whose; -1 if nobody gains
+    factor: float  # f of the report f c_i; 1 if nobody gains
+    gain: float  # currency, ≥ 0
+
+
+def largest_gain(
+    game: games.Game, announce: Callable[[games.Game], base.Mechanism], utilities: Any
+) -> Gain | None:
+    """The largest gain of any agent who reports one of `FACTORS` times her cost, the others being honest.
+
+    A lower bound on what misreports gain: `manipulation` looks at more reports, of one agent.
+
+    Args:
+      game: with the true costs.
+      announce: from a game, as reported, to what the server announces.
+      utilities: [n] if all are honest.
+
+    Returns:
+      None if the rule does not apply to one of the reports, or no equilibrium is certified there.
+    """
+    largest, honest = Gain(-1, 1.0, 0.0), np.asarray(utilities)
+    rounding = 1e-9 * np.max(np.abs(honest))
+    for agent in range(game.n):
+        for factor in FACTORS:
+            try:
+                mechanism = outcomes.spread(announce(_reported(game, agent, factor)), game.n)
+            except ValueError:
+                return None
+            u, _, _, certified = _play(game, mechanism, agent, factor)
+            if not certified:
+                return None
+            gain = float(u[agent]) - honest[agent]
+            if gain > max(largest.gain, rounding):
+                largest = Gain(agent, factor, float(gain))
+    return largest
 
 
 def _manipulation(factors: np.ndarray, looks: list[_Look], allowed: np.ndarray, k: int) -> Manipulation:

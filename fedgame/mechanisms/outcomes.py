@@ -105,15 +105,18 @@ def outcome(
     # A mechanism that is solved in its general form has been certified from payments already.
     solved_in_general_form = type(mechanism).under is base.Mechanism.under
     prove = general and not solved_in_general_form and game.n <= _GENERAL
-    told = mechanism
-    if isinstance(mechanism, refunds.Refunds):  # one rate for all as n equal ones: one program for both
-        told = registry.per_agent(mechanism, game.n)
+    told = spread(mechanism, game.n)
     if prove:
         found = _prove(base.Mechanism.under(told, game), found)
     settled = settle(game, told, found.profile)
     return Outcome(
         mechanism=mechanism, equilibrium=found, **settled._asdict(), general=prove or solved_in_general_form
     )
+
+
+def spread(mechanism: base.Mechanism, n: int) -> base.Mechanism:
+    """The mechanism, with one rate of refunds for all as n equal ones: one compiled program for both."""
+    return registry.per_agent(mechanism, n) if isinstance(mechanism, refunds.Refunds) else mechanism
 
 
 def _equilibrium(game: games.Game, mechanism: base.Mechanism) -> equilibria.Equilibrium:
@@ -224,19 +227,28 @@ def _worst_off(game: games.Game, found: Outcome, short: np.ndarray, leaves: np.n
     return int(min(np.flatnonzero(tied), key=lambda i: (contributed[i], float(game.capacity[i]))))
 
 
-def negligible(game: games.Game, found: Outcome, outside: jax.Array) -> jax.Array:
+def rather_leave(game: games.Game, found: Outcome, outside: Any) -> np.ndarray:
+    """[n] who has less than outside, [n] currency, by more than is `negligible`; nobody else leaves.
+
+    Without a certified equilibrium it says so of a profile that agents need not play.
+    """
+    return np.asarray(outside - found.utilities > negligible(game, found, outside))
+
+
+def negligible(game: games.Game, found: Any, outside: jax.Array) -> jax.Array:
     """[n] the shortfall up to which an agent counts as just as well off as outside, currency.
 
     It is 1e-9 of what taking part changes for her (the maximum of what all data bring her, what hers cost
     her, and her payment), plus the rounding error of the two utilities that are compared.
     """
-    return _negligible(game, found.equilibrium.profile, found.spent, found.payments, outside)
+    return negligible_at(game, found.equilibrium.profile, found.spent, found.payments, outside)
 
 
 @jax.jit
-def _negligible(
+def negligible_at(
     game: games.Game, s: jax.Array, spent: jax.Array, payments: jax.Array, outside: jax.Array
 ) -> jax.Array:
+    """`negligible` at any profile s [n], for costs that are spent and payments there, [n] each."""
     payoff, nothing = (game.value * games.payoff_values(game, x) for x in (s, jnp.zeros_like(s)))
     brought = jnp.where(jnp.isfinite(payoff - nothing), jnp.abs(payoff - nothing), 0.0)
     cost = spent - games.incurred_costs(game, jnp.zeros_like(s))

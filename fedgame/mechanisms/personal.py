@@ -41,7 +41,6 @@ from fedgame.games import game as games
 from fedgame.mechanisms import optimum, refunds
 
 BARGAINING, EQUAL, P_MEAN = TRANSFERS = ("bargaining", "equal", "p_mean")
-OUTSIDE = ("alone", "own_records", "nothing")
 
 
 class Personal(NamedTuple):
@@ -179,17 +178,17 @@ def alone(game: games.Game) -> jax.Array:
     return _alone(game.replace(held=jnp.zeros(())))
 
 
-def outside(game: games.Game, which: str) -> np.ndarray:
+def outside(game: games.Game, which: str) -> jax.Array:
     """[n] what every agent has if she leaves, currency.
 
     Args:
       game: n agents.
-      which: "alone": `alone`, where samples of her own cost her as much as shared ones; "own_records": a
-        model of all τ_i records that she owns, at no cost; "nothing": 0.
+      which: one of `scenarios.OUTSIDE`. "alone": `alone`, where samples of her own cost her as much as
+        shared ones; "own_records": a model of all τ_i records that she owns, at no cost; "nothing": 0.
     """
     if which == "nothing":
-        return np.zeros(game.n)
-    return np.asarray(alone(game) if which == "alone" else _of_own_records(game.replace(held=jnp.zeros(()))))
+        return jnp.zeros(game.n)
+    return alone(game) if which == "alone" else _of_own_records(game.replace(held=jnp.zeros(())))
 
 
 @jax.jit

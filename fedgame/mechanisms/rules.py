@@ -37,7 +37,7 @@ def announced(
     return Announcement(rule(game))
 
 
-@register("none", "no payments")
+@register("none", "no payments", simplicity=0, knows=())
 def none(game: games.Game) -> Mechanism:
     """No payments."""
     return Refunds()
@@ -73,19 +73,19 @@ def has_rates(game: games.Game) -> None:
     has_beta_star(game)
 
 
-@register("beta_star", "β*", requires=has_rates)
+@register("beta_star", "β*", requires=has_rates, simplicity=1, knows=("costs",))
 def beta_star(game: games.Game) -> Mechanism:
     """Refunds of the share β* of Definition 2, for linear costs above 0."""
     return Refunds(refunds.beta_star(linear_rates(game))) if game.n > 1 else Refunds()
 
 
-@register("falkinger", "β = 1 - 1/n", requires=samples_bring_something)
+@register("falkinger", "β = 1 - 1/n", requires=samples_bring_something, simplicity=1, knows=("costs",))
 def falkinger(game: games.Game) -> Mechanism:
     """Refunds of the share 1 - 1/n (Falkinger et al. 2000)."""
     return Refunds(refunds.falkinger_beta(game.n))
 
 
-@register("beta", "β", requires=samples_bring_something)
+@register("beta", "β", requires=samples_bring_something, simplicity=1, knows=("costs",))
 def beta(
     game: games.Game, beta: float = option("β, the share of costs that everybody gets back", low=0, high=1)
 ) -> Mechanism:
@@ -99,7 +99,7 @@ _DIVIDED = (
 )
 
 
-@register("personal", "personal rates", requires=samples_bring_something)
+@register("personal", "personal rates", requires=samples_bring_something, simplicity=3)
 def personal(
     game: games.Game,
     transfers: str = option(_DIVIDED, personal_rates.BARGAINING, choices=personal_rates.TRANSFERS),
@@ -113,7 +113,7 @@ def personal(
     return Announcement(personal_rates.mechanism_at(game, best, outside, transfers), best)
 
 
-@register("designed", "designed β", requires=samples_bring_something)
+@register("designed", "designed β", requires=samples_bring_something, simplicity=2)
 def designed(
     game: games.Game,
     p: design.Welfare = option("of the p-mean that is maximised", 1.0, high=1, infinite=True),
@@ -125,7 +125,7 @@ def designed(
     return Announcement(Refunds(found.rates), equilibrium=found.equilibrium)
 
 
-@register("price", "one price", announces=one_price.Price)
+@register("price", "one price", announces=one_price.Price, simplicity=2)
 def price(
     game: games.Game,
     price: float | None = option(
@@ -148,7 +148,7 @@ def price(
     return Announcement(one_price.Price(found.price), equilibrium=found.equilibrium)
 
 
-@register("prices", "Pigou's prices", announces=pigou.Prices)
+@register("prices", "Pigou's prices", announces=pigou.Prices, simplicity=3)
 def prices(
     game: games.Game,
     transfers: str = option(_DIVIDED, personal_rates.BARGAINING, choices=personal_rates.TRANSFERS),
@@ -160,7 +160,7 @@ def prices(
     return Announcement(pigou.pigou(game, outside, best, transfers), best)
 
 
-@register("shapley", "Shapley payments", announces=shapley_values.Shapley)
+@register("shapley", "Shapley payments", announces=shapley_values.Shapley, simplicity=4, knows=("payoffs",))
 def shapley(
     game: games.Game, seed: int = option("of the orders that are drawn with more than 8 agents", 0, low=0)
 ) -> Mechanism:
@@ -168,7 +168,13 @@ def shapley(
     return shapley_values.shapley(game, seed)
 
 
-@register("data_maximizing", "accuracy as the reward", requires=rewards_data, announces=baselines.Schedule)
+@register(
+    "data_maximizing",
+    "accuracy as the reward",
+    requires=rewards_data,
+    announces=baselines.Schedule,
+    simplicity=4,
+)
 def data_maximizing(
     game: games.Game, epsilon: float = option("ε, how much more than her cost a sample brings", 0.0, low=0)
 ) -> Mechanism:

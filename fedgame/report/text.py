@@ -1,70 +1,56 @@
 """What commands print of a run: Markdown tables and sentences, from the files of the run alone."""
 
 import decimal
-import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from fedgame.report import tables
+from fedgame.report import answers, money, tables
 from fedgame.runs import sweep as sweeps
 from fedgame.runs.workdir import Workdir
 
+_BRIEF = 4  # members who are told one by one in the cell of a table
 _SHOWN = 20  # agents in a printed table
-_RATES = 8  # members whose exchange rates are printed
-_LISTED = 10  # names in a sentence
 _FITS = 12  # fits with a line each; with a curve for each agent there may be many
 
 
 def equilibrium(work: Workdir) -> str:
-    """Fits, the equilibrium, a table of the agents who contribute most, and who drops out."""
+    """The answer, a table of the agents who contribute most, how sure that is, and what it is based on."""
     summary, rows = work.read_json("equilibrium.json"), work.read_csv("outcome.csv", text=("name",))
-    blocks = _read(summary)
+    answer, used = answers.equilibrium(work), money.currency(summary.get("currency", ""))
+    based_on = _read(summary)
     if summary["fits"]:
-        blocks.append("\n".join(_fit_of_agent(fit) for fit in summary["fits"][:_FITS]))
+        based_on.append("\n".join(_fit_of_agent(fit) for fit in summary["fits"][:_FITS]))
         if flat := [fit["agent"] for fit in summary["fits"] if _is_flat(fit)]:
-            blocks[-1] += _flat("" if flat == [""] else f" of {_listed(flat)}")
+            based_on[-1] += _flat("" if flat == [""] else f" of {answers.listed(flat)}")
     if summary["exchange"]:
-        blocks.append(_exchange(summary["exchange"]))
-    blocks.append(f"{summary['status']}\n{_total(summary)}")
-    if summary["samples"]:
-        blocks[-1] += f"\n{summary['samples']}"
-    blocks.append(_contributors(rows, resampled="bootstrap" in summary))
-    idle = [row["name"] for row in rows if row["shares"] == "nothing"]
-    leaving = [row["name"] for row in rows if row["rather_leaves"]]
-    where = "" if summary["converged"] else "at this profile, which is NO certified equilibrium, "
-    blocks.append(
-        f"{where}shares nothing: {_listed(idle)}\n"
-        f"{where}would rather leave ({summary['leave_if']}): {_listed(leaving)}"
-    )
-    if why := summary.get("nobody_shares"):
-        blocks.append(nobody_shares(why))
-    if "conditions" in summary:
-        blocks.append(summary["conditions"])
-    if checked := validation(work, summary.get("not_validated", "")):
-        blocks.append(checked)
-    return "\n\n".join(blocks)
+        based_on.append(_exchange(summary["exchange"]))
+    sure = [*answer.sure, _total(summary)]
+    blocks = [
+        _lines(answer.sentences),
+        _contributors(rows, used, resampled="bootstrap" in summary),
+        _lines(["How sure this is", *sure]),
+        summary.get("conditions", ""),
+        validation(work, summary.get("not_validated", "")),
+        *based_on,
+        *_end(answer),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _lines(sentences: Sequence[str]) -> str:
+    return "\n".join(sentences)
+
+
+def _end(answer: answers.Answer) -> list[str]:
+    """The blocks at the end of a report: what is assumed, and what words mean."""
+    words = [f"{word}: {meaning}" for word, meaning in answer.words.items()]
+    return [_lines(["What is assumed", *answer.assumed]), _lines(["What the words mean", *words])]
 
 
 def _read(summary: dict[str, Any]) -> list[str]:
     """A block on what was read from files; none if nothing was, or an earlier version wrote the summary."""
     return [f"read: {'; '.join(summary['read'])}"] if summary.get("read") else []
-
-
-def nobody_shares(found: dict[str, Any]) -> str:
-    """For whom sharing is nearest to worth it, and from which cost or value on it would be."""
-    if found["agent"] is None:
-        return "nobody shares: no number of samples brings anybody anything"
-    who = f"agent {found['agent']}" if found["agent"].isdigit() else found["agent"]
-    after = "with payments, " if found["payments"] else ""
-    average = f" on average over {found['samples']:.3g}" if found["samples"] else ""
-    text = (
-        f"nobody shares: {after}a sample costs {who} {_number(found['cost'])} and brings her at most "
-        f"{_number(found['brings'])}{average} (value {found['value']:g}); it would pay from a cost of "
-        f"{_number(found['break_even_cost'])}"
-    )
-    value = found["break_even_value"]
-    return text if value is None else f"{text}, or a value of {_number(value)}"
 
 
 def measurement(work: Workdir) -> str:
@@ -76,13 +62,13 @@ def measurement(work: Workdir) -> str:
             row["member"],
             f"{row['records']}",
             f"{row['trainable']}",
-            *(_number(row[name]) for name in ("nobody", "alone", "others", "all")),
+            *(money.number(row[name]) for name in ("nobody", "alone", "others", "all")),
         ]
         for row in rows
     ]
     blocks = [
         remarks(work),
-        "\n".join([*worth(found["exchange"]), *_no_better(rows, found["metric"])]),
+        "\n".join([*answers.worth(found["exchange"]), *_no_better(rows, found["metric"])]),
         f"{_METRICS[found['metric']]} on each member's own held-out records, of models of these records\n"
         + tables.markdown(header, cells),
         _exchange(found["exchange"]),
@@ -110,46 +96,10 @@ def _no_better(rows: Sequence[dict[str, Any]], metric: str) -> list[str]:
         by = ", by always predicting her most frequent class"
         advice = "; --metric=auc says how well records are told apart"
     return [
-        f"to {row['member']} no model is worth more than none ({_number(row['nobody'])}{by}){advice}"
+        f"to {row['member']} no model is worth more than none ({money.number(row['nobody'])}{by}){advice}"
         for row in rows
         if row["nobody"] is not None and row["nobody"] >= max(row["alone"] or 0.0, row["all"] or 0.0)
     ]
-
-
-def worth(found: dict[str, Any]) -> list[str]:
-    """Sentences on what one record of another member is worth, for the first members."""
-    if found["model"] == "total alone":
-        told = "held-out mixtures are predicted best if every record is worth the same to everybody"
-        doubt = "; that it is so is rejected at 5%, so measure more mixtures or splits"
-        return [told + doubt if found["p_value_of_equal_rates"] < 0.05 else told]
-    names = [row["name"] for row in found["members"]]
-    shown = range(min(len(names), _RATES))
-    if found["model"] == "one rate":
-        return [
-            f"one record of another member is worth {_rate(found, i, (i + 1) % len(names))} to {names[i]}"
-            for i in shown
-        ]
-    sentences = []
-    for j in shown:
-        nothing = [i for i in shown if i != j and not found["rates"][i][j]]
-        for i in shown:
-            if i != j and i not in nothing:
-                sentences.append(f"one {names[j]} record is worth {_rate(found, i, j)} to {names[i]}")
-        if nothing:
-            everybody = len(nothing) == len(names) - 1
-            whom = "anybody else" if everybody else _listed([names[i] for i in nothing])
-            sentences.append(f"one {names[j]} record is worth nothing to {whom}")
-    return sentences
-
-
-def _rate(found: dict[str, Any], i: int, j: int) -> str:
-    """w_ij with its interval, as it stands in a sentence."""
-    rate, low, high = (found[name][i][j] for name in ("rates", "low", "high"))
-    if not rate:
-        return "nothing"
-    if low is None:
-        return f"{rate:.2g} of an own one (0 is possible too)"
-    return f"{rate:.2g} [{low:.2g}, {high:.2g}] of an own one"
 
 
 def validation(work: Workdir, not_validated: str = "") -> str:
@@ -163,10 +113,16 @@ def validation(work: Workdir, not_validated: str = "") -> str:
         return ""
     rows = tables.by(work.read_csv("validation.csv", text=("of", "member")), "of")
     summaries = work.read_json("validation.json")
-    return "\n\n".join(_validated(found, rows[found["of"]]) for found in summaries)
+    used = _currency(work)
+    return "\n\n".join(_validated(found, rows[found["of"]], used) for found in summaries)
 
 
-def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+def _currency(work: Workdir) -> money.Currency:
+    """The currency that the settings name; not all have one."""
+    return money.currency(work.read_json("config.json")["settings"].get("currency", ""))
+
+
+def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
     """The table of one advice, and whether it held."""
     metric, confidence = _METRICS[found["metric"]], f"{found['confidence']:.0%}"
     header = ["member", "shares", "predicted", f"trained [{confidence}]", "utility", "trained"]
@@ -182,40 +138,35 @@ def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
                 f"{here['contribution']}",
                 f"{here['predicted']:.3f}",
                 level if here["holds"] else f"{level} !",
-                _amount(here["predicted_utility"]),
-                _amount(here["trained_utility"]),
-                *_gain(nothing),
-                *_gain(everything),
+                used.amount(here["predicted_utility"]),
+                used.amount(here["trained_utility"]),
+                *_gain(nothing, used),
+                *_gain(everything, used),
             ]
         )
     whose = f"{found['of']}: " if found["of"] else ""
     return (
         f"{whose}{metric} on the reserve, which nothing was fitted to; {found['runs']} training runs of each "
         f"profile\n{tables.markdown(header, cells)}\n"
-        f"largest of these gains: {_amount(found['predicted_nash_gap'])} predicted, "
-        f"{_amount(found['trained_nash_gap'])} trained{_rounded(found)}; intervals are {confidence} for all "
-        "members together, those of gains for all gains\n"
-        f"{_verdict(found, rows)}"
+        f"largest of these gains: {used.amount(found['predicted_nash_gap'])} predicted, "
+        f"{used.amount(found['trained_nash_gap'])} trained{_rounded(found, used)}; intervals are "
+        f"{confidence} for all members together, those of gains for all gains\n"
+        f"{_verdict(found, rows, used)}"
     )
 
 
-def _amount(x: float) -> str:
-    """Money as it is read: whole numbers with separators from 1,000 on, if a number has so many digits."""
-    return f"{x:,.0f}" if 1000 <= abs(x) < 1e15 else f"{x:.3g}"
-
-
-def _rounded(found: dict[str, Any]) -> str:
+def _rounded(found: dict[str, Any], used: money.Currency) -> str:
     """What could be gained because the advice is rounded to whole records."""
     gap = found.get("rounded_gap")
-    return "" if gap is None else f" ({_amount(gap)} predicted by any other number of records)"
+    return "" if gap is None else f" ({used.amount(gap)} predicted by any other number of records)"
 
 
-def _gain(row: dict[str, Any]) -> list[str]:
-    ends = f"[{_amount(row['gain_low'])}, {_amount(row['gain_high'])}]"
-    return [_amount(row["predicted_gain"]), f"{_amount(row['trained_gain'])} {ends}"]
+def _gain(row: dict[str, Any], used: money.Currency) -> list[str]:
+    ends = f"[{used.amount(row['gain_low'])}, {used.amount(row['gain_high'])}]"
+    return [used.amount(row["predicted_gain"]), f"{used.amount(row['trained_gain'])} {ends}"]
 
 
-def _verdict(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+def _verdict(found: dict[str, Any], rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
     """Whether the advice held, and for whom it did not."""
     if found["holds"]:
         announced = [row for row in rows if row["profile"] == "announced"]
@@ -233,7 +184,7 @@ def _verdict(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
                 f"[{row['low']:.3f}, {row['high']:.3f}]"
             )
     for one in found["deviations_that_pay"]:
-        lines.append(f"{one['member']} gains {_amount(one['gain'])} by sharing {one['profile']} instead")
+        lines.append(f"{one['member']} gains {used.amount(one['gain'])} by sharing {one['profile']} instead")
     return "\n".join(lines)
 
 
@@ -242,7 +193,7 @@ def _exchange(found: dict[str, Any]) -> str:
     models = [name for name in found["members"][0] if name not in ("name", "noise")]
     header = ["error on held-out mixtures", *models, "noise of a measurement"]
     columns = [*models, "noise"]
-    cells = [[row["name"], *(_number(row[name]) for name in columns)] for row in found["members"]]
+    cells = [[row["name"], *(money.number(row[name]) for name in columns)] for row in found["members"]]
     chosen, p_value = found["model"], found["p_value_of_equal_rates"]
     text = tables.markdown(header, cells) + f"\nused: {chosen}"
     # Files of earlier versions do not say the metric and the best model.
@@ -259,7 +210,7 @@ def _exchange(found: dict[str, Any]) -> str:
     if rough := [name for name, error, noise in used if noise and error > 2 * noise]:
         text += (
             "\nROUGH: what is predicted for held-out mixtures is wrong by more than twice the noise of a "
-            f"measurement for {_listed(rough)}; more rounds of training, or more records, may help"
+            f"measurement for {answers.listed(rough)}; more rounds of training, or more records, may help"
         )
     if found["low"] is not None:
         text += _rates(found)
@@ -269,14 +220,14 @@ def _exchange(found: dict[str, Any]) -> str:
             "is what they gain"
         )
     if found["harmful"]:
-        pairs = _listed([f"those of {pair['of']} for {pair['member']}" for pair in found["harmful"]])
+        pairs = answers.listed([f"those of {pair['of']} for {pair['member']}" for pair in found["harmful"]])
         text += f"\nsamples that seem to do harm, here counted as worth 0: {pairs}"
     return text
 
 
 def _rates(found: dict[str, Any]) -> str:
     """A table of the rates with their intervals, of the first members."""
-    names = [row["name"] for row in found["members"]][:_RATES]
+    names = [row["name"] for row in found["members"]][: answers.RATES]
     cells = []
     for i, name in enumerate(names):
         row = [name]
@@ -286,7 +237,7 @@ def _rates(found: dict[str, Any]) -> str:
             row.append(f"{found['rates'][i][j]:.2g}{interval}")
         cells.append(row)
     header = ["own samples that one is worth to", *(f"of {name}" for name in names)]
-    more = f" (the first {_RATES} members)" if len(found["members"]) > _RATES else ""
+    more = f" (the first {answers.RATES} members)" if len(found["members"]) > answers.RATES else ""
     return (
         f"\n\n{tables.markdown(header, cells)}\n90% intervals{more}; without one a rate is indistinguishable "
         "from 0; all are in exchange_rates.csv"
@@ -321,32 +272,21 @@ def _mark(used: bool) -> str:
 
 
 def _total(summary: dict[str, Any]) -> str:
-    """The total S with its interval, what the measurements cover, and the totals of other equilibria."""
-    text = f"S = {summary['total']:.6g} samples"
-    if "bootstrap" in summary:
-        found = summary["bootstrap"]
-        interval = f"[{found['total_low']:.6g}, {found['total_high']:.6g}]"
-        text += f", {found['confidence']:.0%} interval {interval}"
-        text += f" from {found['certified']} certified of {found['resamples']} resampled games"
-    if names := summary["extrapolated"]:
-        text += (
-            f"\nBEYOND THE MEASUREMENTS: effective samples of {_listed(names)} are more than were measured"
-        )
-    elif (measured := summary["largest_measured"]) and summary["of_total"] and summary["total"] > measured:
-        text += f"\nBEYOND THE MEASUREMENTS, which end at {measured:g} samples: an extrapolation of the fit"
+    """The total S, and the totals of other equilibria."""
+    text = f"S = {money.number(summary['total'], 6)} samples"
     if len(summary.get("equilibrium_totals", [])) > 1:
-        several = ", ".join(f"{total:.6g}" for total in summary["equilibrium_totals"])
+        several = ", ".join(money.number(total, 6) for total in summary["equilibrium_totals"])
         text += f"\nevery equilibrium total: {several}"
     return text
 
 
-def _contributors(rows: Sequence[dict[str, Any]], resampled: bool) -> str:
+def _contributors(rows: Sequence[dict[str, Any]], used: money.Currency, resampled: bool) -> str:
     """A table of the agents who contribute most; `resampled`: with intervals."""
-    header = ["agent", "contributes", "of", "shares", "accuracy", "cost", "utility", "Nash gap"]
+    header = ["agent", "contributes", "of", "accuracy", "cost", "utility", "outside"]
     if resampled:
         header += ["contribution in", "utility in", "nothing in", "leaves in"]
     shown = _largest(rows, lambda row: row["contribution"])
-    table = tables.markdown(header, [_agent_cells(row) for row in shown])
+    table = tables.markdown(header, [_agent_cells(row, used) for row in shown])
     if len(rows) > len(shown):
         table += f"\n… and {len(rows) - len(shown)} agents who contribute less; all are in outcome.csv"
     return table
@@ -358,176 +298,198 @@ def _largest(rows: Sequence[dict[str, Any]], size: Callable[[dict], float]) -> l
     return [rows[i] for i in sorted(descending[:_SHOWN])]
 
 
-def _agent_cells(row: dict[str, Any]) -> list[str]:
+def _agent_cells(row: dict[str, Any], used: money.Currency) -> list[str]:
+    outside = row.get("outside")  # earlier versions do not say it
     cells = [
         row["name"],
-        f"{row['contribution']:.6g}",
-        f"{row['capacity']:.6g}",
-        row["shares"],
+        money.samples(row["contribution"]),
+        money.samples(row["capacity"]),
         f"{row['payoff']:.4f}",
-        f"{row['cost']:.4g}",
-        f"{row['utility']:.4g}",
-        f"{row['nash_gap']:.1e}",
+        used.amount(row["cost"]),
+        used.amount(row["utility"]),
+        "-" if outside is None else used.amount(outside),
     ]
     if "utility_low" in row:
         cells += [
-            f"[{row['contribution_low']:.4g}, {row['contribution_high']:.4g}]",
-            f"[{row['utility_low']:.4g}, {row['utility_high']:.4g}]",
+            f"[{money.samples(row['contribution_low'])}, {money.samples(row['contribution_high'])}]",
+            f"[{used.amount(row['utility_low'])}, {used.amount(row['utility_high'])}]",
             f"{row['shares_nothing_in']:.0%}",
             f"{row['rather_leaves_in']:.0%}",
         ]
     return cells
 
 
-def _listed(names: list[str]) -> str:
-    """Names as they stand in a sentence, the first of many."""
-    if not names:
-        return "nobody"
-    text = ", ".join(map(str, names[:_LISTED]))
-    return f"{text}, … ({len(names)} in all)" if len(names) > _LISTED else text
-
-
 def mechanism(work: Workdir) -> str:
-    """Who leaves, who pays and receives what, welfare by mechanism, and the audit."""
+    """The answer, mechanisms side by side, who pays and receives what, welfare, and how sure that is."""
     summary = work.read_json("mechanism.json")
-    blocks = _read(summary)
-    if summary["exchange"]:
-        blocks.append(_exchange(summary["exchange"]))
-    blocks.append(_participation(summary))
+    answer, used = answers.mechanism(work), money.currency(summary.get("currency", ""))
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
-    blocks.append(_payments(summary, rows) if "status" in summary else _fallen_apart(rows))
-    blocks.append(_welfare(work.read_csv("p_means.csv")))
-    blocks += summary["audit"]
-    if checked := validation(work, summary.get("not_validated", "")):
-        blocks.append(checked)
-    return "\n\n".join(blocks)
+    here = "status" in summary  # else the federation falls apart
+    sure = [*answer.sure, *_ties(summary), *summary["audit"], *_surplus(summary, used)]
+    blocks = [
+        _lines(answer.sentences),
+        _compared(work, used) if work.has("mechanisms.csv") else "",
+        _payments(summary, rows, used) if here else _fallen_apart(rows, used),
+        _welfare(work.read_csv("p_means.csv"), used),
+        _lines(["How sure this is", *sure]),
+        validation(work, summary.get("not_validated", "")),
+        *_read(summary),
+        _exchange(summary["exchange"]) if summary["exchange"] else "",
+        *_end(answer),
+    ]
+    return "\n\n".join(block for block in blocks if block)
 
 
-def _participation(summary: dict[str, Any]) -> str:
-    """Who stays, who left and why, and what is known of the equilibrium."""
-    if summary["certified"]:
-        text = f"mechanism: {summary['mechanism']}; {summary['stay']} of {summary['agents']} agents stay"
-    else:
-        text = (
-            f"mechanism: {summary['mechanism']}; NO certified equilibrium of the {summary['stay']} agents "
-            "who are there, so who of them would leave cannot be told; the profile shown is none"
-        )
-    alternative = _ALTERNATIVES[summary["outside"]]
-    left = [f"{one['name']} (worse off by {one['worse_off_by']:.4g})" for one in summary["left"]]
-    text += f"\nleft, as {alternative} is better for them: {_listed(left)}"
-    text += _surplus(summary)
-    if summary["outside"] == "own_records" and summary["own"] == "contributed":
-        text += (
-            "\nwho leaves is taken to train on all records that she owns, at no cost, who takes part only "
-            "on what she shares: --own=always lets her use her own in both cases"
-        )
-    if summary["samples"]:
-        text += f"\n{summary['samples']}"
-    if why := summary.get("nobody_shares"):
-        text += f"\n{nobody_shares(why)}"
-    if "status" not in summary:
-        return text + "\nthe federation falls apart: fewer than two agents are left"
-    text += f"\n{summary['status']}"
-    if tied := summary.get("splits"):
-        text += (
-            f"\ns* is an equilibrium; agents {_listed(tied)} are indifferent how they split what they "
-            "contribute together, and utilities are equal at this split only"
-        )
-    return text
+def _compared(work: Workdir, used: money.Currency) -> str:
+    """A table of the mechanisms that apply, and why others do not."""
+    rows = answers.compared(work)
+    by_member = tables.by(work.read_csv("mechanisms_by_member.csv", text=("mechanism", "name")), "mechanism")
+    header = ["mechanism", "shares", "pays", "would leave", "more than leaving", "Σ utility", "worst off"]
+    header += ["server knows", "a false report gains"]
+    applying = [row for row in rows if row["applies"]]
+    cells = [_candidate_cells(row, by_member[row["mechanism"]], used) for row in applying]
+    text = tables.markdown(header, cells)
+    others = [
+        f"{tables.title(row['mechanism'])} does not apply: {row['why_not']}"
+        for row in rows
+        if not row["applies"]
+    ]
+    return _lines([text, *others])
 
 
-_ALTERNATIVES = {  # by what agents have outside
-    "alone": "training alone",
-    "own_records": "training on all records of their own",
-    "nothing": "having no model",
-    "given": "what they have outside",
-}
+def _candidate_cells(
+    row: dict[str, Any], members: Sequence[dict[str, Any]], used: money.Currency
+) -> list[str]:
+    """The cells of one mechanism, see `_compared`."""
+    sharing = [
+        (one["name"], money.samples(one["contribution"])) for one in members if one["contribution"] > 0
+    ]
+    cent = 0.5 * used.smallest if used.code else 0.0
+    paying = [(one["name"], used.amount(-one["payment"])) for one in members if one["payment"] < -cent]
+    leaving = [one["name"] for one in members if one["rather_leaves"]]
+    doubt = "" if row["certified"] else ", NO certified equilibrium"
+    gain, by = row.get("misreport_gain"), row.get("misreport_by")
+    false = "not looked for" if gain is None else f"{used.amount(gain)} ({by})" if gain else "nothing"
+    return [
+        ("→ " if row["chosen"] else "") + tables.title(row["mechanism"]) + doubt,
+        _brief(sharing, f"{money.samples(row['contributed'])} in all"),
+        _brief(paying, f"at most {max((x for _, x in paying), key=len, default='')}"),
+        answers.listed(leaving) if len(leaving) <= _BRIEF else f"{len(leaving)} of {len(members)}",
+        used.amount(row["surplus"]),
+        used.amount(row["sum_of_utilities"]),
+        f"{row['worst_off']} ({used.amount(row['worst_off_utility'])})",
+        row["server_knows"] or "nothing",
+        false,
+    ]
 
 
-def _surplus(summary: dict[str, Any]) -> str:
-    """What is missing to leave everybody what she has outside, and who could do better; "" if nothing is."""
+def _brief(amounts: Sequence[tuple[str, str]], otherwise: str) -> str:
+    """Names with amounts, in a cell: of a few each one, of more how many."""
+    if not amounts:
+        return "nobody"
+    if len(amounts) <= _BRIEF:
+        return ", ".join(f"{name} {amount}" for name, amount in amounts)
+    return f"{len(amounts)}, {otherwise}"
+
+
+def _ties(summary: dict[str, Any]) -> list[str]:
+    """A sentence on who is indifferent, under Pigou's prices."""
+    if not (tied := summary.get("splits")):
+        return []
+    return [
+        f"s* is an equilibrium; agents {answers.listed(tied)} are indifferent how they split what they "
+        "contribute together, and utilities are equal at this split only"
+    ]
+
+
+def _surplus(summary: dict[str, Any], used: money.Currency) -> list[str]:
+    """What is missing to leave everybody what she has outside, and who could do better; [] if nothing is."""
     if "coalition" not in summary:
-        return ""
+        return []
     text = (
-        f"\nall together have {-summary['surplus']:.4g} less than outside, even at the first best: no "
+        f"All together have {used.amount(-summary['surplus'])} less than outside, even at the first best: no "
         "balanced mechanism keeps everybody"
     )
     best = summary["coalition"]
     if best is None:
-        return f"{text}; coalitions are not looked for among so many"
+        return [f"{text}; coalitions are not looked for among so many."]
     how = "of all coalitions" if best["exhaustive"] else "of those looked at, as members leave one at a time,"
     if not best["members"]:
-        return f"{text}; {how} none has more than its members have outside"
-    return (
-        f"{text}; {how} that of {_listed(best['members'])} has the largest surplus, {best['surplus']:.4g} "
-        "(that groups could leave together is not considered)"
-    )
+        return [f"{text}; {how} none has more than its members have outside."]
+    who = answers.listed(best["members"])
+    return [f"{text}; {how} that of {who} has the largest surplus, {used.amount(best['surplus'])}."]
 
 
-def _fallen_apart(rows: Sequence[dict[str, Any]]) -> str:
+def _fallen_apart(rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
     """What everybody has outside, and had when all took part."""
     header = ["agent", "outside", "with everybody", "no payments"]
     columns = ("outside", "with_everybody", "without_payments")
-    cells = [[row["name"], *(_number(row[column]) for column in columns)] for row in rows[:_SHOWN]]
+    cells = [
+        [row["name"], *("-" if row[name] is None else used.amount(row[name]) for name in columns)]
+        for row in rows[:_SHOWN]
+    ]
     more = f"\n… and {len(rows) - _SHOWN} more, in outcome.csv" if len(rows) > _SHOWN else ""
     return tables.markdown(header, cells) + more
 
 
-def _number(x: float | None) -> str:
-    return "-" if x is None or math.isnan(x) else f"{x:.4g}"
-
-
-def _payments(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+def _payments(summary: dict[str, Any], rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
     """A table of the agents with the largest payments, of those who stay, and the sum of all payments."""
     announced = summary["columns"]
     header = ["agent", "contributes", "of", "accuracy", "cost", *announced.values()]
-    header += ["receives", "utility", "outside", "no payments", "Nash gap"]
+    header += ["receives", "utility", "outside", "no payments"]
     staying = [row for row in rows if row["stays"]]
     shown = _largest(staying, lambda row: abs(row["exact_payment"]))
-    text = tables.markdown(header, [_payment_cells(row, list(announced)) for row in shown])
+    text = tables.markdown(header, [_payment_cells(row, list(announced), used) for row in shown])
     if len(staying) > len(shown):
         text += f"\n… and {len(staying) - len(shown)} agents with smaller payments, in outcome.csv"
     total = sum(decimal.Decimal(row["payment"]) for row in rows)
-    return f"{text}\npayments in units of {summary['unit']:g}; their sum: {total}" + _worse_off(rows)
+    return (
+        f"{text}\nNegative amounts are paid. In units of {summary['unit']:g}; their sum: {total}"
+        + _worse_off(rows, used)
+    )
 
 
-def _worse_off(rows: Sequence[dict[str, Any]]) -> str:
+def _worse_off(rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
     """Who of those who stay had more without payments, and how much; "" if nobody did."""
     short = []
     for row in rows:
         if row["stays"] and row["without_payments"] is not None:
             lost = row["without_payments"] - row["utility"]
             if lost > 1e-6 * max(abs(row["utility"]), abs(row["without_payments"])):
-                short.append(f"{row['name']} ({_amount(lost)} less)")
-    return f"\npayments leave them less than they had without: {_listed(short)}" if short else ""
+                short.append(f"{row['name']} ({used.amount(lost)} less)")
+    return f"\nPayments leave them less than they had without: {answers.listed(short)}" if short else ""
 
 
-def _welfare(rows: Sequence[dict[str, Any]]) -> str:
+def _welfare(rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
     """A table of p-means by mechanism."""
     powers = [name for name in rows[0] if name.startswith("p=")]
     body = []
     for row in rows:
         doubt = ", NO certified equilibrium" if row["certified"] is False else ""
-        means = ["undefined" if row[p] is None else f"{row[p]:.5g}" for p in powers]
+        means = ["undefined" if row[p] is None else _mean(row[p], used) for p in powers]
         body.append([tables.title(row["mechanism"]) + doubt, *means])
     return tables.markdown(["welfare (1/n Σ u^p)^(1/p)", *powers], body)
 
 
-def _payment_cells(row: dict[str, Any], announced: list[str]) -> list[str]:
+def _mean(x: float, used: money.Currency) -> str:
+    return used.amount(x) if used.code else money.number(x, 5)
+
+
+def _payment_cells(row: dict[str, Any], announced: list[str], used: money.Currency) -> list[str]:
     """The cells of one agent; `announced` are the columns of what she is told."""
     cells = [
         row["name"],
-        f"{row['contribution']:.6g}",
-        f"{row['capacity']:.6g}",
+        money.samples(row["contribution"]),
+        money.samples(row["capacity"]),
         f"{row['payoff']:.4f}",
-        f"{row['cost']:.4g}",
+        used.amount(row["cost"]),
     ]
     for name in announced:
-        cells.append(f"{row[name]:.4f}" if name == "rate" else f"{row[name]:.4g}")
-    cells.append(row["payment"])
+        cells.append(f"{row[name]:.4f}" if name == "rate" else used.amount(row[name]))
+    cells.append(used.exact(float(row["payment"])) if used.code else row["payment"])
     for name in ("utility", "outside", "without_payments"):
-        cells.append("no equilibrium" if row[name] is None else f"{row[name]:.4g}")
-    return [*cells, f"{row['nash_gap']:.1e}"]
+        cells.append("no equilibrium" if row[name] is None else used.amount(row[name]))
+    return cells
 
 
 def training(work: Workdir) -> str:
@@ -602,7 +564,7 @@ def game(summary: dict[str, Any]) -> str:
         line += f", Nash gap {found['nash_gap']:.1e}"
         lines.append(line if found["unique"] else f"{line}, only Σ s is determined")
         if why := found.get("nobody_shares"):  # files of earlier versions do not say it
-            lines.append(f"{protocol}: {nobody_shares(why)}")
+            lines.append(f"{protocol}: {answers.nobody_shares(why, money.Currency(), 'samples')}")
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ import pytest
 from fedgame import equilibria, games, mechanisms
 from fedgame.experiments import break_even
 from fedgame.mechanisms import price, refunds
-from fedgame.report import text
+from fedgame.report import answers
 
 POWER = games.PowerLaw(0.97, 6.0, 0.8, 12.0)
 SLOPE = 6 * 0.8 * 12**-1.8  # of POWER at 0
@@ -40,12 +40,12 @@ def test_of_a_curve_that_starts_flat_it_is_the_best_average():
     averages = np.asarray(jnp.vectorize(payoff.curve)(totals)) / totals
     assert found["brings"] == pytest.approx(np.max(averages), rel=1e-3)
     assert found["samples"] == pytest.approx(totals[np.argmax(averages)], rel=0.1)
-    assert f"on average over {found['samples']:.3g} (value 1)" in text.nobody_shares(found)
+    assert f"on average over {found['samples']:.3g} (`value`: 1)" in answers.nobody_shares(found)
 
 
 def test_a_bound_that_stays_at_0_brings_nobody_anything():
     found = break_even.nobody_shares(game(games.GeneralizationBound(0.97, 1.0), 0.04, 10.0), NOBODY, "ab")
-    assert text.nobody_shares(found) == "nobody shares: no number of samples brings anybody anything"
+    assert answers.nobody_shares(found) == "nobody shares: no number of samples brings anybody anything"
 
 
 def test_somebody_who_shares_leaves_nothing_to_explain():
@@ -62,7 +62,7 @@ def test_under_refunds_it_is_what_is_left_of_the_cost():
     found = break_even.nobody_shares(one, NOBODY, "ab", refunds.Refunds(0.25))
     assert found["cost"] == pytest.approx(0.3)
     assert found["break_even_value"] == pytest.approx(0.3 / SLOPE)
-    assert text.nobody_shares(found).startswith(
+    assert answers.nobody_shares(found).startswith(
         "nobody shares: with payments, a sample costs a 0.3 and brings"
     )
     plain = break_even.nobody_shares(one, NOBODY, "ab", refunds.Refunds(0.0))
@@ -75,12 +75,12 @@ def test_a_price_is_part_of_what_a_sample_brings():
     assert found["brings"] == pytest.approx(SLOPE + 0.1)
     assert found["break_even_value"] is None
     assert float(mechanisms.outcome(one, price.Price(0.1)).equilibrium.profile.sum()) == 0
-    assert text.nobody_shares(found).endswith("it would pay from a cost of 0.1548")
+    assert answers.nobody_shares(found).endswith("it would pay from a cost of 0.1548")
 
 
 def test_the_sentence_is_plain():
     found = break_even.nobody_shares(game(POWER, 0.4), NOBODY, [1, 2])
-    assert text.nobody_shares(found) == (
-        "nobody shares: a sample costs agent 1 0.4 and brings her at most 0.05479 (value 1); it would pay "
-        "from a cost of 0.05479, or a value of 7.3"
+    assert answers.nobody_shares(found) == (
+        "nobody shares: a sample costs agent 1 0.4 and brings her at most 0.05479 of accuracy, worth "
+        "0.05479 (`value`: 1); it would pay from a cost of 0.05479, or a `value` of 7.3"
     )

@@ -11,7 +11,7 @@ import pytest
 from fedgame import games, mechanisms, registry
 from fedgame.experiments import mechanism, over_beta
 from fedgame.mechanisms import outcomes, rules
-from fedgame.report import text
+from fedgame.report import money, text
 from fedgame.runs import workdir
 
 NUMBERS = mechanism.Settings(
@@ -54,7 +54,7 @@ def test_who_leaves_and_what_the_others_then_have(expensive):
     there = outcomes.outcome(two, rules.none(two))
     np.testing.assert_allclose([float(row["utility"]) for row in rows[:2]], there.utilities, rtol=1e-12)
     assert float(rows[2]["utility"]) == float(rows[2]["outside"])
-    assert "3 (worse off by" in words
+    assert "agent 3 leaves: training alone is better for her by " in words
     assert work.has("mechanism.png")
     summary = json.loads((work.path / "mechanism.json").read_text())
     assert [one["name"] for one in summary["left"]] == ["3"]
@@ -147,7 +147,7 @@ def test_rational_transfers_leave_nobody_worse_off(tmp_path):
 def test_a_federation_that_falls_apart_says_so(tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism="none", fixed=(5.0,))
     words, work = run(settings, tmp_path, mechanism.show)
-    assert "the federation falls apart" in words
+    assert "The federation falls apart" in words
     assert json.loads((work.path / "announced.json").read_text()) == []
     assert {row["stays"] for row in work.read_texts("outcome.csv")} == {"False"}
 
@@ -294,7 +294,7 @@ def test_a_rule_of_ones_own_is_printed_by_its_text_and_marks_no_rate(tmp_path):
         return mechanisms.Refunds(0.5)
 
     words, work = run(dataclasses.replace(NUMBERS, mechanism="half(beta=8)"), tmp_path)
-    assert words.startswith("mechanism: half(beta=8.0); 3 of 3 agents stay")
+    assert words.startswith("Payments: half (beta = 8.0).\n")
     assert [float(row["rate"]) for row in work.read_texts("outcome.csv")] == [0.5] * 3
     assert "chosen" not in {row["name"] for row in work.read_texts("marks.csv")}
     assert json.loads((work.path / "mechanism.json").read_text())["mechanism"] == "half(beta=8.0)"
@@ -331,9 +331,9 @@ def test_who_had_more_without_payments_is_named_with_the_amount():
         row("c", 2.0, 1.0),
         row("d", 0.0, 9.0, False),
     ]
-    told = text._worse_off([*rows, row("e", 1.0, None)])
-    assert told == "\npayments leave them less than they had without: b (2,500 less)"
-    assert text._worse_off(rows[:1]) == ""
+    told = text._worse_off([*rows, row("e", 1.0, None)], money.currency("EUR"))
+    assert told == "\nPayments leave them less than they had without: b (€2,500 less)"
+    assert text._worse_off(rows[:1], money.PLAIN) == ""
 
 
 @pytest.mark.parametrize("balanced", [True, False])
@@ -349,8 +349,8 @@ def test_units_too_small_to_count_are_refused(balanced):
 def test_where_nobody_shares_it_says_what_would_pay(tmp_path):
     words, work = run(dataclasses.replace(NUMBERS, mechanism="none", cost=(1.0, 1.5, 2.0)), tmp_path)
     sentence = (
-        "nobody shares: a sample costs agent 1 1 and brings her at most 0.05479 (value 1); it would pay from "
-        "a cost of 0.05479, or a value of 18.25"
+        "Nobody shares: a sample costs agent 1 1 and brings her at most 0.05479 of accuracy, worth 0.05479 "
+        "(`value`: 1); it would pay from a cost of 0.05479, or a `value` of 18.25."
     )
     assert sentence in words.splitlines()
     assert work.read_json("mechanism.json")["nobody_shares"]["break_even_cost"] == pytest.approx(

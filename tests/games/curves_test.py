@@ -269,7 +269,7 @@ def test_the_concave_fit_needs_a_value_at_0():
 
 
 def test_sizes_so_small_that_areas_underflow_are_refused():
-    with pytest.raises(ValueError, match="sizes are too small to tell apart, the smallest above 0 is 5e-324"):
+    with pytest.raises(ValueError, match=r"sizes are too small to tell apart, .* above 0 is 4\.94066e-324"):
         curves.fit("concave", [0, 5e-324, 10], [0.1, 0.2, 0.3])
 
 

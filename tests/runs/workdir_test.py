@@ -307,7 +307,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path):
 
 
 def test_an_empty_path_names_no_file():
-    with pytest.raises(ValueError, match="'.' names no file"):
+    with pytest.raises(ValueError, match=r"'\.' names no file"):
         workdir.write(pathlib.Path(""), "text")
 
 

@@ -1,0 +1,120 @@
+"""All mechanisms that apply to a game, side by side: as rows, and why one of them is chosen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fedgame import registry
+from fedgame.games import game as games
+from fedgame.mechanisms import choice, personal
+from fedgame.mechanisms.choice import Candidate
+from fedgame.runs import jobs
+from fedgame.runs.workdir import Workdir
+
+
+def compare(
+    game: games.Game, which: str, outside: np.ndarray | None, options: dict[str, dict[str, Any]]
+) -> list[Candidate]:
+    """What comes of every mechanism that needs no number, with all agents taking part.
+
+    Args:
+      game: n agents.
+      which: of `scenarios.OUTSIDE`.
+      outside: [n] what agents have outside, currency, if that is given.
+      options: of rules, by name, that are not the default ones.
+    """
+
+    def outside_of(reported: games.Game) -> np.ndarray:
+        return np.asarray(personal.outside(reported, which)) if outside is None else outside
+
+    rules = choice.rules_without_options(options)
+    with jobs.progress("comparing mechanisms", len(rules)) as bar:
+        return choice.compare(game, rules, outside_of, progress=bar.update)
+
+
+def write(
+    work: Workdir, names: Sequence[str], compared: Sequence[Candidate], chosen: Candidate | None
+) -> None:
+    """Writes `mechanisms.csv`, a row for each, and `mechanisms_by_member.csv`, a row for each and member."""
+    work.write_csv("mechanisms.csv", [_row(one, names, one is chosen) for one in compared])
+    work.write_csv(
+        "mechanisms_by_member.csv",
+        [row for one in compared if one.outcome is not None for row in _member_rows(one, names)],
+    )
+
+
+def _row(one: Candidate, names: Sequence[str], chosen: bool) -> dict[str, Any]:
+    """A row of `mechanisms.csv`."""
+    row: dict[str, Any] = {
+        "mechanism": registry.text_of(one.rule),
+        "chosen": chosen,
+        "simplicity": one.rule.simplicity,
+        "server_knows": " and ".join(one.rule.knows),
+        "applies": one.outcome is not None,
+        "why_not": one.refused,
+    }
+    if one.outcome is None:
+        return row
+    u, paid = np.asarray(one.outcome.utilities), np.asarray(one.outcome.payments)
+    worst, gain = int(np.argmin(u)), one.misreport
+    row |= {
+        "certified": one.certified,
+        "contributed": float(np.sum(np.asarray(one.outcome.equilibrium.profile))),
+        "sum_of_utilities": float(np.sum(u)),
+        "server_pays": 0.0 if one.announced.mechanism.balanced else float(np.sum(paid)),
+        "surplus": one.surplus,
+        "worst_off": str(names[worst]),
+        "worst_off_utility": float(u[worst]),
+        "rather_leave": int(np.sum(one.leaves)),
+        "nash_gap": float(np.max(np.asarray(one.outcome.equilibrium.nash_gap))),
+    }
+    if gain is not None:
+        row |= {
+            "misreport_gain": gain.gain,
+            "misreport_by": str(names[gain.agent]) if gain.gain else "",
+            "misreport_factor": gain.factor,
+        }
+    return row
+
+
+def _member_rows(one: Candidate, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of `mechanisms_by_member.csv` of one mechanism."""
+    found = one.outcome
+    columns = found.equilibrium.profile, found.payments, found.utilities, one.leaves
+    return [
+        {
+            "mechanism": registry.text_of(one.rule),
+            "name": str(name),
+            "contribution": float(s),
+            "payment": float(payment),
+            "utility": float(utility),
+            "rather_leaves": bool(leaves),
+        }
+        for name, s, payment, utility, leaves in zip(names, *map(np.asarray, columns), strict=True)
+    ]
+
+
+def reasons(compared: Sequence[Candidate], chosen: Candidate, outside: np.ndarray) -> dict[str, Any]:
+    """Why a mechanism is chosen, as JSON values: how much more than outside it brings, and others do."""
+    known = [one for one in compared if one.certified]
+    fewest = int(np.sum(chosen.leaves))
+    return {
+        "looked_at": len(compared),
+        "apply": len([one for one in compared if one.outcome is not None]),
+        "simplicity": chosen.rule.simplicity,
+        "rather_leave": fewest,
+        "surplus": chosen.surplus,
+        "largest_surplus": max(one.surplus for one in known if int(np.sum(one.leaves)) == fewest),
+        "nearly": choice.NEARLY,
+        "outside": float(np.sum(outside)),
+        "simpler": [
+            {
+                "mechanism": registry.text_of(one.rule),
+                "surplus": one.surplus,
+                "rather_leave": int(np.sum(one.leaves)),
+            }
+            for one in known
+            if one.rule.simplicity < chosen.rule.simplicity
+        ],
+    }

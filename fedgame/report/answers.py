@@ -1,0 +1,455 @@
+"""The answer of a run in sentences: what was found, how sure that is, what is assumed, what words mean.
+
+From the files of the run alone. Tables and figures come after it, see `text` and `page`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from fedgame import registry
+from fedgame.report import money, tables
+from fedgame.runs.workdir import Workdir
+
+_NAMED = 6  # members of whom a sentence tells each one
+_LISTED = 10  # names in a sentence
+_MOST = 3  # of more members those are told who share, pay or receive the most
+
+
+class Answer(NamedTuple):
+    """What a run answers."""
+
+    program: str  # such as launch.mechanism
+    title: str  # the question
+    sentences: list[str]  # the answer
+    sure: list[str]  # how sure it is
+    assumed: list[str]  # what it takes for granted
+    words: dict[str, str]  # terms that it uses, and what they mean
+
+
+WORDS = {
+    "equilibrium": "what everybody shares once nobody gains by sharing more or less, as long as the others "
+    "stay with what they share",
+    "utility": "what the accuracy of her model is worth to a member, less what her data cost her, plus what "
+    "she receives",
+    "Nash gap": "the most that a member could gain by changing what she shares, alone; 0 at an equilibrium",
+    "outside": "what a member has if she leaves",
+    "β": "the share of her costs that everybody gets back; the others pay it in equal parts",
+    "receives": "what a member is paid; a negative amount is what she pays",
+    "p-mean": "an average of utilities: p = 1 is the ordinary one, and the smaller p is, the more those "
+    "count who have the least",
+    "exchange rate": "how many of her own records one record of another member is worth to a member",
+    "Σ": "the sum over all members",
+}
+
+
+def of(work: Workdir) -> Answer:
+    """The answer of the run, or the sweep, in a directory."""
+    program = work.read_json("config.json")["program"]
+    answer = _ANSWERS.get(program)
+    if answer is None or work.has("variants.csv"):
+        return Answer(program, _TITLES.get(program, program), [], [], [], {})
+    return answer(work)
+
+
+_TITLES = {
+    "launch.equilibrium": "Who shares what, if nobody pays anybody",
+    "launch.mechanism": "Which payments make it better",
+    "launch.measure": "What members' records are worth to each other",
+}
+
+
+def equilibrium(work: Workdir) -> Answer:
+    """Who shares what without payments, and who would rather leave."""
+    summary, rows = work.read_json("equilibrium.json"), work.read_csv("outcome.csv", text=("name",))
+    used, data = _written(summary)
+    sentences = []
+    if not summary["converged"]:
+        sentences.append(
+            "No equilibrium was found, so who shares what cannot be told; what is shown is NO certified "
+            "equilibrium."
+        )
+    elif why := summary.get("nobody_shares"):
+        sentences.append(_sentence(nobody_shares(why, used, data)))
+    else:
+        sentences += who_shares(rows, data)
+    leaving = {row["name"]: row.get("outside", 0.0) - row["utility"] for row in rows if row["rather_leaves"]}
+    sentences.append(_who_leaves(summary, leaving, "would rather leave", used))
+    sure = certificate(summary, used)
+    if "bootstrap" in summary:
+        sure.append(_resampled(summary["bootstrap"], data))
+    sure += extrapolation(summary, data)
+    words = _words("equilibrium", "utility", "Nash gap", "outside", *_rates_words(summary))
+    title = _TITLES["launch.equilibrium"]
+    return Answer("launch.equilibrium", title, sentences, sure, _assumed(summary), words)
+
+
+def _resampled(found: dict[str, Any], data: str) -> str:
+    """The interval of the total, from resampled games."""
+    low, high = money.samples(found["total_low"]), money.samples(found["total_high"])
+    return (
+        f"Together they share {low} to {high} {data}, with {found['confidence']:.0%} confidence "
+        f"({found['certified']} of {found['resamples']} resampled games have a certified equilibrium)."
+    )
+
+
+def mechanism(work: Workdir) -> Answer:
+    """What is recommended, who then shares and pays what, and who would leave."""
+    summary = work.read_json("mechanism.json")
+    rows = work.read_csv("outcome.csv", text=("name", "payment"))
+    used, data = _written(summary)
+    staying = [row for row in rows if row["stays"]]
+    sentences = [] if summary.get("compared") is None else [recommendation(work, summary, used)]
+    if summary.get("compared") is None:
+        sentences.append(f"Payments: {described(summary['mechanism'])}")
+    if "status" not in summary:
+        sentences.append("The federation falls apart: fewer than two members are left.")
+    elif not summary["certified"]:
+        sentences.append(
+            "No equilibrium was found under these payments, so who would leave cannot be told; what is shown "
+            "is NO certified equilibrium."
+        )
+    elif why := summary.get("nobody_shares"):
+        sentences.append(_sentence(nobody_shares(why, used, data)))
+    else:
+        sentences += who_shares(staying, data)
+        sentences += who_pays(staying, used)
+    sentences += _without_payments(rows, data)
+    sentences += _who_left(summary, used)
+    sure = certificate(summary, used) if "status" in summary else []
+    sure += extrapolation(summary, data)
+    words = _words(
+        "equilibrium",
+        "utility",
+        "receives",
+        "β",
+        "outside",
+        "Nash gap",
+        "p-mean",
+        "Σ",
+        *_rates_words(summary),
+    )
+    assumed = [*_misreports(work, used), *_assumed(summary)]
+    return Answer("launch.mechanism", _TITLES["launch.mechanism"], sentences, sure, assumed, words)
+
+
+def measurement(work: Workdir) -> Answer:
+    """What one record of each member is worth to each other one."""
+    found = work.read_json("measure.json")
+    sentences = [_sentence(text) for text in worth(found["exchange"])]
+    words = _words("exchange rate")
+    return Answer("launch.measure", _TITLES["launch.measure"], sentences, [], [], words)
+
+
+_ANSWERS: dict[str, Callable[[Workdir], Answer]] = {
+    "launch.equilibrium": equilibrium,
+    "launch.mechanism": mechanism,
+    "launch.measure": measurement,
+}
+
+
+def _written(summary: dict[str, Any]) -> tuple[money.Currency, str]:
+    """The currency of a summary, and what data are counted in; earlier versions do not say either."""
+    return money.currency(summary.get("currency", "")), summary.get("data", "samples")
+
+
+def who_shares(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
+    """Sentences on what members share; `data` is what is counted, samples or records."""
+    sharing = [row for row in rows if not _nothing(row)]
+    idle = [called(row["name"]) for row in rows if _nothing(row)]
+    if not sharing:
+        return ["Nobody shares anything."]
+    total = money.samples(sum(row["contribution"] for row in sharing))
+    if len(rows) > _NAMED:
+        most = sorted(sharing, key=lambda row: -row["contribution"])[:_MOST]
+        parts = [f"{called(row['name'])} ({_of_capacity(row)})" for row in most]
+        who = "All" if not idle else f"{len(sharing)} of"
+        text = f"{who} {len(rows)} members share {total} {data} together, most of all {_and(parts)}."
+        return [text] if not idle else [text, f"Nothing is shared by {listed(idle)}."]
+    parts = [_shared(row, f" {data}" if row is sharing[0] else "") for row in sharing]
+    text = f"{_and(parts)}, {total} {data} together" if len(sharing) > 1 else f"Only {parts[0]}"
+    if idle:
+        text += f"; {_and(idle)} {'shares' if len(idle) == 1 else 'share'} nothing"
+    return [f"{text}."]
+
+
+def _nothing(row: dict[str, Any]) -> bool:
+    """Whether a member shares nothing, up to rounding: as `break_even.nothing`."""
+    return row["contribution"] <= min(1e-9 * row["capacity"], 1.0)
+
+
+def _shared(row: dict[str, Any], data: str) -> str:
+    """What one member shares, and of how much, `data` being the word for it."""
+    amount = _of_capacity(row)
+    return f"{called(row['name'])} shares {amount}{data}" if data else f"{called(row['name'])} {amount}"
+
+
+def _of_capacity(row: dict[str, Any]) -> str:
+    """What one member shares, and of how much."""
+    s, capacity = money.samples(row["contribution"]), money.samples(row["capacity"])
+    return f"all her {s}" if s == capacity else f"{s} of {capacity}"
+
+
+def who_pays(rows: Sequence[dict[str, Any]], used: money.Currency) -> list[str]:
+    """Sentences on who pays and who receives what, of those who stay."""
+    amounts = {called(row["name"]): float(row["payment"]) for row in rows}
+    paying = sorted((name for name in amounts if amounts[name] < 0), key=lambda name: amounts[name])
+    receiving = sorted((name for name in amounts if amounts[name] > 0), key=lambda name: -amounts[name])
+    if not paying and not receiving:
+        return ["Nobody pays anything."]
+    parts = []
+    for names, one, several in ((receiving, "receives", "receive"), (paying, "pays", "pay")):
+        if names:
+            parts.append(_amounts(names, amounts, one, several, used))
+    return ["; ".join(parts) + "."]
+
+
+def _amounts(
+    names: Sequence[str], amounts: dict[str, float], one: str, several: str, used: money.Currency
+) -> str:
+    """What those members pay, or receive, the largest amounts first."""
+    texts = [used.amount(abs(amounts[name])) for name in names]
+    if len(names) <= _NAMED:
+        rest = [f"{name} {text}" for name, text in zip(names[1:], texts[1:], strict=True)]
+        return _and([f"{names[0]} {one} {texts[0]}", *rest])
+    total = used.amount(sum(abs(amounts[name]) for name in names))
+    most = [f"{name} ({text})" for name, text in zip(names[:_MOST], texts[:_MOST], strict=True)]
+    return f"{len(names)} members {several} {total} together, most of all {_and(most)}"
+
+
+def _without_payments(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
+    """What would be shared without payments, if that is known and anybody is paid."""
+    known = all(row.get("contribution_without_payments") is not None for row in rows)
+    if not known or not any(float(row["payment"]) for row in rows):
+        return []
+    before = [row | {"contribution": row["contribution_without_payments"]} for row in rows]
+    sharing = [called(row["name"]) for row in before if not _nothing(row)]
+    if not sharing:
+        return ["Without payments nobody would share anything."]
+    total = money.samples(sum(row["contribution"] for row in before))
+    who = f"nobody but {sharing[0]} would share anything: " if len(sharing) == 1 else "they would share "
+    return [f"Without payments {who}{total} {data}{'' if len(sharing) == 1 else ' together'}."]
+
+
+def _who_left(summary: dict[str, Any], used: money.Currency) -> list[str]:
+    """Who left, or would if she may not (--noleave)."""
+    if not summary["certified"]:
+        return []
+    left = {one["name"]: one["worse_off_by"] for one in summary["left"]}
+    would = {one["name"]: one["worse_off_by"] for one in summary.get("rather_leave", [])}
+    if would:
+        return [
+            _who_leaves(summary, would, "would rather leave", used)
+            + " All are taken to stay in spite of that (--noleave)."
+        ]
+    return [_who_leaves(summary, left, "leaves" if len(left) == 1 else "leave", used)]
+
+
+ALTERNATIVES = {  # by what members have outside
+    "alone": "training alone",
+    "own_records": "a model of all her own records",
+    "nothing": "having no model",
+    "given": "what she has outside",
+}
+
+
+def _who_leaves(summary: dict[str, Any], short: dict[str, float], leave: str, used: money.Currency) -> str:
+    """Who leaves, or would, and how much better off she is then."""
+    alternative = ALTERNATIVES[summary["outside"]] if "outside" in summary else "having no model"
+    if not short:
+        return f"Nobody would rather leave: for nobody is {alternative} better."
+    if len(short) == 1:
+        ((name, more),) = short.items()
+        return f"{called(name)} {leave}: {alternative} is better for her by {used.amount(more)}."
+    most = sorted(short, key=lambda name: -short[name])[:_NAMED]
+    parts = [f"{called(name)} ({used.amount(short[name])})" for name in most]
+    who = f"{len(short)} members {leave}"
+    which = "for" if len(short) <= _NAMED else "most of all for"
+    return f"{who}: {alternative} is better, {which} {_and(parts)}."
+
+
+def recommendation(work: Workdir, summary: dict[str, Any], used: money.Currency) -> str:
+    """Which mechanism is recommended, and why."""
+    found = summary["compared"]
+    if found["rather_leave"]:
+        accepted = (
+            f"None of the {found['apply']} that apply here is accepted by everybody; of those under which "
+            f"the fewest would rather leave ({found['rather_leave']}) it is the simplest"
+        )
+    else:
+        accepted = f"Of the {found['apply']} that apply here it is the simplest that everybody accepts and"
+    text = (
+        f"Recommended: {described(summary['mechanism'])} {accepted} that brings within {found['nearly']:.0%} "
+        f"of the most: all together have {used.amount(found['surplus'])} more than if they left."
+    )
+    simpler = [_lacks(one, found, used) for one in found["simpler"]]
+    return f"{text} Simpler ones: {'; '.join(simpler)}." if simpler else text
+
+
+def _lacks(one: dict[str, Any], found: dict[str, Any], used: money.Currency) -> str:
+    """What a simpler mechanism lacks."""
+    name = tables.title(one["mechanism"])
+    if one["rather_leave"] > found["rather_leave"]:
+        who = "1 member" if one["rather_leave"] == 1 else f"{one['rather_leave']} members"
+        return f"under {name} {who} would rather leave"
+    return f"{name} brings {used.amount(found['surplus'] - one['surplus'])} less"
+
+
+def described(mechanism: str) -> str:
+    """A mechanism by its title, and what it does: the first sentence of its documentation."""
+    first, _, _ = registry.documentation(registry.read("rule", mechanism)).partition("\n")
+    title = tables.title(mechanism)
+    return f"{title}, {first[0].lower()}{first[1:]}" if first else f"{title}."
+
+
+def certificate(summary: dict[str, Any], used: money.Currency) -> list[str]:
+    """What was checked of the equilibrium; the status stands first in a line of its own."""
+    lines = [summary["status"]]
+    if summary["converged"]:
+        gap = summary["nash_gap"]
+        if used.code and gap < used.smallest:
+            lines.append(f"Checked: nobody gains {used.exact(used.smallest)} or more by deviating alone.")
+        else:
+            lines.append(f"Checked: nobody gains more than {used.amount(gap)} by deviating alone.")
+    return lines
+
+
+def extrapolation(summary: dict[str, Any], data: str) -> list[str]:
+    """A warning if the answer is about more data than were measured."""
+    if names := summary.get("extrapolated"):
+        return [f"BEYOND THE MEASUREMENTS: effective {data} of {listed(names)} are more than were measured."]
+    measured = summary.get("largest_measured")
+    if measured and summary["of_total"] and summary["total"] > measured:
+        return [f"BEYOND THE MEASUREMENTS, which end at {measured:g} {data}: an extrapolation of the fit."]
+    return []
+
+
+def _assumed(summary: dict[str, Any]) -> list[str]:
+    """What the answer takes for granted."""
+    lines = [_sentence(summary["samples"])] if summary.get("samples") else []
+    if summary.get("outside") == "own_records" and summary.get("own") == "contributed":
+        lines.append(
+            "Who leaves is taken to train on all records that she owns, at no cost, who takes part only on "
+            "what she shares: --own=always lets her use her own in both cases."
+        )
+    lines.append("Everybody decides alone; that groups could act together is not considered.")
+    return lines
+
+
+def _misreports(work: Workdir, used: money.Currency) -> list[str]:
+    """What a misreport of costs would gain under the mechanism that was chosen, if that was looked for."""
+    rows = work.read_csv("mechanisms.csv", text=_TEXTS) if work.has("mechanisms.csv") else []
+    chosen = [row for row in rows if row["chosen"]]
+    if not chosen:
+        return []
+    if "costs" not in chosen[0]["server_knows"]:
+        return ["Payments do not depend on what members say about their costs."]
+    if chosen[0].get("misreport_gain") is None:
+        return ["Costs are taken as members report them; what a false report gains was not looked for."]
+    if not chosen[0]["misreport_gain"]:
+        return ["Costs are taken as members report them; no false report that was tried gains anything."]
+    gain, factor = used.amount(chosen[0]["misreport_gain"]), chosen[0]["misreport_factor"]
+    return [
+        f"Costs are taken as members report them: {called(chosen[0]['misreport_by'])} would gain {gain} by "
+        f"reporting {factor:g} times hers."
+    ]
+
+
+_TEXTS = ("mechanism", "server_knows", "why_not", "worst_off", "misreport_by")  # columns of mechanisms.csv
+
+
+def compared(work: Workdir) -> list[dict[str, Any]]:
+    """The rows of `mechanisms.csv`."""
+    return work.read_csv("mechanisms.csv", text=_TEXTS)
+
+
+def nobody_shares(found: dict[str, Any], used: money.Currency = money.PLAIN, data: str = "samples") -> str:
+    """For whom sharing is nearest to worth it, and from which cost or value on it would be."""
+    one = data.removesuffix("s")
+    if found["agent"] is None:
+        return f"nobody shares: no number of {data} brings anybody anything"
+    who, value = called(found["agent"]), found["break_even_value"]
+    after = "with payments, " if found["payments"] else ""
+    average = f" on average over {found['samples']:.3g}" if found["samples"] else ""
+    brings = used.amount(found["brings"])
+    if value is not None:  # the accuracy alone, no payments for samples
+        accuracy = money.number(found["brings"] / found["value"])
+        brings = f"{accuracy} of accuracy, worth {brings}{average} (`value`: {used.amount(found['value'])})"
+    text = (
+        f"nobody shares: {after}a {one} costs {who} {used.amount(found['cost'])} and brings her at most "
+        f"{brings}; it would pay from a cost of {used.amount(found['break_even_cost'])}"
+    )
+    return text if value is None else f"{text}, or a `value` of {used.amount(value)}"
+
+
+def worth(found: dict[str, Any]) -> list[str]:
+    """Sentences on what one record of another member is worth, for the first members."""
+    if found["model"] == "total alone":
+        told = "held-out mixtures are predicted best if every record is worth the same to everybody"
+        doubt = "; that it is so is rejected at 5%, so measure more mixtures or splits"
+        return [told + doubt if found["p_value_of_equal_rates"] < 0.05 else told]
+    names = [row["name"] for row in found["members"]]
+    shown = range(min(len(names), RATES))
+    if found["model"] == "one rate":
+        return [
+            f"one record of another member is worth {_rate(found, i, (i + 1) % len(names))} to {names[i]}"
+            for i in shown
+        ]
+    sentences = []
+    for j in shown:
+        nothing = [i for i in shown if i != j and not found["rates"][i][j]]
+        for i in shown:
+            if i != j and i not in nothing:
+                sentences.append(f"one {names[j]} record is worth {_rate(found, i, j)} to {names[i]}")
+        if nothing:
+            everybody = len(nothing) == len(names) - 1
+            whom = "anybody else" if everybody else listed([names[i] for i in nothing])
+            sentences.append(f"one {names[j]} record is worth nothing to {whom}")
+    return sentences
+
+
+RATES = 8  # members whose exchange rates are printed
+
+
+def _rate(found: dict[str, Any], i: int, j: int) -> str:
+    """w_ij with its interval, as it stands in a sentence."""
+    rate, low, high = (found[name][i][j] for name in ("rates", "low", "high"))
+    if not rate:
+        return "nothing"
+    if low is None:
+        return f"{rate:.2g} of an own one (0 is possible too)"
+    return f"{rate:.2g} [{low:.2g}, {high:.2g}] of an own one"
+
+
+def listed(names: list[str]) -> str:
+    """Names as they stand in a sentence, the first of many."""
+    if not names:
+        return "nobody"
+    text = ", ".join(map(str, names[:_LISTED]))
+    return f"{text}, … ({len(names)} in all)" if len(names) > _LISTED else text
+
+
+def called(name: Any) -> str:
+    """What a member is called in a sentence; those without a name have numbers."""
+    return f"agent {name}" if str(name).isdigit() else str(name)
+
+
+def _and(parts: Sequence[str]) -> str:
+    """Parts of a sentence: a, b and c."""
+    *first, last = map(str, parts)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _sentence(text: str) -> str:
+    """A text that does not begin with a name, with a capital letter and a full stop."""
+    capital = text[:1].upper() + text[1:]
+    return capital if capital.endswith((".", "!", "?")) else f"{capital}."
+
+
+def _rates_words(summary: dict[str, Any]) -> tuple[str, ...]:
+    return ("exchange rate",) if summary.get("exchange") else ()
+
+
+def _words(*names: str) -> dict[str, str]:
+    return {name: WORDS[name] for name in names}
