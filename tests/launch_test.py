@@ -133,7 +133,7 @@ def test_your_own_numbers_give_a_table_files_and_a_figure(tmp_path):
     run = tmp_path / "run"
     done = equilibrium(*EXAMPLE, "--bootstrap=20", f"--workdir={run}")
     assert done.returncode == 0, done.stderr
-    for words in ("certified equilibrium", "clinic 12", "would rather leave", "from 20 certified of 20"):
+    for words in ("certified equilibrium", "clinic 12", "would rather leave", "20 of 20 resampled games"):
         assert words in done.stdout
     assert "resampling the curve" in done.stderr
     assert "<- used" in done.stdout
@@ -166,23 +166,30 @@ def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
     done = mechanism(*EXAMPLE, "--over_beta=5", "--p=1,-inf", f"--workdir={run}")
     assert done.returncode == 0, done.stderr
     for words in (
-        "mechanism: personal; 12 of 12 agents stay",
+        "Recommended: β = 1 - 1/n, refunds of the share 1 - 1/n",
+        "Simpler ones: under no payments 1 member would rather leave.",
+        "Nobody would rather leave: for nobody is training alone better.",
         "clinic 12",
         "their sum: 0.0000",
         "proved to be",
-        "every sample is taken to count the same for everybody",
+        "Every sample is taken to count the same for everybody",
     ):
         assert words in done.stdout
-    for stage in ("agents who leave", "equilibria over β"):
+    for stage in ("comparing mechanisms", "agents who leave", "equilibria over β"):
         assert stage in done.stderr
     rows = list(csv.DictReader((run / "outcome.csv").read_text().splitlines()))
     assert sum(decimal.Decimal(row["payment"]) for row in rows) == 0
-    gained = [float(row["utility"]) - float(row["outside"]) for row in rows]
-    assert gained == pytest.approx([gained[0]] * len(rows), rel=1e-9)
+    compared = list(csv.DictReader((run / "mechanisms.csv").read_text().splitlines()))
+    assert [row["mechanism"] for row in compared if row["chosen"] == "True"] == ["falkinger"]
+    utilities = [float(row["utility"]) for row in rows]
+    assert sum(utilities) == pytest.approx(max(float(row["sum_of_utilities"] or 0) for row in compared))
+    assert all(u > float(row["outside"]) for u, row in zip(utilities, rows, strict=True))
     assert all(float(row["nash_gap"]) < 1e-12 for row in rows)
     assert (run / "mechanism.png").read_bytes().startswith(b"\x89PNG")
     assert not list(run.glob("*.partial"))
-    tiny = mechanism(*EXAMPLE, "--over_beta=2", "--unit=1e-30", f"--workdir={tmp_path / 'tiny'}")
+    tiny = mechanism(
+        *EXAMPLE, "--mechanism=personal", "--over_beta=2", "--unit=1e-30", f"--workdir={tmp_path / 'tiny'}"
+    )
     assert tiny.returncode == 1
     assert "error: --unit=1e-30: a payment of 1.04417 is more than 2^52 of them" in tiny.stderr
     assert "Traceback" not in tiny.stderr
@@ -325,7 +332,7 @@ def test_a_file_of_ones_own_is_needed_again_to_go_on(tmp_path):
     cost = ["--payoff=power(0.97, 6, 0.8, 12)", "--cost=linear([0.004, 0.005])", "--over_beta=3", "--p=1"]
     done = mechanism(use, "--mechanism=half", *cost, f"--workdir={run}")
     assert done.returncode == 0, done.stderr
-    assert "mechanism: half; 2 of 2 agents stay" in done.stdout
+    assert "Payments: half.\n" in done.stdout
     for given in (["--mechanism=half"], ["--mechanism=none"]):
         refused = mechanism(*given, *cost, f"--workdir={run}", "--resume")
         assert refused.returncode == 1

@@ -60,6 +60,7 @@ def about(settings: inputs.ScenarioSettings, scenario: scenarios.Scenario) -> di
         "outside": settings.outside if scenario.outside is None else "given",
         "own": getattr(scenario.game.payoff, "own", ""),
         "data": "samples" if _exchange_of(scenario) is None else "records",
+        "flat": [agent for agent, fits in scenario.origin.fits.items() if not fits[settings.fit].rises],
         "samples": what_samples_count(scenario),
         "exchange": exchange(scenario),
     }

@@ -64,7 +64,7 @@ def equilibrium(work: Workdir) -> Answer:
     """Who shares what without payments, and who would rather leave."""
     summary, rows = work.read_json("equilibrium.json"), work.read_csv("outcome.csv", text=("name",))
     used, data = _written(summary)
-    sentences = []
+    sentences = flat(summary)
     if not summary["converged"]:
         sentences.append(
             "No equilibrium was found, so who shares what cannot be told; what is shown is NO certified "
@@ -100,9 +100,11 @@ def mechanism(work: Workdir) -> Answer:
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
     used, data = _written(summary)
     staying = [row for row in rows if row["stays"]]
-    sentences = [] if summary.get("compared") is None else [recommendation(work, summary, used)]
+    sentences = flat(summary)
     if summary.get("compared") is None:
         sentences.append(f"Payments: {described(summary['mechanism'])}")
+    else:
+        sentences.append(recommendation(work, summary, used))
     if "status" not in summary:
         sentences.append("The federation falls apart: fewer than two members are left.")
     elif not summary["certified"]:
@@ -301,6 +303,20 @@ def described(mechanism: str) -> str:
     first, _, _ = registry.documentation(registry.read("rule", mechanism)).partition("\n")
     title = tables.title(mechanism)
     return f"{title}, {first[0].lower()}{first[1:]}" if first else f"{title}."
+
+
+def flat(summary: dict[str, Any]) -> list[str]:
+    """A warning if a curve that is used does not rise; earlier versions do not say."""
+    whose = summary.get("flat", [])
+    return [is_flat("" if whose == [""] else f" of {listed(whose)}") + "."] if whose else []
+
+
+def is_flat(whose: str = "") -> str:
+    """The remark on measurements that say nothing, `whose` they are."""
+    return (
+        f"FLAT: the measured accuracies{whose} do not rise with the samples by more than they scatter, so "
+        "nothing can be said about who shares"
+    )
 
 
 def certificate(summary: dict[str, Any], used: money.Currency) -> list[str]:

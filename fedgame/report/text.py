@@ -21,8 +21,6 @@ def equilibrium(work: Workdir) -> str:
     based_on = _read(summary)
     if summary["fits"]:
         based_on.append("\n".join(_fit_of_agent(fit) for fit in summary["fits"][:_FITS]))
-        if flat := [fit["agent"] for fit in summary["fits"] if _is_flat(fit)]:
-            based_on[-1] += _flat("" if flat == [""] else f" of {answers.listed(flat)}")
     if summary["exchange"]:
         based_on.append(_exchange(summary["exchange"]))
     sure = [*answer.sure, _total(summary)]
@@ -253,14 +251,6 @@ def _fit_of_agent(fit: dict[str, Any]) -> str:
 def _is_flat(fit: dict[str, Any]) -> bool:
     """Whether the fit that is used does not rise; those of earlier versions do not say."""
     return fit.get("used", True) and not fit.get("rises", True)
-
-
-def _flat(whose: str = "") -> str:
-    """The remark on measurements that say nothing, `whose` they are."""
-    return (
-        f"\nFLAT: the measured accuracies{whose} do not rise with the samples by more than they scatter, so "
-        "nothing can be said about who shares"
-    )
 
 
 def _errors(rmse: float, largest: float) -> str:
@@ -541,7 +531,9 @@ def fits(fits: Sequence[dict[str, Any]]) -> str:
         f"{fit['fit']} fit: {_errors(fit['rmse'], fit['largest_residual'])}{_mark(fit['used'])}"
         for fit in fits
     ]
-    return "\n".join(lines) + (_flat() if any(_is_flat(fit) for fit in fits) else "")
+    if any(_is_flat(fit) for fit in fits):
+        lines.append(answers.is_flat())
+    return "\n".join(lines)
 
 
 def game(summary: dict[str, Any]) -> str:
@@ -553,7 +545,9 @@ def game(summary: dict[str, Any]) -> str:
         between = summary["deviation_between_seeds"]
         if between is not None:
             first += f"; one training run deviates by {between:.4f}"
-        lines = [first + (_flat() if _is_flat(summary) else "")]
+        lines = [first]
+        if _is_flat(summary):
+            lines.append(answers.is_flat())
     for protocol, found in summary["equilibria"].items():
         if found is None:
             lines.append(f"{protocol}: aims at no equilibrium")
@@ -564,7 +558,7 @@ def game(summary: dict[str, Any]) -> str:
         line += f", Nash gap {found['nash_gap']:.1e}"
         lines.append(line if found["unique"] else f"{line}, only Σ s is determined")
         if why := found.get("nobody_shares"):  # files of earlier versions do not say it
-            lines.append(f"{protocol}: {answers.nobody_shares(why, money.Currency(), 'samples')}")
+            lines.append(f"{protocol}: {answers.nobody_shares(why)}")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from fedgame.experiments import equilibrium, mechanism
 from fedgame.games import payoffs, scenarios
 from fedgame.inputs import exchange_rates, mixtures
 from fedgame.inputs import read as inputs
-from fedgame.report import text
+from fedgame.report import money, text
 from fedgame.runs import workdir
 
 NAMES = ["a", "b", "c"]
@@ -80,7 +80,7 @@ def test_a_file_of_rates_makes_the_game_and_is_left_beside_the_results(tmp_path)
     np.testing.assert_array_equal(again.outside, scenario.outside)
     np.testing.assert_array_equal(again.game.payoff.rates, RATES)
     assert "count the same for everybody" not in text.equilibrium(work)
-    assert "would rather leave (she has more outside): nobody" in text.equilibrium(work)
+    assert "Nobody would rather leave: for nobody is what she has outside better." in text.equilibrium(work)
     always = inputs.read(inputs.ScenarioSettings(**given, own="always")).game
     np.testing.assert_array_equal(always.payoff.records, [60.0, 90.0, 80.0])
     alone = ran(equilibrium, equilibrium.Settings(**given, own="always"), tmp_path / "always")
@@ -114,9 +114,10 @@ def test_a_federation_that_falls_apart_says_what_is_missing_and_who_could_do_bet
     assert summary["coalition"]["members"] == ["a", "b"]
     assert summary["surplus"] < 0
     words = text.mechanism(work)
-    assert f"all together have {-summary['surplus']:.4g} less than outside, even at the first best" in words
+    short = money.number(-summary["surplus"])
+    assert f"All together have {short} less than outside, even at the first best" in words
     assert "of all coalitions that of a, b has the largest surplus" in words
-    assert "that groups could leave together is not considered" in words
+    assert "that groups could act together is not considered" in words
 
 
 @pytest.fixture(scope="module")

@@ -136,7 +136,7 @@ def test_what_was_read_is_told(files, tmp_path):
         f"21 measurements at 7 sizes, 3 repetitions each, from {files.curve}",
     ]
     assert work.read_json("equilibrium.json")["read"] == told
-    assert text.startswith("read: " + "; ".join(told) + "\n\n")
+    assert "\n\nread: " + "; ".join(told) + "\n\n" in text
     assert "FLAT" not in text
     scenario = tmp_path / "run" / "scenario.json"
     assert read(equilibrium.Settings(scenario=str(scenario))).origin.notes == [
@@ -210,7 +210,7 @@ def test_files_make_the_game_and_every_result_is_written(files, tmp_path, fit):
     )
     assert [r["name"] for r in rows] == ["a", "b", "c"]
     assert rows[2]["rather_leaves"] is True  # a fixed cost of 2, for an accuracy below 1
-    assert "would rather leave (utility below 0): c" in text
+    assert "c would rather leave: training alone is better for her by" in text
     assert f"{fit} fit, root mean square error" in text
     assert ("λ" in text) == (fit == "power")
     summary = json.loads((tmp_path / "run" / "equilibrium.json").read_text())
@@ -266,7 +266,7 @@ def test_every_agent_can_have_a_curve_of_her_own(files, tmp_path):
         if fit == "power":
             _, text = run(settings, tmp_path / fit, equilibrium.show)
             assert "curve of a: " in text
-            assert "5 certified of 5" in text
+            assert "5 of 5 resampled games" in text
         else:
             _, summary, _ = equilibrium.bootstrap(settings, scenario)
             assert summary["certified"] == summary["resamples"] == 5
@@ -285,7 +285,7 @@ def test_a_payoff_that_defines_fit_is_a_choice(files, tmp_path, saturation):
     assert list(scenario.origin.fits[""]) == ["bound", "concave", "power", "saturation"]
     _, text = run(settings, tmp_path / "run", equilibrium.show)
     assert "saturation fit, root mean square error 0.0000, largest 0.0000  <- used" in text
-    assert "3 certified of 3" in text
+    assert "3 of 3 resampled games" in text
     again = read(equilibrium.Settings(scenario=str(tmp_path / "run" / "scenario.json")))
     chex.assert_trees_all_equal(again.game, scenario.game)
     with pytest.raises(

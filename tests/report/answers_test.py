@@ -1,0 +1,159 @@
+"""Sentences of answers: from rows and summaries, and from files of real runs."""
+
+import dataclasses
+
+import pytest
+
+from fedgame.experiments import equilibrium, mechanism
+from fedgame.report import answers, money, text
+from fedgame.runs import experiment, workdir
+
+EUR = money.currency("EUR")
+NUMBERS = mechanism.Settings(
+    cost=(0.004, 0.005, 0.012), capacity=(100.0,), payoff="power(0.97, 6, 0.8, 12)", over_beta=2, p=(1.0,)
+)
+
+
+def row(name, contribution, payment="0", capacity=100.0, before=None):
+    return {
+        "name": name,
+        "contribution": contribution,
+        "capacity": capacity,
+        "payment": payment,
+        "contribution_without_payments": before,
+    }
+
+
+def test_few_members_are_told_one_by_one():
+    rows = [row("Zurich", 74.3), row("Basel", 100.0), row("Bern", 0.0)]
+    assert answers.who_shares(rows, "records") == [
+        "Zurich shares 74 of 100 records and Basel all her 100, 174 records together; Bern shares nothing."
+    ]
+    assert answers.who_shares(rows[1:], "samples") == [
+        "Only Basel shares all her 100 samples; Bern shares nothing."
+    ]
+    assert answers.who_shares([row("1", 0.0)], "samples") == ["Nobody shares anything."]
+    assert answers.who_shares([row("1", 5.5)], "samples") == ["Only agent 1 shares 5.5 of 100 samples."]
+
+
+def test_of_many_those_who_share_and_pay_the_most_are_named():
+    rows = [row(f"clinic {i}", float(i), "-1.50" if i < 9 else "13.50") for i in range(10)]
+    shared = answers.who_shares(rows, "samples")
+    assert shared[0] == (
+        "9 of 10 members share 45 samples together, most of all clinic 9 (9 of 100), clinic 8 (8 of 100) and "
+        "clinic 7 (7 of 100)."
+    )
+    assert shared[1] == "Nothing is shared by clinic 0."
+    assert answers.who_pays(rows, EUR) == [
+        "clinic 9 receives €13.50; 9 members pay €13.50 together, most of all clinic 0 (€1.50), clinic 1 "
+        "(€1.50) and clinic 2 (€1.50)."
+    ]
+
+
+def test_payments_are_told_with_their_currency_and_the_largest_first():
+    rows = [row("a", 1.0, "-1200.00"), row("b", 1.0, "900.50"), row("c", 1.0, "299.50")]
+    assert answers.who_pays(rows, EUR) == ["b receives €900.50 and c €299.50; a pays €1,200."]
+    assert answers.who_pays([row("a", 1.0)], EUR) == ["Nobody pays anything."]
+
+
+def test_what_would_be_shared_without_payments():
+    rows = [row("a", 50.0, "-1", before=0.0), row("b", 50.0, "1", before=20.0)]
+    assert answers._without_payments(rows, "records") == [
+        "Without payments nobody but b would share anything: 20 records."
+    ]
+    rows[0]["contribution_without_payments"] = None  # no certified equilibrium
+    assert answers._without_payments(rows, "records") == []
+
+
+def ran(experiment_of, settings, folder):
+    words = experiment.run(experiment_of, settings, str(folder))
+    return words, workdir.Workdir(folder)
+
+
+@pytest.fixture(scope="module")
+def recommended(tmp_path_factory):
+    settings = dataclasses.replace(NUMBERS, currency="EUR", value=(20_000.0,), cost=(80.0, 100.0, 240.0))
+    return ran(mechanism.EXPERIMENT, settings, tmp_path_factory.mktemp("mechanism") / "run")
+
+
+def test_the_answer_comes_first_and_has_names_money_and_no_exponent(recommended):
+    words, work = recommended
+    answer = answers.of(work)
+    assert words.startswith(answer.sentences[0])
+    assert answer.sentences[0].startswith("Recommended: ")
+    first_table = words[: words.index("How sure this is")]
+    assert "€" in first_table
+    assert "e+0" not in first_table
+    assert "e-1" not in first_table
+    assert "Checked: nobody gains €0.01 or more by deviating alone." in answer.sure
+    assert words.index("How sure this is") < words.index("What is assumed") < words.index("What the words")
+
+
+def test_all_that_is_said_of_the_recommended_mechanism_is_what_the_files_say(recommended):
+    _, work = recommended
+    rows = answers.compared(work)
+    (chosen,) = (one for one in rows if one["chosen"])
+    summary = work.read_json("mechanism.json")
+    assert chosen["mechanism"] == summary["mechanism"]
+    accepted = [one for one in rows if one["applies"] and not one["rather_leave"]]
+    most = max(one["surplus"] for one in accepted)
+    assert chosen["surplus"] >= 0.99 * most
+    simpler = [one for one in accepted if one["simplicity"] < chosen["simplicity"]]
+    assert all(one["surplus"] < 0.99 * most for one in simpler)
+    members = work.read_csv("mechanisms_by_member.csv", text=("mechanism", "name"))
+    mine = [one for one in members if one["mechanism"] == chosen["mechanism"]]
+    outcome = work.read_csv("outcome.csv", text=("name", "payment"))
+    for one, there in zip(mine, outcome, strict=True):
+        assert one["contribution"] == pytest.approx(there["contribution"], abs=1e-9)
+        assert one["payment"] == pytest.approx(there["exact_payment"], abs=1e-6)
+    assert {one["payment"][-3] for one in outcome} == {"."}  # whole cents
+
+
+def test_another_currency_and_unit_recommend_the_same(recommended, tmp_path):
+    settings = dataclasses.replace(NUMBERS, value=(2e-3,), cost=(8e-6, 1e-5, 2.4e-5), unit=1e-9)
+    _, work = ran(mechanism.EXPERIMENT, settings, tmp_path / "run")
+    assert (
+        work.read_json("mechanism.json")["mechanism"]
+        == (recommended[1].read_json("mechanism.json")["mechanism"])
+    )
+
+
+def test_who_may_not_leave_is_not_said_to_have_left_or_to_be_content(tmp_path):
+    settings = dataclasses.replace(NUMBERS, mechanism="none", fixed=(0.0, 0.0, 0.9), leave=False)
+    words, _ = ran(mechanism.EXPERIMENT, settings, tmp_path / "run")
+    assert "agent 3 would rather leave: training alone is better for her by" in words
+    assert "All are taken to stay in spite of that (--noleave)." in words
+    assert "Nobody would rather leave" not in words
+
+
+def test_all_commands_mean_the_same_by_leaving(tmp_path):
+    fixed = {"fixed": (0.0, 0.0, 0.9)}
+    settings = {name: getattr(NUMBERS, name) for name in ("cost", "capacity", "payoff")}
+    _, work = ran(equilibrium.EXPERIMENT, equilibrium.Settings(**settings, **fixed), tmp_path / "equilibrium")
+    stay = dataclasses.replace(NUMBERS, mechanism="none", leave=False, **fixed)
+    _, other = ran(mechanism.EXPERIMENT, stay, tmp_path / "mechanism")
+    leaving = [one["name"] for one in work.read_csv("outcome.csv", text=("name",)) if one["rather_leaves"]]
+    assert leaving == [one["name"] for one in other.read_json("mechanism.json")["rather_leave"]] == ["3"]
+    for which in ("own_records", "nothing"):
+        again = equilibrium.Settings(**settings, **fixed, outside=which)
+        _, work = ran(equilibrium.EXPERIMENT, again, tmp_path / which)
+        assert work.read_csv("outcome.csv", text=("name",))[0]["outside"] != 0.0 or which == "nothing"
+
+
+def test_where_nobody_shares_the_break_even_number_is_told_in_money(tmp_path):
+    settings = dataclasses.replace(NUMBERS, mechanism="none", cost=(60.0, 70.0, 80.0), currency="EUR")
+    words, _ = ran(mechanism.EXPERIMENT, settings, tmp_path / "run")
+    assert words.splitlines()[1] == (
+        "Nobody shares: a sample costs agent 1 €60 and brings her at most 0.05479 of accuracy, worth €0.05 "
+        "(`value`: €1); it would pay from a cost of €0.05, or a `value` of €1,095."
+    )
+
+
+def test_an_unknown_currency_is_refused_before_anything_is_computed():
+    with pytest.raises(ValueError, match="--currency: a currency is a code of three letters"):
+        mechanism.check(dataclasses.replace(NUMBERS, currency="euro"))
+
+
+def test_text_is_made_of_what_is_answered(recommended):
+    words, work = recommended
+    assert text.mechanism(work) == words
