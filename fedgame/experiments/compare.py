@@ -43,7 +43,7 @@ from fedgame.mechanisms import base as mechanisms
 from fedgame.mechanisms import outcomes, refunds, rules
 from fedgame.protocols import base, fedbr
 from fedgame.registry import option
-from fedgame.report import figures, tables, text
+from fedgame.report import answers, figures, tables, text
 from fedgame.runs import jobs, workdir
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
@@ -613,7 +613,8 @@ def show(work: Workdir) -> str:
 def _text(work: Workdir, dataset: str) -> str:
     """The tables of a comparison, with the paper's numbers beside ours."""
     per_trial, table = work.read_csv("runs.csv"), work.read_csv("table1.csv")
-    blocks = [text.game(work.read_json("game.json")), text.trials(per_trial)]
+    answer = answers.comparison(work)
+    blocks = [text.lines(answer.sentences), text.trials(per_trial)]
     if told := text.remarks(work):
         blocks.insert(0, told)
     if work.has("members.csv"):
@@ -630,7 +631,9 @@ def _text(work: Workdir, dataset: str) -> str:
     if work.has("differences.csv"):
         blocks.append(text.differences(work.read_csv("differences.csv"), tested))
     blocks += paper.remarks(dataset, table, tested)
-    return "\n\n".join([*blocks, text.seconds(work.read_csv("seconds.csv"))])
+    blocks.append(text.lines(["How sure this is", *answer.sure, text.certificates(per_trial)]))
+    blocks += [text.game(work.read_json("game.json")), text.seconds(work.read_csv("seconds.csv"))]
+    return "\n\n".join([*blocks, text.words(answer)])
 
 
 def headline(work: Workdir) -> list[dict[str, Any]]:

@@ -57,6 +57,9 @@ _TITLES = {
     "launch.equilibrium": "Who shares what, if nobody pays anybody",
     "launch.mechanism": "Which payments make it better",
     "launch.measure": "What members' records are worth to each other",
+    "launch.compare": "Which protocol leaves members the most",
+    "launch.curve": "How accuracy rises with the number of samples",
+    "launch.train": "How accurate the trained model is",
 }
 
 
@@ -144,10 +147,70 @@ def measurement(work: Workdir) -> Answer:
     return Answer("launch.measure", _TITLES["launch.measure"], sentences, [], [], words)
 
 
+def comparison(work: Workdir) -> Answer:
+    """Which protocol leaves members the most, how much they then share, and how good the model is."""
+    by_protocol = tables.by(work.read_csv("runs.csv"), "protocol")
+    means = {name: tables.means(rows) for name, rows in by_protocol.items()}
+    ranked = sorted(means, key=lambda name: -means[name]("mean_utility"))
+    first, *others = [_of_protocol(name, means[name]) for name in ranked]
+    told = [f"{first} leaves members the most."]
+    if others:
+        told = [f"{first} leaves members the most; then come {_and(others)}."]
+    equilibria = work.read_json("game.json")["equilibria"]
+    for name, found in equilibria.items():
+        if found and found.get("nobody_shares"):
+            told.append(f"Under {name} {nobody_shares(found['nobody_shares'])}.")
+    sure = []
+    if len(next(iter(by_protocol.values()))) == 1:
+        sure.append("One seed: how much of the differences is chance is not known (--seeds).")
+    if any(found and not found["converged"] for found in equilibria.values()):
+        sure.append("For some protocols NO certified equilibrium was found.")
+    words = _words("utility", "equilibrium", "Nash gap", "β", "p-mean", "Σ")
+    return Answer("launch.compare", _TITLES["launch.compare"], told, sure, [], words)
+
+
+def _of_protocol(name: str, mean: Callable[[str], float]) -> str:
+    """A protocol, with means over seeds of what comes of it."""
+    return (
+        f"{name} (utility {money.number(mean('mean_utility'))} on average, {money.samples(mean('charged'))} "
+        f"samples, accuracy {mean('held_out_accuracy'):.3f})"
+    )
+
+
+def measured_curve(work: Workdir) -> Answer:
+    """How accurate models of different numbers of samples are."""
+    band = work.read_csv("band.csv")
+    first, last = band[0], band[-1]
+    sentences = [
+        f"Accuracy rises from {first['accuracy']:.3f} with {money.samples(first['samples'])} samples to "
+        f"{last['accuracy']:.3f} with {money.samples(last['samples'])}."
+    ]
+    if last["accuracy"] <= first["accuracy"]:
+        sentences = [
+            f"Accuracy does not rise: it is {first['accuracy']:.3f} with {money.samples(first['samples'])} "
+            f"samples and {last['accuracy']:.3f} with {money.samples(last['samples'])}."
+        ]
+    return Answer("launch.curve", _TITLES["launch.curve"], sentences, [], [], {})
+
+
+def training(work: Workdir) -> Answer:
+    """How accurate the trained model is."""
+    rounds = work.read_csv("rounds.csv")
+    best, last = max(rounds, key=lambda row: row["accuracy"]), rounds[-1]
+    sentences = [
+        f"After {last['round']} rounds the accuracy on held-out data is {last['accuracy']:.3f}; the best, "
+        f"{best['accuracy']:.3f}, was reached after {best['round']}."
+    ]
+    return Answer("launch.train", _TITLES["launch.train"], sentences, [], [], {})
+
+
 _ANSWERS: dict[str, Callable[[Workdir], Answer]] = {
+    "launch.compare": comparison,
+    "launch.curve": measured_curve,
     "launch.equilibrium": equilibrium,
-    "launch.mechanism": mechanism,
     "launch.measure": measurement,
+    "launch.mechanism": mechanism,
+    "launch.train": training,
 }
 
 

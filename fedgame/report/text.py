@@ -25,9 +25,9 @@ def equilibrium(work: Workdir) -> str:
         based_on.append(_exchange(summary["exchange"]))
     sure = [*answer.sure, _total(summary)]
     blocks = [
-        _lines(answer.sentences),
+        lines(answer.sentences),
         _contributors(rows, used, resampled="bootstrap" in summary),
-        _lines(["How sure this is", *sure]),
+        lines(["How sure this is", *sure]),
         summary.get("conditions", ""),
         validation(work, summary.get("not_validated", "")),
         *based_on,
@@ -36,14 +36,20 @@ def equilibrium(work: Workdir) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def _lines(sentences: Sequence[str]) -> str:
+def lines(sentences: Sequence[str]) -> str:
+    """Sentences, or tables, one below the other."""
     return "\n".join(sentences)
 
 
 def _end(answer: answers.Answer) -> list[str]:
     """The blocks at the end of a report: what is assumed, and what words mean."""
-    words = [f"{word}: {meaning}" for word, meaning in answer.words.items()]
-    return [_lines(["What is assumed", *answer.assumed]), _lines(["What the words mean", *words])]
+    return [lines(["What is assumed", *answer.assumed]), words(answer)]
+
+
+def words(answer: answers.Answer) -> str:
+    """What the words of an answer mean, a line each."""
+    told = [f"{word}: {meaning}" for word, meaning in answer.words.items()]
+    return lines(["What the words mean", *told])
 
 
 def _read(summary: dict[str, Any]) -> list[str]:
@@ -317,11 +323,11 @@ def mechanism(work: Workdir) -> str:
     here = "status" in summary  # else the federation falls apart
     sure = [*answer.sure, *_ties(summary), *summary["audit"], *_surplus(summary, used)]
     blocks = [
-        _lines(answer.sentences),
+        lines(answer.sentences),
         _compared(work, used) if work.has("mechanisms.csv") else "",
         _payments(summary, rows, used) if here else _fallen_apart(rows, used),
         _welfare(work.read_csv("p_means.csv"), used),
-        _lines(["How sure this is", *sure]),
+        lines(["How sure this is", *sure]),
         validation(work, summary.get("not_validated", "")),
         *_read(summary),
         _exchange(summary["exchange"]) if summary["exchange"] else "",
@@ -344,7 +350,7 @@ def _compared(work: Workdir, used: money.Currency) -> str:
         for row in rows
         if not row["applies"]
     ]
-    return _lines([text, *others])
+    return lines([text, *others])
 
 
 def _candidate_cells(
@@ -544,7 +550,7 @@ def game(summary: dict[str, Any]) -> str:
         first = f"ã: {summary['fit']} fit, {_errors(summary['rmse'], summary['largest_residual'])}"
         between = summary["deviation_between_seeds"]
         if between is not None:
-            first += f"; one training run deviates by {between:.4f}"
+            first += f"; the standard deviation between training runs is {between:.4f}"
         lines = [first]
         if _is_flat(summary):
             lines.append(answers.is_flat())
@@ -556,7 +562,7 @@ def game(summary: dict[str, Any]) -> str:
         kind = "equilibrium" if found["converged"] else "NO equilibrium found, profile"
         line = f"{protocol}: {told}{kind} with Σ s = {found['contributed']:.2f}"
         line += f", Nash gap {found['nash_gap']:.1e}"
-        lines.append(line if found["unique"] else f"{line}, only Σ s is determined")
+        lines.append(line if found["unique"] else f"{line}; only the sum is unique, not who shares how much")
         if why := found.get("nobody_shares"):  # files of earlier versions do not say it
             lines.append(f"{protocol}: {answers.nobody_shares(why)}")
     return "\n".join(lines)
@@ -576,17 +582,14 @@ def by_member(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def trials(rows: Sequence[dict[str, Any]]) -> str:
-    """One row per protocol as Markdown: means over seeds, and the largest Nash gap and sum of payments."""
+    """One row per protocol as Markdown, means over seeds."""
     header = [
         "protocol",
         "announced",
         "Σ samples",
         "accuracy, held out",
         "mean utility",
-        "by held out",
-        "Nash gap",
-        "Nash gap, whole samples",
-        "Σ payments",
+        "mean utility, held out",
     ]
     body = []
     for name, mine in tables.by(rows, "protocol").items():
@@ -597,8 +600,25 @@ def trials(rows: Sequence[dict[str, Any]]) -> str:
                 mine[0]["announced"] or "",
                 f"{mean('charged'):.1f}",
                 f"{mean('held_out_accuracy'):.3f}",
-                f"{mean('mean_utility'):.4f}",
-                f"{mean('held_out_mean_utility'):.4f}",
+                _utility(mean("mean_utility")),
+                _utility(mean("held_out_mean_utility")),
+            ]
+        )
+    return tables.markdown(header, body)
+
+
+def _utility(x: float) -> str:
+    return f"{x:.4f}" if abs(x) < 100 else money.number(x, 5)
+
+
+def certificates(rows: Sequence[dict[str, Any]]) -> str:
+    """The largest Nash gap over seeds, also of the rounded contributions, and the sum of payments."""
+    header = ["protocol", "Nash gap", "Nash gap, whole samples", "Σ payments"]
+    body = []
+    for name, mine in tables.by(rows, "protocol").items():
+        body.append(
+            [
+                name,
                 f"{max(row['nash_gap'] for row in mine):.1e}",
                 f"{max(row['nash_gap_charged'] for row in mine):.1e}",
                 f"{max((row['sum_of_payments'] for row in mine), key=abs):.1e}",
