@@ -142,9 +142,23 @@ def mechanism(work: Workdir) -> Answer:
 def measurement(work: Workdir) -> Answer:
     """What one record of each member is worth to each other one."""
     found = work.read_json("measure.json")
-    sentences = [_sentence(text) for text in worth(found["exchange"])]
+    rows, metric = work.read_csv("worth.csv", text=("member",)), found["metric"]
+    sentences = [*worth(found["exchange"]), *_no_better(rows, metric)]
     words = _words("exchange rate")
     return Answer("launch.measure", _TITLES["launch.measure"], sentences, [], [], words)
+
+
+def _no_better(rows: Sequence[dict[str, Any]], metric: str) -> list[str]:
+    """Sentences on members for whom no model is better than none."""
+    by, advice = "", ""
+    if metric == "accuracy":
+        by = ", by always predicting her most frequent class"
+        advice = "; --metric=auc says how well records are told apart"
+    return [
+        f"To {row['member']} no model is worth more than none ({money.number(row['nobody'])}{by}){advice}."
+        for row in rows
+        if row["nobody"] is not None and row["nobody"] >= max(row["alone"] or 0.0, row["all"] or 0.0)
+    ]
 
 
 def comparison(work: Workdir) -> Answer:
@@ -463,42 +477,38 @@ def nobody_shares(found: dict[str, Any], used: money.Currency = money.PLAIN, dat
 
 
 def worth(found: dict[str, Any]) -> list[str]:
-    """Sentences on what one record of another member is worth, for the first members."""
+    """Sentences on what one record of others is worth to each member, for the first members."""
     if found["model"] == "total alone":
-        told = "held-out mixtures are predicted best if every record is worth the same to everybody"
-        doubt = "; that it is so is rejected at 5%, so measure more mixtures or splits"
-        return [told + doubt if found["p_value_of_equal_rates"] < 0.05 else told]
+        told = "Held-out mixtures are predicted best if every record is worth the same to everybody"
+        if found["p_value_of_equal_rates"] >= 0.05:
+            return [f"{told}."]
+        return [f"{told}; that it is so is rejected at 5%, so measure more mixtures or splits."]
     names = [row["name"] for row in found["members"]]
     shown = range(min(len(names), RATES))
     if found["model"] == "one rate":
         return [
-            f"one record of another member is worth {_rate(found, i, (i + 1) % len(names))} to {names[i]}"
+            f"To {names[i]} one record of any other member is worth {_rate(found, i, (i + 1) % len(names))}."
             for i in shown
         ]
     sentences = []
-    for j in shown:
-        nothing = [i for i in shown if i != j and not found["rates"][i][j]]
-        for i in shown:
-            if i != j and i not in nothing:
-                sentences.append(f"one {names[j]} record is worth {_rate(found, i, j)} to {names[i]}")
-        if nothing:
-            everybody = len(nothing) == len(names) - 1
-            whom = "anybody else" if everybody else listed([names[i] for i in nothing])
-            sentences.append(f"one {names[j]} record is worth nothing to {whom}")
+    for i in shown:
+        first, *rest = [j for j in shown if j != i]
+        parts = [f"one record of {names[first]} is worth {_rate(found, i, first)}"]
+        parts += [f"one of {names[j]} {_rate(found, i, j, '')}" for j in rest]
+        sentences.append(f"To {names[i]} {_and(parts)}.")
     return sentences
 
 
 RATES = 8  # members whose exchange rates are printed
 
 
-def _rate(found: dict[str, Any], i: int, j: int) -> str:
+def _rate(found: dict[str, Any], i: int, j: int, of_what: str = " of her own") -> str:
     """w_ij with its interval, as it stands in a sentence."""
     rate, low, high = (found[name][i][j] for name in ("rates", "low", "high"))
     if not rate:
         return "nothing"
-    if low is None:
-        return f"{rate:.2g} of an own one (0 is possible too)"
-    return f"{rate:.2g} [{low:.2g}, {high:.2g}] of an own one"
+    doubt = "(0 is possible too)" if low is None else f"[{low:.2g}, {high:.2g}]"
+    return f"{rate:.2g}{of_what} {doubt}"
 
 
 def listed(names: list[str]) -> str:

@@ -72,7 +72,7 @@ def measurement(work: Workdir) -> str:
     ]
     blocks = [
         remarks(work),
-        "\n".join([*answers.worth(found["exchange"]), *_no_better(rows, found["metric"])]),
+        lines(answers.measurement(work).sentences),
         f"{_METRICS[found['metric']]} on each member's own held-out records, of models of these records\n"
         + tables.markdown(header, cells),
         _exchange(found["exchange"]),
@@ -91,19 +91,6 @@ def remarks(work: Workdir) -> str:
     files = ("members.json", "remarks.json", "training_remarks.json")
     there = [name for name in files if work.has(name)]
     return "\n".join(told for name in there for told in work.read_json(name)["remarks"])
-
-
-def _no_better(rows: Sequence[dict[str, Any]], metric: str) -> list[str]:
-    """Sentences on members for whom no model is better than none."""
-    by, advice = "", ""
-    if metric == "accuracy":
-        by = ", by always predicting her most frequent class"
-        advice = "; --metric=auc says how well records are told apart"
-    return [
-        f"to {row['member']} no model is worth more than none ({money.number(row['nobody'])}{by}){advice}"
-        for row in rows
-        if row["nobody"] is not None and row["nobody"] >= max(row["alone"] or 0.0, row["all"] or 0.0)
-    ]
 
 
 def validation(work: Workdir, not_validated: str = "") -> str:

@@ -14,7 +14,7 @@ from fedgame.inputs import mixtures as files
 from fedgame.inputs import read as inputs
 from fedgame.learning import members
 from fedgame.learning import mixtures as learning
-from fedgame.report import text
+from fedgame.report import answers, text
 from fedgame.runs import experiment, jobs, workdir
 from fedgame.runs.experiment import Resources
 
@@ -123,7 +123,7 @@ def test_the_report_names_everybody_and_draws_the_rates(measured):
         line = next(line for line in words.splitlines() if f"{row['all']:.4g}" in line and "|" in line)
         assert f"{row['alone']:.4g}" in line
         better = max(row["alone"], row["all"]) > row["nobody"]
-        assert (f"to {row['member']} no model is worth more than none" in words) != better
+        assert (f"To {row['member']} no model is worth more than none" in words) != better
 
 
 def test_sentences_on_rates_name_who_gains_from_whom():
@@ -131,19 +131,19 @@ def test_sentences_on_rates_name_who_gains_from_whom():
     found["rates"] = [[1, 0.5, 0], [2, 1, 0], [0.25, 0, 1]]
     found["low"] = [[1, 0.4, None], [None, 1, None], [0.1, None, 1]]
     found["high"] = [[1, 0.7, None], [None, 1, None], [0.3, None, 1]]
-    assert text.worth(found) == [
-        "one a record is worth 2 of an own one (0 is possible too) to b",
-        "one a record is worth 0.25 [0.1, 0.3] of an own one to c",
-        "one b record is worth 0.5 [0.4, 0.7] of an own one to a",
-        "one b record is worth nothing to c",
-        "one c record is worth nothing to anybody else",
+    assert answers.worth(found) == [
+        "To a one record of b is worth 0.5 of her own [0.4, 0.7] and one of c nothing.",
+        "To b one record of a is worth 2 of her own (0 is possible too) and one of c nothing.",
+        "To c one record of a is worth 0.25 of her own [0.1, 0.3] and one of b nothing.",
     ]
     found["model"] = "one rate"
-    assert text.worth(found)[2] == "one record of another member is worth 0.25 [0.1, 0.3] of an own one to c"
-    alike = "held-out mixtures are predicted best if every record is worth the same to everybody"
-    assert text.worth({"model": "total alone", "p_value_of_equal_rates": 0.3}) == [alike]
-    (doubted,) = text.worth({"model": "total alone", "p_value_of_equal_rates": 0.03})
-    assert doubted == f"{alike}; that it is so is rejected at 5%, so measure more mixtures or splits"
+    assert answers.worth(found)[2] == (
+        "To c one record of any other member is worth 0.25 of her own [0.1, 0.3]."
+    )
+    alike = "Held-out mixtures are predicted best if every record is worth the same to everybody"
+    assert answers.worth({"model": "total alone", "p_value_of_equal_rates": 0.3}) == [f"{alike}."]
+    (doubted,) = answers.worth({"model": "total alone", "p_value_of_equal_rates": 0.03})
+    assert doubted == f"{alike}; that it is so is rejected at 5%, so measure more mixtures or splits."
 
 
 def test_a_template_has_the_names_and_capacities_of_the_members_and_nothing_else(measured, tmp_path):
