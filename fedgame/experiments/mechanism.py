@@ -27,6 +27,7 @@ from fedgame.runs.workdir import Workdir
 _SHORT_FLAGS = (("beta", "beta", "beta"), ("price", "price", "price"), ("rational", "personal", "transfers"))
 _UNIT = 1e-4  # the smallest amount that can be paid, if no currency is named
 _OWN_ALWAYS = payoffs.EffectiveSamples(None, None, own=payoffs.ALWAYS)
+_MEMBERS = 12  # members up to whom it is said what becomes of the others if one leaves
 _AUDITED = 200  # an audit needs an optimum from a general solver, so it is left out with more agents
 
 
@@ -170,6 +171,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     """Solves the game under the mechanism, lets agents leave, and solves it at other rates β.
 
     If no mechanism is named, compares all that apply first (`mechanisms.csv`, `mechanisms_by_member.csv`).
+    Of 3 to 12 members who stay, `without_each.csv` says what becomes of the others if one of them leaves.
     Writes `outcome.csv`, `outcome.json`, `p_means.csv`, `over_beta.csv`, `over_beta_contributions.csv`,
     `marks.csv`, `announced.json` (what each agent who stays is told), `mechanism.json`, and `scenario.json`
     (for --scenario) if JSON can hold the game; of effective samples also `exchange_rates.csv`.
@@ -200,6 +202,8 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     work.write_csv("marks.csv", over_beta.marks(game, settings.p[0], chosen, best_rate))
     work.write_csv("over_beta.csv", rates)
     work.write_csv("over_beta_contributions.csv", contributions)
+    if without := _without_each(prepared, found):
+        work.write_csv("without_each.csv", without)
     summary["not_validated"] = _validate(prepared, found, work)
     work.write_json("mechanism.json", summary)
     work.write_json("announced.json", _announced(prepared, found))
@@ -222,6 +226,29 @@ def _choose(prepared: Prepared, work: Workdir) -> tuple[Prepared, dict[str, Any]
         raise FloatingPointError("no mechanism has a certified equilibrium in this game")
     prepared = dataclasses.replace(prepared, rule=chosen.rule, announced=chosen.announced)
     return prepared, candidates.reasons(compared, chosen, prepared.outside)
+
+
+def _without_each(prepared: Prepared, found: outcomes.Participation) -> list[dict[str, Any]]:
+    """For every member who stays, what the others share and have if she leaves; [] of too few or too many."""
+    if not found.certified or found.outcome is None or not 3 <= len(found.stay) <= _MEMBERS:
+        return []
+    game, final = prepared.scenario.game, found.outcome
+    together = np.asarray(final.utilities)
+    rows = []
+    for k, i in enumerate(jobs.progress("if one more leaves", len(found.stay), over=found.stay)):
+        rest = np.delete(found.stay, k)
+        outside = prepared.outside[rest]
+        announced = rules.announced(prepared.rule, games.subset(game, rest), outside=outside)
+        there = outcomes.of_announcement(games.subset(game, rest), announced)
+        certified = bool(there.equilibrium.converged)
+        others = float(np.sum(np.asarray(there.utilities)))
+        rows.append({
+            "name": prepared.scenario.names[i],
+            "certified": certified,
+            "contributed": float(np.sum(np.asarray(there.equilibrium.profile))),
+            "others_lose": float(np.sum(np.delete(together, k))) - others,
+        })  # fmt: skip
+    return rows
 
 
 def _validate(prepared: Prepared, found: outcomes.Participation, work: Workdir) -> str:

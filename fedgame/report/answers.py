@@ -23,6 +23,7 @@ class Answer(NamedTuple):
     program: str  # such as launch.mechanism
     title: str  # the question
     sentences: list[str]  # the answer
+    each: list[str]  # what it means for each member; none if they are many
     sure: list[str]  # how sure it is
     assumed: list[str]  # what it takes for granted
     words: dict[str, str]  # terms that it uses, and what they mean
@@ -49,7 +50,7 @@ def of(work: Workdir) -> Answer:
     program = work.read_json("config.json")["program"]
     answer = _ANSWERS.get(program)
     if answer is None or work.has("variants.csv"):
-        return Answer(program, _TITLES.get(program, program), [], [], [], {})
+        return Answer(program, _TITLES.get(program, program), [], [], [], [], {})
     return answer(work)
 
 
@@ -84,8 +85,9 @@ def equilibrium(work: Workdir) -> Answer:
         sure.append(_resampled(summary["bootstrap"], data))
     sure += extrapolation(summary, data)
     words = _words("equilibrium", "utility", "Nash gap", "outside", *_rates_words(summary))
+    each = [_gets(row, summary, used) for row in rows] if len(rows) <= _NAMED else []
     title = _TITLES["launch.equilibrium"]
-    return Answer("launch.equilibrium", title, sentences, sure, _assumed(summary), words)
+    return Answer("launch.equilibrium", title, sentences, each, sure, _assumed(summary), words)
 
 
 def _resampled(found: dict[str, Any], data: str) -> str:
@@ -135,8 +137,10 @@ def mechanism(work: Workdir) -> Answer:
         "Σ",
         *_rates_words(summary),
     )
-    assumed = [*_misreports(work, used), *_assumed(summary)]
-    return Answer("launch.mechanism", _TITLES["launch.mechanism"], sentences, sure, assumed, words)
+    each = [_gets(row, summary, used) for row in staying] if len(rows) <= _NAMED else []
+    each += _if_one_leaves(work, used, data)
+    assumed = [*_server_knows(summary), *_misreports(work, used), *_assumed(summary)]
+    return Answer("launch.mechanism", _TITLES["launch.mechanism"], sentences, each, sure, assumed, words)
 
 
 def measurement(work: Workdir) -> Answer:
@@ -145,7 +149,7 @@ def measurement(work: Workdir) -> Answer:
     rows, metric = work.read_csv("worth.csv", text=("member",)), found["metric"]
     sentences = [*worth(found["exchange"]), *_no_better(rows, metric)]
     words = _words("exchange rate")
-    return Answer("launch.measure", _TITLES["launch.measure"], sentences, [], [], words)
+    return Answer("launch.measure", _TITLES["launch.measure"], sentences, [], [], [], words)
 
 
 def _no_better(rows: Sequence[dict[str, Any]], metric: str) -> list[str]:
@@ -180,7 +184,7 @@ def comparison(work: Workdir) -> Answer:
     if any(found and not found["converged"] for found in equilibria.values()):
         sure.append("For some protocols NO certified equilibrium was found.")
     words = _words("utility", "equilibrium", "Nash gap", "β", "p-mean", "Σ")
-    return Answer("launch.compare", _TITLES["launch.compare"], told, sure, [], words)
+    return Answer("launch.compare", _TITLES["launch.compare"], told, [], sure, [], words)
 
 
 def _of_protocol(name: str, mean: Callable[[str], float]) -> str:
@@ -204,7 +208,7 @@ def measured_curve(work: Workdir) -> Answer:
             f"Accuracy does not rise: it is {first['accuracy']:.3f} with {money.samples(first['samples'])} "
             f"samples and {last['accuracy']:.3f} with {money.samples(last['samples'])}."
         ]
-    return Answer("launch.curve", _TITLES["launch.curve"], sentences, [], [], {})
+    return Answer("launch.curve", _TITLES["launch.curve"], sentences, [], [], [], {})
 
 
 def training(work: Workdir) -> Answer:
@@ -215,7 +219,7 @@ def training(work: Workdir) -> Answer:
         f"After {last['round']} rounds the accuracy on held-out data is {last['accuracy']:.3f}; the best, "
         f"{best['accuracy']:.3f}, was reached after {best['round']}."
     ]
-    return Answer("launch.train", _TITLES["launch.train"], sentences, [], [], {})
+    return Answer("launch.train", _TITLES["launch.train"], sentences, [], [], [], {})
 
 
 _ANSWERS: dict[str, Callable[[Workdir], Answer]] = {
@@ -346,6 +350,53 @@ def _who_leaves(summary: dict[str, Any], short: dict[str, float], leave: str, us
     who = f"{len(short)} members {leave}"
     which = "for" if len(short) <= _NAMED else "most of all for"
     return f"{who}: {alternative} is better, {which} {_and(parts)}."
+
+
+def _gets(row: dict[str, Any], summary: dict[str, Any], used: money.Currency) -> str:
+    """What one member has, and why: what her model is worth, what she spends, pays or receives."""
+    payment = float(row.get("payment", 0.0))
+    worth = row["utility"] + row["cost"] - payment
+    parts = [f"her model (accuracy {row['payoff']:.3f}) is worth {used.amount(worth)} to her"]
+    if row["cost"]:
+        parts.append(f"her data cost her {used.amount(row['cost'])}")
+    if payment:
+        parts.append(f"she {'receives' if payment > 0 else 'pays'} {used.amount(abs(payment))}")
+    text = f"{called(row['name'])}: {_and(parts)}, which leaves her {used.amount(row['utility'])}"
+    if row.get("outside") is None:  # earlier versions do not say it
+        return f"{text}."
+    gained = row["utility"] - row["outside"]
+    more = "more" if gained >= 0 else "less"
+    return f"{text}, {used.amount(abs(gained))} {more} than by {ALTERNATIVES[summary['outside']]}."
+
+
+def _if_one_leaves(work: Workdir, used: money.Currency, data: str) -> list[str]:
+    """What becomes of the others if one more member leaves, the most painful first."""
+    rows = work.read_csv("without_each.csv", text=("name",)) if work.has("without_each.csv") else []
+    known = sorted((row for row in rows if row["certified"]), key=lambda row: -row["others_lose"])
+    sentences = []
+    for row in known[:_NAMED]:
+        lost = row["others_lose"]
+        change = f"lose {used.amount(lost)}" if lost >= 0 else f"gain {used.amount(-lost)}"
+        sentences.append(
+            f"If {called(row['name'])} left, the others would {change} together, and share "
+            f"{money.samples(row['contributed'])} {data}."
+        )
+    return sentences
+
+
+_REVEALED = {  # by what a rule must know
+    "payoffs": "what accuracy is worth to them",
+    "costs": "what their data cost them",
+}
+
+
+def _server_knows(summary: dict[str, Any]) -> list[str]:
+    """What members must reveal."""
+    needed = registry.read("rule", summary["mechanism"]).knows
+    if not needed:
+        return ["Members need not reveal anything but what they share."]
+    theirs = " and ".join(_REVEALED[one] for one in needed)
+    return [f"Members must tell the server {theirs}, beside what they share."]
 
 
 def recommendation(work: Workdir, summary: dict[str, Any], used: money.Currency) -> str:

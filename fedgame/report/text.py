@@ -27,6 +27,7 @@ def equilibrium(work: Workdir) -> str:
     blocks = [
         lines(answer.sentences),
         _contributors(rows, used, resampled="bootstrap" in summary),
+        _each(answer),
         lines(["How sure this is", *sure]),
         summary.get("conditions", ""),
         validation(work, summary.get("not_validated", "")),
@@ -39,6 +40,11 @@ def equilibrium(work: Workdir) -> str:
 def lines(sentences: Sequence[str]) -> str:
     """Sentences, or tables, one below the other."""
     return "\n".join(sentences)
+
+
+def _each(answer: answers.Answer) -> str:
+    """What the answer means for each member; "" if that is not said."""
+    return lines(["What each member gets", *answer.each]) if answer.each else ""
 
 
 def _end(answer: answers.Answer) -> list[str]:
@@ -313,6 +319,7 @@ def mechanism(work: Workdir) -> str:
         lines(answer.sentences),
         _compared(work, used) if work.has("mechanisms.csv") else "",
         _payments(summary, rows, used) if here else _fallen_apart(rows, used),
+        _each(answer),
         _welfare(work.read_csv("p_means.csv"), used),
         lines(["How sure this is", *sure]),
         validation(work, summary.get("not_validated", "")),
