@@ -506,7 +506,12 @@ def rounds(rows: Sequence[dict[str, Any]], what: str = "accuracy on held-out ima
 
 def curve(work: Workdir) -> str:
     """The measured accuracies, and how well every family fits."""
-    blocks = [remarks(work), band(work.read_csv("band.csv")), fits(work.read_json("fits.json"))]
+    blocks = [
+        remarks(work),
+        lines(answers.measured_curve(work).sentences),
+        band(work.read_csv("band.csv")),
+        fits(work.read_json("fits.json")),
+    ]
     return "\n\n".join(block for block in blocks if block)
 
 

@@ -1,5 +1,6 @@
 """Many independent jobs: several at a time, with a progress bar, each stored under its name."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent import futures
@@ -62,7 +63,10 @@ def progress(stage: str, total: float, done: float = 0, over: Iterable | None = 
     """
     form = "{desc}{percentage:4.0f}%|{bar:30}| {elapsed}<{remaining}"
     hidden = jax.process_index() > 0
-    return tqdm.tqdm(over, f"{stage:<29}", total, initial=done, bar_format=form, disable=hidden)
+    seconds = 0.1 if sys.stderr.isatty() else 10.0  # between updates: log files keep every one of them
+    return tqdm.tqdm(
+        over, f"{stage:<29}", total, mininterval=seconds, initial=done, bar_format=form, disable=hidden
+    )
 
 
 def progress_over(stage: str, rounds: range) -> tqdm.tqdm:
