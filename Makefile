@@ -11,12 +11,12 @@ export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 compare: install  ## the paper's Section 5 on the embedded images; FLAGS="--dataset=mnist …" for more
 	$(RUN) -m launch.compare $(FLAGS)
 
-HOSPITALS := --agents=examples/hospitals/agents.csv --measurements=results/hospitals/measure --validate --overwrite
+HOSPITALS := --agents=examples/hospitals/agents.csv --measurements=results/hospitals/measure --validate --currency=EUR --overwrite
 
 hospitals: install  ## what four hospitals' records are worth to each other, who shares, who pays, and whether that holds
 	$(RUN) -m launch.measure --federation=examples/hospitals --validate --overwrite --workdir=results/hospitals/measure
 	$(RUN) -m launch.equilibrium $(HOSPITALS) --workdir=results/hospitals/equilibrium
-	$(RUN) -m launch.mechanism $(HOSPITALS) --unit=0.01 --workdir=results/hospitals/mechanism
+	$(RUN) -m launch.mechanism $(HOSPITALS) --workdir=results/hospitals/mechanism
 
 test: install  ## lint, format check and every test
 	$(RUN) -m ruff check .
