@@ -43,7 +43,7 @@ from fedgame.mechanisms import base as mechanisms
 from fedgame.mechanisms import outcomes, refunds, rules
 from fedgame.protocols import base, fedbr
 from fedgame.registry import option
-from fedgame.report import figures, tables, text
+from fedgame.report import figures, scales, tables, text
 from fedgame.runs import jobs, workdir
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
@@ -612,7 +612,7 @@ def show(work: Workdir) -> str:
 
 def _text(work: Workdir, dataset: str) -> str:
     """The tables of a comparison, with the paper's numbers beside ours."""
-    per_trial, table = work.read_csv("runs.csv"), work.read_csv("table1.csv")
+    per_trial, table = work.read_csv("runs.csv"), scales.lengthened(work.read_csv("table1.csv"))
     blocks = [text.game(work.read_json("game.json")), text.trials(per_trial)]
     if told := text.remarks(work):
         blocks.insert(0, told)
@@ -628,7 +628,8 @@ def _text(work: Workdir, dataset: str) -> str:
     tested = text.RECORDS if work.has("members.csv") else text.IMAGES
     blocks.append(text.table1(table, paper.printed(dataset, table), tested))
     if work.has("differences.csv"):
-        blocks.append(text.differences(work.read_csv("differences.csv"), tested))
+        paired = scales.lengthened(work.read_csv("differences.csv"))
+        blocks.append(text.differences(paired, tested))
     blocks += paper.remarks(dataset, table, tested)
     return "\n\n".join([*blocks, text.seconds(work.read_csv("seconds.csv"))])
 
@@ -637,7 +638,7 @@ def headline(work: Workdir) -> list[dict[str, Any]]:
     """Normalised p-means by own test images, with the mean utility and the samples of each protocol."""
     trials = tables.by(work.read_csv("runs.csv"), "protocol")
     found = []
-    for row in work.read_csv("table1.csv"):
+    for row in scales.lengthened(work.read_csv("table1.csv")):
         if row["utilities"] == "own" and row["scale"] == "mean":
             mean = tables.means(trials[row["protocol"]])
             shown = {name: row[name] for name in ("protocol", "p", "welfare", "standard_error")}
