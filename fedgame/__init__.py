@@ -9,6 +9,7 @@ runs         directories of runs, resumed and swept
 report       what is seen of a run, from its files
 inputs       people's own files
 experiments  a claim, measured
+results      what a command has left in a directory, as data
 registry     what people name, and files of theirs that add to it
 testing      whether what they add keeps its contract
 
@@ -126,7 +127,7 @@ _LATER = {  # by name here: where it is, and its name there
     "partition": ("learning.partitions", "partition"),
     "sizes_to_measure": ("learning.curve", "grid"),
 }
-_ROOMS = ("experiments", "inputs", "learning", "protocols", "report", "runs", "testing")
+_ROOMS = ("experiments", "inputs", "learning", "protocols", "report", "results", "runs", "testing")
 
 
 def payoff(text: str) -> Payoff:
@@ -274,6 +275,7 @@ __all__ = [
     "protocols",
     "register",
     "registry",
+    "results",
     "rule",
     "save_scenario",
     "scale_costs",

@@ -133,7 +133,7 @@ def readme(about: dict[str, Any], names: Iterable[str]) -> str:
       about: what `config.json` says.
       names: paths of files below the directory.
     """
-    listed = {f"{first}/" if rest else first for first, _, rest in (name.partition("/") for name in names)}
+    listed = {"".join(name.partition("/")[:2]) for name in names}  # of what is in a folder, the folder
     command = about.get("command", "")
     by = f"`{command}`" if command else about["program"]
     version = about.get("versions", {}).get("fedgame", "")

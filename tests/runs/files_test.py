@@ -79,12 +79,22 @@ def test_a_directory_says_what_made_it_and_what_is_there(tmp_path):
         work.put("model", lambda path: (path.mkdir(), (path / "weights").write_text("1")))
         work.job("training", lambda: {"x": 1})
         work.write_json("something.json", 1)
+        (work.path / "variants").mkdir()
     text = (tmp_path / "run" / "README.md").read_text()
     assert text.startswith("# What this has left here\n\nMade by `python -m launch.train --agents=3`, ")
     lines = [line for line in text.splitlines() if line.startswith("- `")]
     names = [line.split("`")[1] for line in lines]
     assert names == [
-        *("README.md", "SHA256SUMS", "config.json", "jobs/", "rounds.csv", "model/", "something.json")
+        *(
+            "README.md",
+            "SHA256SUMS",
+            "config.json",
+            "jobs/",
+            "variants/",
+            "rounds.csv",
+            "model/",
+            "something.json",
+        )
     ]
     assert lines[-1] == f"- `something.json`: {files.UNKNOWN}"
     assert "README.md" in digests.Digests(tmp_path / "run").names
