@@ -8,12 +8,13 @@ import jax
 import numpy as np
 
 from fedgame.experiments import task as tasks
+from fedgame.experiments import trained
 from fedgame.experiments.task import Task
 from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
 from fedgame.registry import option
 from fedgame.report import figures, text
-from fedgame.runs import jobs, snapshots
+from fedgame.runs import jobs
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
@@ -73,7 +74,7 @@ class _State(NamedTuple):
 
 
 def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> None:
-    """Deals the images, trains, and writes `holdings.csv`, `rounds.csv` and the model.
+    """Deals the images, trains, and writes `holdings.csv`, `rounds.csv` and the model, for `trained.load`.
 
     If the model learns nothing, also `training_remarks.json`. Of members with data of their own also
     `rounds_by_member.csv`: everybody's metric on what she holds out. All processes of a run call it; only
@@ -116,8 +117,7 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
             tasks.write_if_nothing_is_learnt(task, work, what, last["accuracy"], labels)
         if task.own is not None:
             work.write_csv("rounds_by_member.csv", _by_member(task.own.federation.names, state))
-        if not work.has("model"):
-            work.put("model", lambda path: snapshots.save_model(path, state.params))
+        trained.save(work, "", task, state.params)
 
 
 def _by_member(names: tuple[str, ...], state: _State) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ class Workdir:
         self.save_every = 30.0  # seconds between snapshots of a training run
         self.stop = threading.Event()  # once set, training runs save their state and stop
         self._written = digests.Digests(path)
+        self._putting = threading.Lock()
         config = path / _CONFIG  # read once: if somebody puts another there, this stays the run that it is
         self._config = digests.of(config) if config.exists() else ""
         self._lock = lock  # of the directory, until it is closed
@@ -136,7 +137,8 @@ class Workdir:
         """
         target = self.path / name
         self.path.mkdir(parents=True, exist_ok=True)
-        with _put_in_place(target) as partial:
+        # One thread at a time: rewriting the list would drop a file that is listed but not yet in place.
+        with self._putting, _put_in_place(target) as partial:
             save(partial)
             digests.sync(partial)
             if partial.is_dir():  # files of an earlier one may have had other names
@@ -476,6 +478,12 @@ def _put_in_place(target: pathlib.Path) -> Iterator[pathlib.Path]:
     except BaseException:
         remove(partial)
         raise
+
+
+def shortened(name: str) -> str:
+    """The name of a folder, in ASCII; long ones are cut and told apart, for names may have 255 bytes."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return name if len(name) <= 200 else f"{name[:190]}~{digest}"
 
 
 def remove(path: pathlib.Path) -> None:
