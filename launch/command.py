@@ -46,6 +46,9 @@ def define(experiment: Experiment) -> None:
     if "cache" in experiment.resources:
         default = str(CACHE / "curves")
         flags.DEFINE_string("cache", default, "directory of accuracies measured earlier; empty: none")
+    if "tensorboard" in experiment.resources:
+        about = "write the accuracy by round to WORKDIR/tensorboard; needs pip install 'fedgame[tensorboard]'"
+        flags.DEFINE_bool("tensorboard", False, about)
     if experiment.resources:
         about = "seconds between snapshots of an unfinished training run; 0: every round"
         flags.DEFINE_float("save_every", 30.0, about, 0)

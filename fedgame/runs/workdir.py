@@ -25,7 +25,7 @@ from typing import Any
 import filelock
 
 from fedgame import __version__, registry
-from fedgame.runs import cells, digests, files, snapshots
+from fedgame.runs import cells, digests, files, scalars, snapshots
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "tensorflow-datasets")
 _CONFIG = "config.json"
@@ -33,7 +33,7 @@ _LOCK, _HOLDER = ".lock", ".running"  # held while a run is open; which process 
 _PARTIAL = re.compile(r".+\.\d+-\d+\.partial")  # what `put` and `write` call what is not yet complete
 _NOT_FINITE = re.compile("'*(nan|inf|-inf)")  # texts that stand for numbers, and others like them
 RUNS_OF_SWEEP = "variants"  # their folder
-_LIVE = (RUNS_OF_SWEEP, "checkpoints", "tensorboard")  # folders whose files have no line in SHA256SUMS
+_LIVE = (RUNS_OF_SWEEP, "checkpoints", scalars.FOLDER)  # folders whose files have no line in SHA256SUMS
 
 
 class Workdir:
@@ -367,6 +367,7 @@ def _delete_run(root: pathlib.Path) -> None:
 def _delete_written(root: pathlib.Path) -> None:
     """Deletes the files that one run wrote, and its folders that are empty then."""
     snapshots.delete(root / "checkpoints")
+    scalars.delete(root / scalars.FOLDER)
     folders = set()
     for name in sorted(digests.Digests(root).names, key=lambda name: name == _CONFIG):
         above = [folder for folder in (root / name).parents if root in folder.parents]
