@@ -13,7 +13,7 @@ README = "README.md"
 UNKNOWN = "not described"  # the sentence of a file of which nothing is known
 
 DESCRIPTIONS = {
-    README: "This text.",
+    README: "Which file is what, and what made them.",
     "SHA256SUMS": "Digests of what the run has written: `sha256sum -c SHA256SUMS` finds what has changed.",
     # Of every run, and of sweeps.
     "config.json": "The program, all settings with every default filled in, and versions of packages.",
