@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fedgame.runs import workdir
+from fedgame.runs import digests, workdir
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,17 +43,18 @@ class Results(collections.abc.Mapping):
       summary: what the JSON files say, by their names without ".json".
     """
 
-    def __init__(self, folder: pathlib.Path, about: dict[str, Any]):
-        self.folder = folder
-        self.program: str = about["program"]
-        self.settings: dict[str, Any] = about.get("settings", about.get("config"))  # 0.1 called them config
+    def __init__(self, folder: pathlib.Path, program: str, settings: dict[str, Any]):
+        self.folder, self.program, self.settings = folder, program, settings
         self._work = workdir.Workdir(folder)
-        self._tables = {file.stem: file.name for file in sorted(folder.glob("*.csv"))}
         self._frames: dict[str, pd.DataFrame] = {}
-        summaries = [file for file in sorted(folder.glob("*.json")) if file.name not in _NO_SUMMARIES]
-        for name in [*self._tables.values(), *(file.name for file in summaries)]:
+        names = digests.Digests(folder).names  # what people have put there beside is theirs
+        names = names or [file.name for file in sorted(folder.iterdir())]  # 0.1 kept no list
+        there = [name for name in names if "/" not in name and (folder / name).is_file()]
+        self._tables = {name.removesuffix(".csv"): name for name in there if name.endswith(".csv")}
+        summaries = [name for name in there if name.endswith(".json") and name not in _NO_SUMMARIES]
+        for name in [*self._tables.values(), *summaries]:
             self._work.has(name)  # checks its digest
-        self.summary = {file.stem: self._work.read_json(file.name) for file in summaries}
+        self.summary = {name.removesuffix(".json"): self._work.read_json(name) for name in summaries}
 
     def __getitem__(self, name: str) -> "pd.DataFrame":
         """The table of this name, read once. A `KeyError` says which there are.
@@ -115,9 +116,10 @@ def load(folder: str | os.PathLike) -> Results:
     workdir.Workdir(path).has(_CONFIG)
     try:
         about = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
-        return Results(path, {"program": about["program"], **about})
-    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError):
+        program, settings = about["program"], about.get("settings", about.get("config"))  # 0.1: config
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError):
         raise ValueError(f"{path} holds no run: its {_CONFIG} is not one of fedgame's") from None
+    return Results(path, program, settings)
 
 
 def _runs_below(path: pathlib.Path) -> str:

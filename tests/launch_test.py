@@ -79,6 +79,8 @@ def test_the_main_job_prints_table_1_and_leaves_tables_and_figures(finished):
     for name in ("curve", "contributions", "welfare"):
         assert (workdir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert not list(workdir.rglob("*.partial"))
+    command = f"`python -m launch.compare {' '.join(TINY)}`"  # wherever the results are
+    assert f"\nMade by {command}, fedgame " in (workdir / "README.md").read_text(encoding="utf-8")
 
 
 def test_results_in_the_way_are_left_alone(finished):

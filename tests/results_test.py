@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ import fedgame as fg
 from fedgame.experiments import compare, equilibrium, mechanism
 from fedgame.runs import experiment, sweep, workdir
 
+ROOT = pathlib.Path(__file__).parent.parent
 NAMES = ["1", "nan", "=1+1", "True", "007", "'quoted", "a, b"]
 TINY = compare.Settings(
     agents=3, capacity=(12, 10, 8), rounds=5, test_images=40, held_out=50, model="linear", sizes=(6, 15, 30),
@@ -125,6 +127,24 @@ def test_a_folder_without_a_run_is_told_what_it_lacks(compared, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"mine": 1}))
     with pytest.raises(ValueError, match=r"holds no run: its config.json is not one of fedgame's$"):
         fg.results.load(tmp_path)
+
+
+def test_what_people_have_put_beside_the_results_is_theirs(compared, tmp_path):
+    mine = shutil.copytree(compared, tmp_path / "mine")
+    (mine / "notes.csv").write_text("a,b\n1\n")
+    (mine / "notes.json").write_text("{")
+    (mine / "drawn.csv").unlink(missing_ok=True)
+    found, whole = fg.results.load(mine), fg.results.load(compared)
+    assert set(found) == set(whole) - {"drawn"}
+    assert set(found.summary) == set(whole.summary)
+
+
+def test_what_version_01_left_is_read_without_a_list_of_it(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"program": "launch.curve", "config": {"agents": 3}}))
+    shutil.copy(ROOT / "tests" / "fixtures" / "0.1" / "curve.csv", tmp_path)
+    found = fg.results.load(tmp_path)
+    assert found.settings == {"agents": 3}
+    assert found.curve["size"].dtype == "int64"
 
 
 def test_a_table_that_is_not_there_is_told_with_those_that_are(compared):

@@ -39,7 +39,7 @@ class Variant(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """Where its run is, below the sweep's directory; long names are cut, for files allow 255 bytes."""
+        """Where its run is, below the sweep's directory."""
         name = urllib.parse.quote(self.name, safe="=,+")
         return f"{workdir.RUNS_OF_SWEEP}/{workdir.shortened(name)}"
 

@@ -482,7 +482,7 @@ def _put_in_place(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def shortened(name: str) -> str:
-    """The name of a folder, in ASCII; long ones are cut and told apart, for names may have 255 bytes."""
+    """A name in ASCII as that of a folder, which may have 255 bytes: long ones are cut, and told apart."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return name if len(name) <= 200 else f"{name[:190]}~{digest}"
 
