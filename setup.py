@@ -38,7 +38,8 @@ setuptools.setup(
     ],
     extras_require={
         "parquet": ["pyarrow"],  # members' tables in this format
-        "test": ["hypothesis", "pyarrow", "pytest", "pytest-xdist", "ruff"],
+        "tensorboard": ["tensorboardX"],  # launch.train --tensorboard
+        "test": ["hypothesis", "pyarrow", "pytest", "pytest-xdist", "ruff", "tensorboardX"],
         "pytorch": ["torch==2.13.0"],  # benchmarks/against_pytorch.py
         "nashopt": ["nashopt", "qpsolvers"],  # benchmarks/against_nashopt.py
     },

@@ -9,6 +9,7 @@ runs         directories of runs, resumed and swept
 report       what is seen of a run, from its files
 inputs       people's own files
 experiments  a claim, measured
+results      what a command has left in a directory, as data
 registry     what people name, and files of theirs that add to it
 testing      whether what they add keeps its contract
 
@@ -122,11 +123,12 @@ _LATER = {  # by name here: where it is, and its name there
     "holdings": ("learning.partitions", "holdings"),
     "initial_parameters": ("learning.models", "initial_parameters"),
     "load_images": ("learning.data", "load"),
+    "load_model": ("experiments.trained", "load"),
     "measure_curve": ("learning.curve", "measure"),
     "partition": ("learning.partitions", "partition"),
     "sizes_to_measure": ("learning.curve", "grid"),
 }
-_ROOMS = ("experiments", "inputs", "learning", "protocols", "report", "runs", "testing")
+_ROOMS = ("experiments", "inputs", "learning", "protocols", "report", "results", "runs", "testing")
 
 
 def payoff(text: str) -> Payoff:
@@ -250,6 +252,7 @@ __all__ = [
     "largest_p_mean",
     "learning",
     "load_images",
+    "load_model",
     "load_scenario",
     "log_p_mean",
     "manipulation",
@@ -274,6 +277,7 @@ __all__ = [
     "protocols",
     "register",
     "registry",
+    "results",
     "rule",
     "save_scenario",
     "scale_costs",

@@ -46,6 +46,9 @@ def define(experiment: Experiment) -> None:
     if "cache" in experiment.resources:
         default = str(CACHE / "curves")
         flags.DEFINE_string("cache", default, "directory of accuracies measured earlier; empty: none")
+    if "tensorboard" in experiment.resources:
+        about = "write the accuracy by round to WORKDIR/tensorboard; needs pip install 'fedgame[tensorboard]'"
+        flags.DEFINE_bool("tensorboard", False, about)
     if experiment.resources:
         about = "seconds between snapshots of an unfinished training run; 0: every round"
         flags.DEFINE_float("save_every", 30.0, about, 0)
@@ -162,10 +165,24 @@ def _show_sweep(work: workdir.Workdir) -> str:
 
 def _again(program: str, folder: str) -> str:
     """The command that goes on with the run of this one."""
-    words = [word for word in sys.argv[1:] if word.lstrip("-").split("=")[0] not in ("overwrite", "resume")]
-    if not FLAGS.workdir:
-        words.append(f"--workdir={folder}")
-    return shlex.join(["python", "-m", program, *words, "--resume"])
+    where = [] if FLAGS.workdir else [f"--workdir={folder}"]
+    return shlex.join(["python", "-m", program, *_words("overwrite", "resume"), *where, "--resume"])
+
+
+def _words(*without: str) -> list[str]:
+    """The flags as they were given, but for some of them."""
+    return [word for word in sys.argv[1:] if word.lstrip("-").split("=")[0] not in without]
+
+
+def _command(program: str) -> str:
+    """The command that makes the same results, wherever it writes them."""
+    kept, words = [], iter(_words("overwrite", "resume"))
+    for word in words:
+        if word.lstrip("-").split("=")[0] != "workdir":
+            kept.append(word)
+        elif "=" not in word:
+            next(words, None)  # the folder is a word of its own
+    return shlex.join(["python", "-m", program, *kept])
 
 
 def _join() -> None:
@@ -203,7 +220,7 @@ def _open(folder: str, experiment: Experiment, plan: _Plan) -> workdir.Workdir:
     """
 
     def opened() -> workdir.Workdir:
-        given = plan.about, FLAGS.resume, FLAGS.overwrite, plan.reads
+        given = plan.about, FLAGS.resume, FLAGS.overwrite, plan.reads, _command(experiment.program)
         return workdir.open_workdir(folder, experiment.program, *given)
 
     if jax.process_count() == 1:

@@ -4,7 +4,8 @@
   python -m launch.compare --dataset=mnist --data_dir=DIR      # DIR: what launch.prepare makes
   python -m launch.compare --sweep=cost=0.005,0.01,0.02 --sweep=epochs=1,5    # six comparisons
 
-Tables and figures are printed and left under --workdir.
+Tables and figures are printed and left under --workdir; with --keep_models also what was trained, which
+fedgame.load_model reads.
 """
 
 from fedgame.experiments.compare import EXPERIMENT

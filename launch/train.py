@@ -6,7 +6,8 @@
 
 Agents are shared between all devices; processors count as devices. Several processes train one run with
 --coordinator=HOST:PORT --num_processes=2 --process_id=0 (and 1), all with the same --workdir on a common
-file system. Leaves holdings.csv, rounds.csv, figures and the model (orbax) under --workdir.
+file system. Leaves holdings.csv, rounds.csv, figures and the model, which fedgame.load_model reads, under
+--workdir; with --tensorboard also, while it trains, the accuracy by round.
 """
 
 from fedgame.experiments.train import EXPERIMENT

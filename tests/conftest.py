@@ -38,6 +38,7 @@ from fedgame import protocols, registry  # noqa: F401  all that has a name is th
 from fedgame.games import payoffs
 from fedgame.inputs import read as inputs
 from fedgame.learning import mixtures as learning
+from fedgame.runs import files
 
 jax.config.update("jax_enable_x64", True)
 gc.set_threshold(100_000, 50, 50)  # tracing makes objects by the million, and hardly any are garbage
@@ -62,6 +63,17 @@ def few_programs():
     yield
     if _MAPS.exists() and _MAPS.read_text().count("\n") > 45_000:
         jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def every_file_is_described(tmp_path_factory):
+    """After all tests: what commands have left holds no file of which `README.md` knows nothing."""
+    yield
+    readmes = tmp_path_factory.getbasetemp().rglob("README.md")
+    texts = {file: file.read_text(encoding="utf-8", errors="replace") for file in readmes}
+    of_commands = {file: text for file, text in texts.items() if text.startswith("# What launch.")}
+    lines = {f"{file}: {line}" for file, text in of_commands.items() for line in text.splitlines()}
+    assert {line for line in lines if line.endswith(f": {files.UNKNOWN}")} == set()
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,17 @@ import pytest
 
 import fedgame as fg
 
-HEAVY = ("flax", "optax", "orbax", "chex", "matplotlib", "sklearn", "scipy.optimize", "tensorflow_datasets")
+HEAVY = (
+    "pandas",
+    "flax",
+    "optax",
+    "orbax",
+    "chex",
+    "matplotlib",
+    "sklearn",
+    "scipy.optimize",
+    "tensorflow_datasets",
+)
 
 
 def test_the_one_import_loads_nothing_that_trains_fits_or_draws():

@@ -65,7 +65,7 @@ def test_the_main_job_prints_table_1_and_leaves_tables_and_figures(finished):
     for stage in ("measuring the accuracy curve", "best-response dynamics", "training", "tables and figures"):
         assert stage in done.stderr
     table = json.loads((workdir / "table1.json").read_text())
-    assert len(table) == 4 * 5 * 2 * 2  # protocols, p, scales, whose test images
+    assert len(table) == 4 * 5  # protocols, p
     runs = list(csv.DictReader((workdir / "runs.csv").read_text().splitlines()))
     assert len(runs) == 4 * 2
     tidy = list(csv.DictReader((workdir / "welfare.csv").read_text().splitlines()))
@@ -79,6 +79,8 @@ def test_the_main_job_prints_table_1_and_leaves_tables_and_figures(finished):
     for name in ("curve", "contributions", "welfare"):
         assert (workdir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert not list(workdir.rglob("*.partial"))
+    command = f"`python -m launch.compare {' '.join(TINY)}`"  # wherever the results are
+    assert f"\nMade by {command}, fedgame " in (workdir / "README.md").read_text(encoding="utf-8")
 
 
 def test_results_in_the_way_are_left_alone(finished):
@@ -193,7 +195,8 @@ def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
     assert tiny.returncode == 1
     assert "error: --unit=1e-30: a payment of 1.04417 is more than 2^52 of them" in tiny.stderr
     assert "Traceback" not in tiny.stderr
-    assert {f.name for f in (tmp_path / "tiny").iterdir()} == {".lock", "SHA256SUMS", "config.json"}
+    left = {f.name for f in (tmp_path / "tiny").iterdir()}
+    assert left == {".lock", "README.md", "SHA256SUMS", "config.json"}
     before = (run / "outcome.csv").read_bytes()
     in_the_way = mechanism(*EXAMPLE, f"--workdir={run}")
     assert in_the_way.returncode == 1

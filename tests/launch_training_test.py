@@ -70,9 +70,9 @@ def rounds_kept(folder):
 
 
 def everything(folder):
-    """All files, but for the lock of the run and its list of them, which is in another order at each end."""
+    """All files, but for the lock of the run and its two lists of them, which are made anew at each end."""
     files = [file for file in folder.rglob("*") if file.is_file() and file.name[0] != "."]
-    return {f.relative_to(folder): f.read_bytes() for f in files if f.name != "SHA256SUMS"}
+    return {f.relative_to(folder): f.read_bytes() for f in files if f.name not in ("README.md", "SHA256SUMS")}
 
 
 def timeless(text):

@@ -7,6 +7,9 @@ import re
 import shutil
 import subprocess
 
+from fedgame.experiments import compare
+from fedgame.runs import experiment
+
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -16,13 +19,33 @@ def blocks(language):
 
 
 def test_the_example_prints_what_is_shown():
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     shown = README.split(code)[1].split("```text\n")[1].split("```")[0]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {})
     assert printed.getvalue() == shown
     assert len(code.strip().splitlines()) <= 14
+
+
+def test_results_and_models_are_read_as_it_says(tmp_path, monkeypatch):
+    """On a comparison of the same protocols that takes seconds; so do the blocks of the page on files."""
+    settings = compare.Settings(
+        agents=3, capacity=(12,), rounds=1, held_out=50, test_images=5, model="linear", sizes=(6, 15, 36),
+        curve_seeds=1, seeds=1, steps=5, evaluate_every=5, fit="power", keep_models=True,
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    experiment.run(compare.EXPERIMENT, settings, "results/digits", experiment.Resources(workers=1))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(blocks("python")[1], "README.md", "exec"), names := {})
+    for word in ("protocol", "FedAvg", "FedBR-BG"):
+        assert word in printed.getvalue()
+    page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(compile(code, "files.md", "exec"), names)
+    assert set(names["found"]) == {file.stem for file in (tmp_path / "results" / "digits").glob("*.csv")}
+    assert names["model"].predict(names["images"]).shape == (3,)
 
 
 def test_the_two_commands_are_what_they_say():

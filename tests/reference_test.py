@@ -8,6 +8,7 @@ import sys
 import fedgame as fg
 from fedgame import registry
 from fedgame.experiments import reference
+from fedgame.runs import files
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = reference.text(fg)
@@ -43,6 +44,12 @@ def test_every_registered_name_has_its_options_their_limits_and_its_source():
                 assert f"| `{option}` | {field.metadata['help'][:20]}".replace("|[", "\\|[") in about
         for alias, longer in kind.aliases.items():
             assert f"- `{alias}` is `{longer}`" in TEXT
+
+
+def test_every_file_that_a_command_leaves_is_described():
+    about = section("Files that commands leave")
+    for name, sentence in files.DESCRIPTIONS.items():
+        assert f"- `{name}`: {sentence}\n" in about
 
 
 def test_every_name_of_the_one_import_is_there():

@@ -7,6 +7,7 @@ equilibrium  who contributes what in your own federation
 mechanism    which payments fix it; over_beta: what other rates would do
 studies      what happens as one thing changes
 task         what all that train share: images, agents, network, local training, and their settings
+trained      a trained model on disk, and ready to predict
 rows         what several write in their rows
 reference    every name that people write, as Markdown, from the code
 """

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import pathlib
 import time
+import urllib.parse
 import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from fedgame.experiments import (
     paper,
     rows,
     table1,
+    trained,
     validation,
 )
 from fedgame.experiments import task as tasks
@@ -43,7 +45,7 @@ from fedgame.mechanisms import base as mechanisms
 from fedgame.mechanisms import outcomes, refunds, rules
 from fedgame.protocols import base, fedbr
 from fedgame.registry import option
-from fedgame.report import answers, figures, tables, text
+from fedgame.report import answers, figures, scales, tables, text
 from fedgame.runs import jobs, workdir
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
@@ -107,6 +109,11 @@ class Settings(validation.Settings, measure.Design, curve.Settings):
         "p of the p-means in Table 1", (0.2, 0.4, 0.6, 0.8, 1.0), high=1, kind=float, infinite=True
     )
     seeds: int = option("runs of every protocol", 5, low=1, high=10_000)
+    keep_models: bool = option(
+        "keep the final model of every protocol and seed, for fedgame.load_model; trains those anew that "
+        "--cache only has the accuracy of",
+        False,
+    )
 
 
 # Settings of a curve that is measured on data of the server, which a federation of its own has none of.
@@ -348,6 +355,7 @@ def train(
     plan: base.Plan,
     seed: int,
     snapshots: trainers.Snapshots = trainers.FORGET,
+    keep: Callable[[Any], None] = lambda params: None,
 ) -> dict[str, Any]:
     """One training run. At one seed all protocols share data, initial model and the start of the game.
 
@@ -357,6 +365,7 @@ def train(
       plan: of the first round.
       seed: number of the repetition.
       snapshots: keep the state, so that an interrupted run can go on.
+      keep: is given the final parameters.
 
     Returns:
       JSON values: `charged` [n], the samples drawn, averaged over rounds; `profile` [n] as agents meant it
@@ -373,6 +382,7 @@ def train(
         task.model, task.local_training, placed, keys.training, task.mesh, test, settings.metric
     )
     outcome = base.run(protocol, plan, trainer, params, settings.rounds, snapshots)
+    keep(outcome.params)
     alike = np.all(outcome.drawn == outcome.drawn[0])
     drawn = outcome.drawn[:1] if alike else outcome.drawn
     return {
@@ -436,8 +446,14 @@ class _Planned(NamedTuple):
     seed: int
     step: int  # of the game, after which it trains
     plan: base.Plan  # with the path of the whole game
-    fixed: bool  # whether the plan stays the same over rounds, and models are averaged
+    first: base.Plan  # of the first round of training
+    identity: dict[str, Any]  # what tells its training run apart from others of its seed
     job: str  # the training run, which trials may share
+
+    @property
+    def last(self) -> bool:
+        """Whether it trains after the last step of its game."""
+        return self.step == len(self.plan.path) - 1
 
 
 def play_and_train(
@@ -450,6 +466,8 @@ def play_and_train(
 ) -> list[Trial]:
     """Plays the game from a random start for every seed, then trains on what agents contribute.
 
+    With --keep_models, also writes the model of every protocol and seed after the last step.
+
     Args:
       task: images, network and settings.
       work: where finished training runs are kept.
@@ -461,15 +479,34 @@ def play_and_train(
     Returns:
       A trial for each protocol, seed and evaluated step of the game, in this order.
     """
-    settings = task.settings
+    planned = _play(task, game, protocols)
+    sharing: dict[str, list[_Planned]] = {}
+    for one in planned:
+        sharing.setdefault(one.job, []).append(one)
     shared = _shared(task) if cache else {}
-    planned: list[_Planned] = []
     todo: dict[str, tuple[int, Callable[[], dict[str, Any]]]] = {}
+    for job, trials in sharing.items():
+        one, final = trials[0], [trial for trial in trials if trial.last and task.settings.keep_models]
+        folders = [model_folder(trial.contender.title, trial.seed) for trial in final]
+        keep = functools.partial(_keep, task, work, folders, one.seed)
+        protocol, snapshots = one.contender.protocol, work.snapshots(job)
+        compute = functools.partial(train, task, protocol, one.first, one.seed, snapshots, keep)
+        # Nobody knows what else a rule without an identity trains; and the cache has no parameters to keep.
+        folder = None if isinstance(one.identity["rule"], str) or folders else cache
+        key = {"key": jax.random.key_data(task.key_of("run", one.seed)).tolist()}
+        known = functools.partial(workdir.cached, folder, one.identity | shared | key, compute)
+        todo[job] = (sum(one.identity["drawn"]), known)
+    done = jobs.run("training", todo, work, workers)
+    return [_trial(one, done[one.job]) for one in planned]
+
+
+def _play(task: Task, game: games.Game, protocols: list[Contender]) -> list[_Planned]:
+    """What is trained after the evaluated steps of every protocol's game, at every seed."""
+    settings, planned = task.settings, []
     with jobs.progress("best-response dynamics", len(protocols) * settings.seeds) as bar:
         for contender in protocols:
             protocol = contender.protocol
             rule = base.identity(protocol)
-            folder = None if rule is None else cache
             if rule is None:  # nobody knows which models are the same: a text that is no other protocol's
                 rule = uuid.uuid4().hex
             for seed in range(settings.seeds):
@@ -478,15 +515,21 @@ def play_and_train(
                     first = plan._replace(profile=plan.path[step], path=plan.path[step : step + 1])
                     identity = _identity(first, rule)
                     job = f"runs/{seed}-{_short(identity, protocol)}"
-                    if job not in todo:
-                        compute = functools.partial(train, task, protocol, first, seed, work.snapshots(job))
-                        key = {"key": jax.random.key_data(task.key_of("run", seed)).tolist()}
-                        known = functools.partial(workdir.cached, folder, identity | shared | key, compute)
-                        todo[job] = (sum(identity["drawn"]), known)
-                    planned.append(_Planned(contender, seed, step, plan, rule == {}, job))
+                    planned.append(_Planned(contender, seed, step, plan, first, identity, job))
                 bar.update()
-    done = jobs.run("training", todo, work, workers)
-    return [_trial(one, done[one.job]) for one in planned]
+    return planned
+
+
+def model_folder(title: str, seed: int) -> str:
+    """Where the final model of a protocol and a seed is kept, below the directory of the comparison."""
+    name = urllib.parse.quote(title, safe=" =,+()")
+    return f"models/{workdir.shortened(name)}/{seed}"
+
+
+def _keep(task: Task, work: Workdir, folders: list[str], seed: int, params: Any) -> None:
+    """Writes the parameters into each of the folders, for `trained.load`."""
+    for folder in folders:
+        trained.save(work, folder, task, params, seed)
 
 
 def _identity(plan: base.Plan, rule: dict[str, Any] | str) -> dict[str, Any]:
@@ -505,7 +548,8 @@ def _identity(plan: base.Plan, rule: dict[str, Any] | str) -> dict[str, Any]:
 def _trial(planned: _Planned, result: dict[str, Any]) -> Trial:
     """The trial, from the result of its training run.
 
-    A fixed plan may share the run with others that draw the same whole samples, so its profile is its own.
+    Where models are averaged, the plan stays, and the run may be shared with others that draw the same whole
+    samples: so the profile is its own.
     """
     contender, plan = planned.contender, planned.plan
     return Trial(
@@ -513,8 +557,8 @@ def _trial(planned: _Planned, result: dict[str, Any]) -> Trial:
         mechanism=contender.announced.mechanism,
         seed=planned.seed,
         step=planned.step,
-        last=planned.step == len(plan.path) - 1,
-        profile=plan.path[planned.step] if planned.fixed else np.asarray(result["profile"]),
+        last=planned.last,
+        profile=plan.path[planned.step] if planned.identity["rule"] == {} else np.asarray(result["profile"]),
         path=plan.path,
         training=result,
         ending=contender.protocol.ending(plan),
@@ -567,6 +611,12 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
         _describe_own_game(task, work, scenario, measured, protocols, resources)
     trials = play_and_train(task, work, workers, game, protocols, resources.cache)
     table1.write(work, game, trials, settings.p)
+    if settings.keep_models:
+        final = [trial for trial in trials if trial.last]
+        about = [
+            {"protocol": x.title, "seed": x.seed, "folder": model_folder(x.title, x.seed)} for x in final
+        ]
+        work.write_csv("models.csv", about)
     if task.own is not None:
         work.write_csv("members.csv", _by_member(scenario.names, game, trials))
 
@@ -612,7 +662,7 @@ def show(work: Workdir) -> str:
 
 def _text(work: Workdir, dataset: str) -> str:
     """The tables of a comparison, with the paper's numbers beside ours."""
-    per_trial, table = work.read_csv("runs.csv"), work.read_csv("table1.csv")
+    per_trial, table = work.read_csv("runs.csv"), scales.lengthened(work.read_csv("table1.csv"))
     answer = answers.comparison(work)
     blocks = [text.lines(answer.sentences), text.trials(per_trial)]
     if told := text.remarks(work):
@@ -629,7 +679,8 @@ def _text(work: Workdir, dataset: str) -> str:
     tested = text.RECORDS if work.has("members.csv") else text.IMAGES
     blocks.append(text.table1(table, paper.printed(dataset, table), tested))
     if work.has("differences.csv"):
-        blocks.append(text.differences(work.read_csv("differences.csv"), tested))
+        paired = scales.lengthened(work.read_csv("differences.csv"))
+        blocks.append(text.differences(paired, tested))
     blocks += paper.remarks(dataset, table, tested)
     blocks.append(text.lines(["How sure this is", *answer.sure, text.certificates(per_trial)]))
     blocks += [text.game(work.read_json("game.json")), text.seconds(work.read_csv("seconds.csv"))]
@@ -640,7 +691,7 @@ def headline(work: Workdir) -> list[dict[str, Any]]:
     """Normalised p-means by own test images, with the mean utility and the samples of each protocol."""
     trials = tables.by(work.read_csv("runs.csv"), "protocol")
     found = []
-    for row in work.read_csv("table1.csv"):
+    for row in scales.lengthened(work.read_csv("table1.csv")):
         if row["utilities"] == "own" and row["scale"] == "mean":
             mean = tables.means(trials[row["protocol"]])
             shown = {name: row[name] for name in ("protocol", "p", "welfare", "standard_error")}

@@ -1,4 +1,4 @@
-"""The reference, from the code alone: every name that people write, and every name of `fedgame`."""
+"""The reference, from the code alone: what people write, the files they get, and the names of `fedgame`."""
 
 import dataclasses
 import inspect
@@ -8,6 +8,7 @@ from typing import Any
 
 from fedgame import games, mechanisms, protocols, registry
 from fedgame.experiments import studies
+from fedgame.runs import files
 
 _KINDS = {
     "Payoffs": ("payoff", games.PAYOFFS),
@@ -28,6 +29,8 @@ def text(package: ModuleType) -> str:
         if aliases := registry.KINDS[kind].aliases:
             short = "\n".join(f"- `{name}` is `{longer}`" for name, longer in aliases.items())
             blocks.append(f"Shorter names:\n\n{short}")
+    blocks.append("## Files that commands leave")
+    blocks.append("\n".join(f"- `{name}`: {about}" for name, about in files.DESCRIPTIONS.items()))
     blocks.append("## `import fedgame as fg`")
     blocks += [_exported(name, getattr(package, name)) for name in package.__all__]
     return "\n\n".join(blocks) + "\n"

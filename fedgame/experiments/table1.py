@@ -10,7 +10,7 @@ from scipy import special
 from fedgame.experiments import rows
 from fedgame.games import game as games
 from fedgame.mechanisms import outcomes, welfare
-from fedgame.report import tables
+from fedgame.report import scales, tables
 from fedgame.runs.workdir import Workdir
 
 SCALES = {"mean": True, "sum": False}  # of the p-mean: Section 1.1's with 1/n, Table 1's without
@@ -31,17 +31,17 @@ def write(work: Workdir, game: games.Game, trials: Sequence[Any], powers: Sequen
     steps = [trial_row(game, trial) for trial in trials]
     per_trial = [row for row, trial in zip(steps, trials, strict=True) if trial.last]
     per_seed = welfare_rows(agents, powers)
-    over_seeds = table_rows(per_seed)
+    over_seeds = scales.widened(table_rows(per_seed))
     work.write_csv("utilities.csv", agents)
     work.write_csv("steps.csv", steps)
     work.write_csv("runs.csv", per_trial)
-    work.write_csv("welfare.csv", _with_trials(per_seed, per_trial))
+    work.write_csv("welfare.csv", _with_trials(scales.widened(per_seed), per_trial))
     work.write_csv("table1.csv", over_seeds)
     work.write_json("table1.json", over_seeds)
     work.write_csv("contributions.csv", _contributions(final))
     work.write_csv("seconds.csv", _seconds(trials))
     if differences := difference_rows(per_seed):
-        work.write_csv("differences.csv", differences)
+        work.write_csv("differences.csv", scales.widened(differences))
     if drawn := _drawn(final):
         work.write_csv("drawn.csv", drawn)
     work.write_csv("timings.csv", work.timings())

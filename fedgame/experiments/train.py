@@ -2,18 +2,21 @@
 
 import dataclasses
 import functools
+import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fedgame.experiments import task as tasks
+from fedgame.experiments import trained
 from fedgame.experiments.task import Task
 from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
 from fedgame.registry import option
 from fedgame.report import figures, text
-from fedgame.runs import jobs, snapshots
+from fedgame.runs import jobs, scalars
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
@@ -60,8 +63,18 @@ def settle(settings: Settings, available: tuple[int, int] | None) -> tuple[Setti
     return settled, tasks.Needed(agents=(needed, 0), server=(0, held_out))
 
 
-check = functools.partial(tasks.check, settle)
-prepare = functools.partial(tasks.prepare, settle)
+def check(settings: Settings, resources: Resources = Resources()) -> None:
+    """As `task.check`; also refuses --tensorboard without the package that it needs."""
+    if resources.tensorboard:
+        scalars.check()
+    tasks.check(settle, settings, resources)
+
+
+def prepare(settings: Settings, resources: Resources = Resources()) -> Task:
+    """The images or the members' records, the network and its training; raises as `check`."""
+    if resources.tensorboard:
+        scalars.check()
+    return tasks.prepare(settle, settings, resources)
 
 
 class _State(NamedTuple):
@@ -73,7 +86,7 @@ class _State(NamedTuple):
 
 
 def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> None:
-    """Deals the images, trains, and writes `holdings.csv`, `rounds.csv` and the model.
+    """Deals the images, trains, and writes `holdings.csv`, `rounds.csv` and the model, for `trained.load`.
 
     If the model learns nothing, also `training_remarks.json`. Of members with data of their own also
     `rounds_by_member.csv`: everybody's metric on what she holds out. All processes of a run call it; only
@@ -81,29 +94,25 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
     """
     settings, first = task.settings, jax.process_index() == 0
     deal_key, init_key, train_key = jax.random.split(task.key, 3)
-    capacity = np.asarray(settings.capacity)
     if task.own is None:
+        capacity = np.asarray(settings.capacity)
         dealt = partitions.partition(
             task.agents.train, capacity, deal_key, settings.partition, settings.alpha, settings.shards
         )
         test = federated.Images(*(array[None] for array in task.server.test))
     else:
         dealt, test, *_ = task.split(0)
-    held = partitions.holdings(dealt.labels, capacity, len(task.classes))
-    rows = []
-    for i in range(settings.agents):
-        row = {
-            "agent": i if task.own is None else task.own.federation.names[i],
-            "holds": settings.capacity[i],
-            "contributes": settings.contributions[i],
-        }
-        of_class = zip(_columns(task.classes), held[i], strict=True)
-        rows.append(row | {name: int(count) for name, count in of_class})
     if first:
-        work.write_csv("holdings.csv", rows)
+        work.write_csv("holdings.csv", _holdings(task, dealt))
         tasks.write_remarks(task, work)
     params = jax.device_get(models.initial_parameters(task.model, init_key, dealt.images.shape[2:]))
-    state = _train(task, work, federated.place(dealt, task.mesh), test, params, train_key)
+    events = work.path / scalars.FOLDER if resources.tensorboard and first else None
+    with scalars.opened(events) as add:
+
+        def tell(state: _State) -> None:
+            add(state.rounds, _tags(task, state))
+
+        state = _train(task, work, federated.place(dealt, task.mesh), test, params, train_key, tell)
     evaluations = [
         {"round": int(r), "accuracy": float(evaluation.mean_of(settings.metric, a))}
         for r, a in zip(state.rounds, state.accuracy, strict=True)
@@ -116,8 +125,33 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
             tasks.write_if_nothing_is_learnt(task, work, what, last["accuracy"], labels)
         if task.own is not None:
             work.write_csv("rounds_by_member.csv", _by_member(task.own.federation.names, state))
-        if not work.has("model"):
-            work.put("model", lambda path: snapshots.save_model(path, state.params))
+        trained.save(work, "", task, state.params)
+
+
+def _holdings(task: Task, dealt: federated.Images) -> list[dict[str, Any]]:
+    """One row per agent: how many samples she holds and contributes, and how many she holds of each class."""
+    settings, rows = task.settings, []
+    held = partitions.holdings(dealt.labels, np.asarray(settings.capacity), len(task.classes))
+    for i in range(settings.agents):
+        row = {
+            "agent": i if task.own is None else task.own.federation.names[i],
+            "holds": settings.capacity[i],
+            "contributes": settings.contributions[i],
+        }
+        of_class = zip(_columns(task.classes), held[i], strict=True)
+        rows.append(row | {name: int(count) for name, count in of_class})
+    return rows
+
+
+def _tags(task: Task, state: _State) -> dict[str, np.ndarray]:
+    """What TensorBoard shows, over the evaluations so far: the metric, and each member's by her name."""
+    metric = task.settings.metric
+    found = {metric: evaluation.mean_of(metric, state.accuracy)}
+    if task.own is not None:
+        for i, name in enumerate(task.own.federation.names):
+            allowed = re.sub(r"[^-/.\w]", "_", name)  # in tags; the number keeps names apart
+            found[f"{metric}_of/{i}_{allowed}"] = state.accuracy[:, i]
+    return found
 
 
 def _by_member(names: tuple[str, ...], state: _State) -> list[dict[str, Any]]:
@@ -153,11 +187,17 @@ def _columns(classes: tuple[str, ...]) -> list[str]:
 
 
 def _train(
-    task: Task, work: Workdir, agents: federated.Images, test: federated.Images, params: Any, key: jax.Array
+    task: Task,
+    work: Workdir,
+    agents: federated.Images,
+    test: federated.Images,
+    params: Any,
+    key: jax.Array,
+    tell: Callable[[_State], None] = lambda state: None,
 ) -> _State:
     """Trains for all rounds, and evaluates after every few of them and the last.
 
-    `test` are records [owners, m, ...].
+    `test` are records [owners, m, ...]; `tell` is given the state after every evaluation, and at the end.
     """
     settings = task.settings
     drawn = np.asarray(settings.contributions, np.int32)
@@ -170,13 +210,16 @@ def _train(
             return state._replace(params=params)
         now = np.asarray(trainer.accuracy(params), float)
         accuracy = np.concatenate([state.accuracy, now[None]])
-        return _State(params, accuracy, np.append(state.rounds, number))
+        state = _State(params, accuracy, np.append(state.rounds, number))
+        tell(state)
+        return state
 
     start = _State(params, np.asarray(trainer.accuracy(params), float)[None], np.zeros(1, int))
     saved = work.snapshots("training", last=settings.rounds)
     progress = functools.partial(jobs.progress_over, "training")
     rounds = settings.rounds if drawn.any() else 0  # without any samples there is nothing to train on
     state = trainers.run(step, start, rounds, saved, progress)
+    tell(state)  # of a run that had finished, or without rounds, nothing is told yet
     return state._replace(params=federated.local_copy(state.params))
 
 
@@ -190,6 +233,6 @@ EXPERIMENT = Experiment(
     results=lambda settings: f"results/train_{tasks.data_name(settings)}",
     headline=headline,
     collected=("rounds.csv",),
-    resources=("data_dir",),
+    resources=("data_dir", "tensorboard"),
     processes=True,
 )

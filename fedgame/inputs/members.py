@@ -353,6 +353,33 @@ def _columns(
     return tables.Schema(tuple(numbers), categories, gaps), found
 
 
+def columns_of(frame: Any, schema: tables.Schema) -> tables.Columns:
+    """The cells of a pandas frame of records, read as those of a member's table; other columns are ignored.
+
+    Raises:
+      ValueError: a column is missing or there twice, or one of numbers has a text or too large a number.
+    """
+    names = [str(column) for column in frame.columns]
+    for column in (*schema.numbers, *schema.categories):
+        if names.count(column) != 1:
+            what = "no column" if column not in names else "two columns called"
+            raise ValueError(f"the table has {what} `{column}`; leave its cells empty if nothing is known")
+    frame = frame.set_axis(names, axis=1)
+    numbers = np.full((len(frame), len(schema.numbers)), np.nan)
+    for k, column in enumerate(schema.numbers):
+        found = _numbers(_plain(frame[column]))
+        if found is None:
+            raise ValueError(f"`{column}` has texts, and is a column of numbers where the model was trained")
+        if np.any(np.abs(found) > _LARGEST):
+            raise ValueError(f"`{column}` has numbers beyond {_LARGEST:g}")
+        numbers[:, k] = found
+    texts = np.full((len(frame), len(schema.categories)), "", object)
+    for k, column in enumerate(schema.categories):
+        plain = _plain(frame[column]).astype(object)
+        texts[:, k] = plain.where(plain.notna(), "").map(_class_name)
+    return tables.Columns(numbers, texts)
+
+
 def _complain_of_texts(frames: dict[str, Any], column: str, with_texts: str, with_numbers: str) -> None:
     """Raises the ValueError of a column that has texts in one member's table and numbers in another's."""
     import pandas as pd

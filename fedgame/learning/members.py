@@ -101,6 +101,12 @@ def checking_split(federation: Federation, shares: Shares, number: int) -> Split
     return _split(federation, train, None, reserves)
 
 
+def preparation(federation: Federation, shares: Shares, number: int) -> tables.Preparation:
+    """How tables become features in `measuring_split` of this number."""
+    train = [_parts(*one, shares, number)[2] for one in _members(federation)]
+    return tables.learnt(federation.schema, federation.records, train)
+
+
 def digest(federation: Federation) -> str:
     """A digest of names, classes, records and labels, equal only if all of them are equal."""
     found = hashlib.sha256(repr((federation.names, federation.classes, federation.schema)).encode())

@@ -1,6 +1,8 @@
 """The networks that agents train together: those of Section 5.2 for images, smaller ones for tables too."""
 
+import dataclasses
 import functools
+import typing
 from typing import Any
 
 import flax.linen as nn
@@ -152,6 +154,30 @@ PRESETS: dict[str, Network] = {
     "linear": Linear(),
     "mlp": MLP(),
 }
+
+
+_NOT_STORED = (
+    "parent",
+    "name",
+    "lowering",
+)  # Flax's own, and how it is computed, which depends on the machine
+
+
+def to_dict(model: nn.Module) -> dict[str, Any] | None:
+    """A network as JSON values, which `from_dict` reads; None if it is none of those in this module."""
+    if type(model) not in typing.get_args(Network):
+        return None
+    names = [field.name for field in dataclasses.fields(model) if field.name not in _NOT_STORED]
+    return {"network": type(model).__name__} | {name: getattr(model, name) for name in names}
+
+
+def from_dict(about: dict[str, Any]) -> Network:
+    """The network of which `to_dict` made this, for this machine; a `ValueError` if there is no such one."""
+    kinds = {kind.__name__: kind for kind in typing.get_args(Network)}
+    given = {name: tuple(x) if isinstance(x, list) else x for name, x in about.items() if name != "network"}
+    if about["network"] not in kinds:
+        raise ValueError(f"there is no network {about['network']!r}; there are {', '.join(kinds)}")
+    return kinds[about["network"]](**given)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "image_shape"))

@@ -1,4 +1,4 @@
-"""Rows of tables as features of models: numbers imputed and scaled, categories one-hot, by scikit-learn.
+"""Rows of tables as features of models: numbers imputed and scaled, categories one-hot.
 
 What is learnt from data, means and standard deviations, is learnt from the records that can be trained on, of
 all members together, as a federation would agree on it before it trains. Which columns there are, which of
@@ -32,44 +32,59 @@ def width(schema: Schema) -> int:
     return len(schema.numbers) + sum(schema.gaps) + sum(len(known) for known in schema.categories.values())
 
 
-def features(schema: Schema, records: Sequence[Columns], train: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The features of all records of each member, [m_i, d] float32.
+class Preparation(NamedTuple):
+    """How columns become features, as it was learnt from the records that are trained on."""
 
-    Empty cells of numbers become the mean, and 1 in a column of their own, if the column has any; everything
-    is then scaled to mean 0 and standard deviation 1. A category is 1 in its column; empty cells of texts are
-    0 in all columns. Constant columns are 0.
+    schema: Schema
+    fill: np.ndarray  # [columns of numbers] stands in for an empty cell
+    mean: np.ndarray  # [columns of numbers, then those of them with gaps] is subtracted
+    deviation: np.ndarray  # likewise, divides what is left; 1 of constant columns
+
+
+def learnt(schema: Schema, records: Sequence[Columns], train: Sequence[np.ndarray]) -> Preparation:
+    """The preparation of all members' records.
 
     Args:
       schema: of all members' tables.
       records: by member.
       train: by member, the rows from which means and standard deviations are learnt.
     """
-    from sklearn import compose, impute, pipeline, preprocessing  # takes most of a second to import
+    from sklearn import impute, pipeline, preprocessing  # takes most of a second to import
 
-    gaps, number = np.flatnonzero(schema.gaps), len(schema.numbers)
-    steps = [
-        (
-            "numbers",
-            pipeline.make_pipeline(
-                impute.SimpleImputer(keep_empty_features=True), preprocessing.StandardScaler()
-            ),
-            list(range(number)),
-        ),
-        (
-            "gaps",
-            pipeline.make_pipeline(impute.MissingIndicator(features="all"), preprocessing.StandardScaler()),
-            gaps.tolist(),
-        ),
-    ]
-    numeric = compose.ColumnTransformer(steps)
-    numeric.fit(np.concatenate([own.numbers[rows] for own, rows in zip(records, train, strict=True)]))
-    found = [numeric.transform(own.numbers) for own in records]
-    if schema.categories:
-        known = [np.array(texts, object) for texts in schema.categories.values()]
-        encoder = preprocessing.OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False)
-        encoder.fit(np.array([[texts[0] for texts in known]], object))
-        found = [
-            np.concatenate([some, encoder.transform(own.texts)], axis=1)
-            for some, own in zip(found, records, strict=True)
-        ]
-    return [np.asarray(some, np.float32) for some in found]
+    whole = np.concatenate([own.numbers[rows] for own, rows in zip(records, train, strict=True)])
+    gaps, number = np.flatnonzero(schema.gaps).tolist(), len(schema.numbers)
+    fill, scalers = np.zeros(0), []
+    if number:
+        imputer = impute.SimpleImputer(keep_empty_features=True)
+        fitted = pipeline.make_pipeline(imputer, preprocessing.StandardScaler())
+        scalers.append(fitted.fit(whole[:, list(range(number))])[1])
+        fill = imputer.statistics_
+    if gaps:
+        indicator = impute.MissingIndicator(features="all")
+        fitted = pipeline.make_pipeline(indicator, preprocessing.StandardScaler())
+        scalers.append(fitted.fit(whole[:, gaps])[1])
+    mean = np.concatenate([np.zeros(0), *(scaler.mean_ for scaler in scalers)])
+    deviation = np.concatenate([np.zeros(0), *(scaler.scale_ for scaler in scalers)])
+    return Preparation(schema, fill, mean, deviation)
+
+
+def prepared(preparation: Preparation, own: Columns) -> np.ndarray:
+    """The features of records, [m, d] float32.
+
+    Empty cells of numbers become the mean, and 1 in a column of their own, if the column has any; everything
+    is then scaled to mean 0 and standard deviation 1. A category is 1 in its column; empty cells of texts,
+    and texts that the schema does not know, are 0 in all columns. Constant columns are 0.
+    """
+    schema, empty = preparation.schema, np.isnan(own.numbers)
+    filled = np.where(empty, preparation.fill, own.numbers)
+    numbers = np.concatenate([filled, empty[:, np.asarray(schema.gaps, bool)]], axis=1)
+    parts = [(numbers - preparation.mean) / preparation.deviation]
+    for k, known in enumerate(schema.categories.values()):
+        parts.append(own.texts[:, k, None] == np.array(known, object)[None])
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def features(schema: Schema, records: Sequence[Columns], train: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """`prepared` records of each member, [m_i, d], by what is `learnt` from those that are trained on."""
+    preparation = learnt(schema, records, train)
+    return [prepared(preparation, own) for own in records]

@@ -3,4 +3,5 @@
 text     Markdown tables and sentences
 figures  figures
 tables   rows of files, grouped, as columns of numbers, and as Markdown
+scales   the four p-means of a comparison, as columns of files and as rows
 """

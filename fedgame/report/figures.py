@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fedgame.report import tables
+from fedgame.report import scales, tables
 from fedgame.runs import sweep as sweeps
 from fedgame.runs.workdir import Workdir
 
@@ -350,7 +350,7 @@ def comparison_welfare(work: Workdir, fig: figure.Figure) -> None:
     Undefined ones are left out.
     """
     color = _protocols(work)
-    differences = work.read_csv("differences.csv") if work.has("differences.csv") else []
+    differences = scales.lengthened(work.read_csv("differences.csv")) if work.has("differences.csv") else []
     last = list(color)[-1]
     of_last = [row for row in differences if row["protocol"] == last]
     if of_last:
@@ -358,7 +358,7 @@ def comparison_welfare(work: Workdir, fig: figure.Figure) -> None:
         _differences(right, of_last, last, color)
     else:
         left = fig.subplots()
-    table = work.read_csv("table1.csv")
+    table = scales.lengthened(work.read_csv("table1.csv"))
     for name, mine in tables.by(_shown(table), "protocol").items():
         known = [row for row in mine if row["welfare"] is not None]
         p, value = tables.columns(known, "p", "welfare")

@@ -11,11 +11,12 @@ from fedgame.runs.workdir import Workdir
 
 
 class Resources(NamedTuple):
-    """What a run may use. Resources decide how long results take, not what they are."""
+    """What a run may use. Resources decide how long results take and who sees them, not what they are."""
 
     data_dir: str | None = None  # where tensorflow-datasets keeps its data
     workers: int | None = None  # training runs at a time; None: one per processor on a CPU, else one
     cache: pathlib.Path | None = None  # directory of results of training that all runs share; None: none
+    tensorboard: bool = False  # whether to write numbers over rounds for TensorBoard while training
 
 
 class Prepared(Protocol):

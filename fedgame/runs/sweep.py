@@ -6,7 +6,6 @@ settings as first columns.
 """
 
 import dataclasses
-import hashlib
 import itertools
 import sys
 import threading
@@ -40,11 +39,9 @@ class Variant(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """Where its run is, below the sweep's directory; long names are cut, for files allow 255 bytes."""
+        """Where its run is, below the sweep's directory."""
         name = urllib.parse.quote(self.name, safe="=,+")
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        short = name if len(name) <= 200 else f"{name[:190]}~{digest}"
-        return f"{workdir.RUNS_OF_SWEEP}/{short}"
+        return f"{workdir.RUNS_OF_SWEEP}/{workdir.shortened(name)}"
 
 
 def product(

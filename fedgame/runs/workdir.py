@@ -25,7 +25,7 @@ from typing import Any
 import filelock
 
 from fedgame import __version__, registry
-from fedgame.runs import cells, digests, snapshots
+from fedgame.runs import cells, digests, files, scalars, snapshots
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "tensorflow-datasets")
 _CONFIG = "config.json"
@@ -33,6 +33,7 @@ _LOCK, _HOLDER = ".lock", ".running"  # held while a run is open; which process 
 _PARTIAL = re.compile(r".+\.\d+-\d+\.partial")  # what `put` and `write` call what is not yet complete
 _NOT_FINITE = re.compile("'*(nan|inf|-inf)")  # texts that stand for numbers, and others like them
 RUNS_OF_SWEEP = "variants"  # their folder
+_LIVE = (RUNS_OF_SWEEP, "checkpoints", scalars.FOLDER)  # folders whose files have no line in SHA256SUMS
 
 
 class Workdir:
@@ -43,6 +44,7 @@ class Workdir:
         self.save_every = 30.0  # seconds between snapshots of a training run
         self.stop = threading.Event()  # once set, training runs save their state and stop
         self._written = digests.Digests(path)
+        self._putting = threading.Lock()
         config = path / _CONFIG  # read once: if somebody puts another there, this stays the run that it is
         self._config = digests.of(config) if config.exists() else ""
         self._lock = lock  # of the directory, until it is closed
@@ -54,12 +56,25 @@ class Workdir:
         self.close()
 
     def close(self) -> None:
-        """Lets other processes have the directory."""
+        """Writes which file is what, and lets other processes have the directory."""
         if self._lock is not None:
+            with contextlib.suppress(OSError, ValueError):  # a full disk, or a config.json that was spoilt
+                self._write_readme()
             self._written.forget_what_is_gone()
             (self.path / _HOLDER).unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
+
+    def _write_readme(self) -> None:
+        """Writes `README.md`, if it would not be the same again."""
+        about = json.loads((self.path / _CONFIG).read_text(encoding="utf-8"))
+        written = [name for name in self._written.names if (self.path / name).is_file()]
+        readme = self.path / files.README
+        if readme.exists() and files.README not in written:
+            return  # somebody else's
+        text = files.readme(about, [*written, *(f"{name}/" for name in _LIVE if (self.path / name).is_dir())])
+        if not readme.exists() or readme.read_text(encoding="utf-8") != text:
+            self._put_text(files.README, text)
 
     def job(self, name: str, compute: Callable[[], Any]) -> Any:
         """The JSON value of a job: the stored one if there is one, else computed and stored.
@@ -122,7 +137,8 @@ class Workdir:
         """
         target = self.path / name
         self.path.mkdir(parents=True, exist_ok=True)
-        with _put_in_place(target) as partial:
+        # One thread at a time: rewriting the list would drop a file that is listed but not yet in place.
+        with self._putting, _put_in_place(target) as partial:
             save(partial)
             digests.sync(partial)
             if partial.is_dir():  # files of an earlier one may have had other names
@@ -210,6 +226,7 @@ def open_workdir(
     resume: bool,
     overwrite: bool,
     reads: Iterable[pathlib.Path] = (),
+    command: str = "",
 ) -> Workdir:
     """Makes or reopens the directory of the run that `settings` describes, and holds it until it is closed.
 
@@ -220,6 +237,7 @@ def open_workdir(
       resume: whether to go on with the run that is there, if it has the same settings.
       overwrite: whether to delete what the run that is there has written.
       reads: files and folders that the run reads.
+      command: that begins the run, as it may be written again, for people who read the results.
 
     Raises:
       ValueError: something is in the way, another process has the directory, the run there is one of an
@@ -243,6 +261,7 @@ def open_workdir(
             versions = {"fedgame": __version__}
             versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
             about = {"program": program, "settings": settings, "versions": versions}
+            about |= {"command": command} if command else {}
             Workdir(root)._put_text(_CONFIG, to_json(about))
         _check_same(path, _stored(root, program), settings)  # another process may have come first
         return Workdir(root, lock=lock)
@@ -348,6 +367,7 @@ def _delete_run(root: pathlib.Path) -> None:
 def _delete_written(root: pathlib.Path) -> None:
     """Deletes the files that one run wrote, and its folders that are empty then."""
     snapshots.delete(root / "checkpoints")
+    scalars.delete(root / scalars.FOLDER)
     folders = set()
     for name in sorted(digests.Digests(root).names, key=lambda name: name == _CONFIG):
         above = [folder for folder in (root / name).parents if root in folder.parents]
@@ -465,6 +485,12 @@ def _put_in_place(target: pathlib.Path) -> Iterator[pathlib.Path]:
     except BaseException:
         remove(partial)
         raise
+
+
+def shortened(name: str) -> str:
+    """A name in ASCII as that of a folder, which may have 255 bytes: long ones are cut, and told apart."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return name if len(name) <= 200 else f"{name[:190]}~{digest}"
 
 
 def remove(path: pathlib.Path) -> None:

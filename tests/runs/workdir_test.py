@@ -134,7 +134,7 @@ def test_no_file_that_was_read_is_deleted_with_the_results(tmp_path):
     registry.use(write_mine(tmp_path))
     with pytest.raises(ValueError, match=r"mine.py lies in --workdir="):
         open_workdir(tmp_path, overwrite=True)
-    assert names(tmp_path) == ["SHA256SUMS", "config.json", "mine.py", "numbers.csv"]
+    assert names(tmp_path) == ["README.md", "SHA256SUMS", "config.json", "mine.py", "numbers.csv"]
 
 
 def test_a_file_in_the_way(tmp_path):
@@ -249,6 +249,7 @@ def test_a_job_of_another_run_or_place_is_an_error_and_stays_as_it_is(tmp_path):
 
 def test_killed_while_the_directory_is_made_or_emptied(tmp_path):
     work = open_workdir(tmp_path / "run")
+    (tmp_path / "run" / "README.md").unlink()  # written last
     (tmp_path / "run" / "config.json").rename(tmp_path / "run" / "config.json.12-34.partial")
     assert open_workdir(tmp_path / "run", resume=True).path == work.path
     assert open_workdir(tmp_path / "run", resume=True).path == work.path
@@ -357,7 +358,7 @@ def test_the_lock_of_a_killed_process_is_free_and_what_it_left_unfinished_is_gon
     assert done.returncode == -9
     assert list((tmp_path / "run").glob("*.partial"))
     open_workdir(tmp_path / "run", resume=True)
-    assert names(tmp_path / "run") == ["SHA256SUMS", "config.json"]
+    assert names(tmp_path / "run") == ["README.md", "SHA256SUMS", "config.json"]
 
 
 def test_overwriting_deletes_what_the_run_wrote_and_nothing_else(tmp_path):
@@ -375,7 +376,7 @@ def test_overwriting_deletes_what_the_run_wrote_and_nothing_else(tmp_path):
     (tmp_path / "elsewhere").symlink_to(tmp_path / "later")
     open_workdir(tmp_path, overwrite=True)
     there = ["SHA256SUMS", "config.json", "data.npz", "elsewhere", "empty", "jobs", "later", "model"]
-    assert names(tmp_path) == there
+    assert names(tmp_path) == ["README.md", *there]
     assert [file.read_text() for file in mine[:-1]] == ["mine"] * 3
     assert names(tmp_path / "jobs") == names(tmp_path / "model") == ["notes.txt"]
     assert not (tmp_path / "model" / ".hidden").exists()
@@ -445,8 +446,8 @@ def test_at_the_end_the_list_is_what_sha256sum_checks(tmp_path):
         work.write_json("gone.json", 0)
         (tmp_path / "gone.json").unlink()
     lines = (tmp_path / "SHA256SUMS").read_text().splitlines()
-    assert [line.split("  ")[1] for line in lines] == ["a.json", "b.json", "config.json"]
-    assert lines[1].split("  ")[0] == hashlib.sha256((tmp_path / "b.json").read_bytes()).hexdigest()
+    assert [line.split("  ")[1] for line in lines] == ["README.md", "a.json", "b.json", "config.json"]
+    assert lines[2].split("  ")[0] == hashlib.sha256((tmp_path / "b.json").read_bytes()).hexdigest()
 
 
 def test_what_cannot_be_written_leaves_what_was_there(tmp_path):
@@ -460,7 +461,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path):
     with pytest.raises(OSError, match="No space left"):
         work.put("x.json", full)
     assert work.read_json("x.json") == 1
-    assert names(tmp_path) == ["SHA256SUMS", "config.json", "x.json"]
+    assert names(tmp_path) == ["README.md", "SHA256SUMS", "config.json", "x.json"]
 
 
 @hypothesis.given(
