@@ -17,14 +17,16 @@ setuptools.setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["fedgame*", "launch*"]),
-    package_data={"launch": ["presets/*.flags"]},
+    package_data={"fedgame.report": ["page.html"], "launch": ["presets/*.flags"]},
     install_requires=[
         "absl-py",
+        "babel",  # currencies: symbols and smallest units
         "chex",
         "filelock",  # one process in a directory of results
         "flax",
         "importlib_resources",  # tensorflow-datasets imports it without asking for it
         "jax>=0.10",
+        "jinja2",  # the page of a run
         "matplotlib",
         "numpy",
         "optax",

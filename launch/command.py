@@ -157,10 +157,10 @@ def _sweep(experiment: Experiment, given: Any) -> _Plan:
 
 def _show_sweep(work: workdir.Workdir) -> str:
     """Draws the usual figure of a sweep; returns the usual text."""
-    from fedgame.report import figures, text
+    from fedgame.report import figures, page, text
 
     figures.show_sweep(work)
-    return text.sweep(work)
+    return page.write(work, text.sweep(work))
 
 
 def _again(program: str, folder: str) -> str:

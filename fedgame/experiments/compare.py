@@ -45,7 +45,7 @@ from fedgame.mechanisms import base as mechanisms
 from fedgame.mechanisms import outcomes, refunds, rules
 from fedgame.protocols import base, fedbr
 from fedgame.registry import option
-from fedgame.report import answers, figures, scales, tables, text
+from fedgame.report import answers, figures, page, scales, tables, text
 from fedgame.runs import jobs, workdir
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
@@ -657,7 +657,7 @@ def show(work: Workdir) -> str:
         figures.draw(work, "contributions", figures.comparison_contributions, (9, 4))
         figures.draw(work, "welfare", figures.comparison_welfare, (9, 4.5))
         bar.update()
-    return report
+    return page.write(work, report)
 
 
 def _text(work: Workdir, dataset: str) -> str:
@@ -702,7 +702,7 @@ def headline(work: Workdir) -> list[dict[str, Any]]:
 def show_sweep(work: Workdir) -> str:
     """A table by variant and protocol, and welfare over a setting that is a number."""
     figures.show_sweep(work, figures.comparisons)
-    return text.sweep(work, text.comparisons)
+    return page.write(work, text.sweep(work, text.comparisons))
 
 
 EXPERIMENT = Experiment(

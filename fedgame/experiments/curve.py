@@ -18,7 +18,7 @@ from fedgame.learning import curve as learning_curve
 from fedgame.learning import evaluation
 from fedgame.learning import trainer as trainers
 from fedgame.registry import option
-from fedgame.report import figures, text
+from fedgame.report import figures, page, text
 from fedgame.runs import jobs, workdir
 from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
@@ -300,7 +300,7 @@ def _band(sizes: np.ndarray, accuracy: np.ndarray) -> list[dict[str, Any]]:
 def show(work: Workdir) -> str:
     """Draws the measured curve with its fits; returns the text."""
     figures.draw(work, "curve", figures.measured_curve, (7, 4))
-    return text.curve(work)
+    return page.write(work, text.curve(work))
 
 
 def headline(work: Workdir) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from fedgame.games import game as games
 from fedgame.inputs import read as inputs
 from fedgame.mechanisms import outcomes, personal, refunds
 from fedgame.registry import option
-from fedgame.report import figures, text
+from fedgame.report import figures, page, text
 from fedgame.runs import experiment, jobs
 from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
@@ -128,7 +128,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
 def show(work: Workdir) -> str:
     """Draws the curve with the equilibrium, and what agents contribute; returns the text."""
     figures.draw(work, "equilibrium", figures.equilibrium, (10, 4))
-    return text.equilibrium(work)
+    return page.write(work, text.equilibrium(work))
 
 
 def headline(work: Workdir) -> list[dict[str, Any]]:

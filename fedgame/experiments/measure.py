@@ -21,7 +21,7 @@ from fedgame.inputs import read as inputs
 from fedgame.learning import evaluation, members
 from fedgame.learning import mixtures as learning
 from fedgame.registry import option
-from fedgame.report import figures, text
+from fedgame.report import figures, page, text
 from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
 
@@ -249,7 +249,7 @@ def _worth(task: Task, measured: fitted_rates.Mixtures) -> list[dict[str, Any]]:
 def show(work: Workdir) -> str:
     """Draws the exchange rates as a heat map; returns the text."""
     figures.draw(work, "exchange_rates", figures.exchange_rates, (7, 5.5))
-    return text.measurement(work)
+    return page.write(work, text.measurement(work))
 
 
 def headline(work: Workdir) -> list[dict[str, Any]]:

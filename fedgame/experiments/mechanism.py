@@ -17,7 +17,7 @@ from fedgame.games import payoffs, scenarios
 from fedgame.inputs import read as inputs
 from fedgame.mechanisms import base, choice, coalitions, optimum, outcomes, personal, prices, refunds, rules
 from fedgame.registry import option
-from fedgame.report import figures, money, text
+from fedgame.report import figures, money, page, text
 from fedgame.runs import experiment, jobs
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
@@ -275,9 +275,10 @@ def _best_rate(prepared: Prepared, everybody: outcomes.Outcome, rates: list[dict
 
 
 def show(work: Workdir) -> str:
-    """Draws contributions and welfare over β; returns the text."""
-    figures.draw(work, "mechanism", figures.mechanism, (11, 4.5))
-    return text.mechanism(work)
+    """Draws who shares and pays, and contributions and welfare over β; writes the page; returns the text."""
+    figures.draw(work, "mechanism", figures.mechanism, (9, 4.5))
+    figures.draw(work, "over_beta", figures.over_beta, (11, 4.5))
+    return page.write(work, text.mechanism(work))
 
 
 def headline(work: Workdir) -> list[dict[str, Any]]:

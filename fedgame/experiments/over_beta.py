@@ -57,6 +57,7 @@ class _Solved(NamedTuple):
     """What comes of M_β with everybody taking part; over several β with a leading axis [k]."""
 
     profile: Any  # [n] samples
+    payments: Any  # [n] received
     utilities: Any  # [n]
     leave: Any  # [n] whether she would rather leave
     nash_gap: Any  # the largest
@@ -71,7 +72,7 @@ def rows_by_beta(
 
     Returns:
       A row for each rate; and one for each rate and each agent of those who contribute most. What the others
-      contribute together has no name.
+      contribute and receive together has no name.
     """
     betas = 1.0 - np.geomspace(1.0, 1.0 / (4 * game.n), count)
     with jobs.progress("equilibria over β", count) as bar:
@@ -87,16 +88,25 @@ def rows_by_beta(
             mean = float(_p_mean(found.utilities[k], p)) if certified else np.nan
             row[f"p={p:g}"] = None if np.isnan(mean) else mean
         rows.append(row)
-    profile = found.profile
+    return rows, _contributions(betas, names, found)
+
+
+def _contributions(betas: np.ndarray, names: Sequence[str], found: _Solved) -> list[dict[str, Any]]:
+    """The rows by rate and agent of `rows_by_beta`."""
+    profile, payments = found.profile, found.payments
     largest = np.sort(np.argsort(-profile.max(axis=0), kind="stable")[:_STACKED])
     others = profile.sum(axis=1) - profile[:, largest].sum(axis=1)
-    contributions = []
+    paid_to_others = payments.sum(axis=1) - payments[:, largest].sum(axis=1)
+    rows = []
     for k, beta in enumerate(betas):
-        shown = [(names[i], float(profile[k, i])) for i in largest]
-        if game.n > _STACKED:
-            shown.append(("", float(max(others[k], 0.0))))
-        contributions += [{"beta": float(beta), "name": name, "contribution": s} for name, s in shown]
-    return rows, contributions
+        shown = [(names[i], float(profile[k, i]), float(payments[k, i])) for i in largest]
+        if len(names) > _STACKED:
+            shown.append(("", float(max(others[k], 0.0)), float(paid_to_others[k])))
+        rows += [
+            {"beta": float(beta), "name": name, "contribution": s, "payment": payment}
+            for name, s, payment in shown
+        ]
+    return rows
 
 
 def _at_rates(
@@ -120,6 +130,7 @@ def _solve(game: games.Game, outside: jax.Array, beta: jax.Array) -> _Solved:
     s = found.equilibrium.profile
     return _Solved(
         profile=s,
+        payments=found.payments,
         utilities=found.utilities,
         leave=outside - found.utilities > outcomes.negligible(game, found, outside),
         nash_gap=jnp.max(found.equilibrium.nash_gap),

@@ -15,7 +15,7 @@ from fedgame.experiments.task import Task
 from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
 from fedgame.registry import option
-from fedgame.report import figures, text
+from fedgame.report import figures, page, text
 from fedgame.runs import jobs, scalars
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
@@ -167,7 +167,7 @@ def show(work: Workdir) -> str:
     """Draws what agents hold and the accuracy over rounds; returns the text."""
     figures.draw(work, "holdings", figures.holdings, (7, 4))
     figures.draw(work, "rounds", figures.rounds, (7, 4))
-    return text.training(work)
+    return page.write(work, text.training(work))
 
 
 def headline(work: Workdir) -> list[dict[str, Any]]:

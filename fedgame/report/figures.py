@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fedgame.report import scales, tables
+from fedgame.report import money, scales, tables
 from fedgame.runs import sweep as sweeps
 from fedgame.runs.workdir import Workdir
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SHARES = {"part": "C0", "all she has": "C2", "nothing": "C7"}  # colours by how much of her data one shares
 _CELLS = 12  # members whose names and exchange rates are written into the heat map
+_RECEIVES, _PAYS = "C2", "C3"
+_LABELLED = 20  # agents up to whom bars have their numbers beside them
 _TITLE = 80  # characters of a title, which may be a text such as 'fedbr(price(price=0.004), steps=50)'
 _BARS = 40  # agents in the figure of an equilibrium
 _KNOWN = {  # colours of mechanisms, the same in all figures
@@ -35,7 +37,7 @@ _KNOWN = {  # colours of mechanisms, the same in all figures
 def draw(
     work: Workdir, name: str, function: Callable[[Workdir, figure.Figure], None], size: tuple[float, float]
 ) -> None:
-    """Draws one figure and writes it as NAME.png, whole or not at all.
+    """Draws one figure and writes it as NAME.png and NAME.svg, each whole or not at all.
 
     Args:
       work: the directory, whose files the function reads and where the figure is written.
@@ -46,11 +48,18 @@ def draw(
     import matplotlib
     from matplotlib import figure
 
-    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
+    style = {"axes.spines.top": False, "axes.spines.right": False}
+    # Texts stay texts, which a browser can search and scale; ids do not change from run to run.
+    style |= {"svg.fonttype": "none", "svg.hashsalt": name}
+    with matplotlib.rc_context(style):
         fig = figure.Figure(figsize=size, layout="constrained")
         function(work, fig)
         save = functools.partial(fig.savefig, format="png", dpi=150, metadata={"Software": None})
         work.put(f"{name}.png", save)
+        about = {"Date": None, "Creator": None}
+        work.put(
+            f"{name}.svg", functools.partial(fig.savefig, format="svg", transparent=True, metadata=about)
+        )
 
 
 def colors(names: Sequence[str]) -> dict[str, Any]:
@@ -222,6 +231,34 @@ def _curve_with_equilibria(work: Workdir, ax: axes.Axes) -> None:
 
 
 def mechanism(work: Workdir, fig: figure.Figure) -> None:
+    """Draws what each agent shares, and pays or receives, under the mechanism of the run."""
+    rows = work.read_csv("outcome.csv", text=("name", "payment"))
+    largest = sorted(rows, key=lambda row: -max(row["contribution"], abs(row["exact_payment"])))[:_BARS]
+    shown = [row for row in rows if row in largest]
+    used = money.currency(work.read_json("config.json")["settings"].get("currency") or "")
+    left, right = fig.subplots(1, 2, sharey=True)
+    places = np.arange(len(shown))
+    s, capacity, paid = tables.columns(shown, "contribution", "capacity", "payment")
+    left.barh(places, s, color=_SHARES["part"])
+    left.plot(np.where(capacity <= 2 * max(s.max(), 1e-12), capacity, np.nan), places, "|", color="black")
+    right.barh(places, paid, color=[_RECEIVES if x > 0 else _PAYS for x in paid])
+    right.axvline(0, color="black", linewidth=0.5)
+    if len(shown) <= _LABELLED:
+        for place, row, x in zip(places, shown, paid, strict=True):
+            left.annotate(f" {money.samples(row['contribution'])}", (row["contribution"], place), va="center")
+            side = "left" if x >= 0 else "right"
+            label = literal(f" {used.exact(x)} ") if used.code else f" {row['payment']} "
+            right.annotate(label, (x, place), va="center", ha=side)
+    left.margins(x=0.15)
+    right.margins(x=0.25)
+    left.set_yticks(places, [literal(row["name"]) + ("" if row["stays"] else " (left)") for row in shown])
+    left.set(xlabel="samples shared (|: all she has)", ylim=(len(shown) - 0.4, -0.6), title="Who shares")
+    right.set(xlabel="paid (below 0), received (above 0)", title="Who pays")
+    summary = work.read_json("mechanism.json")
+    fig.suptitle(literal(tables.title(summary["mechanism"]), _TITLE))
+
+
+def over_beta(work: Workdir, fig: figure.Figure) -> None:
     """Draws contributions and welfare over β, with a line at each rate that has a name."""
     left, right = fig.subplots(1, 2, sharex=True)
     over_beta = work.read_csv("over_beta.csv")
@@ -239,7 +276,7 @@ def mechanism(work: Workdir, fig: figure.Figure) -> None:
     (bound,) = (row for row in work.read_csv("p_means.csv") if row["mechanism"] == tables.FIRST_BEST)
     first = next(name for name in bound if name.startswith("p="))
     right.axhline(float(bound[first]), color="black", linestyle=":", linewidth=1, label="largest Σ u / n")
-    right.set(ylabel="p-mean of utilities", title="Welfare of everybody under M_β")
+    right.set(ylabel="p-mean of utilities", title="Welfare under M_β (smaller p: who has least counts more)")
     marked: dict[str, list[str]] = {}
     for mark in work.read_csv("marks.csv"):
         title = literal(tables.title(mark["name"]), _TITLE)
@@ -252,7 +289,7 @@ def mechanism(work: Workdir, fig: figure.Figure) -> None:
     ticks = [x for x in (0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999, 0.99999) if x <= beta.max()]
     for ax in (left, right):
         ax.set_xscale("function", functions=(_from_beta, _to_beta))
-        ax.set(xlabel="β", xlim=(0, beta.max()))
+        ax.set(xlabel="β, the share of her costs that everybody gets back", xlim=(0, beta.max()))
         ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
     entries = right.get_legend_handles_labels()
     fig.legend(*entries, frameon=False, loc="outside right center", fontsize="small")

@@ -1,7 +1,7 @@
 """Rows of the files of a run, grouped, as columns of numbers, and as Markdown."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,13 @@ TITLES = {  # of what the column `mechanism` holds beside the texts of rules
     "chosen_who_stay": "chosen, those who stay",
     FIRST_BEST: "first best",
 }
+
+
+class Table(NamedTuple):
+    """A table as it is shown."""
+
+    header: list[str]
+    cells: list[list[str]]
 
 
 def title(name: str) -> str:

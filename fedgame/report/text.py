@@ -314,15 +314,17 @@ def mechanism(work: Workdir) -> str:
     answer, used = answers.mechanism(work), money.currency(summary.get("currency", ""))
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
     here = "status" in summary  # else the federation falls apart
+    others = _do_not_apply(work) if work.has("mechanisms.csv") else []
     sure = [*answer.sure, *_ties(summary), *summary["audit"], *_surplus(summary, used)]
     blocks = [
         lines(answer.sentences),
-        _compared(work, used) if work.has("mechanisms.csv") else "",
+        *([tables.markdown(*compared(work, used))] if work.has("mechanisms.csv") else []),
         _payments(summary, rows, used) if here else _fallen_apart(rows, used),
         _each(answer),
         _welfare(work.read_csv("p_means.csv"), used),
         lines(["How sure this is", *sure]),
         validation(work, summary.get("not_validated", "")),
+        lines(others),
         *_read(summary),
         _exchange(summary["exchange"]) if summary["exchange"] else "",
         *_end(answer),
@@ -330,21 +332,24 @@ def mechanism(work: Workdir) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def _compared(work: Workdir, used: money.Currency) -> str:
-    """A table of the mechanisms that apply, and why others do not."""
-    rows = answers.compared(work)
+def compared(work: Workdir, used: money.Currency) -> tables.Table:
+    """The mechanisms that apply, side by side."""
     by_member = tables.by(work.read_csv("mechanisms_by_member.csv", text=("mechanism", "name")), "mechanism")
     header = ["mechanism", "shares", "pays", "would leave", "more than leaving", "Σ utility", "worst off"]
     header += ["server knows", "a false report gains"]
-    applying = [row for row in rows if row["applies"]]
-    cells = [_candidate_cells(row, by_member[row["mechanism"]], used) for row in applying]
-    text = tables.markdown(header, cells)
-    others = [
+    applying = [row for row in answers.compared(work) if row["applies"]]
+    return tables.Table(
+        header, [_candidate_cells(row, by_member[row["mechanism"]], used) for row in applying]
+    )
+
+
+def _do_not_apply(work: Workdir) -> list[str]:
+    """Why other mechanisms do not apply, a line each."""
+    return [
         f"{tables.title(row['mechanism'])} does not apply: {row['why_not']}"
-        for row in rows
+        for row in answers.compared(work)
         if not row["applies"]
     ]
-    return lines([text, *others])
 
 
 def _candidate_cells(
@@ -355,7 +360,9 @@ def _candidate_cells(
         (one["name"], money.samples(one["contribution"])) for one in members if one["contribution"] > 0
     ]
     cent = 0.5 * used.smallest if used.code else 0.0
-    paying = [(one["name"], used.amount(-one["payment"])) for one in members if one["payment"] < -cent]
+    payers = [one for one in members if one["payment"] < -cent]
+    paying = [(one["name"], used.amount(-one["payment"])) for one in payers]
+    most = used.amount(max((-one["payment"] for one in payers), default=0.0))
     leaving = [one["name"] for one in members if one["rather_leaves"]]
     doubt = "" if row["certified"] else ", NO certified equilibrium"
     gain, by = row.get("misreport_gain"), row.get("misreport_by")
@@ -363,7 +370,7 @@ def _candidate_cells(
     return [
         ("→ " if row["chosen"] else "") + tables.title(row["mechanism"]) + doubt,
         _brief(sharing, f"{money.samples(row['contributed'])} in all"),
-        _brief(paying, f"at most {max((x for _, x in paying), key=len, default='')}"),
+        _brief(paying, f"at most {most}"),
         answers.listed(leaving) if len(leaving) <= _BRIEF else f"{len(leaving)} of {len(members)}",
         used.amount(row["surplus"]),
         used.amount(row["sum_of_utilities"]),

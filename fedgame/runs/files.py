@@ -14,6 +14,7 @@ UNKNOWN = "not described"  # the sentence of a file of which nothing is known
 
 DESCRIPTIONS = {
     README: "Which file is what, and what made them.",
+    "report.txt": "What was printed: sentences and tables.",
     "SHA256SUMS": "Digests of what the run has written: `sha256sum -c SHA256SUMS` finds what has changed.",
     # Of every run, and of sweeps.
     "config.json": "The program, all settings with every default filled in, and versions of packages.",
@@ -47,20 +48,23 @@ DESCRIPTIONS = {
     "exchange_rates.png": "The exchange rates, by pair of members.",
     "announced.json": "What each participant is told: the mechanism and her payment.",
     "mechanism.json": "Who stays, what the mechanism reaches, and its certificate.",
-    "mechanisms.csv": "All mechanisms side by side, if none was named: whether each `applies` (else `why_not`) "
-    "and was `chosen`, what members have together (`sum_of_utilities`) and by how much that is more than "
-    "outside, less what the server pays (`surplus`), who would leave, what a false report of costs gains.",
-    "mechanisms_by_member.csv": "What each member shares, receives and has under each of these mechanisms, with "
-    "everybody taking part.",
+    "mechanisms.csv": "All mechanisms side by side, if none was named: whether each `applies` (else "
+    "`why_not`) and was `chosen`, what members have together (`sum_of_utilities`) and by how much that is "
+    "more than outside, less what the server pays (`surplus`), who would leave, what a false report of "
+    "costs gains.",
+    "mechanisms_by_member.csv": "What each member shares, receives and has under each of these mechanisms, "
+    "with everybody taking part.",
     "without_each.csv": "What the others share (`contributed`) and lose together if one more member leaves.",
     "p_means.csv": "p-means of utilities, (1/n Σ u^p)^(1/p), by `mechanism`; one column per p, empty where a "
     "negative utility leaves it undefined.",
     "over_beta.csv": "One row per rate `beta` at which costs are refunded, with everybody taking part: "
     "`total` is S in samples, `rather_leave` counts participants, one column per p-mean.",
-    "over_beta_contributions.csv": "What participants contribute at each `beta`, in samples; those with an "
-    "empty `name` are all others together.",
+    "over_beta_contributions.csv": "What participants contribute, in samples, and receive at each `beta`; "
+    "those with an empty `name` are all others together.",
     "marks.csv": "Rates `beta` that are marked in the figure.",
-    "mechanism.png": "Contributions and p-means over the rate at which costs are refunded.",
+    "mechanism.png": "What each participant shares, and pays or receives.",
+    "over_beta.png": "Contributions and p-means over the rate at which costs are refunded.",
+    "report.html": "The answer as a page for a browser: sentences, tables, figures, a slider, a glossary.",
     "validation.csv": "What was predicted and what training found, one row per profile of contributions and "
     "`member`.",
     "validation.json": "Whether the advice holds, in numbers.",
@@ -129,6 +133,8 @@ def described(name: str) -> str:
     """The sentence on a file, or on a folder, whose name then ends with /; `UNKNOWN` if there is none."""
     if name in DESCRIPTIONS:
         return DESCRIPTIONS[name]
+    if name.endswith(".svg"):
+        return described(f"{name.removesuffix('.svg')}.png")
     return next((text for known, text in DESCRIPTIONS.items() if fnmatch.fnmatchcase(name, known)), UNKNOWN)
 
 

@@ -30,10 +30,10 @@ def test_nobodys_name_hides_another_column_or_stops_the_figure(tmp_path):
     work.write_csv("p_means.csv", [{"mechanism": "first_best", "p=1": 0.6}])
     work.write_csv("marks.csv", [{"name": "$chosen", "beta": 0.25}])
     fig = figure.Figure()
-    figures.mechanism(work, fig)
+    figures.over_beta(work, fig)
     left = fig.axes[0]
     shown = [text.get_text() for text in left.get_legend().get_texts()]
     assert shown == [*map(figures.literal, NAMES), "others"]
     heights = [collection.get_paths()[0].get_extents().height for collection in left.collections]
     assert len(heights) == len(NAMES) + 1
-    fig.savefig(tmp_path / "mechanism.png", dpi=20)
+    fig.savefig(tmp_path / "over_beta.png", dpi=20)

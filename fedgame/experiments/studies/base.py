@@ -18,7 +18,7 @@ from fedgame.experiments.studies import rows
 from fedgame.games import costs
 from fedgame.games import game as games
 from fedgame.registry import option
-from fedgame.report import figures, tables
+from fedgame.report import figures, page, tables
 from fedgame.runs import jobs
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
@@ -138,7 +138,7 @@ class Study:
         # What a study compares may look like numbers.
         table = work.read_csv(f"{name}.csv", text=("mechanism",))
         figures.draw(work, name, lambda _, fig: self.figure(table, fig), self.size)
-        return self.text(table)
+        return page.write(work, self.text(table))
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
         """The table as Markdown; by default all columns but `rows.UNTOLD`."""

@@ -30,7 +30,7 @@ from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
 from fedgame.mechanisms import outcomes
 from fedgame.registry import option, register
-from fedgame.report import figures, tables, text
+from fedgame.report import figures, page, tables, text
 from fedgame.runs.experiment import Resources
 from fedgame.runs.workdir import Workdir
 
@@ -96,7 +96,8 @@ class LabelSkew(base.Study):
         name = base.file_of(LabelSkew)
         figures.draw(work, name, draw, self.size)
         told = text.remarks(work)
-        return "\n\n".join(block for block in (told, self.text(work.read_csv(f"{name}.csv"))) if block)
+        blocks = told, self.text(work.read_csv(f"{name}.csv"))
+        return page.write(work, "\n\n".join(block for block in blocks if block))
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
         header = {
