@@ -6,7 +6,7 @@ RUN := .venv/bin/python
 export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 
-.PHONY: compare hospitals test check fuzz install clean
+.PHONY: compare hospitals test test-page check fuzz install clean
 
 compare: install  ## the paper's Section 5 on the embedded images; FLAGS="--dataset=mnist …" for more
 	$(RUN) -m launch.compare $(FLAGS)
@@ -22,6 +22,15 @@ test: install  ## lint, format check and every test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest
+
+test-page: .venv-page/installed  ## the page of a run in headless Chromium, which must be installed
+	@command -v chromium chromium-browser google-chrome > /dev/null || { echo "there is no Chromium: install it, on Debian with apt-get install chromium"; exit 1; }
+	.venv-page/bin/python -m pytest -n 0 tests/page/in_browser.py
+
+.venv-page/installed: setup.py
+	$(PYTHON) -m venv .venv-page
+	.venv-page/bin/python -m pip install --quiet --editable ".[test,page]"
+	touch $@
 
 check: install  ## lint, and the tests that a change most likely breaks
 	$(RUN) -m ruff check .
@@ -40,4 +49,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-nashopt .cache
+	rm -rf .venv .venv-nashopt .venv-page .cache

@@ -39,6 +39,7 @@ setuptools.setup(
         "tqdm",
     ],
     extras_require={
+        "page": ["playwright"],  # make test-page
         "parquet": ["pyarrow"],  # members' tables in this format
         "tensorboard": ["tensorboardX"],  # launch.train --tensorboard
         "test": ["hypothesis", "pyarrow", "pytest", "pytest-xdist", "ruff", "tensorboardX"],

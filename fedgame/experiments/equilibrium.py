@@ -128,6 +128,8 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
 def show(work: Workdir) -> str:
     """Draws the curve with the equilibrium, and what agents contribute; returns the text."""
     figures.draw(work, "equilibrium", figures.equilibrium, (10, 4))
+    if work.has("exchange_rates.csv"):
+        figures.draw(work, "exchange_rates", figures.exchange_rates, (7, 5.5))
     return page.write(work, text.equilibrium(work))
 
 

@@ -278,6 +278,8 @@ def show(work: Workdir) -> str:
     """Draws who shares and pays, and contributions and welfare over β; writes the page; returns the text."""
     figures.draw(work, "mechanism", figures.mechanism, (9, 4.5))
     figures.draw(work, "over_beta", figures.over_beta, (11, 4.5))
+    if work.has("exchange_rates.csv"):
+        figures.draw(work, "exchange_rates", figures.exchange_rates, (7, 5.5))
     return page.write(work, text.mechanism(work))
 
 

@@ -77,7 +77,13 @@ def render(pages: Sequence[Page]) -> str:
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     # In a script element only < can end it: \u003c is the same to JSON.
     environment.filters["json"] = lambda x: json.dumps(x, ensure_ascii=False).replace("<", "\\u003c")
-    return environment.get_template("page.html").render(pages=pages)
+    shown = [
+        page._replace(
+            figures=[(name, _inline(svg, f"f{k}-{j}-")) for j, (name, svg) in enumerate(page.figures)]
+        )
+        for k, page in enumerate(pages)
+    ]
+    return environment.get_template("page.html").render(pages=shown)
 
 
 def of(work: Workdir) -> Page:
@@ -219,18 +225,16 @@ def _curve(means: Sequence[float | None]) -> list[list[float]] | None:
 
 
 def _figures(work: Workdir) -> list[tuple[str, str]]:
-    """Names and SVG of the figures of the run, to stand in the page."""
+    """Names and SVG of the figures of the run that the page shows."""
     found = []
     for file in sorted(work.path.glob("*.svg")):
         if file.stem not in _HIDDEN and work.has(file.name):
-            found.append((file.stem, _inline(file.read_text(encoding="utf-8"), len(found))))
+            found.append((file.stem, file.read_text(encoding="utf-8")))
     return found
 
 
-def _inline(svg: str, number: int) -> str:
-    """An SVG file as an element of a page: names are its own, and black is the colour of the page's text."""
+def _inline(svg: str, prefix: str) -> str:
+    """An SVG file as an element of a page: ids are its own, and black is the colour of the page's text."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\bid="', f'id="f{number}-', svg)
-    svg = re.sub(r"url\(#", f"url(#f{number}-", svg)
-    svg = re.sub(r'xlink:href="#', f'xlink:href="#f{number}-', svg)
+    svg = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\1{prefix}", svg)
     return svg.replace("#000000", "currentColor")

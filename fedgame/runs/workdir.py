@@ -270,6 +270,15 @@ def open_workdir(
         raise
 
 
+def hold(root: pathlib.Path) -> Workdir:
+    """Holds the directory of a run that is there, whichever it is, so that more is written from its files.
+
+    Raises:
+      ValueError: another process has the directory.
+    """
+    return Workdir(root, lock=_hold(root))
+
+
 def _hold(root: pathlib.Path) -> filelock.BaseFileLock:
     """Takes the lock of a directory; the system gives it back when the process ends, however that happens.
 
