@@ -4,6 +4,8 @@ import dataclasses
 import html.parser
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -120,3 +122,31 @@ def test_figures_stand_side_by_side_without_sharing_names(run, tmp_path):
     found = Reader(text)
     for title in ("Which payments make it better (run)", "Who shares what, if nobody pays anybody (run)"):
         assert title in found.text
+
+
+def report(*flags, cwd):
+    command = [sys.executable, "-m", "launch.report", *map(str, flags)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_command_makes_the_page_anew_or_one_of_several_and_replaces_no_other(run, tmp_path):
+    _, work = run
+    written = (work.path / page.FILE).read_bytes()
+    (work.path / page.FILE).unlink()
+    made = report(work.path, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert (work.path / page.FILE).read_bytes() == written
+    both = report(work.path, work.path, cwd=tmp_path)
+    assert both.stdout == "wrote report.html\n"
+    page_of_both = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert Reader(page_of_both).text.count("Which payments make it better (run)") == 2
+    for flags, told in (
+        ([work.path, work.path], "report.html exists already: replace it by --overwrite"),
+        ([tmp_path], "holds no run: it has no config.json"),
+        ([], "name directories of finished runs"),
+    ):
+        refused = report(*flags, cwd=tmp_path)
+        assert refused.returncode == 1
+        assert told in refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page_of_both
