@@ -14,6 +14,7 @@ UNKNOWN = "not described"  # the sentence of a file of which nothing is known
 
 DESCRIPTIONS = {
     README: "Which file is what, and what made them.",
+    "report.html": "The answer as a page for a browser: sentences, tables, figures, a slider, a glossary.",
     "report.txt": "What was printed: sentences and tables.",
     "SHA256SUMS": "Digests of what the run has written: `sha256sum -c SHA256SUMS` finds what has changed.",
     # Of every run, and of sweeps.
@@ -64,7 +65,6 @@ DESCRIPTIONS = {
     "marks.csv": "Rates `beta` that are marked in the figure.",
     "mechanism.png": "What each participant shares, and pays or receives.",
     "over_beta.png": "Contributions and p-means over the rate at which costs are refunded.",
-    "report.html": "The answer as a page for a browser: sentences, tables, figures, a slider, a glossary.",
     "validation.csv": "What was predicted and what training found, one row per profile of contributions and "
     "`member`.",
     "validation.json": "Whether the advice holds, in numbers.",
