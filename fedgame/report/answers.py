@@ -78,8 +78,11 @@ def equilibrium(work: Workdir) -> Answer:
         sentences.append(_sentence(nobody_shares(why, used, data)))
     else:
         sentences += who_shares(rows, data)
-    leaving = {row["name"]: row.get("outside", 0.0) - row["utility"] for row in rows if row["rather_leaves"]}
-    sentences.append(_who_leaves(summary, leaving, "would rather leave", used))
+    if summary["converged"]:
+        short = {
+            row["name"]: row.get("outside", 0.0) - row["utility"] for row in rows if row["rather_leaves"]
+        }
+        sentences.append(_who_leaves(summary, short, "would rather leave", used))
     sure = certificate(summary, used)
     if "bootstrap" in summary:
         sure.append(_resampled(summary["bootstrap"], data))
@@ -392,10 +395,12 @@ _REVEALED = {  # by what a rule must know
 
 def _server_knows(summary: dict[str, Any]) -> list[str]:
     """What members must reveal."""
-    needed = registry.read("rule", summary["mechanism"]).knows
-    if not needed:
+    rule = _rule(summary["mechanism"])
+    if rule is None:
+        return []
+    if not rule.knows:
         return ["Members need not reveal anything but what they share."]
-    theirs = " and ".join(_REVEALED[one] for one in needed)
+    theirs = " and ".join(_REVEALED[one] for one in rule.knows)
     return [f"Members must tell the server {theirs}, beside what they share."]
 
 
@@ -426,9 +431,18 @@ def _lacks(one: dict[str, Any], found: dict[str, Any], used: money.Currency) -> 
     return f"{name} brings {used.amount(found['surplus'] - one['surplus'])} less"
 
 
+def _rule(mechanism: str) -> Any:
+    """The rule of this text; None if it comes from a file that is not imported here (--use)."""
+    try:
+        return registry.read("rule", mechanism)
+    except (ValueError, FileNotFoundError):
+        return None
+
+
 def described(mechanism: str) -> str:
     """A mechanism by its title, and what it does: the first sentence of its documentation."""
-    first, _, _ = registry.documentation(registry.read("rule", mechanism)).partition("\n")
+    rule = _rule(mechanism)
+    first, _, _ = registry.documentation(rule).partition("\n") if rule is not None else ("", "", "")
     title = tables.title(mechanism)
     return f"{title}, {first[0].lower()}{first[1:]}" if first else f"{title}."
 

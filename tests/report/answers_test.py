@@ -154,6 +154,14 @@ def test_an_unknown_currency_is_refused_before_anything_is_computed():
         mechanism.check(dataclasses.replace(NUMBERS, currency="euro"))
 
 
+def test_a_rule_of_ones_own_is_called_by_its_text_where_it_is_not_imported():
+    assert answers.described("mine(x=3)") == "mine(x=3)."
+    assert answers._server_knows({"mechanism": "mine(x=3)"}) == []
+    assert answers._server_knows({"mechanism": "none"}) == [
+        "Members need not reveal anything but what they share."
+    ]
+
+
 def test_text_is_made_of_what_is_answered(recommended):
     words, work = recommended
     assert text.mechanism(work) == words
