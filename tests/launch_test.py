@@ -335,7 +335,7 @@ def test_a_file_of_ones_own_is_needed_again_to_go_on(tmp_path):
     cost = ["--payoff=power(0.97, 6, 0.8, 12)", "--cost=linear([0.004, 0.005])", "--over_beta=3", "--p=1"]
     done = mechanism(use, "--mechanism=half", *cost, f"--workdir={run}")
     assert done.returncode == 0, done.stderr
-    assert "Payments: half.\n" in done.stdout
+    assert "Payments: half, half of all costs.\n" in done.stdout
     for given in (["--mechanism=half"], ["--mechanism=none"]):
         refused = mechanism(*given, *cost, f"--workdir={run}", "--resume")
         assert refused.returncode == 1

@@ -47,11 +47,18 @@ WORDS = {
 
 def of(work: Workdir) -> Answer:
     """The answer of the run, or the sweep, in a directory."""
-    program = work.read_json("config.json")["program"]
+    program = about(work)["program"]
     answer = _ANSWERS.get(program)
     if answer is None or work.has("variants.csv"):
         return Answer(program, _TITLES.get(program, program), [], [], [], [], {})
     return answer(work)
+
+
+def about(work: Workdir) -> dict[str, Any]:
+    """What `config.json` says; of a directory that no command has opened, that there are no settings."""
+    if work.has("config.json"):
+        return work.read_json("config.json")
+    return {"program": "fedgame", "settings": {}}
 
 
 _TITLES = {

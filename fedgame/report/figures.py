@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fedgame.report import money, scales, tables
+from fedgame.report import answers, money, scales, tables
 from fedgame.runs import sweep as sweeps
 from fedgame.runs.workdir import Workdir
 
@@ -235,7 +235,7 @@ def mechanism(work: Workdir, fig: figure.Figure) -> None:
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
     largest = sorted(rows, key=lambda row: -max(row["contribution"], abs(row["exact_payment"])))[:_BARS]
     shown = [row for row in rows if row in largest]
-    used = money.currency(work.read_json("config.json")["settings"].get("currency") or "")
+    used = money.currency(answers.about(work)["settings"].get("currency", ""))
     left, right = fig.subplots(1, 2, sharey=True)
     places = np.arange(len(shown))
     s, capacity, paid = tables.columns(shown, "contribution", "capacity", "payment")

@@ -88,8 +88,8 @@ def render(pages: Sequence[Page]) -> str:
 
 def of(work: Workdir) -> Page:
     """What the page of a run shows."""
-    config = work.read_json("config.json")
-    answer, used = answers.of(work), money.currency(config["settings"].get("currency") or "")
+    config = answers.about(work)
+    answer, used = answers.of(work), money.currency(config["settings"].get("currency", ""))
     members, header, more = _members(work, used)
     return Page(
         folder=work.path.resolve().name,

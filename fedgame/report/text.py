@@ -116,7 +116,7 @@ def validation(work: Workdir, not_validated: str = "") -> str:
 
 def _currency(work: Workdir) -> money.Currency:
     """The currency that the settings name; not all have one."""
-    return money.currency(work.read_json("config.json")["settings"].get("currency", ""))
+    return money.currency(answers.about(work)["settings"].get("currency", ""))
 
 
 def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]], used: money.Currency) -> str:

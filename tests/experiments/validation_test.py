@@ -16,7 +16,7 @@ from fedgame.games import payoffs
 from fedgame.inputs import read as inputs
 from fedgame.learning import evaluation, members
 from fedgame.learning import mixtures as learning
-from fedgame.report import text
+from fedgame.report import money, text
 from fedgame.runs import experiment, workdir
 from fedgame.runs.experiment import Resources
 
@@ -101,7 +101,7 @@ def test_predictions_are_the_games_payoffs_at_whole_numbers_of_records(checked):
             assert row["predicted_utility"] == pytest.approx(expected, rel=1e-12)
     gap = float(np.max(equilibria.nash_gap(game, s)))
     assert work.read_json("validation.json")[0]["rounded_gap"] == pytest.approx(gap)
-    assert f"({gap:.3g} predicted by any other number of records)" in text.equilibrium(work)
+    assert f"({money.number(gap)} predicted by any other number of records)" in text.equilibrium(work)
 
 
 def test_what_is_trained_is_the_metric_on_the_reserve(checked, measured):
