@@ -21,17 +21,27 @@ if TYPE_CHECKING:
 
 _SHARES = {"part": "C0", "all she has": "C2", "nothing": "C7"}  # colours by how much of her data one shares
 _CELLS = 12  # members whose names and exchange rates are written into the heat map
-_RECEIVES, _PAYS = "C2", "C3"
+_RECEIVES, _PAYS, _ALL = "C2", "C3", "0.6"
 _LABELLED = 20  # agents up to whom bars have their numbers beside them
 _TITLE = 80  # characters of a title, which may be a text such as 'fedbr(price(price=0.004), steps=50)'
-_BARS = 40  # agents in the figure of an equilibrium
-_KNOWN = {  # colours of mechanisms, the same in all figures
+_BARS = 40  # agents in a figure with a bar for each
+_BAR = 0.2  # inches that a bar with a name beside it needs
+_DIRECT = 9  # lines that are labelled at their ends; more have a legend
+_APART = 0.055  # of an axis' height, between labels
+_KNOWN = {  # colours of mechanisms and of the paper's protocols, the same in all figures
     "none": "C7",
     "beta_star": "C1",
     "falkinger": "C0",
     "personal": "C2",
     tables.FIRST_BEST: "black",
+    "FedAvg": "C0",
+    "MWFed": "C1",
+    "FedBR": "C2",
+    "FedBR-BG": "C3",
 }
+_ON_LIGHT = "#111111"  # of texts on pale cells: a page in the dark turns black, and no other colour, white
+_ROUNDING = 1e-9  # relative difference below which numbers count as equal
+_P_EXPLAINED = "p = 1: the ordinary mean; the smaller p is, the more those count who have the least"
 
 
 def draw(
@@ -63,7 +73,7 @@ def draw(
 
 
 def colors(names: Sequence[str]) -> dict[str, Any]:
-    """A colour for every name: the usual one of a known mechanism; the others get theirs in order."""
+    """A colour for every name: the usual one of what is known; the others get theirs in order."""
     import matplotlib
 
     known = {name: _KNOWN[name] for name in names if name in _KNOWN}
@@ -82,6 +92,53 @@ def literal(text: str, most: int = 24) -> str:
     """
     short = text if len(text) <= most else f"{text[: most - 1]}…"
     return (" " if short.startswith("_") else "") + short.replace("$", r"\$")
+
+
+def label_ends(ax: axes.Axes, ends: Sequence[tuple[str, float, Any, float]]) -> None:
+    """Writes labels beside the right end of what was drawn, each at its height or as near as there is room.
+
+    The limits of the axes must not change any more.
+
+    Args:
+      ax: where lines, or bands, end at the right.
+      ends: of each the label, see `literal`, the height in units of the y axis, colour and opacity.
+    """
+    to_axes = ax.transData + ax.transAxes.inverted()
+    heights = [to_axes.transform((ax.get_xlim()[0], height))[1] for _, height, _, _ in ends]
+    for (label, _, color, alpha), place in zip(ends, _apart(heights), strict=True):
+        beside = (1.015, place)
+        ax.annotate(label, beside, xycoords="axes fraction", va="center", color=color, alpha=alpha)
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """Places from 0 to 1, moved so that neighbours are `_APART` apart: up, and down again from the top."""
+    order = np.argsort(places, kind="stable")
+    moved = np.clip(np.asarray(places, float)[order], 0.0, 1.0)
+    for k in range(1, len(moved)):
+        moved[k] = max(moved[k], moved[k - 1] + _APART)
+    highest = 1.0
+    for k in reversed(range(len(moved))):
+        moved[k] = min(moved[k], highest)
+        highest = moved[k] - _APART
+    found = np.empty(len(moved))
+    found[order] = moved
+    return found.tolist()
+
+
+def _label_lines(ax: axes.Axes, **legend: Any) -> None:
+    """Labels lines where they end, if they are few enough; else adds a legend with these options."""
+    handles, labels = ax.get_legend_handles_labels()
+    if len(labels) > _DIRECT:
+        ax.legend(frameon=False, **legend)
+        return
+    ax.set_ylim(*ax.get_ylim())  # labels are placed by it
+    ends = []
+    for handle, label in zip(handles, labels, strict=True):
+        drawn = handle.lines[0] if hasattr(handle, "lines") else handle  # of one with error bars, the line
+        x, y = drawn.get_data()
+        if len(x):
+            ends.append((label, y[np.argmax(x)], drawn.get_color(), 1.0))
+    label_ends(ax, ends)
 
 
 def line(ax: axes.Axes, x: str, y: str, name: str, rows: Sequence[dict[str, Any]], color: Any) -> None:
@@ -123,13 +180,15 @@ def measured_curve(work: Workdir, fig: figure.Figure) -> None:
         (sd,) = tables.columns(band, "deviation")
         label = "± one deviation between seeds"
         ax.fill_between(x, mean - sd, mean + sd, color="0.5", alpha=0.25, linewidth=0, label=label)
-    fits = work.read_csv("fitted_curves.csv")
+    fits, ends = work.read_csv("fitted_curves.csv"), []
     for name in fits[0]:
         if name != "samples":
-            ax.plot(*tables.columns(fits, "samples", name), linewidth=1, label=f"{name} fit")
-    ax.set(xlabel="samples S = ‖s‖₁", ylabel="accuracy on held-out data", ylim=(0, 1))
+            (drawn,) = ax.plot(*tables.columns(fits, "samples", name), linewidth=1)
+            ends.append((f"{name} fit", drawn.get_ydata()[-1], drawn.get_color(), 1.0))
+    ax.set(xlabel="total data S, samples", ylabel="accuracy on held-out data", ylim=(0, 1))
     ax.set_title("The server's accuracy curve ã")
     ax.legend(frameon=False, loc="lower right")
+    label_ends(ax, ends)
 
 
 def exchange_rates(work: Workdir, fig: figure.Figure) -> None:
@@ -142,6 +201,8 @@ def exchange_rates(work: Workdir, fig: figure.Figure) -> None:
     fig.colorbar(image, ax=ax, label="own records that one is worth (1 or more: darkest)")
     ticks = np.arange(len(names))
     few = len(names) <= _CELLS
+    if few and any(row["low"] is not None for row in rows):
+        ax.set_title("What a record is worth [90% interval]")
     shown = [literal(name) if few else "" for name in names]
     ax.set_xticks(ticks, shown, rotation=30, ha="right")
     ax.set_yticks(ticks, shown)
@@ -149,7 +210,7 @@ def exchange_rates(work: Workdir, fig: figure.Figure) -> None:
     ax.spines[:].set_visible(False)
     for row, (i, j) in zip(rows, np.ndindex(rates.shape), strict=True) if few else ():
         interval = "" if row["low"] is None else f"\n[{row['low']:.2g}, {row['high']:.2g}]"
-        color = "white" if rates[i, j] > 0.6 else "black"
+        color = "white" if rates[i, j] > 0.6 else _ON_LIGHT
         ax.text(j, i, f"{rates[i, j]:.2g}{interval}", ha="center", va="center", color=color, fontsize=9)
 
 
@@ -166,7 +227,7 @@ def holdings(work: Workdir, fig: figure.Figure) -> None:
         ax.set_yticks(range(len(names)), [literal(name, 16) for name in names])
     if held.size <= 200:  # in more cells numbers would not fit
         for (k, i), number in np.ndenumerate(held):
-            color = "white" if number > held.max() / 2 else "black"
+            color = "white" if number > held.max() / 2 else _ON_LIGHT
             ax.text(i, k, f"{number:.0f}", ha="center", va="center", color=color, fontsize="small")
     fig.colorbar(image, label="images")
 
@@ -184,78 +245,116 @@ def equilibrium(work: Workdir, fig: figure.Figure) -> None:
     from matplotlib import lines, patches
 
     agents = work.read_csv("outcome.csv", text=("name",))
+    resampled = work.read_json("equilibrium.json").get("bootstrap")
     if work.has("fitted_curve.csv"):
         left, ax = fig.subplots(1, 2)
-        _curve_with_equilibria(work, left)
+        _curve_with_equilibria(work, left, resampled)
     else:
         ax = fig.subplots()
     most = sorted(agents, key=lambda row: -float(row["contribution"]))[:_BARS]
     s, capacity = tables.columns(most, "contribution", "capacity")
     places = np.arange(len(most))
     ax.barh(places, s, color=[_SHARES[row["shares"]] for row in most])
+    keys = {row["shares"]: patches.Patch(color=_SHARES[row["shares"]]) for row in most}
+    entries = {f"shares {share}": key for share, key in keys.items()}
     if "contribution_low" in agents[0]:
         low, high = tables.columns(most, "contribution_low", "contribution_high")
-        ax.hlines(places, low, high, color="black", linewidth=1)
-    ax.set(xlabel="contribution s_i, samples", ylim=(len(most) - 0.4, -0.6))
+        entries[_interval(resampled)] = ax.hlines(places, low, high, color="black", linewidth=1)
+    _name_bars(fig, ax, [row["name"] for row in most])
+    ax.set(xlabel="contribution, samples")
     title = "What agents contribute"
     ax.set_title(f"{title} (the most of {len(agents)})" if len(agents) > _BARS else title)
-    ax.set_yticks(places, [literal(row["name"]) for row in most])
-    limit = 1.15 * max(ax.dataLim.x1, 1e-12)  # 1e-12: an axis even if nobody contributes
+    limit = 1.15 * ax.dataLim.x1
+    if not limit > 0:  # nobody contributes: what they could
+        limit = 1.15 * max(capacity[np.isfinite(capacity)], default=1.0)
     ax.set_xlim(0, limit)
     shown = capacity <= limit
-    ax.plot(capacity[shown], places[shown], "|", color="black", markersize=9)
-    shares = dict.fromkeys(row["shares"] for row in most)
-    keys = [patches.Patch(color=_SHARES[share], label=f"shares {share}") for share in shares]
-    label = "capacity, if in the picture"
-    keys.append(lines.Line2D([], [], color="black", marker="|", linestyle="", label=label))
-    fig.legend(handles=keys, loc="outside lower right", ncols=len(keys), frameon=False)
+    if shown.any():
+        ax.plot(capacity[shown], places[shown], "|", color="black", markersize=9)
+        mark = lines.Line2D([], [], color="black", marker="|", linestyle="")
+        entries["all she has" if shown.all() else "all she has, if in the picture"] = mark
+    fig.legend(entries.values(), entries, loc="outside lower right", ncols=len(entries), frameon=False)
 
 
-def _curve_with_equilibria(work: Workdir, ax: axes.Axes) -> None:
+def _interval(resampled: dict[str, Any] | None) -> str:
+    """What an interval, or a band, says; files of earlier versions do not tell."""
+    if resampled is None:
+        return "interval"
+    return f"{resampled['confidence']:.0%} interval, from {resampled['certified']} resampled games"
+
+
+def _name_bars(fig: figure.Figure, ax: axes.Axes, names: Sequence[str]) -> None:
+    """Writes names beside horizontal bars at 0, 1, …, the first at the top; of many, the figure grows."""
+    fig.set_figheight(max(fig.get_figheight(), 1.5 + _BAR * len(names)))
+    ax.set_yticks(np.arange(len(names)), [literal(name) for name in names])
+    ax.set_ylim(len(names) - 0.4, -0.6)
+
+
+def _curve_with_equilibria(work: Workdir, ax: axes.Axes, resampled: dict[str, Any] | None) -> None:
     """Draws the fitted curves with their bands, the measurements, and a line at every equilibrium total."""
     for name, rows in tables.by(work.read_csv("fitted_curve.csv", text=("agent",)), "agent").items():
         x, accuracy = tables.columns(rows, "samples", "accuracy")
         (line,) = ax.plot(x, accuracy, color=None if name else "black", label=literal(name) or "fitted curve")
         if rows[0]["low"] is not None:
             low, high = tables.columns(rows, "low", "high")
-            ax.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+            band = ax.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+            band.set_label(_interval(resampled))
     if work.has("curve.csv"):
         x, accuracy = tables.columns(work.read_csv("curve.csv"), "samples", "accuracy")
         ax.plot(x, accuracy, ".", color="0.5", label="measured", zorder=1)
     certified = work.read_csv("equilibria.csv") if work.has("equilibria.csv") else []
     for number, row in enumerate(certified):
-        style = {"linestyle": ":", "label": "another one"} if number else {"label": "equilibrium"}
-        ax.axvline(float(row["total"]), color="C3", linewidth=1, **style)
-    ax.set(xlabel="samples S", ylabel="accuracy", title="Accuracy, and where agents end up")
-    ax.legend(frameon=False, loc="lower right")
+        total, style = float(row["total"]), ":" if number else "-"
+        label = f"{'another' if number else 'equilibrium'}, S = {money.samples(total)}"
+        ax.axvline(total, color="C3", linewidth=1, linestyle=style, label=label)
+    ax.set(xlabel="total data S, samples", ylabel="accuracy", title="Accuracy, and where agents end up")
+    if ax.get_legend_handles_labels()[1] != ["fitted curve"]:  # one line needs no legend
+        ax.legend(frameon=False, loc="lower right")
 
 
 def mechanism(work: Workdir, fig: figure.Figure) -> None:
     """Draws what each agent shares, and pays or receives, under the mechanism of the run."""
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
-    largest = sorted(rows, key=lambda row: -max(row["contribution"], abs(row["exact_payment"])))[:_BARS]
-    shown = [row for row in rows if row in largest]
-    used = money.currency(answers.about(work)["settings"].get("currency", ""))
+    summary = work.read_json("mechanism.json")
+    shown = tables.most_concerned(rows, _BARS)
     left, right = fig.subplots(1, 2, sharey=True)
     places = np.arange(len(shown))
     s, capacity, paid = tables.columns(shown, "contribution", "capacity", "payment")
+    most = max(s.max(), 1e-12)
+    has = np.minimum(capacity, 2 * most if s.max() > 0 else np.inf)  # a capacity may be far out, or infinite
+    left.barh(places, has, color="none", edgecolor=_ALL, linewidth=0.8)
     left.barh(places, s, color=_SHARES["part"])
-    left.plot(np.where(capacity <= 2 * max(s.max(), 1e-12), capacity, np.nan), places, "|", color="black")
     right.barh(places, paid, color=[_RECEIVES if x > 0 else _PAYS for x in paid])
     right.axvline(0, color="black", linewidth=0.5)
+    right.spines.left.set_visible(False)
+    right.tick_params(left=False)
+    names = [row["name"] + ("" if row["stays"] else " (left)") for row in shown]
+    _name_bars(fig, left, names)
     if len(shown) <= _LABELLED:
-        for place, row, x in zip(places, shown, paid, strict=True):
-            left.annotate(f" {money.samples(row['contribution'])}", (row["contribution"], place), va="center")
-            side = "left" if x >= 0 else "right"
-            label = literal(f" {used.exact(x)} ") if used.code else f" {row['payment']} "
-            right.annotate(label, (x, place), va="center", ha=side)
-    left.margins(x=0.15)
-    right.margins(x=0.25)
-    left.set_yticks(places, [literal(row["name"]) + ("" if row["stays"] else " (left)") for row in shown])
-    left.set(xlabel="samples shared (|: all she has)", ylim=(len(shown) - 0.4, -0.6), title="Who shares")
-    right.set(xlabel="paid (below 0), received (above 0)", title="Who pays")
-    summary = work.read_json("mechanism.json")
-    fig.suptitle(literal(tables.title(summary["mechanism"]), _TITLE))
+        _label_members(work, left, right, shown, has)
+    what = summary.get("data", "samples")
+    left.set(xlabel=f"{what} shared (the frame is all she has)", title="Who shares")
+    right.set(xlabel="← pays · receives →", title="Who pays and who receives")
+    few = "" if len(shown) == len(rows) else f"; {len(shown)} of {len(rows)}, who share, pay or receive most"
+    fig.suptitle(f"{literal(tables.title(summary['mechanism']), _TITLE)}{few}")
+
+
+def _label_members(
+    work: Workdir, left: axes.Axes, right: axes.Axes, rows: list[dict[str, Any]], has: np.ndarray
+) -> None:
+    """Writes beside bars what members share and pay; `has` [k] is where the frames of the left axes end."""
+    used = money.currency(answers.about(work)["settings"].get("currency", ""))
+    low, high = 0.0, 0.0
+    for place, (row, end) in enumerate(zip(rows, has, strict=True)):
+        s, x = row["contribution"], float(row["payment"])
+        left.annotate(f" {money.samples(s)} of {money.samples(row['capacity'])}", (end, place), va="center")
+        amount = used.exact(abs(x)) if used.code else row["payment"].removeprefix("-")
+        label = f"receives {amount}" if x > 0 else f"pays {amount}" if x < 0 else "nothing"
+        right.annotate(literal(f" {label} "), (x, place), va="center", ha="right" if x < 0 else "left")
+        low, high = min(low, x), max(high, x)
+    left.set_xlim(0, 1.45 * max(has))
+    room = 0.5 * ((high - low) or 1.0)  # for the texts
+    right.set_xlim(low - (room if low < 0 else 0.02 * room), high + room)
 
 
 def over_beta(work: Workdir, fig: figure.Figure) -> None:
@@ -265,34 +364,60 @@ def over_beta(work: Workdir, fig: figure.Figure) -> None:
     (beta,) = tables.columns(over_beta, "beta")
     agents = tables.by(work.read_csv("over_beta_contributions.csv", text=("name",)), "name")
     contributions = [tables.columns(rows, "contribution")[0] for rows in agents.values()]
-    labels = [literal(name) if name else "others" for name in agents]
-    left.stackplot(beta, contributions, labels=labels, alpha=0.8)
-    left.set(ylabel="contributions, samples", title="Who contributes what under M_β")
-    left.legend(frameon=False, loc="upper left", fontsize="small")
-    for name in over_beta[0]:
-        known = [row for row in over_beta if row[name] is not None]
-        if name.startswith("p=") and known:
-            right.plot(*tables.columns(known, "beta", name), label=name.replace("=", " = "))
-    (bound,) = (row for row in work.read_csv("p_means.csv") if row["mechanism"] == tables.FIRST_BEST)
-    first = next(name for name in bound if name.startswith("p="))
-    right.axhline(float(bound[first]), color="black", linestyle=":", linewidth=1, label="largest Σ u / n")
-    right.set(ylabel="p-mean of utilities", title="Welfare under M_β (smaller p: who has least counts more)")
-    marked: dict[str, list[str]] = {}
-    for mark in work.read_csv("marks.csv"):
-        title = literal(tables.title(mark["name"]), _TITLE)
-        marked.setdefault(f"{float(mark['beta']):.4g}", []).append(title)
-    for k, (where, names) in enumerate(marked.items()):
-        for ax in (left, right):
-            ax.axvline(float(where), color=f"C{k + 5}", linestyle="--", linewidth=1)
-        text = f"β = {where}: " + ",\n".join(names)
-        right.plot([], [], color=f"C{k + 5}", linestyle="--", label=text)
+    bands = left.stackplot(beta, contributions, alpha=0.8)
+    left.set(ylabel="samples shared, by member", ylim=(0, None))
+    welfare = _welfare_over_beta(work, right, over_beta)
     ticks = [x for x in (0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999, 0.99999) if x <= beta.max()]
     for ax in (left, right):
         ax.set_xscale("function", functions=(_from_beta, _to_beta))
-        ax.set(xlabel="β, the share of her costs that everybody gets back", xlim=(0, beta.max()))
+        ax.set(xlabel="β", xlim=(0, beta.max()))
         ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
-    entries = right.get_legend_handles_labels()
-    fig.legend(*entries, frameon=False, loc="outside right center", fontsize="small")
+        ax.set_ylim(*ax.get_ylim())  # labels are placed by it
+    _mark_rates(work, left, right)
+    tops = np.cumsum([one[-1] for one in contributions])
+    middles = tops - np.asarray([one[-1] for one in contributions]) / 2
+    names = [literal(name) if name else "all others" for name in agents]
+    colors = [band.get_facecolor()[0] for band in bands]
+    label_ends(left, [(*one, 1.0) for one in zip(names, middles, colors, strict=True)])
+    label_ends(right, welfare)
+    fig.suptitle("If everybody gets back the share β of her costs, which the others pay in equal parts")
+    fig.supxlabel(_P_EXPLAINED, fontsize="small")
+
+
+def _welfare_over_beta(
+    work: Workdir, ax: axes.Axes, rows: list[dict[str, Any]]
+) -> list[tuple[str, float, Any, float]]:
+    """Draws p-means over β, the later ones fainter, and the largest mean; returns the labels of the ends."""
+    ends, faint = [], iter(np.geomspace(1.0, 0.35, sum(name.startswith("p=") for name in rows[0])))
+    for name in rows[0]:
+        if not name.startswith("p="):
+            continue
+        alpha, known = float(next(faint)), [row for row in rows if row[name] is not None]
+        if known:
+            x, y = tables.columns(known, "beta", name)
+            ax.plot(x, y, color="black", alpha=alpha)
+            ends.append((name.replace("=", " = "), y[-1], "black", max(alpha, 0.6)))
+    (bound,) = (row for row in work.read_csv("p_means.csv") if row["mechanism"] == tables.FIRST_BEST)
+    largest = float(bound[next(name for name in bound if name.startswith("p="))])
+    ax.axhline(largest, color=_RECEIVES, linestyle=":", linewidth=1)
+    ax.set_ylabel("p-mean of utilities")
+    return [*ends, ("largest mean", largest, _RECEIVES, 1.0)]
+
+
+def _mark_rates(work: Workdir, *several: axes.Axes) -> None:
+    """Draws a line at each rate that has a name, which stands above it; equal rates share one."""
+    marks = work.read_csv("marks.csv")
+    color = colors([mark["name"] for mark in marks])
+    for rate, same in tables.by(marks, "beta").items():
+        of = color[same[0]["name"]]
+        titles = ", ".join(literal(tables.title(mark["name"]), _TITLE) for mark in same)
+        text = f"{titles} ({float(rate):.3g})"
+        for ax in several:
+            ax.axvline(float(rate), color=of, linestyle="--", linewidth=1)
+            above = (float(rate), 1.01)
+            ax.annotate(
+                text, above, xycoords=("data", "axes fraction"), rotation=20, color=of, fontsize="small"
+            )
 
 
 def _from_beta(beta: np.ndarray) -> np.ndarray:
@@ -312,20 +437,28 @@ def comparison_curve(work: Workdir, fig: figure.Figure) -> None:
     x, accuracy = tables.columns(measured, "samples", "accuracy")
     ax.plot(x, accuracy, ".", color="0.5", label="measured, one run each")
     ax.plot(*tables.columns(fitted, "samples", "accuracy"), color="black", label="fitted ã")
-    color = _protocols(work)
-    protocols = tables.by(work.read_csv("runs.csv"), "protocol")
-    for k, (name, rows) in enumerate(protocols.items()):  # one above the other, for many totals are equal
-        total = np.mean(tables.columns(rows, "charged")[0])
-        ax.axvline(
-            total, 0.05 * k, 0.05 * k + 0.045, color=color[name], linewidth=4, label=literal(name, _TITLE)
-        )
     ax.set(
-        xlabel="samples S = ‖s‖₁",
+        xlabel="total data S, samples",
         ylabel="accuracy on held-out data",
         ylim=(max(0.0, accuracy.min() - 0.1), 1.0),
         title="The server's accuracy curve, and what protocols share",
     )
-    fig.legend(frameon=False, loc="outside right center")
+    protocols, color = tables.by(work.read_csv("runs.csv"), "protocol"), _protocols(work)
+    middle = sum(ax.get_xlim()) / 2
+    for k, (name, rows) in enumerate(protocols.items()):  # one above the other, for many totals are equal
+        total, low = np.mean(tables.columns(rows, "charged")[0]), 0.05 * k
+        ax.axvline(total, low, low + 0.045, color=color[name], linewidth=4)
+        side = {"ha": "left", "xytext": (5, 0)} if total < middle else {"ha": "right", "xytext": (-5, 0)}
+        ax.annotate(
+            literal(name, _TITLE),
+            (total, low + 0.0225),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            va="center",
+            color=color[name],
+            **side,
+        )
+    ax.legend(frameon=False, loc="center right")
 
 
 def comparison_contributions(work: Workdir, fig: figure.Figure) -> None:
@@ -398,16 +531,21 @@ def comparison_welfare(work: Workdir, fig: figure.Figure) -> None:
     table = scales.lengthened(work.read_csv("table1.csv"))
     for name, mine in tables.by(_shown(table), "protocol").items():
         known = [row for row in mine if row["welfare"] is not None]
+        label, missing = literal(name, _TITLE), len(mine) - len(known)
+        if missing:
+            label += f" ({missing} undefined)"
         p, value = tables.columns(known, "p", "welfare")
         error = [row["standard_error"] or 0.0 for row in known]
-        left.errorbar(p, value, error, marker="o", capsize=3, color=color[name], label=literal(name, _TITLE))
-        if len(known) < len(mine):
-            hidden = f"({literal(name, _TITLE)}: {len(mine) - len(known)} not shown)"
-            left.plot([], [], " ", label=hidden)
+        left.errorbar(p, value, error, marker="o", capsize=3, color=color[name], label=label)
     infinite = any(np.isinf(float(row["p"])) for row in table)
-    label = "p (-∞ is in the tables only)" if infinite else "p"
-    left.set(xlabel=label, ylabel="p-mean of utilities, (1/n Σ u^p)^(1/p)", title="Welfare by protocol")
-    fig.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
+    spread = any(row["standard_error"] for row in table)
+    left.set(
+        xlabel="p (-∞ is in the tables only)" if infinite else "p",
+        ylabel="p-mean of utilities, (1/n Σ u^p)^(1/p)",
+        title="Welfare ± one standard error over seeds" if spread else "Welfare",
+    )
+    _label_lines(left, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    fig.supxlabel(_P_EXPLAINED, fontsize="small")
 
 
 def _differences(ax: axes.Axes, rows: list[dict[str, Any]], last: str, color: dict[str, Any]) -> None:
@@ -420,10 +558,12 @@ def _differences(ax: axes.Axes, rows: list[dict[str, Any]], last: str, color: di
             if row["low"] is not None:
                 error[:, j] = row["difference"] - row["low"], row["high"] - row["difference"]
         apart = 0.012 * k  # so that intervals at one p do not hide each other
-        ax.errorbar(p + apart, value, error, marker="o", capsize=3, color=color[name])
+        label = f"less {literal(name, _TITLE)}"
+        ax.errorbar(p + apart, value, error, marker="o", capsize=3, color=color[name], label=label)
     ax.axhline(0, color="black", linewidth=0.5)
     ax.set(xlabel="p", ylabel="difference of p-means, paired, 95% interval")
-    ax.set_title(f"{literal(last, _TITLE)}\nless the other protocol", fontsize="medium")
+    ax.set_title(f"{literal(last, _TITLE)} less each other protocol", fontsize="medium")
+    _label_lines(ax, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -442,8 +582,7 @@ def sweep(work: Workdir, fig: figure.Figure) -> None:
     setting = numeric_setting(work)
     (x,) = (column for column, name in settings.items() if name == setting)
     names = [name for name in rows[0] if name not in ("variant", *settings)]
-    varying = [name for name in names if len({row[name] for row in rows}) > 1]
-    shown = [name for name in varying if tables.numeric(rows, name)][:4]
+    shown = [name for name in names if tables.numeric(rows, name) and _varies(rows, name)][:4]
     groups = [name for name in rows[0] if name in settings and name != x]
     groups += [name for name in names if all(isinstance(row[name], str) for row in rows)]
     lines = tables.by(rows, *groups) if groups else {"": rows}
@@ -458,6 +597,15 @@ def sweep(work: Workdir, fig: figure.Figure) -> None:
         fullest = max(axes, key=lambda ax: len(ax.lines))  # some lines may have no numbers in a column
         entries = fullest.get_legend_handles_labels()
         fig.legend(*entries, frameon=False, loc="outside lower center", ncols=4)
+
+
+def _varies(rows: Sequence[dict[str, Any]], name: str) -> bool:
+    """Whether the numbers in a column differ by more than rounding does."""
+    known = np.asarray([float(row[name]) for row in rows if row[name] is not None])
+    finite = known[np.isfinite(known)]
+    if len(finite) < len(rows):
+        return len({row[name] for row in rows}) > 1
+    return bool(np.ptp(finite) > _ROUNDING * np.max(np.abs(finite)))
 
 
 def comparisons(work: Workdir, fig: figure.Figure) -> None:
@@ -486,8 +634,11 @@ def comparisons(work: Workdir, fig: figure.Figure) -> None:
         ticks = sorted(set(x))  # matplotlib's own would overlap
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
-    ax.set(xlabel=setting, ylabel=f"p-mean of utilities, p = {largest:g}", title="Welfare by protocol")
-    fig.legend(frameon=False, loc="outside right center")
+    mean = "mean utility" if largest == 1 else f"p-mean of utilities, p = {largest:g}"
+    spread = any(error for points in lines.values() for _, _, error in points)
+    title = "Welfare by protocol, ± one standard error over seeds" if spread else "Welfare by protocol"
+    ax.set(xlabel=setting, ylabel=mean, title=title)
+    _label_lines(ax, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def numeric_setting(work: Workdir) -> str | None:

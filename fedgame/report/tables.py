@@ -1,5 +1,6 @@
 """Rows of the files of a run, grouped, as columns of numbers, and as Markdown."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -56,6 +57,22 @@ def by(rows: Sequence[dict[str, Any]], *names: str) -> dict[Any, list[dict[str, 
     return groups
 
 
+def most_concerned(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The rows of the members who share, pay or receive the most, in the order in which they stand.
+
+    Args:
+      rows: of `outcome.csv`; without payments there is no column `exact_payment`.
+      most: the number of rows that are returned, if there are so many.
+    """
+    concern = np.zeros(len(rows))
+    for name in ("contribution", "exact_payment"):
+        sizes = np.abs([float(row.get(name) or 0.0) for row in rows])
+        if sizes.max() > 0:
+            concern = np.maximum(concern, sizes / sizes.max())
+    largest = np.argsort(-concern, kind="stable")[:most]
+    return [rows[i] for i in np.sort(largest)]
+
+
 def means(rows: Sequence[dict[str, Any]]) -> Callable[[str], float]:
     """Returns a function from the name of a column to its mean."""
 
@@ -75,6 +92,29 @@ def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
         lines.append(f"| {' | '.join(padded)} |")
     rule = "|".join("-" * (width + 2) for width in widths)
     return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
+
+
+def read_markdown(text: str) -> list[tuple[str, Table]]:
+    """The tables that `markdown` has written in a text, each with the last line above it, or "".
+
+    That is what a table shows; of a table right below another one, or at the beginning, there is none.
+    """
+    found: list[tuple[str, Table]] = []
+    above, rows = "", []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("| "):
+            rows.append(_cells(line))
+        elif rows and not line.startswith("|-"):
+            found.append((above, Table(rows[0], rows[1:])))
+            above, rows = "", []
+        if line and not line.startswith("|"):
+            above = line
+    return found
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line of a Markdown table; a bar in a cell has a backslash before it."""
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
 def table(header: dict[str, str], rows: Sequence[dict[str, Any]]) -> str:

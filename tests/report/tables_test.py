@@ -50,3 +50,20 @@ def test_rows_are_grouped_in_their_order():
     assert list(tables.by(rows, "a")) == [2, 1]
     assert list(tables.by(rows, "a", "b")) == [(2, "x"), (1, "x"), (2, "y")]
     assert tables.means(tables.by(rows, "b")["x"])("a") == pytest.approx(1.5)
+
+
+def test_printed_tables_are_read_with_what_they_show():
+    cells = [["a|b", "1"], ["", "\\\\|"], ["<i>", "2 [1, 3]"]]
+    both = tables.markdown(["name", "x"], cells), tables.markdown(["y"], [["3"]])
+    printed = f"the answer\n\n{both[0]}\n\nmore of it\n{both[1]}\nend"
+    first, second = tables.read_markdown(printed)
+    assert first == ("the answer", tables.Table(["name", "x"], cells))
+    assert second == ("more of it", tables.Table(["y"], [["3"]]))
+    assert tables.read_markdown("no table") == []
+
+
+def test_who_shares_pays_or_receives_most_is_found_among_many():
+    rows = [{"contribution": 0.0, "exact_payment": 0.0} for _ in range(100_000)]
+    rows[7]["contribution"], rows[99_999]["exact_payment"], rows[3]["exact_payment"] = 5.0, -0.1, 0.2
+    assert tables.most_concerned(rows, 3) == [rows[3], rows[7], rows[99_999]]
+    assert tables.most_concerned([{"contribution": 0.0}], 3) == [{"contribution": 0.0}]
