@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fedgame.report import answers, money, tables, text
+from fedgame.runs import sweep as sweeps
 from fedgame.runs.workdir import Workdir
 
 FILE, PRINTED = "report.html", "report.txt"
 _SHOWN = 50  # members in a table
 _RATES = 120  # positions of the slider
-_HIDDEN = frozenset({"mechanism", "sweep"})  # figures whose content stands in the page already
+_HIDDEN = frozenset({"mechanism"})  # figures whose content stands in the page already
 
 
 class Bar(NamedTuple):
@@ -47,6 +48,7 @@ class Page(NamedTuple):
     members: list[Member]
     header: list[str]  # of the cells of members
     more: int  # members who are not shown
+    printed_tables: list[tuple[str, tables.Table]]  # with what they show; of pages without members
     compared: tables.Table | None  # mechanisms side by side
     validated: tables.Table | None  # predicted beside trained
     slider: dict[str, Any] | None
@@ -91,25 +93,44 @@ def of(work: Workdir) -> Page:
     config = answers.about(work)
     answer, used = answers.of(work), money.currency(config["settings"].get("currency", ""))
     members, header, more = _members(work, used)
+    printed = (work.path / PRINTED).read_text(encoding="utf-8") if work.has(PRINTED) else ""
     return Page(
         folder=work.path.resolve().name,
-        answer=answer,
+        answer=answer._replace(title=_title(work, answer, config)),
         members=members,
         header=header,
         more=more,
+        printed_tables=[] if members else _printed_tables(printed, answer),
         compared=text.compared(work, used) if work.has("mechanisms.csv") else None,
         validated=_validated(work),
         slider=_slider(work, used),
         figures=_figures(work),
-        printed=(work.path / PRINTED).read_text(encoding="utf-8") if work.has(PRINTED) else "",
+        printed=printed,
         command=config.get("command", config["program"]),
         version=config.get("versions", {}).get("fedgame", ""),
     )
 
 
+def _title(work: Workdir, answer: answers.Answer, config: dict[str, Any]) -> str:
+    """The question of the run; of a sweep, over which settings; of a study, its name."""
+    title = answer.title
+    if study := config["settings"].get("study"):
+        title = f"Study: {study.replace('_', ' ')}"
+    if not work.has(sweeps.VARIANTS):
+        return title
+    settings = [name for name in sweeps.variants_of(work)[0] if name not in sweeps.ABOUT]
+    return f"{title}, over {', '.join(f'--{name}' for name in settings)}"
+
+
+def _printed_tables(printed: str, answer: answers.Answer) -> list[tuple[str, tables.Table]]:
+    """The tables of what was printed, with what they show, unless that is a sentence of the answer."""
+    told = {sentence for sentence in answer.sentences}
+    return [("" if above in told else above, one) for above, one in tables.read_markdown(printed)]
+
+
 def _members(work: Workdir, used: money.Currency) -> tuple[list[Member], list[str], int]:
-    """The rows of members, what their cells are, and how many more there are."""
-    if not work.has("outcome.csv"):
+    """The rows of members, what their cells are, and how many more there are; none of a sweep."""
+    if not work.has("outcome.csv") or work.has(sweeps.VARIANTS):
         return [], [], 0
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
     paid = any(float(row.get("payment", 0.0)) for row in rows)
@@ -118,9 +139,8 @@ def _members(work: Workdir, used: money.Currency) -> tuple[list[Member], list[st
         header += ["shares, interval", "has, interval"]
     most_shared = max(max(row["contribution"] for row in rows), 1e-300)
     most_paid = max(max(abs(float(row.get("payment", 0.0))) for row in rows), 1e-300)
-    shown = sorted(rows, key=lambda row: -row["contribution"])[:_SHOWN]
     found = []
-    for row in [row for row in rows if row in shown]:
+    for row in tables.most_concerned(rows, _SHOWN):
         share = 100 * row["contribution"] / most_shared
         amount = f"{money.samples(row['contribution'])} of {money.samples(row['capacity'])}"
         payment = _payment(float(row["payment"]), most_paid, used) if paid else None
@@ -200,8 +220,13 @@ def _slider(work: Workdir, used: money.Currency) -> dict[str, Any] | None:
         ]
         positions.append({"beta": f"{beta:.4g}", "members": members, **_welfare(welfare[beta], used)})
     means = [welfare[beta].get("p=1") for beta in betas]
+    known = [
+        (mean, position["beta"]) for mean, position in zip(means, positions, strict=True) if mean is not None
+    ]
+    best = max(known, key=lambda one: one[0], default=None)
     names = [answers.called(row["name"]) if row["name"] else "all others" for row in by_beta[betas[0]]]
-    return {"names": names, "positions": positions, "curve": _curve(means)}
+    largest = "" if best is None else f"{used.amount(best[0])} at β = {best[1]}"
+    return {"names": names, "positions": positions, "curve": _curve(means), "largest": largest}
 
 
 def _welfare(row: dict[str, Any], used: money.Currency) -> dict[str, str]:

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from fedgame.experiments import equilibrium, mechanism
-from fedgame.report import answers, page
-from fedgame.runs import experiment, workdir
+from fedgame.report import answers, figures, page, text
+from fedgame.runs import experiment, sweep, workdir
 
 ODD = ["<script>alert(1)</script>", "=1+1", "$x$ & | '}}{{ 7*7 }}"]
 AGENTS = "name,cost,capacity\n" + "".join(f'"{name}",0.00{k + 4},100\n' for k, name in enumerate(ODD))
@@ -122,6 +122,23 @@ def test_figures_stand_side_by_side_without_sharing_names(run, tmp_path):
     found = Reader(text)
     for title in ("Which payments make it better (run)", "Who shares what, if nobody pays anybody (run)"):
         assert title in found.text
+
+
+def test_the_page_of_a_sweep_has_a_row_per_variant_and_the_figure(tmp_path):
+    """And not the members of all variants one below the other."""
+    given = equilibrium.Settings(cost=(0.004, 0.005), capacity=(100.0,), payoff="power(0.97, 6, 0.8, 12)")
+    resources = experiment.Resources()
+    variants = sweep.product(["held=0,10"], equilibrium.EXPERIMENT, given, lambda _, x: float(x), resources)
+    about = "launch.equilibrium", {"sweep": ["held=0,10"]}
+    with workdir.open_workdir(str(tmp_path / "run"), *about, False, False) as work:
+        sweep.run(variants, equilibrium.EXPERIMENT, work, resources)
+        figures.show_sweep(work)
+        page.write(work, text.sweep(work))
+    found = read(work)
+    assert "Who shares what, if nobody pays anybody, over --held" in found.text
+    written = (work.path / page.FILE).read_text(encoding="utf-8")
+    assert written.count('<th scope="row">') == 2
+    assert '<figure aria-label="sweep">' in written
 
 
 def report(*flags, cwd):
