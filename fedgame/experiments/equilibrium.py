@@ -381,9 +381,15 @@ def _total_row(game: games.Game, found: equilibria.Equilibrium) -> dict[str, Any
 
 
 def _totals(scenario: scenarios.Scenario, total: float) -> np.ndarray:
-    """[301] totals at which the curve is drawn: up to the largest measured, and beyond the equilibrium's."""
+    """[301] totals at which the curve is drawn: up to the largest measured, and beyond the equilibrium's.
+
+    If nothing was measured and nobody shares anything, up to all that agents have.
+    """
+    game = scenario.game
     longest = max((one.sizes[-1] for one in scenario.origin.measured.values()), default=0.0)
-    return np.linspace(0.0, max(longest, 1.2 * total, 1e-9), 301)  # 1e-9: an axis even if all of it is 0
+    everything = float(game.held) + float(np.sum(np.asarray(game.quality) * np.asarray(game.capacity)))
+    last = max(longest, 1.2 * total)
+    return np.linspace(0.0, everything if last <= 1e-9 * everything else last, 301)
 
 
 def _curve_rows(
