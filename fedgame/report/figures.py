@@ -6,6 +6,7 @@ matplotlib is imported when the first figure is drawn: that takes half a second,
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,6 +41,7 @@ _KNOWN = {  # colours of mechanisms and of the paper's protocols, the same in al
     "FedBR-BG": "C3",
 }
 _ON_LIGHT = "#111111"  # of texts on pale cells: a page in the dark turns black, and no other colour, white
+_DASHES = ("-", "--", ":", "-.")  # of lines of one colour
 _ROUNDING = 1e-9  # relative difference below which numbers count as equal
 _P_EXPLAINED = "p = 1: the ordinary mean; the smaller p is, the more those count who have the least"
 
@@ -614,20 +616,21 @@ def comparisons(work: Workdir, fig: figure.Figure) -> None:
     rows = work.read_csv(sweeps.HEADLINES, text=tuple(settings))
     setting = numeric_setting(work)
     largest = max(row["p"] for row in rows)
-    lines: dict[str, list[tuple[float, float, float]]] = {}
+    lines: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for row in rows:
         if row["p"] != largest or row["welfare"] is None:
             continue
         given = {name: row[column] for column, name in settings.items()}
         others = [f"{name}={x}" for name, x in given.items() if name not in (setting, "protocol")]
         point = float(given[setting]), row["welfare"], row["standard_error"] or 0.0
-        lines.setdefault(", ".join([row["protocol"], *others]), []).append(point)
+        lines.setdefault((row["protocol"], ", ".join(others)), []).append(point)
     ax, color = fig.subplots(), _protocols(work)
-    for texts, points in lines.items():
+    dashes = dict(zip(dict.fromkeys(others for _, others in lines), itertools.cycle(_DASHES), strict=False))
+    for (protocol, others), points in lines.items():
         x, value, error = np.transpose(sorted(points))
-        ax.errorbar(
-            x, value, error, marker="o", capsize=3, label=literal(texts, _TITLE), color=color.get(texts)
-        )
+        label = literal(", ".join(filter(None, (protocol, others))), _TITLE)
+        style = {"marker": "o", "capsize": 3, "color": color[protocol], "linestyle": dashes[others]}
+        ax.errorbar(x, value, error, label=label, **style)
     x = [point[0] for points in lines.values() for point in points]
     if x and min(x) > 0 and max(x) > 20 * min(x):
         ax.set_xscale("log")
