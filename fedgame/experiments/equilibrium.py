@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedgame import equilibria, registry
+from fedgame import equilibria
 from fedgame.experiments import break_even, memory, validation
 from fedgame.experiments import rows as all_rows
 from fedgame.games import curves, scenarios
@@ -25,7 +25,6 @@ from fedgame.runs.workdir import Workdir
 _ARRAYS = 50  # numbers of every agent that the solver and the certificate of one resampled game take
 _RESAMPLED = 50  # agents up to whom the game is solved for resampled exchange rates too
 _GAMES = 100  # how often
-_CURVES = 8  # the number of agents, from the first, whose own curves are drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +105,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
         if totals:
             work.write_csv("equilibria.csv", totals)
         summary["equilibrium_totals"] = [row["total"] for row in totals]
-        work.write_csv("fitted_curve.csv", _curve_rows(scenario, found, band))
-    if scenario.origin.measured:
-        work.write_csv("curve.csv", _measured_rows(scenario))
+    all_rows.write_curve(work, scenario, found.profile, band)
     all_rows.write_exchange_rates(work, scenario)
     if settings.conditions:
         summary["conditions"] = str(equilibria.check_conditions(game))
@@ -206,7 +203,7 @@ def bootstrap(
     if shared:
         percentiles = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
         total = _total_of(game, found.profile)
-        totals = _totals(scenario, float(total.max()))
+        totals = all_rows.drawn_totals(scenario, float(total.max()))
         values = np.asarray(jax.vmap(lambda one: jax.vmap(one.curve)(jnp.asarray(totals)))(payoff))
         band = (totals, *np.percentile(values, percentiles, axis=0))
     return rows, summary, band
@@ -378,46 +375,6 @@ def _total_row(game: games.Game, found: equilibria.Equilibrium) -> dict[str, Any
         "largest_nash_gap": float(np.max(np.asarray(found.nash_gap))),
         "unique": bool(found.unique),
     }
-
-
-def _totals(scenario: scenarios.Scenario, total: float) -> np.ndarray:
-    """[301] totals at which the curve is drawn: up to the largest measured, and beyond the equilibrium's.
-
-    If nothing was measured and nobody shares anything, up to all that agents have.
-    """
-    game = scenario.game
-    longest = max((one.sizes[-1] for one in scenario.origin.measured.values()), default=0.0)
-    everything = float(game.held) + float(np.sum(np.asarray(game.quality) * np.asarray(game.capacity)))
-    last = max(longest, 1.2 * total)
-    return np.linspace(0.0, everything if last <= 1e-9 * everything else last, 301)
-
-
-def _curve_rows(
-    scenario: scenarios.Scenario, found: equilibria.Equilibrium, band: tuple | None
-) -> list[dict[str, Any]]:
-    """`fitted_curve.csv`: the payoff over S, one row per curve and total; a shared curve has no agent."""
-    game = scenario.game
-    if band is None:
-        totals, ends = _totals(scenario, float(all_rows.at(game, found.profile)["statistic"])), None
-    else:
-        totals, *ends = band
-    shared = 0 not in jax.tree.leaves(registry.axes(game.payoff))
-    agents = [""] if shared else scenario.names[:_CURVES]
-    rows = []
-    for i, agent in enumerate(agents):
-        rows += all_rows.curve(agent, totals, np.asarray(all_rows.curve_at(game, i, totals)), ends)
-    return rows
-
-
-def _measured_rows(scenario: scenarios.Scenario) -> list[dict[str, Any]]:
-    """`curve.csv`: one row per curve, repetition and size; missing repetitions are left out."""
-    return [
-        {"agent": agent, "samples": float(size), "accuracy": float(accuracy)}
-        for agent, one in scenario.origin.measured.items()
-        for repetition in np.atleast_2d(one.accuracy)
-        for size, accuracy in zip(one.sizes, repetition, strict=True)
-        if np.isfinite(accuracy)
-    ]
 
 
 EXPERIMENT = Experiment(

@@ -174,7 +174,8 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     Of 3 to 12 members who stay, `without_each.csv` says what becomes of the others if one of them leaves.
     Writes `outcome.csv`, `outcome.json`, `p_means.csv`, `over_beta.csv`, `over_beta_contributions.csv`,
     `marks.csv`, `announced.json` (what each agent who stays is told), `mechanism.json`, and `scenario.json`
-    (for --scenario) if JSON can hold the game; of effective samples also `exchange_rates.csv`.
+    (for --scenario) if JSON can hold the game; of effective samples also `exchange_rates.csv`, of others the
+    curve (`fitted_curve.csv`) and what was measured of it (`curve.csv`).
     """
     settings, game = prepared.settings, prepared.scenario.game
     chosen_of = None
@@ -192,7 +193,9 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     rates, contributions = over_beta.rows_by_beta(
         game, prepared.scenario.names, prepared.outside, settings.p, settings.over_beta
     )
-    summary = _summary(prepared, found, best) | {"compared": chosen_of}
+    profile = np.asarray([row["contribution"] for row in rows])
+    total = float(all_rows.at(game, profile)["total"])
+    summary = _summary(prepared, found, best) | {"compared": chosen_of, "total": total}
     summary["audit"] = _verdicts(game, found, best, settings.p)
     chosen = prepared.rule.values["beta"] if prepared.rule.name == "beta" else None
     work.write_csv("outcome.csv", rows)
@@ -209,6 +212,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     work.write_json("announced.json", _announced(prepared, found))
     all_rows.write_scenario(work, prepared.scenario)
     all_rows.write_exchange_rates(work, prepared.scenario)
+    all_rows.write_curve(work, prepared.scenario, profile)
 
 
 def _choose(prepared: Prepared, work: Workdir) -> tuple[Prepared, dict[str, Any]]:
@@ -280,6 +284,8 @@ def show(work: Workdir) -> str:
     figures.draw(work, "over_beta", figures.over_beta, (11, 4.5))
     if work.has("exchange_rates.csv"):
         figures.draw(work, "exchange_rates", figures.exchange_rates, (7, 5.5))
+    if work.has("fitted_curve.csv"):
+        figures.draw(work, "curve", figures.curve_under_mechanism, (7, 4))
     return page.write(work, text.mechanism(work))
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedgame import registry
 from fedgame.equilibria import certificates
 from fedgame.games import exchange_rates as fitted
 from fedgame.games import game as games
@@ -28,6 +29,7 @@ _OF_UTILITIES = (
     "protocol, seed, agent, contribution, charged, accuracy, withheld, cost, payment, utility, "
     "held_out_utility"
 )
+_CURVES = 8  # the number of agents, from the first, whose own curves are drawn
 _TAKEN = {*_OF_OUTCOME.split(", "), *_OF_UTILITIES.split(", ")}
 
 
@@ -132,6 +134,57 @@ def curve(
     return [
         {"agent": agent, "samples": float(total), "accuracy": float(a), "low": low, "high": high}
         for total, a, low, high in zip(totals, accuracy, lower, upper, strict=True)
+    ]
+
+
+def drawn_totals(scenario: scenarios.Scenario, total: float) -> np.ndarray:
+    """[301] totals at which the curve is drawn: up to the largest measured, and beyond `total`.
+
+    If nothing was measured and nobody shares anything, up to all that agents have.
+    """
+    game = scenario.game
+    longest = max((one.sizes[-1] for one in scenario.origin.measured.values()), default=0.0)
+    everything = float(game.held) + float(np.sum(np.asarray(game.quality) * np.asarray(game.capacity)))
+    last = max(longest, 1.2 * total)
+    return np.linspace(0.0, everything if last <= 1e-9 * everything else last, 301)
+
+
+def write_curve(
+    work: Workdir, scenario: scenarios.Scenario, profile: Any, band: tuple[Any, Any, Any] | None = None
+) -> None:
+    """Writes the accuracy over the total to `fitted_curve.csv`, and measurements of it to `curve.csv`.
+
+    The first is left out of payoffs that depend on more than the total, the second if nothing was measured.
+
+    Args:
+      work: the directory.
+      scenario: of n agents.
+      profile: [n] samples; the curve is drawn beyond their total.
+      band: totals [k], and lower and upper ends of the curve there; None: there are none.
+    """
+    game = scenario.game
+    if game.payoff.of_total:
+        if band is None:
+            totals, ends = drawn_totals(scenario, float(at(game, profile)["total"])), None
+        else:
+            totals, *ends = band
+        shared = 0 not in jax.tree.leaves(registry.axes(game.payoff))
+        fitted_curve = []
+        for i, agent in enumerate([""] if shared else scenario.names[:_CURVES]):
+            fitted_curve += curve(agent, totals, np.asarray(curve_at(game, i, totals)), ends)
+        work.write_csv("fitted_curve.csv", fitted_curve)
+    if scenario.origin.measured:
+        work.write_csv("curve.csv", _measured(scenario))
+
+
+def _measured(scenario: scenarios.Scenario) -> list[dict[str, Any]]:
+    """One row per curve, repetition and size; missing repetitions are left out."""
+    return [
+        {"agent": agent, "samples": float(size), "accuracy": float(accuracy)}
+        for agent, one in scenario.origin.measured.items()
+        for repetition in np.atleast_2d(one.accuracy)
+        for size, accuracy in zip(one.sizes, repetition, strict=True)
+        if np.isfinite(accuracy)
     ]
 
 

@@ -250,7 +250,11 @@ def equilibrium(work: Workdir, fig: figure.Figure) -> None:
     resampled = work.read_json("equilibrium.json").get("bootstrap")
     if work.has("fitted_curve.csv"):
         left, ax = fig.subplots(1, 2)
-        _curve_with_equilibria(work, left, resampled)
+        marks = []
+        certified = work.read_csv("equilibria.csv") if work.has("equilibria.csv") else []
+        for number, row in enumerate(certified):
+            marks.append(("another" if number else "equilibrium", float(row["total"])))
+        _curve(work, left, marks, resampled)
     else:
         ax = fig.subplots()
     most = sorted(agents, key=lambda row: -float(row["contribution"]))[:_BARS]
@@ -292,8 +296,26 @@ def _name_bars(fig: figure.Figure, ax: axes.Axes, names: Sequence[str]) -> None:
     ax.set_ylim(len(names) - 0.4, -0.6)
 
 
-def _curve_with_equilibria(work: Workdir, ax: axes.Axes, resampled: dict[str, Any] | None) -> None:
-    """Draws the fitted curves with their bands, the measurements, and a line at every equilibrium total."""
+def curve_under_mechanism(work: Workdir, fig: figure.Figure) -> None:
+    """Draws the curve, and the totals that are shared with and without payments."""
+    summary, first = work.read_json("mechanism.json"), work.read_csv("over_beta.csv")[0]
+    marks = [(f"with payments ({literal(tables.title(summary['mechanism']))})", float(summary["total"]))]
+    if first["certified"]:
+        marks.append(("without payments", float(first["total"])))
+    _curve(work, fig.subplots(), marks)
+
+
+def _curve(
+    work: Workdir, ax: axes.Axes, marks: Sequence[tuple[str, float]], resampled: dict[str, Any] | None = None
+) -> None:
+    """Draws the fitted curves with their bands, the measurements, and a line at each marked total.
+
+    Args:
+      work: the directory.
+      ax: where to draw.
+      marks: labels and totals, the first one solid.
+      resampled: what is known of the bands; see `_interval`.
+    """
     for name, rows in tables.by(work.read_csv("fitted_curve.csv", text=("agent",)), "agent").items():
         x, accuracy = tables.columns(rows, "samples", "accuracy")
         (line,) = ax.plot(x, accuracy, color=None if name else "black", label=literal(name) or "fitted curve")
@@ -304,14 +326,28 @@ def _curve_with_equilibria(work: Workdir, ax: axes.Axes, resampled: dict[str, An
     if work.has("curve.csv"):
         x, accuracy = tables.columns(work.read_csv("curve.csv"), "samples", "accuracy")
         ax.plot(x, accuracy, ".", color="0.5", label="measured", zorder=1)
-    certified = work.read_csv("equilibria.csv") if work.has("equilibria.csv") else []
-    for number, row in enumerate(certified):
-        total, style = float(row["total"]), ":" if number else "-"
-        label = f"{'another' if number else 'equilibrium'}, S = {money.samples(total)}"
-        ax.axvline(total, color="C3", linewidth=1, linestyle=style, label=label)
+    for number, (label, total) in enumerate(marks):
+        ax.axvline(total, color="C3", linewidth=1, linestyle=":" if number else "-")
+        label = f"{label}, S = {money.samples(total)}"
+        _write_beside(ax, total, 0.05 + 0.08 * (number % 4), label, "C3")  # of more the labels may meet
     ax.set(xlabel="total data S, samples", ylabel="accuracy", title="Accuracy, and where agents end up")
     if ax.get_legend_handles_labels()[1] != ["fitted curve"]:  # one line needs no legend
-        ax.legend(frameon=False, loc="lower right")
+        ax.legend(frameon=False, loc="center right")
+
+
+def _write_beside(ax: axes.Axes, x: float, height: float, label: str, color: Any) -> None:
+    """Writes a label to the right of x, or to the left where there is more room; height from 0 to 1."""
+    left = x > sum(ax.get_xlim()) / 2
+    ax.annotate(
+        label,
+        (x, height),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5 if left else 5, 0),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="center",
+        color=color,
+    )
 
 
 def mechanism(work: Workdir, fig: figure.Figure) -> None:
@@ -446,20 +482,10 @@ def comparison_curve(work: Workdir, fig: figure.Figure) -> None:
         title="The server's accuracy curve, and what protocols share",
     )
     protocols, color = tables.by(work.read_csv("runs.csv"), "protocol"), _protocols(work)
-    middle = sum(ax.get_xlim()) / 2
     for k, (name, rows) in enumerate(protocols.items()):  # one above the other, for many totals are equal
         total, low = np.mean(tables.columns(rows, "charged")[0]), 0.05 * k
         ax.axvline(total, low, low + 0.045, color=color[name], linewidth=4)
-        side = {"ha": "left", "xytext": (5, 0)} if total < middle else {"ha": "right", "xytext": (-5, 0)}
-        ax.annotate(
-            literal(name, _TITLE),
-            (total, low + 0.0225),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            va="center",
-            color=color[name],
-            **side,
-        )
+        _write_beside(ax, float(total), low + 0.0225, literal(name, _TITLE), color[name])
     ax.legend(frameon=False, loc="center right")
 
 

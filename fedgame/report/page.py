@@ -261,5 +261,7 @@ def _figures(work: Workdir) -> list[tuple[str, str]]:
 def _inline(svg: str, prefix: str) -> str:
     """An SVG file as an element of a page: ids are its own, and black is the colour of the page's text."""
     svg = svg[svg.index("<svg") :]
+    width = re.search(r'viewBox="0 0 ([\d.]+)', svg)[1]  # by which the page limits how texts are scaled
+    svg = svg.replace("<svg", f'<svg style="--width: {width}"', 1)
     svg = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\1{prefix}", svg)
     return svg.replace("#000000", "currentColor")
