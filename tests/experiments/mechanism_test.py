@@ -55,8 +55,12 @@ def test_who_leaves_and_what_the_others_then_have(expensive):
     np.testing.assert_allclose([float(row["utility"]) for row in rows[:2]], there.utilities, rtol=1e-12)
     assert float(rows[2]["utility"]) == float(rows[2]["outside"])
     assert "agent 3 leaves: training alone is better for her by " in words
-    assert work.has("mechanism.png")
     summary = json.loads((work.path / "mechanism.json").read_text())
+    assert all(work.has(f"{name}.svg") for name in ("mechanism", "over_beta", "curve"))
+    assert summary["total"] == pytest.approx(sum(float(row["contribution"]) for row in rows))
+    fitted = work.read_csv("fitted_curve.csv", text=("agent",))
+    assert {row["agent"] for row in fitted} == {""}
+    assert fitted[-1]["samples"] >= summary["total"]
     assert [one["name"] for one in summary["left"]] == ["3"]
     assert summary["nash_gap"] < 1e-12
 

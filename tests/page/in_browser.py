@@ -139,6 +139,20 @@ def test_it_is_readable(opened, hospitals, width, scheme, tmp_path):
     page.screenshot(path=tmp_path / "page.png", full_page=True)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_in_figures_can_be_read_on_a_phone(opened, hospitals, scheme):
+    """They are at least 8 pixels high, and numbers in pale cells are dark, also on a dark page."""
+    page = opened(hospitals, 400, scheme)
+    texts = page.locator("figure svg text").evaluate_all(
+        "all => all.map(x => [x.textContent, getComputedStyle(x).fill, x.ownerSVGElement.getScreenCTM().a"
+        " * parseFloat(getComputedStyle(x).fontSize)])"
+    )
+    assert len(texts) > 20
+    assert min(size for _, _, size in texts) >= 8
+    of_cells = {fill for text, fill, _ in texts if re.fullmatch(r"0(\.0\d*)?", text)}
+    assert "rgb(17, 17, 17)" in of_cells
+
+
 def test_it_prints_on_two_pages(opened, hospitals):
     page = opened(hospitals)
     pdf = page.pdf(format="A4")
