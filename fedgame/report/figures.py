@@ -68,6 +68,7 @@ def draw(
         function(work, fig)
         save = functools.partial(fig.savefig, format="png", dpi=150, metadata={"Software": None})
         work.put(f"{name}.png", save)
+        fig.set_layout_engine("none")  # everything has its place: to find it took as long as drawing
         about = {"Date": None, "Creator": None}
         work.put(
             f"{name}.svg", functools.partial(fig.savefig, format="svg", transparent=True, metadata=about)
