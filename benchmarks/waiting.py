@@ -1,6 +1,6 @@
 """How long a command takes: the first time, with nothing compiled yet, and again; and how much is compiled.
 
-  python benchmarks/waiting.py          # about 2 minutes on two cores
+  python benchmarks/waiting.py          # about 7 minutes on two cores
 
 Every command runs in processes of its own, on the example files. "first" begins with an empty cache of
 compiled programs, "again" is the median of five runs with what the first left there; "programs" is how many
@@ -21,6 +21,7 @@ RUNS = 5
 COMMANDS = {
     "launch.equilibrium": ["launch.equilibrium", *FILES],
     "launch.mechanism": ["launch.mechanism", *FILES],
+    "one mechanism": ["launch.mechanism", *FILES, "--mechanism=personal"],
     "launch.equilibrium --helpshort": ["launch.equilibrium", "--helpshort"],
     "launch.mechanism --helpshort": ["launch.mechanism", "--helpshort"],
     "launch.compare --helpshort": ["launch.compare", "--helpshort"],

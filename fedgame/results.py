@@ -26,21 +26,10 @@ _CONFIG = "config.json"
 _NO_SUMMARIES = (_CONFIG, "scenario.json")  # the second is `fedgame.load_scenario`'s, with names as they are
 _TEXTS = {  # columns of names and of words, in every table
     *("name", "member", "of", "mechanism", "protocol", "minus", "variant", "mixture", "job", "folder"),
-    *(
-        "status",
-        "message",
-        "server_knows",
-        "why_not",
-        "worst_off",
-        "misreport_by",
-        "ends",
-        "announced",
-        "undefined",
-        "metric",
-        "curves",
-        "partition",
-    ),
+    *("status", "message", "ends", "announced", "undefined", "metric", "curves", "partition"),
+    *("server_knows", "why_not", "worst_off", "misreport_by"),
 }
+_TOLD = 10  # folders in an error
 _WHOLE = re.compile(r"-?\d+")
 _NUMBER = re.compile(r"-?\d+(\.\d*)?(e[+-]?\d+)?|nan|-?inf")  # as Python writes them
 _NUMBERED = ("utilities", "contributions", "drawn", "by_agent")  # tables whose `agent` is a number
@@ -138,7 +127,8 @@ def load(folder: str | os.PathLike) -> Results:
 def _runs_below(path: pathlib.Path) -> str:
     """Where to look instead, in words; "" if no folder in this one holds a run."""
     found = sorted(file.parent.name for file in path.glob(f"*/{_CONFIG}"))
-    return f"; there are runs in {', '.join(found)}" if found else ""
+    more = f", … ({len(found)} in all)" if len(found) > _TOLD else ""
+    return f"; there are runs in {', '.join(found[:_TOLD])}{more}" if found else ""
 
 
 def _frame(rows: list[dict[str, str]], texts: set[str]) -> "pd.DataFrame":

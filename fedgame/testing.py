@@ -111,6 +111,10 @@ def check_mechanism(rule: rules.Rule, game: games.Game, seed: int = 0) -> None:
         slopes_played, gaps_played = _slopes_and_gaps(played, s)
         _close(slopes_played, slopes, "own gradients under the mechanism are not those of its payments", 1e-9)
         _close(gaps_played, gaps, "Nash gaps under the mechanism are not those of its payments", 1e-6)
+    if isinstance(rule, base.Rule) and "costs" not in rule.knows:
+        reported = games.scale_costs(game, rng.uniform(0.5, 2.0, game.n))
+        same = _payments(rule(reported), reported, s)
+        _close(same, paid, "payments depend on costs, which `knows` does not say", size=size)
     if mechanism.concave_in(game) and game.concave:
         _check_concave(game, "utility under the mechanism", lambda s: _of_profiles(_utilities, general, s))
     found = outcomes.outcome(game, mechanism)

@@ -151,6 +151,9 @@ def test_what_breaks_its_contract_is_told():
         testing.check_payoff(Boastful(), CAPACITY)
     with pytest.raises(AssertionError, match="do not sum to 0"):
         testing.check_mechanism(lambda game: Leaky(), GAME)
+    falkinger = dataclasses.replace(registry.read("rule", "falkinger"), knows=())
+    with pytest.raises(AssertionError, match="payments depend on costs, which `knows` does not say"):
+        testing.check_mechanism(falkinger, GAME)
 
 
 @registry.family

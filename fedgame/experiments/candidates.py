@@ -7,14 +7,19 @@ import numpy as np
 
 from fedgame import registry
 from fedgame.games import game as games
-from fedgame.mechanisms import choice, personal
+from fedgame.games import scenarios
+from fedgame.mechanisms import choice, optimum, personal
 from fedgame.mechanisms.choice import Candidate
 from fedgame.runs import jobs
 from fedgame.runs.workdir import Workdir
 
 
 def compare(
-    game: games.Game, which: str, outside: np.ndarray | None, options: dict[str, dict[str, Any]]
+    game: games.Game,
+    which: str,
+    outside: np.ndarray | None,
+    options: dict[str, dict[str, Any]],
+    best: optimum.FirstBest,
 ) -> list[Candidate]:
     """What comes of every mechanism that needs no number, with all agents taking part.
 
@@ -23,6 +28,7 @@ def compare(
       which: of `scenarios.OUTSIDE`.
       outside: [n] what agents have outside, currency, if that is given.
       options: of rules, by name, that are not the default ones.
+      best: the first best of the game.
     """
 
     def outside_of(reported: games.Game) -> np.ndarray:
@@ -30,18 +36,18 @@ def compare(
 
     rules = choice.rules_without_options(options)
     with jobs.progress("comparing mechanisms", len(rules)) as bar:
-        return choice.compare(game, rules, outside_of, progress=bar.update)
+        return choice.compare(game, rules, outside_of, best, bar.update)
 
 
 def write(
-    work: Workdir, names: Sequence[str], compared: Sequence[Candidate], chosen: Candidate | None
+    work: Workdir, scenario: scenarios.Scenario, compared: Sequence[Candidate], chosen: Candidate | None
 ) -> None:
     """Writes `mechanisms.csv`, a row for each, and `mechanisms_by_member.csv`, a row for each and member."""
+    names = scenario.names
     work.write_csv("mechanisms.csv", [_row(one, names, one is chosen) for one in compared])
-    work.write_csv(
-        "mechanisms_by_member.csv",
-        [row for one in compared if one.outcome is not None for row in _member_rows(one, names)],
-    )
+    applying = [one for one in compared if one.outcome is not None]
+    rows = [row for one in applying for row in _member_rows(one, names, scenario.game.capacity)]
+    work.write_csv("mechanisms_by_member.csv", rows)
 
 
 def _row(one: Candidate, names: Sequence[str], chosen: bool) -> dict[str, Any]:
@@ -78,43 +84,38 @@ def _row(one: Candidate, names: Sequence[str], chosen: bool) -> dict[str, Any]:
     return row
 
 
-def _member_rows(one: Candidate, names: Sequence[str]) -> list[dict[str, Any]]:
+def _member_rows(one: Candidate, names: Sequence[str], capacity: Any) -> list[dict[str, Any]]:
     """Rows of `mechanisms_by_member.csv` of one mechanism."""
     found = one.outcome
-    columns = found.equilibrium.profile, found.payments, found.utilities, one.leaves
+    columns = found.equilibrium.profile, capacity, found.payments, found.utilities, one.leaves
     return [
         {
             "mechanism": registry.text_of(one.rule),
             "name": str(name),
             "contribution": float(s),
+            "capacity": float(most),
             "payment": float(payment),
             "utility": float(utility),
             "rather_leaves": bool(leaves),
         }
-        for name, s, payment, utility, leaves in zip(names, *map(np.asarray, columns), strict=True)
+        for name, s, most, payment, utility, leaves in zip(names, *map(np.asarray, columns), strict=True)
     ]
 
 
-def reasons(compared: Sequence[Candidate], chosen: Candidate, outside: np.ndarray) -> dict[str, Any]:
+def reasons(compared: Sequence[Candidate], chosen: Candidate) -> dict[str, Any]:
     """Why a mechanism is chosen, as JSON values: how much more than outside it brings, and others do."""
-    known = [one for one in compared if one.certified]
-    fewest = int(np.sum(chosen.leaves))
     return {
-        "looked_at": len(compared),
         "apply": len([one for one in compared if one.outcome is not None]),
-        "simplicity": chosen.rule.simplicity,
-        "rather_leave": fewest,
+        "rather_leave": int(np.sum(chosen.leaves)),
         "surplus": chosen.surplus,
-        "largest_surplus": max(one.surplus for one in known if int(np.sum(one.leaves)) == fewest),
         "nearly": choice.NEARLY,
-        "outside": float(np.sum(outside)),
         "simpler": [
             {
                 "mechanism": registry.text_of(one.rule),
                 "surplus": one.surplus,
                 "rather_leave": int(np.sum(one.leaves)),
             }
-            for one in known
-            if one.rule.simplicity < chosen.rule.simplicity
+            for one in compared
+            if one.certified and one.rule.simplicity < chosen.rule.simplicity
         ],
     }

@@ -178,24 +178,25 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     curve (`fitted_curve.csv`) and what was measured of it (`curve.csv`).
     """
     settings, game = prepared.settings, prepared.scenario.game
-    chosen_of = None
+    compared: list[choice.Candidate] = []
     with futures.ThreadPoolExecutor(1) as background:  # XLA compiles on another processor meanwhile
         compiled = background.submit(over_beta.compile_for, game)
         if prepared.rule is None:
-            prepared, chosen_of = _choose(prepared, work)
+            prepared, compared = _choose(prepared, work)
         found = _participation(prepared)
         everybody = found.everybody
-        before = outcomes.known_or_new(game, refunds.Refunds(), [everybody])
+        known = [everybody, *(one.outcome for one in compared if one.outcome is not None)]
+        before = outcomes.known_or_new(game, refunds.Refunds(), known)
         best = mechanisms.first_best(game) if everybody.best is None else everybody.best
         compiled.result()
     rows = agent_rows(prepared, found, before)
-    welfare = over_beta.welfare_rows(game, found, before, best, settings.p)
+    welfare = over_beta.welfare_rows(game, found, before, best, settings.p, known)
     rates, contributions = over_beta.rows_by_beta(
         game, prepared.scenario.names, prepared.outside, settings.p, settings.over_beta
     )
     profile = np.asarray([row["contribution"] for row in rows])
     total = float(all_rows.at(game, profile)["total"])
-    summary = _summary(prepared, found, best) | {"compared": chosen_of, "total": total}
+    summary = _summary(prepared, found, best) | {"compared": _reasons(compared, prepared), "total": total}
     summary["audit"] = _verdicts(game, found, best, settings.p)
     chosen = prepared.rule.values["beta"] if prepared.rule.name == "beta" else None
     work.write_csv("outcome.csv", rows)
@@ -215,21 +216,33 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     all_rows.write_curve(work, prepared.scenario, profile)
 
 
-def _choose(prepared: Prepared, work: Workdir) -> tuple[Prepared, dict[str, Any]]:
+def _choose(prepared: Prepared, work: Workdir) -> tuple[Prepared, list[choice.Candidate]]:
     """Compares all mechanisms that apply, and writes how they compare.
 
     Returns:
-      What is prepared with the rule that is chosen, and why it is, as JSON values.
+      What is prepared with the rule that is chosen, what is announced with all that was found for it; and the
+      candidates.
+
+    Raises:
+      FloatingPointError: no mechanism has a certified equilibrium.
     """
     scenario, settings = prepared.scenario, prepared.settings
     given = None if scenario.outside is None else prepared.outside
-    compared = candidates.compare(scenario.game, settings.outside, given, _options_of_rules(settings))
+    best = mechanisms.first_best(scenario.game)
+    options = _options_of_rules(settings)
+    compared = candidates.compare(scenario.game, settings.outside, given, options, best)
     chosen = choice.choose(compared)
-    candidates.write(work, scenario.names, compared, chosen)
+    candidates.write(work, scenario, compared, chosen)
     if chosen is None:
         raise FloatingPointError("no mechanism has a certified equilibrium in this game")
-    prepared = dataclasses.replace(prepared, rule=chosen.rule, announced=chosen.announced)
-    return prepared, candidates.reasons(compared, chosen, prepared.outside)
+    announced = chosen.announced._replace(best=best, equilibrium=chosen.outcome.equilibrium)
+    return dataclasses.replace(prepared, rule=chosen.rule, announced=announced), compared
+
+
+def _reasons(compared: list[choice.Candidate], prepared: Prepared) -> dict[str, Any] | None:
+    """Why the rule was chosen, as JSON values; None if it was named."""
+    chosen = [one for one in compared if one.rule is prepared.rule]
+    return candidates.reasons(compared, chosen[0]) if chosen else None
 
 
 def _without_each(prepared: Prepared, found: outcomes.Participation) -> list[dict[str, Any]]:

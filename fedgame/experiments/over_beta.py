@@ -24,6 +24,7 @@ def welfare_rows(
     before: outcomes.Outcome,
     best: optimum.FirstBest,
     powers: Sequence[float],
+    known: Sequence[outcomes.Outcome] = (),
 ) -> list[dict[str, Any]]:
     """Normalised p-means with everybody taking part, by mechanism, and of those who stay.
 
@@ -35,12 +36,13 @@ def welfare_rows(
       before: the outcome without payments.
       best: the first best.
       powers: p of the means.
+      known: outcomes with everybody taking part, which are not found again.
     """
     there = {rules.none.name: before}
     linear = rules.linear_rates(game) is not None
     refunding = (rules.beta_star, rules.falkinger) if linear else (rules.falkinger,)
     for rule in refunding if game.payoff.own_gain else ():
-        there[rule.name] = outcomes.known_or_new(game, rule(game), [found.everybody, *there.values()])
+        there[rule.name] = outcomes.known_or_new(game, rule(game), [found.everybody, *there.values(), *known])
     there["chosen"] = found.everybody
     if found.left and found.outcome is not None:
         there["chosen_who_stay"] = found.outcome

@@ -156,11 +156,8 @@ PRESETS: dict[str, Network] = {
 }
 
 
-_NOT_STORED = (
-    "parent",
-    "name",
-    "lowering",
-)  # Flax's own, and how it is computed, which depends on the machine
+# Fields of networks that are not stored: Flax's own, and how it is computed, which depends on the machine.
+_NOT_STORED = ("parent", "name", "lowering")
 
 
 def to_dict(model: nn.Module) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ def compare(
     game: games.Game,
     rules: Sequence[base.Rule],
     outside_of: Callable[[games.Game], np.ndarray],
-    best: optimum.FirstBest | None = None,
+    best: optimum.FirstBest,
     progress: Callable[[], Any] = lambda: None,
 ) -> list[Candidate]:
     """What comes of every rule, with all agents taking part.
@@ -62,14 +62,13 @@ def compare(
       game: n ≥ 2 agents.
       rules: that are compared.
       outside_of: from a game, as reported, to r_i, [n], what agents have if they leave, currency.
-      best: the first best of the game, if known.
+      best: the first best of the game.
       progress: called after every rule.
 
     Returns:
       One candidate for each rule, in their order.
     """
     outside = outside_of(game)
-    best = optimum.first_best(game) if best is None else best
 
     def one(rule: base.Rule) -> Candidate:
         found = _candidate(game, rule, outside, best)
@@ -108,7 +107,7 @@ def _misreport(
     def announce(reported: games.Game) -> base.Mechanism:
         return found.rule.announced(reported, outside=outside_of(reported)).mechanism
 
-    return misreports.largest_gain(game, announce, found.outcome.utilities)
+    return misreports.largest_gain(game, announce, found.outcome)
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:

@@ -6,7 +6,7 @@ f > 1/β_i she earns by contributing.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +110,7 @@ class Gain(NamedTuple):
 
 
 def largest_gain(
-    game: games.Game, announce: Callable[[games.Game], base.Mechanism], utilities: Any
+    game: games.Game, announce: Callable[[games.Game], base.Mechanism], honest: outcomes.Outcome
 ) -> Gain | None:
     """The largest gain of any agent who reports one of `FACTORS` times her cost, the others being honest.
 
@@ -119,13 +119,14 @@ def largest_gain(
     Args:
       game: with the true costs.
       announce: from a game, as reported, to what the server announces.
-      utilities: [n] if all are honest.
+      honest: what comes of it if all are honest.
 
     Returns:
-      None if the rule does not apply to one of the reports, or no equilibrium is certified there.
+      Gains that are `outcomes.negligible` count as none. None if the rule does not apply to one of the
+      reports, or no equilibrium is certified there.
     """
-    largest, honest = Gain(-1, 1.0, 0.0), np.asarray(utilities)
-    rounding = 1e-9 * np.max(np.abs(honest))
+    largest, before = Gain(-1, 1.0, 0.0), np.asarray(honest.utilities)
+    rounding = np.asarray(outcomes.negligible(game, honest, honest.utilities))
     for agent in range(game.n):
         for factor in FACTORS:
             try:
@@ -135,8 +136,8 @@ def largest_gain(
             u, _, _, certified = _play(game, mechanism, agent, factor)
             if not certified:
                 return None
-            gain = float(u[agent]) - honest[agent]
-            if gain > max(largest.gain, rounding):
+            gain = float(u[agent]) - before[agent]
+            if gain > max(largest.gain, rounding[agent]):
                 largest = Gain(agent, factor, float(gain))
     return largest
 

@@ -235,7 +235,7 @@ def rather_leave(game: games.Game, found: Outcome, outside: Any) -> np.ndarray:
     return np.asarray(outside - found.utilities > negligible(game, found, outside))
 
 
-def negligible(game: games.Game, found: Any, outside: jax.Array) -> jax.Array:
+def negligible(game: games.Game, found: Outcome, outside: jax.Array) -> jax.Array:
     """[n] the shortfall up to which an agent counts as just as well off as outside, currency.
 
     It is 1e-9 of what taking part changes for her (the maximum of what all data bring her, what hers cost

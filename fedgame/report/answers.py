@@ -77,15 +77,9 @@ def equilibrium(work: Workdir) -> Answer:
     used, data = _written(summary)
     sentences = flat(summary)
     if not summary["converged"]:
-        sentences.append(
-            "No equilibrium was found, so who shares what cannot be told; what is shown is NO certified "
-            "equilibrium."
-        )
-    elif why := summary.get("nobody_shares"):
-        sentences.append(_sentence(nobody_shares(why, used, data)))
+        sentences.append(f"No equilibrium was found, so who shares what cannot be told; {_NO_EQUILIBRIUM}.")
     else:
-        sentences += who_shares(rows, data)
-    if summary["converged"]:
+        sentences += _what_is_shared(summary, rows)
         short = {
             row["name"]: row.get("outside", 0.0) - row["utility"] for row in rows if row["rather_leaves"]
         }
@@ -119,19 +113,16 @@ def mechanism(work: Workdir) -> Answer:
     if summary.get("compared") is None:
         sentences.append(f"Payments: {described(summary['mechanism'])}")
     else:
-        sentences.append(recommendation(work, summary, used))
+        sentences.append(recommendation(summary, used))
     if "status" not in summary:
         sentences.append("The federation falls apart: fewer than two members are left.")
     elif not summary["certified"]:
-        sentences.append(
-            "No equilibrium was found under these payments, so who would leave cannot be told; what is shown "
-            "is NO certified equilibrium."
-        )
-    elif why := summary.get("nobody_shares"):
-        sentences.append(_sentence(nobody_shares(why, used, data)))
+        told = "No equilibrium was found under these payments, so who would leave cannot be told"
+        sentences.append(f"{told}; {_NO_EQUILIBRIUM}.")
     else:
-        sentences += who_shares(staying, data)
-        sentences += who_pays(staying, used)
+        sentences += _what_is_shared(summary, staying)
+        if not summary.get("nobody_shares"):
+            sentences += who_pays(staying, used)
     sentences += _without_payments(rows, data)
     sentences += _who_left(summary, used)
     sure = certificate(summary, used) if "status" in summary else []
@@ -242,6 +233,17 @@ _ANSWERS: dict[str, Callable[[Workdir], Answer]] = {
 }
 
 
+_NO_EQUILIBRIUM = "what is shown is NO certified equilibrium"
+
+
+def _what_is_shared(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Sentences on who shares what at an equilibrium, or why nobody does."""
+    used, data = _written(summary)
+    if why := summary.get("nobody_shares"):
+        return [_sentence(nobody_shares(why, used, data))]
+    return who_shares(rows, data)
+
+
 def _written(summary: dict[str, Any]) -> tuple[money.Currency, str]:
     """The currency of a summary, and what data are counted in; earlier versions do not say either."""
     return money.currency(summary.get("currency", "")), summary.get("data", "samples")
@@ -249,8 +251,8 @@ def _written(summary: dict[str, Any]) -> tuple[money.Currency, str]:
 
 def who_shares(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
     """Sentences on what members share; `data` is what is counted, samples or records."""
-    sharing = [row for row in rows if not _nothing(row)]
-    idle = [called(row["name"]) for row in rows if _nothing(row)]
+    sharing = [row for row in rows if not shares_nothing(row)]
+    idle = [called(row["name"]) for row in rows if shares_nothing(row)]
     if not sharing:
         return ["Nobody shares anything."]
     total = money.samples(sum(row["contribution"] for row in sharing))
@@ -267,7 +269,7 @@ def who_shares(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
     return [f"{text}."]
 
 
-def _nothing(row: dict[str, Any]) -> bool:
+def shares_nothing(row: dict[str, Any]) -> bool:
     """Whether a member shares nothing, up to rounding: as `break_even.nothing`."""
     return row["contribution"] <= min(1e-9 * row["capacity"], 1.0)
 
@@ -317,7 +319,7 @@ def _without_payments(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
     if not known or not any(float(row["payment"]) for row in rows):
         return []
     before = [row | {"contribution": row["contribution_without_payments"]} for row in rows]
-    sharing = [called(row["name"]) for row in before if not _nothing(row)]
+    sharing = [called(row["name"]) for row in before if not shares_nothing(row)]
     if not sharing:
         return ["Without payments nobody would share anything."]
     total = money.samples(sum(row["contribution"] for row in before))
@@ -411,7 +413,7 @@ def _server_knows(summary: dict[str, Any]) -> list[str]:
     return [f"Members must tell the server {theirs}, beside what they share."]
 
 
-def recommendation(work: Workdir, summary: dict[str, Any], used: money.Currency) -> str:
+def recommendation(summary: dict[str, Any], used: money.Currency) -> str:
     """Which mechanism is recommended, and why."""
     found = summary["compared"]
     if found["rather_leave"]:

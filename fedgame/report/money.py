@@ -63,7 +63,9 @@ def number(x: float | None, digits: int = _DIGITS) -> str:
     """A number to some significant digits, without an exponent from 0.0001 to 1e15; "-" if there is none."""
     if x is None or math.isnan(x):
         return "-"
-    if x == 0 or not 1e-4 <= abs(x) < 1e15:
+    if x == 0:
+        return "0"
+    if not 1e-4 <= abs(x) < 1e15:
         return f"{x:.{digits}g}"
     rounded = float(f"{x:.{digits}g}")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))

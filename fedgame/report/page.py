@@ -124,7 +124,7 @@ def _title(work: Workdir, answer: answers.Answer, config: dict[str, Any]) -> str
 
 def _printed_tables(printed: str, answer: answers.Answer) -> list[tuple[str, tables.Table]]:
     """The tables of what was printed, with what they show, unless that is a sentence of the answer."""
-    told = {sentence for sentence in answer.sentences}
+    told = set(answer.sentences)
     return [("" if above in told else above, one) for above, one in tables.read_markdown(printed)]
 
 

@@ -355,10 +355,9 @@ def _do_not_apply(work: Workdir) -> list[str]:
 def _candidate_cells(
     row: dict[str, Any], members: Sequence[dict[str, Any]], used: money.Currency
 ) -> list[str]:
-    """The cells of one mechanism, see `_compared`."""
-    sharing = [
-        (one["name"], money.samples(one["contribution"])) for one in members if one["contribution"] > 0
-    ]
+    """The cells of one mechanism, see `compared`."""
+    sharers = [one for one in members if not answers.shares_nothing(one)]
+    sharing = [(one["name"], money.samples(one["contribution"])) for one in sharers]
     cent = 0.5 * used.smallest if used.code else 0.0
     payers = [one for one in members if one["payment"] < -cent]
     paying = [(one["name"], used.amount(-one["payment"])) for one in payers]
@@ -366,7 +365,9 @@ def _candidate_cells(
     leaving = [one["name"] for one in members if one["rather_leaves"]]
     doubt = "" if row["certified"] else ", NO certified equilibrium"
     gain, by = row.get("misreport_gain"), row.get("misreport_by")
-    false = "not looked for" if gain is None else f"{used.amount(gain)} ({by})" if gain else "nothing"
+    false = "not looked for"
+    if gain is not None:
+        false = f"{used.amount(gain)} ({by})" if gain else "nothing"
     return [
         ("→ " if row["chosen"] else "") + tables.title(row["mechanism"]) + doubt,
         _brief(sharing, f"{money.samples(row['contributed'])} in all"),

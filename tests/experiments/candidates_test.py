@@ -2,7 +2,8 @@ import numpy as np
 
 from fedgame import games
 from fedgame.experiments import candidates
-from fedgame.mechanisms import choice, rules
+from fedgame.games import scenarios
+from fedgame.mechanisms import choice, optimum, rules
 from fedgame.runs import workdir
 
 GAME = games.check(
@@ -19,10 +20,10 @@ def test_every_mechanism_has_a_row_and_one_per_member_if_it_applies(tmp_path, mo
     chosen_rules = [rules.none, rules.beta_star, rules.falkinger]
     monkeypatch.setattr(choice, "rules_without_options", lambda options: chosen_rules)
     outside = np.array([0.1, 0.2, 0.3])
-    compared = candidates.compare(GAME, "alone", outside, {})
+    compared = candidates.compare(GAME, "alone", outside, {}, optimum.first_best(GAME))
     chosen = choice.choose(compared)
     work = workdir.Workdir(tmp_path)
-    candidates.write(work, NAMES, compared, chosen)
+    candidates.write(work, scenarios.Scenario(GAME, NAMES), compared, chosen)
     rows = work.read_csv("mechanisms.csv", text=("mechanism", "misreport_by", "worst_off", "why_not"))
     assert [row["mechanism"] for row in rows] == ["none", "beta_star", "falkinger"]
     assert [row["chosen"] for row in rows] == [False, False, True]
@@ -36,6 +37,7 @@ def test_every_mechanism_has_a_row_and_one_per_member_if_it_applies(tmp_path, mo
     np.testing.assert_allclose(
         rows[2]["surplus"], sum(row["utility"] for row in mine) - np.sum(outside), rtol=1e-12
     )
-    why = candidates.reasons(compared, chosen, outside)
-    assert (why["looked_at"], why["apply"], why["rather_leave"]) == (3, 2, 0)
+    assert [row["capacity"] for row in mine] == [100.0] * 3
+    why = candidates.reasons(compared, chosen)
+    assert (why["apply"], why["rather_leave"], why["surplus"]) == (2, 0, rows[2]["surplus"])
     assert [one["mechanism"] for one in why["simpler"]] == ["none"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedgame import games, mechanisms, registry
-from fedgame.mechanisms import choice, outcomes, personal, rules
+from fedgame.mechanisms import choice, optimum, outcomes, personal, rules
 
 RATE = np.array([0.004, 0.005, 0.012])
 GAME = games.check(
@@ -21,7 +21,7 @@ def alone(game):
 
 @functools.cache
 def compared():
-    return choice.compare(GAME, EVERY, alone)
+    return choice.compare(GAME, EVERY, alone, optimum.first_best(GAME))
 
 
 def by_name():
@@ -46,8 +46,7 @@ def test_a_misreport_gains_what_the_closer_search_finds_at_least():
     one = by_name()["falkinger"]
     closer = max(mechanisms.manipulation(GAME, rules.falkinger, i).gain for i in range(3))
     assert 0 < one.misreport.gain <= closer * (1 + 1e-9)
-    assert by_name()["none"].misreport.gain == 0
-    assert by_name()["shapley"].misreport.gain == 0
+    assert by_name()["none"].misreport.gain == 0  # it ignores costs, as `testing.check_mechanism` looks at
 
 
 def candidate(name, surplus, leaves=(False, False), simplicity=None, certified=True):
@@ -92,13 +91,33 @@ def test_of_equals_the_first_is_chosen_whatever_rounding_says():
 
 
 def test_where_nobody_gains_by_taking_part_nothing_is_paid():
-    dear = GAME.replace(cost=games.LinearCost(np.full(3, 9.0)))
-    found = choice.compare(games.check(dear), [rules.none, rules.falkinger, rules.personal], alone)
+    dear = games.check(GAME.replace(cost=games.LinearCost(np.full(3, 9.0))))
+    several = [rules.none, rules.falkinger, rules.personal]
+    found = choice.compare(dear, several, alone, optimum.first_best(dear))
     assert choice.choose(found).rule.name == "none"
 
 
 def test_a_rule_that_does_not_apply_says_why():
     convex = games.check(GAME.replace(cost=games.PowerCost(RATE, 2.0)))
-    (one,) = choice.compare(convex, [rules.beta_star], alone)
+    (one,) = choice.compare(convex, [rules.beta_star], alone, optimum.first_best(convex))
     assert one.outcome is None
     assert "β* (Definition 2) is defined for linear costs" in one.refused
+
+
+def test_with_too_many_agents_what_is_solved_in_the_general_form_is_not_looked_at(monkeypatch):
+    monkeypatch.setattr(choice, "_GENERAL", 2)
+    several = [rules.shapley, rules.none]
+    shapley, none = choice.compare(GAME, several, alone, optimum.first_best(GAME))
+    assert "not looked at with more than 2 agents" in shapley.refused
+    assert none.certified
+
+
+def test_gains_do_not_depend_on_what_members_have_in_any_case():
+    """A model that is worth 1e9 without any data hides no gain, and makes none."""
+    far = games.check(GAME.replace(payoff=games.PowerLaw(1e9, 6.0, 0.8, 12.0)))
+    one, other = (
+        choice.compare(game, [rules.falkinger], lambda _: np.zeros(3), optimum.first_best(game))[0].misreport
+        for game in (GAME, far)
+    )
+    assert (other.agent, other.factor) == (one.agent, one.factor)
+    assert other.gain == pytest.approx(one.gain, rel=1e-5)

@@ -16,20 +16,29 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ODD = '"<script>alert(1)</script>",0.004,100\n=1+1,0.005,100\n'
 NUMBERS = ["--payoff=power(0.97, 6, 0.8, 12)", "--mechanism=falkinger", "--over_beta=20"]
-QUESTIONS = {  # of a director; what answers it on the page of the hospitals
-    "Which payments should we agree on?": r"Recommended: .+\. Of the \d+ that apply here it is the simplest",
-    "Who shares how much?": r"(shares|share) .*records",
-    "Who pays, who receives, how much?": r"(receives|pays) €[\d,.]+",
-    "Why do I pay?": r"Budapest: her model \(accuracy 0\.\d+\) is worth €[\d,]+ to her",
-    "What would happen without payments?": r"Without payments .+ share|Nobody pays anything",
-    "Would anybody rather leave?": r"would rather leave|leaves?: ",
-    "What if one of us leaves?": r"If Cleveland left, the others would (lose|gain) €[\d,.]+ together",
-    "How sure is this?": r"Checked: nobody gains €0\.01 or more by deviating alone",
-    "Does it hold on real data?": r"Predicted and trained",
-    "What is assumed?": r"What is assumed\s+Members (must tell the server|need not reveal)",
-    "What if somebody lies about her costs?": r"Costs are taken as members report them|do not depend on what",
-    "Is there anything simpler?": r"The mechanisms that apply here, side by side",
-    "What do the words mean?": r"Nash gap\s+the most that a member could gain",
+QUESTIONS = {  # of a director; where it is answered on the page of the hospitals, and by what
+    "Which payments should we agree on?": (
+        ".answer",
+        r"Recommended: .+\. Of the \d+ that apply here it is the simplest",
+    ),
+    "Is there anything simpler?": (".answer", r"Simpler ones: |Recommended: no payments"),
+    "Who shares how much?": (".answer", r"(Budapest|Cleveland) shares (all her )?\d+ .*records"),
+    "Who pays, who receives, how much?": (".answer", r"(receives|pays) €[\d,.]+|Nobody pays anything"),
+    "What would happen without payments?": (".answer", r"Without payments .+ share|Nobody pays anything"),
+    "Would anybody rather leave?": (".answer", r"Nobody would rather leave|leaves?: "),
+    "Why do I pay?": ("main", r"Budapest: her model \(accuracy 0\.\d+\) is worth €[\d,]+ to her"),
+    "What if one of us leaves?": (
+        "main",
+        r"If Cleveland left, the others would (lose|gain) €[\d,.]+ together",
+    ),
+    "How sure is this?": ("main", r"Checked: nobody gains €0\.01 or more by deviating alone"),
+    "Does it hold on real data?": ("main", r"Cleveland\s+0\.\d+\s+0\.\d+\s+0\.\d+ to [01]\.\d+\s+(yes|NO)"),
+    "What must I reveal?": ("main", r"Members (must tell the server what|need not reveal)"),
+    "What if somebody lies about her costs?": (
+        "main",
+        r"Costs are taken as members report them[:;]|Payments do not depend on what members say",
+    ),
+    "What do the words mean?": ("main", r"Nash gap\s+the most that a member could gain"),
 }
 
 
@@ -95,7 +104,8 @@ def opened(chromium):
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_directors_question_is_answered(opened, hospitals, question):
-    assert re.search(QUESTIONS[question], opened(hospitals).inner_text("main"))
+    where, answer = QUESTIONS[question]
+    assert re.search(answer, opened(hospitals).inner_text(where))
 
 
 def test_the_slider_changes_who_shares_and_pays(opened, odd):

@@ -2,9 +2,12 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from fedgame.experiments import equilibrium, mechanism
+from fedgame.inputs import read as inputs
+from fedgame.mechanisms import personal
 from fedgame.report import answers, money, text
 from fedgame.runs import experiment, workdir
 
@@ -137,7 +140,10 @@ def test_all_commands_mean_the_same_by_leaving(tmp_path):
     for which in ("own_records", "nothing"):
         again = equilibrium.Settings(**settings, **fixed, outside=which)
         _, work = ran(equilibrium.EXPERIMENT, again, tmp_path / which)
-        assert work.read_csv("outcome.csv", text=("name",))[0]["outside"] != 0.0 or which == "nothing"
+        game = inputs.read(again).game
+        found = [one["outside"] for one in work.read_csv("outcome.csv", text=("name",))]
+        np.testing.assert_allclose(found, personal.outside(game, which), rtol=1e-12)
+    assert found == [0.0] * 3
 
 
 def test_where_nobody_shares_the_break_even_number_is_told_in_money(tmp_path):
