@@ -50,6 +50,8 @@ BASES = (
     ),
     f"mechanism {POWER} --mechanism=beta_star --over_beta=3",
     "mechanism --scenario=scenario.json --over_beta=3",
+    "mechanism --agents=agents.csv --curve=curve.csv --over_beta=3 --mechanism=price --currency=EUR",
+    "equilibrium --agents=agents.csv --curve=curve.csv --currency=JPY --outside=0.5",
     f"curve {TINY} {MEASURED}",
     f"train {TINY}",
     f"train {TINY} --dataset=mnist --data_dir=prepared",
@@ -69,6 +71,8 @@ BASES = (
     "check --protocol=fedavg --payoff='bound(best=0.9, difficulty=1)'",
     "check --use=saturation.py --payoff='saturation(best=[0.9, 0.95, 0.8], half=20)'",
     "reference --out=reference.md",
+    "report scenario --out=page.html",
+    "report scenario measured --out=page.html",
     "example --workdir=there",
     "prepare --dataset=mnist --data_dir=data --raw_dir=raw",
 )
@@ -189,7 +193,7 @@ def files() -> dict[str, bytes]:
 def base(words: str, found: dict[str, bytes]) -> Case:
     """The case of a command: with the files that its words name."""
     parts = shlex.split(words)
-    named = {word.partition("=")[2] for word in parts}
+    named = {word.partition("=")[2] or word for word in parts[1:]}
     if parts[0] in ("equilibrium", "mechanism", "curve", "train", "compare", "measure", "study"):
         parts += [] if "--workdir=" in words else ["--workdir=out"]
     return Case(
