@@ -409,9 +409,9 @@ class Worker:
         shutil.rmtree(self.scratch, ignore_errors=True)
         case = functools.reduce(lambda case, change: change.apply(case), changes, of)
         _, amounts = cases.names_of_flags(of.words[0])
-        trains = of.words[0] in ("curve", "train", "compare", "measure", "example")
+        long = of.words[0] in ("curve", "train", "compare", "measure", "example", "study")  # by default
         flags = [change for change in changes if change.function in (cases.flag, cases.without)]
-        much = any(trains or change.drawn[0] in amounts for change in flags)
+        much = any(long or change.drawn[0] in amounts for change in flags)
         return findings(case, much, self.scratch / "case", len(self.seen) % 10 == 0)
 
     def reduced(self, one: Finding, of: cases.Case, changes: list[cases.Change]) -> list[cases.Change]:

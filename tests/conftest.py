@@ -36,7 +36,7 @@ import scipy.optimize
 
 from fedgame import protocols, registry  # noqa: F401  all that has a name is there before a test begins
 from fedgame.games import payoffs
-from fedgame.inputs import read as inputs
+from fedgame.inputs import fits
 from fedgame.learning import mixtures as learning
 from fedgame.runs import files
 
@@ -128,8 +128,8 @@ def calls(monkeypatch):
 def quick_fits():
     """Exchange rates are chosen and resampled by few refits."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "_DEALS", 2)
-        patch.setattr(inputs, "_DRAWS", 6)
+        patch.setattr(fits, "_DEALS", 2)
+        patch.setattr(fits, "_DRAWS", 6)
         yield
 
 

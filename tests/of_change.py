@@ -43,6 +43,8 @@ OTHERS = {  # files without tests of their own name -> tests
     "fedgame/inputs/agents.py": ("tests/inputs/columns_test.py",),
     "fedgame/inputs/exchange_rates.py": ("tests/inputs/columns_test.py",),
     "fedgame/equilibria/pivoting.py": ("tests/games/effective_samples_test.py",),
+    "fedgame/inputs/fits.py": ("tests/experiments/measure_test.py", "tests/inputs/exchange_rates_test.py"),
+    "fedgame/experiments/resampled.py": ("tests/inputs/exchange_rates_test.py", "tests/inputs/read_test.py"),
     "fedgame/inputs/measurements.py": ("tests/inputs/columns_test.py",),
     "fedgame/learning/downloads.py": ("tests/learning/preparation_test.py",),
     "fedgame/learning/memory.py": (

@@ -38,6 +38,7 @@ from fedgame.experiments.task import Task
 from fedgame.games import costs, curves, payoffs, scenarios
 from fedgame.games import exchange_rates as fitted_rates
 from fedgame.games import game as games
+from fedgame.inputs import fits
 from fedgame.inputs import read as inputs
 from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
@@ -315,9 +316,9 @@ def _own_game(
 ) -> tuple[scenarios.Scenario, fitted_rates.Mixtures]:
     """The game of members with data of their own, whose exchange rates are measured first."""
     measured = measure.measure(task, work, resources)
-    exchange = inputs.fitted(measured, metric=task.settings.metric)
+    exchange = fits.fitted(measured, metric=task.settings.metric)
     capacity = np.asarray(task.settings.capacity, float)
-    payoff = inputs.payoff_of_exchange(exchange, "contributed", capacity)
+    payoff = fits.payoff_of(exchange, "contributed", capacity)
     game = games.check(games.Game(payoff, cost_of(task.settings), jnp.asarray(capacity)))
     scenario = scenarios.Scenario(game, list(measured.members), inputs.Origin({}, {}, exchange), None)
     rows.write_exchange_rates(work, scenario)

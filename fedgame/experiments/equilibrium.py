@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria
-from fedgame.experiments import break_even, memory, validation
+from fedgame.experiments import break_even, resampled, validation
 from fedgame.experiments import rows as all_rows
-from fedgame.games import curves, scenarios
 from fedgame.games import game as games
+from fedgame.games import scenarios
 from fedgame.inputs import read as inputs
 from fedgame.mechanisms import outcomes, personal, refunds
 from fedgame.registry import option
@@ -22,19 +22,12 @@ from fedgame.runs import experiment, jobs
 from fedgame.runs.experiment import Experiment, Resources
 from fedgame.runs.workdir import Workdir
 
-_ARRAYS = 50  # numbers of every agent that the solver and the certificate of one resampled game take
-_RESAMPLED = 50  # agents up to whom the game is solved for resampled exchange rates too
-_GAMES = 100  # how often
-
 
 @dataclasses.dataclass(frozen=True)
-class Settings(validation.Settings, inputs.ScenarioSettings):
+class Settings(resampled.Settings, validation.Settings, inputs.ScenarioSettings):
     """Settings of `launch.equilibrium`."""
 
-    bootstrap: int = option("resampled curves, for intervals", 0, low=0)
-    confidence: float = option("of the intervals", 0.95, above=0, high=1)
     conditions: bool = option("also check the assumptions of Theorems 3.1 and 3.2", False)
-    seed: int = option("of the resampling", 0, low=0, high=2**31 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +48,7 @@ class Prepared(experiment.Prepared):
 def check(settings: Settings, resources: Resources = Resources()) -> None:
     """Raises as `all_rows.check`; also a `ValueError` for --bootstrap without measurements to resample."""
     all_rows.check(settings)
-    if settings.bootstrap and not settings.curve:
-        raise ValueError("--bootstrap resamples measurements: it needs --curve")
-    if settings.bootstrap and settings.exchange_rates:
-        raise ValueError(
-            "--bootstrap has no use with --exchange_rates, which have an uncertainty of their own"
-        )
+    resampled.check(settings)
 
 
 def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
@@ -69,8 +57,7 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
     measured = validation.behind(settings)  # before anything is fitted
     scenario = inputs.read(settings)
     validation.check_scenario(measured, scenario)
-    resampled = 8.0 * _ARRAYS * settings.bootstrap * scenario.game.n
-    memory.check("resampled games, solved together,", {f"--bootstrap={settings.bootstrap}": resampled})
+    resampled.check_number(settings, scenario)
     return Prepared(settings, scenario, all_rows.outside(settings, scenario), measured)
 
 
@@ -87,12 +74,12 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     rows = agent_rows(scenario, found, prepared.outside)
     summary = _summary(settings, scenario, found)
     band = intervals = None
-    if settings.bootstrap:
+    if settings.bootstrap and scenario.origin.measured:
         intervals, summary["bootstrap"], band = bootstrap(settings, scenario)
-    elif scenario.origin.exchange is not None and game.n <= _RESAMPLED:
-        intervals, resampled = _of_resampled_rates(settings, scenario)
+    elif payoffs := resampled.of_rates(settings, scenario):
+        intervals, told = _of_rates(settings, scenario, payoffs)
         if intervals:
-            summary["bootstrap"] = resampled
+            summary["bootstrap"] = told
     if intervals:
         rows = [row | more for row, more in zip(rows, intervals, strict=True)]
     work.write_csv("outcome.csv", rows)
@@ -192,7 +179,7 @@ def bootstrap(
     Raises:
       FloatingPointError: not one resampled game has a certified equilibrium.
     """
-    game, (payoff, shared) = scenario.game, _resampled(settings, scenario)
+    game, (payoff, shared) = scenario.game, resampled.of_curve(settings, scenario)
     solved = jax.tree.map(np.asarray, _solve_all(game, payoff, scenario.outside, settings.outside))
     converged = solved.certified
     if not converged.any():
@@ -201,34 +188,28 @@ def bootstrap(
     rows, summary = _intervals(settings, scenario, found, len(converged))
     band = None
     if shared:
-        percentiles = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
         total = _total_of(game, found.profile)
         totals = all_rows.drawn_totals(scenario, float(total.max()))
         values = np.asarray(jax.vmap(lambda one: jax.vmap(one.curve)(jnp.asarray(totals)))(payoff))
-        band = (totals, *np.percentile(values, percentiles, axis=0))
+        band = (totals, *np.percentile(values, resampled.percentiles(settings), axis=0))
     return rows, summary, band
 
 
-def _of_resampled_rates(
-    settings: Settings, scenario: scenarios.Scenario
+def _of_rates(
+    settings: Settings, scenario: scenarios.Scenario, payoffs: Sequence[Any]
 ) -> tuple[list[dict[str, Any]] | None, dict[str, Any] | None]:
-    """Solves the game for the fits to resampled --measurements; rows and summary as of `bootstrap`.
+    """Solves the game for payoffs of resampled --measurements; rows and summary as of `bootstrap`.
 
     (None, None) if none of them has a certified equilibrium.
     """
-    game, exchange = scenario.game, scenario.origin.exchange
-    drawn = exchange.resampled[:_GAMES]
     found = []
-    for fit in jobs.progress("solving resampled games", len(drawn), 0, drawn):
-        payoff = inputs.payoff_of_exchange(
-            exchange._replace(fit=fit), settings.own, np.asarray(game.capacity)
-        )
-        solved = _solved(game, payoff, scenario.outside, settings.outside)
+    for payoff in jobs.progress("solving resampled games", len(payoffs), 0, payoffs):
+        solved = _solved(scenario.game, payoff, scenario.outside, settings.outside)
         if solved.certified:
             found.append(jax.tree.map(np.asarray, solved))
     if not found:
         return None, None
-    return _intervals(settings, scenario, jax.tree.map(lambda *x: np.stack(x), *found), len(drawn))
+    return _intervals(settings, scenario, jax.tree.map(lambda *x: np.stack(x), *found), len(payoffs))
 
 
 def _total_of(game: games.Game, profile: np.ndarray) -> np.ndarray:
@@ -257,47 +238,13 @@ def _intervals(
       asked: how many games were resampled.
     """
     game, profile = scenario.game, found.profile
-    percentiles = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
-    contribution_low, contribution_high = np.percentile(profile, percentiles, axis=0)
-    utility_low, utility_high = np.percentile(found.utility, percentiles, axis=0)
-    columns = {
-        "contribution_low": contribution_low,
-        "contribution_high": contribution_high,
-        "utility_low": utility_low,
-        "utility_high": utility_high,
+    rows = resampled.intervals(settings, {"contribution": profile, "utility": found.utility})
+    shares = {
         "shares_nothing_in": break_even.nothing(profile, np.asarray(game.capacity)).mean(axis=0),
         "rather_leaves_in": found.leaves.mean(axis=0),
     }
-    total_low, total_high = np.percentile(_total_of(game, profile), percentiles)
-    summary = {
-        "resamples": asked,
-        "certified": len(profile),
-        "confidence": settings.confidence,
-        "total_low": float(total_low),
-        "total_high": float(total_high),
-    }
-    return all_rows.of_columns(columns, game.n), summary
-
-
-def _resampled(settings: Settings, scenario: scenarios.Scenario) -> tuple[Any, bool]:
-    """The payoff with a leading axis of resamples, and whether one curve is shared by all agents."""
-    stacked = {}
-    with jobs.progress("resampling the curve", settings.bootstrap * len(scenario.origin.measured)) as bar:
-
-        def counted(items: Iterable) -> Iterable:
-            for item in items:
-                yield item
-                bar.update()
-
-        for agent, measured in scenario.origin.measured.items():
-            stacked[agent] = curves.bootstrap(
-                settings.fit, *measured, samples=settings.bootstrap, seed=settings.seed, progress=counted
-            )
-    payoff = inputs.payoff_of(stacked, scenario.names)
-    if "" in stacked:
-        return payoff, True
-    # Each agent's numbers are [resamples, …], so those of all agents were stacked to [n, resamples, …].
-    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), payoff), False
+    rows = [row | more for row, more in zip(rows, all_rows.of_columns(shares, game.n), strict=True)]
+    return rows, resampled.summary(settings, _total_of(game, profile), asked)
 
 
 def _solved(game: games.Game, payoff: Any, outside: Any, which: str) -> _Solved:

@@ -15,9 +15,8 @@ from fedgame.experiments import rows as all_rows
 from fedgame.experiments import task as tasks
 from fedgame.experiments.task import Task
 from fedgame.games import exchange_rates as fitted_rates
-from fedgame.inputs import exchange_rates
+from fedgame.inputs import exchange_rates, fits
 from fedgame.inputs import mixtures as files
-from fedgame.inputs import read as inputs
 from fedgame.learning import evaluation, members
 from fedgame.learning import mixtures as learning
 from fedgame.registry import option
@@ -107,7 +106,8 @@ def measure(task: Task, work: Workdir, resources: Resources) -> fitted_rates.Mix
         found = train(samples)
     else:
         samples, found = _in_time(task, most, train, work, task.workers(resources.workers))
-    measured = fitted_rates.Mixtures(own.federation.names, samples.astype(float), found)
+    # Rounded as they are written, so that who reads them fits the same numbers.
+    measured = fitted_rates.Mixtures(own.federation.names, samples.astype(float), np.round(found, 6))
     _write(work, measured, settings.metric)
     largest = np.argmax(np.sum(samples, axis=1))
     accuracy, labels = float(np.nanmean(found[largest])), np.asarray(task.split(0).test.labels)
@@ -158,13 +158,7 @@ def _write(work: Workdir, measured: fitted_rates.Mixtures, metric: str) -> None:
     work.write_csv(
         files.MEASUREMENTS,
         [
-            {
-                "mixture": mixture,
-                "split": split,
-                "member": member,
-                "accuracy": round(float(a), 6),
-                "metric": metric,
-            }
+            {"mixture": mixture, "split": split, "member": member, "accuracy": float(a), "metric": metric}
             for mixture, by_split in zip(names, measured.accuracy, strict=True)
             for split, row in enumerate(by_split)
             for member, a in zip(measured.members, row, strict=True)
@@ -187,15 +181,17 @@ def _write(work: Workdir, measured: fitted_rates.Mixtures, metric: str) -> None:
 def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> None:
     """Measures mixtures and fits exchange rates to them.
 
-    Writes `mixtures.csv` and `measurements.csv` (for --measurements), `curve.csv` (the mean over members of
-    what was measured at each total, for --curve), `exchange_rates.csv`, `worth.csv` (what each member has of
-    whose records), `agents_template.csv`, `measure.json`, `timings.csv` and, with --validate,
-    `validation.csv` and `validation.json`.
+    Writes `mixtures.csv` and `measurements.csv` (for --measurements), what was fitted to them
+    (`exchange_fits.json`), `curve.csv` (the mean over members of what was measured at each total, for
+    --curve), `exchange_rates.csv`, `worth.csv` (what each member has of whose records),
+    `agents_template.csv`, `measure.json`, `timings.csv` and, with --validate, `validation.csv` and
+    `validation.json`.
     """
     settings = task.settings
     tasks.write_remarks(task, work)
     measured = measure(task, work, resources)
-    found = inputs.fitted(measured, metric=settings.metric)
+    found = fits.fitted(measured, metric=settings.metric)
+    fits.write(work, measured, found)
     fit = found.fit
     low, high = found.intervals or (None, None)
     work.write_csv(exchange_rates.FILE, exchange_rates.rows(measured.members, fit.rates, low, high))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import decimal
-from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedgame import equilibria, mechanisms, registry
-from fedgame.experiments import break_even, candidates, over_beta, validation
+from fedgame.experiments import break_even, candidates, over_beta, resampled, validation
 from fedgame.experiments import rows as all_rows
 from fedgame.games import game as games
 from fedgame.games import payoffs, scenarios
@@ -32,7 +31,7 @@ _AUDITED = 200  # an audit needs an optimum from a general solver, so it is left
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(validation.Settings, inputs.ScenarioSettings):
+class Settings(resampled.Settings, validation.Settings, inputs.ScenarioSettings):
     """Settings of `launch.mechanism`."""
 
     mechanism: str | None = option(
@@ -90,6 +89,7 @@ class Prepared(experiment.Prepared):
 def check(settings: Settings, resources: Resources = Resources()) -> None:
     """Raises as `inputs.check`; also a `ValueError` for a rule that does not exist or lacks an option."""
     all_rows.check(settings)
+    resampled.check(settings)
     rule = rule_of(settings)
     if (
         rule is not None
@@ -111,6 +111,7 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
     measured = validation.behind(settings)  # before anything is fitted
     scenario, rule = inputs.read(settings), rule_of(settings)
     validation.check_scenario(measured, scenario)
+    resampled.check_number(settings, scenario)
     if scenario.game.n < 2:
         raise ValueError("payments between agents need at least two of them")
     with all_settings.of_flag("mechanism"):
@@ -190,6 +191,8 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
         best = mechanisms.first_best(game) if everybody.best is None else everybody.best
         compiled.result()
     rows = agent_rows(prepared, found, before)
+    intervals, resampled_games = _intervals(prepared, found)
+    rows = [row | intervals.get(row["name"], {}) for row in rows]
     welfare = over_beta.welfare_rows(game, found, before, best, settings.p, known)
     rates, contributions = over_beta.rows_by_beta(
         game, prepared.scenario.names, prepared.outside, settings.p, settings.over_beta
@@ -197,7 +200,8 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     profile = np.asarray([row["contribution"] for row in rows])
     total = float(all_rows.at(game, profile)["total"])
     summary = _summary(prepared, found, best) | {"compared": _reasons(compared, prepared), "total": total}
-    summary["audit"] = _verdicts(game, found, best, settings.p)
+    summary["audit"] = _verdicts(prepared, found, best)
+    summary |= {"bootstrap": resampled_games} if resampled_games else {}
     chosen = prepared.rule.values["beta"] if prepared.rule.name == "beta" else None
     work.write_csv("outcome.csv", rows)
     work.write_json("outcome.json", rows)
@@ -266,6 +270,48 @@ def _without_each(prepared: Prepared, found: outcomes.Participation) -> list[dic
             "others_lose": float(np.sum(np.delete(together, k))) - others,
         })  # fmt: skip
     return rows
+
+
+def _intervals(
+    prepared: Prepared, found: outcomes.Participation
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+    """Solves resampled games of those who stay, under what the same rule announces for each of them.
+
+    Returns:
+      By name: intervals of what those who stay share, receive and have, and the share of games in which each
+      would rather leave. And the interval of the total, with the number of games. ({}, None) if none were
+      resampled or none has a certified equilibrium.
+    """
+    settings, scenario = prepared.settings, prepared.scenario
+    if found.outcome is None or not found.certified:
+        return {}, None
+    drawn = resampled.payoffs(settings, scenario)
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("contribution", "payment", "utility")}
+    leaves, totals = [], []
+    for payoff in jobs.progress("resampled games", len(drawn), 0, drawn):
+        game = scenario.game.replace(payoff=payoff)
+        outside = personal.outside(game, settings.outside) if scenario.outside is None else prepared.outside
+        rest, least = games.subset(game, found.stay), np.asarray(outside)[found.stay]
+        try:
+            announced = rules.announced(prepared.rule, rest, outside=least)
+        except (ValueError, FloatingPointError):
+            continue  # it has nothing to announce in this game
+        there = outcomes.outcome(rest, announced.mechanism, general=False, solved=announced.equilibrium)
+        if there.equilibrium.converged:
+            solved = (there.equilibrium.profile, there.payments, there.utilities)
+            for column, numbers in zip(columns.values(), solved, strict=True):
+                column.append(np.asarray(numbers))
+            leaves.append(outcomes.rather_leave(rest, there, least))
+            totals.append(float(games.total(rest, there.equilibrium.profile)))
+    if not totals:
+        return {}, None
+    rows = resampled.intervals(settings, {name: np.stack(column) for name, column in columns.items()})
+    names = [scenario.names[i] for i in found.stay]
+    often = np.mean(leaves, axis=0).tolist()
+    by_name = {
+        name: row | {"rather_leaves_in": share} for name, row, share in zip(names, rows, often, strict=True)
+    }
+    return by_name, resampled.summary(settings, np.asarray(totals), len(drawn))
 
 
 def _validate(prepared: Prepared, found: outcomes.Participation, work: Workdir) -> str:
@@ -415,18 +461,15 @@ def _whole_units(final: outcomes.Outcome, unit: float) -> np.ndarray:
     return mechanisms.whole_units(paid, unit)
 
 
-def _verdicts(
-    game: games.Game, found: outcomes.Participation, best: optimum.FirstBest, powers: Sequence[float]
-) -> list[str]:
+def _verdicts(prepared: Prepared, found: outcomes.Participation, best: optimum.FirstBest) -> list[str]:
     """Whether the equilibrium of those who stay is optimal, in sentences; none if it is not certified.
 
     Args:
-      game: all n agents, without payments.
+      prepared: the scenario, and the p for which refunds of costs at one rate are audited.
       found: who stays, and their outcome.
       best: the first best of all n agents.
-      powers: the p for which refunds of costs at one rate are audited.
     """
-    final = found.outcome
+    game, final, used = prepared.scenario.game, found.outcome, money.currency(prepared.settings.currency)
     if final is None or not found.certified:
         return []
     rest = game
@@ -437,19 +480,21 @@ def _verdicts(
     short = best.welfare - float(np.sum(u))
     if abs(short) <= rest.n * _rounding(rest, u):
         short = max(short, 0.0)
-    proof = "proved to be" if best.proved else "as far as was found"
-    first = f"Σ u is {short:.1e} below the largest there is ({proof} {best.welfare:.6g})"
+    proof, most = "proved" if best.proved else "as far as was found", used.amount(best.welfare, 6)
+    first = f"Σ u is {used.amount(short)} below the largest there is, {most} ({proof})"
     close = _rounding(rest, u)
-    if float(np.ptp(u)) <= close and short <= rest.n * close:
-        first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound"
+    if short <= rest.n * close:
+        first = f"Σ u, {most}, is the largest there is ({proof})"
+        if float(np.ptp(u)) <= close:
+            first += "; utilities are equal, so every p-mean with p ≤ 1 is at its bound"
     if not isinstance(final.mechanism, refunds.Refunds):
-        return [first, _reached(rest, final, best)]
+        return [first, _reached(rest, final, best, used)]
     if np.ndim(final.mechanism.rates):
         return [first]  # Theorem 4.1 is about one rate of refunds for all
     if rest.n > _AUDITED:
         return [first, f"not audited: {rest.n} agents are more than the {_AUDITED} of an audit"]
     try:
-        return [first, *(_audited(rest, final, p) for p in powers)]
+        return [first, *(_audited(rest, final, p) for p in prepared.settings.p)]
     except ValueError as error:
         return [first, f"not audited: {error}"]
 
@@ -467,20 +512,21 @@ def _rounding(game: games.Game, u: np.ndarray) -> float:
     return 1e-9 * change + 64 * np.finfo(float).eps * size
 
 
-def _reached(game: games.Game, found: outcomes.Outcome, best: optimum.FirstBest) -> str:
+def _reached(game: games.Game, found: outcomes.Outcome, best: optimum.FirstBest, used: money.Currency) -> str:
     """How much of the first best a mechanism other than refunds of costs reaches, and at whose expense."""
     welfare, mechanism = float(np.sum(np.asarray(found.utilities))), found.mechanism
-    text = f"Σ u is {welfare:.6g}"
+    text = f"Σ u is {used.amount(welfare, 6)}"
     if best.welfare > 0:
         text += f", {welfare / best.welfare:.2%} of the largest"
     if mechanism.balanced:
         text += "; payments sum to 0 whatever agents do"
     else:
-        text += f"; the server pays {float(np.sum(np.asarray(found.payments))):.6g} in all"
+        text += f"; the server pays {used.amount(float(np.sum(np.asarray(found.payments))), 6)} in all"
     if mechanism.degrades:
         lost = float(jnp.sum(mechanism.withheld(game, found.equilibrium.profile)))
         if lost > 1e-9 * float(jnp.sum(jnp.abs(game.value * found.received))):
-            text += f"; it would be {lost:.6g} more if nobody were given a worse model than all data allow"
+            more = f"; it would be {used.amount(lost)} more if nobody were given a worse model"
+            text += f"{more} than all data allow"
         else:
             text += "; nobody is given a worse model than all data allow"
     return text

@@ -278,7 +278,7 @@ def exchange(scenario: scenarios.Scenario) -> dict[str, Any] | None:
 
 
 def exchange_of(found: Any, names: Sequence[str]) -> dict[str, Any]:
-    """What an `inputs.read.Exchange` says of members of these names, as JSON values."""
+    """What an `inputs.fits.Exchange` says of members of these names, as JSON values."""
     return {
         "model": found.fit.model,
         "best": found.choice.model,

@@ -507,7 +507,7 @@ def of_mixtures(
     Args:
       task: of the measuring.
       measured: the mixtures.
-      found: `inputs.read.Exchange` fitted to them.
+      found: `inputs.fits.Exchange` fitted to them.
       runs: training runs of every profile.
       work: where finished runs are kept.
       resources: number of runs at a time, and a cache.

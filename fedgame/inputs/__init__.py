@@ -4,5 +4,6 @@ columns       CSV files with named columns, and complaints by line
 agents        participants
 measurements  learning curves
 mixtures      accuracies of models trained on mixtures of the members' samples
+fits          rates and curves fitted to them
 read          from these files, or from numbers on the command line, to a scenario
 """

@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import functools
 import math
 import pathlib
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from fedgame.games import exchange_rates as fitted_rates
 from fedgame.games import game as games
 from fedgame.inputs import agents as participants
 from fedgame.inputs import columns, exchange_rates, measurements
+from fedgame.inputs import fits as fitting
 from fedgame.inputs import mixtures as measured_mixtures
 from fedgame.registry import option
 from fedgame.runs import jobs
@@ -118,9 +118,6 @@ class ScenarioSettings:
     held: float = option("S₀, samples that the server holds already", 0.0, low=0)
 
 
-CHOSEN = "chosen"
-_DEALS = 10  # of mixtures into those that are fitted and those that are predicted
-_DRAWS = 200  # of mixtures and splits, for intervals of rates
 _BY_NUMBERS = ("exponent", "fixed", "capacity", "value", "quality")  # flags that agents' files replace
 _OF_FAMILIES = ("best", "scale", "power", "shift", "difficulty")  # flags of payoffs by numbers
 _FAMILIES = {  # of --family: the payoff, and the flags that are its parameters, in their order
@@ -129,25 +126,12 @@ _FAMILIES = {  # of --family: the payoff, and the flags that are its parameters,
 }
 
 
-class Exchange(NamedTuple):
-    """What was found in --measurements."""
-
-    choice: fitted_rates.Choice  # errors on held-out mixtures, and which model they speak for
-    fit: fitted_rates.Fit  # of that model
-    intervals: fitted_rates.Intervals | None  # of its rates; None if it has none
-    test: fitted_rates.JointTest  # of w ≡ 1
-    samples: np.ndarray  # [m, n] of the mixtures
-    without_data: bool  # whether it was measured what members have if nobody gives any samples
-    resampled: list[fitted_rates.Fit]  # fits of the same model to resampled mixtures
-    metric: str = "accuracy"  # what the accuracies are
-
-
 class Origin(NamedTuple):
     """The measurements behind the payoff of a scenario, and their fits."""
 
     measured: dict[str, measurements.Measurements]  # by agent, "" if shared; empty if no curve was measured
     fits: dict[str, dict[str, curves.Fit]]  # by agent and name of the fit: the one that is used, and others
-    exchange: Exchange | None = None
+    exchange: fitting.Exchange | None = None
     notes: Sequence[str] = ()  # sentences on what was read, and what was skipped
 
 
@@ -167,7 +151,7 @@ def check(settings: ScenarioSettings) -> None:
     _no_use(settings, "payoff", "fit", *_OF_FAMILIES)
     if isinstance(settings.cost, str):
         _no_use(settings, "cost", "exponent", "fixed")
-    if settings.rates != CHOSEN and not settings.measurements:
+    if settings.rates != fitting.CHOSEN and not settings.measurements:
         raise ValueError(f"--rates={settings.rates} needs --measurements")
     if settings.own != ScenarioSettings().own and not (settings.exchange_rates or settings.measurements):
         raise ValueError(f"--own={settings.own} needs --exchange_rates or --measurements")
@@ -209,93 +193,41 @@ def read(settings: ScenarioSettings) -> scenarios.Scenario:
             capacity = games.capacity_from_bound(cost, jnp.asarray(agents.value) * best)
     if settings.exchange_rates:
         rates = exchange_rates.read(settings.exchange_rates, agents.names, notes)
-        payoff = _effective(payoff, rates, settings.own, capacity)
+        payoff = fitting.effective(payoff, rates, settings.own, capacity)
     if exchange is not None:
-        payoff = payoff_of_exchange(exchange, settings.own, capacity)
+        payoff = fitting.payoff_of(exchange, settings.own, capacity)
     game = games.Game(payoff, cost, capacity, value=agents.value, quality=agents.quality, held=settings.held)
     outside = None if np.any(np.isnan(agents.outside)) else agents.outside
     origin = Origin(measured, fits, exchange, notes)
     return scenarios.Scenario(games.check(game), agents.names, origin, outside)
 
 
-def _fitted(settings: ScenarioSettings, names: list[str], notes: list[str]) -> Exchange:
+def _fitted(settings: ScenarioSettings, names: list[str], notes: list[str]) -> fitting.Exchange:
     """Rates and curves that fit --measurements, of the model that predicts held-out mixtures best.
 
     What was read is added to `notes`.
     """
+    folder = settings.measurements
     try:
-        measured = measured_mixtures.read(settings.measurements).members
-        for name in sorted({*names} ^ {*measured}):
+        mixtures = measured_mixtures.read(folder, None, notes)
+        for name in sorted({*names} ^ {*mixtures.members}):
             told = "was not measured" if name in names else "is no participant"
-            raise ValueError(f"{name} {told}: measured were {', '.join(measured)}")
-        mixtures = measured_mixtures.read(settings.measurements, names, notes)
-        return fitted(mixtures, settings.rates, measured_mixtures.metric(settings.measurements))
+            raise ValueError(f"{name} {told}: measured were {', '.join(mixtures.members)}")
+        metric = measured_mixtures.metric(folder)
+        found = fitting.read(folder, mixtures, settings.rates, metric)
+        if found is None:
+            found = fitting.fitted(mixtures, settings.rates, metric)
     except ValueError as error:
         told = str(error)
-        where = "" if told.startswith(settings.measurements) else f"{settings.measurements}: "
+        where = "" if told.startswith(folder) else f"{folder}: "
         raise ValueError(f"{where}{told}") from None
+    return fitting.in_order(found, [mixtures.members.index(name) for name in names])
 
 
 def of_measurements(settings: ScenarioSettings) -> str:
     """What is added to the name of a folder of results, to tell those of different measurements apart."""
     name = pathlib.Path(settings.measurements or "").resolve().name.removeprefix("measure_")
     return f"_{name}" if settings.measurements else ""
-
-
-def fitted(mixtures: fitted_rates.Mixtures, model: str = CHOSEN, metric: str = "accuracy") -> Exchange:
-    """Rates and curves that fit mixtures.
-
-    Args:
-      mixtures: what was measured.
-      model: one of `exchange_rates.MODELS`, or CHOSEN: that which predicts held-out mixtures best.
-      metric: what the accuracies are.
-
-    Raises:
-      ValueError: as `exchange_rates.choose`.
-    """
-    members, samples, accuracy = mixtures
-    samples, accuracy = np.asarray(samples, float), np.asarray(accuracy, float)
-    return _fitted_once(members, samples.tobytes(), accuracy.tobytes(), accuracy.shape, model, metric)
-
-
-@functools.lru_cache(maxsize=8)  # a sweep asks again for each of its variants
-def _fitted_once(
-    members: tuple[str, ...], samples: bytes, accuracy: bytes, shape: tuple[int, ...], model: str, metric: str
-) -> Exchange:
-    """`fitted`, once for the same numbers: samples [m, n] and accuracies of `shape` [m, k, n], float64."""
-    mixtures = fitted_rates.Mixtures(
-        members, np.frombuffer(samples).reshape(shape[0], shape[2]), np.frombuffer(accuracy).reshape(shape)
-    )
-    bar = functools.partial(jobs.progress, "predicting held-out mixtures", _DEALS, 0)
-    choice = fitted_rates.choose(mixtures, deals=_DEALS, progress=bar)
-    fit = fitted_rates.fit(mixtures, choice.model if model == CHOSEN else model)
-    test = fitted_rates.all_rates_one(mixtures)
-    bar = functools.partial(jobs.progress, "resampling the mixtures", _DRAWS, 0)
-    resampled = fitted_rates.resample(mixtures, fit, draws=_DRAWS, progress=bar)
-    intervals = None
-    if fit.model != fitted_rates.MODELS[0]:
-        intervals = fitted_rates.intervals_of(fit, resampled)
-    without_data = bool(np.any(np.all(mixtures.samples == 0, axis=1)))
-    return Exchange(choice, fit, intervals, test, mixtures.samples, without_data, resampled, metric)
-
-
-def payoff_of_exchange(exchange: Exchange, own: str, capacity: np.ndarray) -> Any:
-    """The payoff that was fitted to mixtures: of effective samples, or of the total if that is all there is.
-
-    Args:
-      exchange: what was fitted.
-      own: as of --own.
-      capacity: [n] records that members own.
-    """
-    curve = jax.tree.map(lambda *x: jnp.stack(x), *exchange.fit.curves)
-    if own != payoffs.ALWAYS and exchange.fit.model == fitted_rates.MODELS[0]:
-        return curve
-    return _effective(curve, exchange.fit.rates, own, capacity)
-
-
-def _effective(curve: Any, rates: np.ndarray, own: str, capacity: np.ndarray) -> payoffs.EffectiveSamples:
-    """The payoff of effective samples with these rates and the curve that was given."""
-    return payoffs.EffectiveSamples(curve, rates, capacity if own == payoffs.ALWAYS else 0.0, own)
 
 
 def _agents(settings: ScenarioSettings, notes: list[str]) -> participants.Agents:

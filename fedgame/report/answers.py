@@ -5,6 +5,7 @@ From the files of the run alone. Tables and figures come after it, see `text` an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -98,8 +99,9 @@ def _resampled(found: dict[str, Any], data: str) -> str:
     """The interval of the total, from resampled games."""
     low, high = money.samples(found["total_low"]), money.samples(found["total_high"])
     return (
-        f"Together they share {low} to {high} {data}, with {found['confidence']:.0%} confidence "
-        f"({found['certified']} of {found['resamples']} resampled games have a certified equilibrium)."
+        f"Together they share {low} to {high} {data}, with {found['confidence']:.0%} confidence, as all "
+        f"intervals here ({found['certified']} of {found['resamples']} resampled games have a certified "
+        "equilibrium)."
     )
 
 
@@ -126,6 +128,8 @@ def mechanism(work: Workdir) -> Answer:
     sentences += _without_payments(rows, data)
     sentences += _who_left(summary, used)
     sure = certificate(summary, used) if "status" in summary else []
+    if "bootstrap" in summary:
+        sure.append(_resampled(summary["bootstrap"], data))
     sure += extrapolation(summary, data)
     words = _words(
         "equilibrium",
@@ -233,6 +237,7 @@ _ANSWERS: dict[str, Callable[[Workdir], Answer]] = {
 }
 
 
+_HOW = re.compile(r" \(([^()]+, \d+ steps, largest Nash gap [^()]+)\)")  # in the status of an equilibrium
 _NO_EQUILIBRIUM = "what is shown is NO certified equilibrium"
 
 
@@ -372,13 +377,27 @@ def _gets(row: dict[str, Any], summary: dict[str, Any], used: money.Currency) ->
     if row["cost"]:
         parts.append(f"her data cost her {used.amount(row['cost'])}")
     if payment:
-        parts.append(f"she {'receives' if payment > 0 else 'pays'} {used.amount(abs(payment))}")
+        pays = f"she {'receives' if payment > 0 else 'pays'} {used.amount(abs(payment))}"
+        parts.append(pays + _payment_interval(row, used))
     text = f"{called(row['name'])}: {_and(parts)}, which leaves her {used.amount(row['utility'])}"
+    if row.get("utility_low") is not None:
+        text += f" ({used.amount(row['utility_low'])} to {used.amount(row['utility_high'])})"
     if row.get("outside") is None:  # earlier versions do not say it
         return f"{text}."
     gained = row["utility"] - row["outside"]
     more = "more" if gained >= 0 else "less"
     return f"{text}, {used.amount(abs(gained))} {more} than by {ALTERNATIVES[summary['outside']]}."
+
+
+def _payment_interval(row: dict[str, Any], used: money.Currency) -> str:
+    """What a member receives, or pays, in resampled games; "" if there are none."""
+    if row.get("payment_low") is None:
+        return ""
+    low, high = row["payment_low"], row["payment_high"]
+    if low * high >= 0:
+        least, most = sorted((abs(low), abs(high)))
+        return f" ({used.amount(least)} to {used.amount(most)})"
+    return f" (she may pay up to {used.amount(-low)} or receive up to {used.amount(high)})"
 
 
 def _if_one_leaves(work: Workdir, used: money.Currency, data: str) -> list[str]:
@@ -471,8 +490,8 @@ def is_flat(whose: str = "") -> str:
 
 
 def certificate(summary: dict[str, Any], used: money.Currency) -> list[str]:
-    """What was checked of the equilibrium; the status stands first in a line of its own."""
-    lines = [summary["status"]]
+    """What was checked of the equilibrium, in plain words; `solved` says how it was found."""
+    lines = [_sentence(_HOW.sub("", summary["status"]))]
     if summary["converged"]:
         gap = summary["nash_gap"]
         if used.code and gap < used.smallest:
@@ -480,6 +499,12 @@ def certificate(summary: dict[str, Any], used: money.Currency) -> list[str]:
         else:
             lines.append(f"Checked: nobody gains more than {used.amount(gap)} by deviating alone.")
     return lines
+
+
+def solved(summary: dict[str, Any]) -> list[str]:
+    """How the equilibrium was found, and the largest Nash gap."""
+    how = _HOW.search(summary["status"])
+    return [] if how is None else [f"Solved by: {how[1]}"]
 
 
 def extrapolation(summary: dict[str, Any], data: str) -> list[str]:

@@ -17,10 +17,15 @@ class Currency(NamedTuple):
         """An amount to its smallest unit, such as €1,483.50; a plain number as `number` writes it."""
         return self._with_symbol(x, self.decimals) if self.code else number(x)
 
-    def amount(self, x: float) -> str:
-        """An amount as it stands in a sentence: without cents from 1,000 on, and if it is whole."""
+    def amount(self, x: float, digits: int = _DIGITS) -> str:
+        """An amount as it stands in a sentence: without cents from 1,000 on, and if it is whole.
+
+        Args:
+          x: the amount.
+          digits: significant ones, if it is a plain number.
+        """
         if not self.code:
-            return number(x)
+            return number(x, digits)
         if 0 < abs(x) < 0.5 * self.smallest:
             return self._with_symbol(x, 1 - math.floor(math.log10(abs(x))))
         in_units = round(x, self.decimals)

@@ -19,6 +19,11 @@ from fedgame.runs.workdir import Workdir
 FILE, PRINTED = "report.html", "report.txt"
 _SHOWN = 50  # members in a table
 _RATES = 120  # positions of the slider
+_INTERVALS = {  # columns of outcome.csv, of which NAME_low and NAME_high are there
+    "contribution": "shares, interval",
+    "payment": "receives, interval",
+    "utility": "has, interval",
+}
 _HIDDEN = frozenset({"mechanism"})  # figures whose content stands in the page already
 
 
@@ -135,8 +140,8 @@ def _members(work: Workdir, used: money.Currency) -> tuple[list[Member], list[st
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
     paid = any(float(row.get("payment", 0.0)) for row in rows)
     header = ["accuracy", "has", "if she leaves"]
-    if "utility_low" in rows[0]:
-        header += ["shares, interval", "has, interval"]
+    intervals = [name for name in _INTERVALS if f"{name}_low" in rows[0] and (paid or name != "payment")]
+    header += [_INTERVALS[name] for name in intervals]
     most_shared = max(max(row["contribution"] for row in rows), 1e-300)
     most_paid = max(max(abs(float(row.get("payment", 0.0))) for row in rows), 1e-300)
     found = []
@@ -144,7 +149,8 @@ def _members(work: Workdir, used: money.Currency) -> tuple[list[Member], list[st
         share = 100 * row["contribution"] / most_shared
         amount = f"{money.samples(row['contribution'])} of {money.samples(row['capacity'])}"
         payment = _payment(float(row["payment"]), most_paid, used) if paid else None
-        found.append(Member(answers.called(row["name"]), Bar(amount, 0.0, share), payment, _cells(row, used)))
+        cells = _cells(row, used, intervals)
+        found.append(Member(answers.called(row["name"]), Bar(amount, 0.0, share), payment, cells))
     return found, header, len(rows) - len(found)
 
 
@@ -156,21 +162,19 @@ def _payment(x: float, most: float, used: money.Currency) -> Bar:
     return Bar(f"receives {used.exact(x)}" if x else "nothing", 50.0, width, "receives")
 
 
-def _cells(row: dict[str, Any], used: money.Currency) -> list[str]:
-    """The cells of a member beside what she shares and pays."""
+def _cells(row: dict[str, Any], used: money.Currency, intervals: Sequence[str]) -> list[str]:
+    """The cells of a member beside what she shares and pays, with those intervals."""
     if row.get("stays") is False:
-        return ["-", used.amount(row["utility"]), "leaves"]
+        return ["-", used.amount(row["utility"]), "leaves", *["-"] * len(intervals)]
     outside = row.get("outside")
     cells = [
         f"{row['payoff']:.3f}",
         used.amount(row["utility"]),
         "-" if outside is None else used.amount(outside),
     ]
-    if "utility_low" in row:
-        cells += [
-            f"{money.samples(row['contribution_low'])} to {money.samples(row['contribution_high'])}",
-            f"{used.amount(row['utility_low'])} to {used.amount(row['utility_high'])}",
-        ]
+    for name in intervals:
+        written = money.samples if name == "contribution" else used.amount
+        cells.append(f"{written(row[f'{name}_low'])} to {written(row[f'{name}_high'])}")
     return cells
 
 

@@ -23,7 +23,7 @@ def equilibrium(work: Workdir) -> str:
         based_on.append("\n".join(_fit_of_agent(fit) for fit in summary["fits"][:_FITS]))
     if summary["exchange"]:
         based_on.append(_exchange(summary["exchange"]))
-    sure = [*answer.sure, _total(summary)]
+    sure = [*answer.sure, *answers.solved(summary), _total(summary)]
     blocks = [
         lines(answer.sentences),
         _contributors(rows, used, resampled="bootstrap" in summary),
@@ -300,8 +300,8 @@ def _agent_cells(row: dict[str, Any], used: money.Currency) -> list[str]:
     ]
     if "utility_low" in row:
         cells += [
-            f"[{money.samples(row['contribution_low'])}, {money.samples(row['contribution_high'])}]",
-            f"[{used.amount(row['utility_low'])}, {used.amount(row['utility_high'])}]",
+            _between(row, "contribution", money.samples),
+            _between(row, "utility", used.amount),
             f"{row['shares_nothing_in']:.0%}",
             f"{row['rather_leaves_in']:.0%}",
         ]
@@ -315,7 +315,8 @@ def mechanism(work: Workdir) -> str:
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
     here = "status" in summary  # else the federation falls apart
     others = _do_not_apply(work) if work.has("mechanisms.csv") else []
-    sure = [*answer.sure, *_ties(summary), *summary["audit"], *_surplus(summary, used)]
+    how = answers.solved(summary) if here else []
+    sure = [*answer.sure, *how, *_ties(summary), *summary["audit"], *_surplus(summary, used)]
     blocks = [
         lines(answer.sentences),
         *([tables.markdown(*compared(work, used))] if work.has("mechanisms.csv") else []),
@@ -435,6 +436,8 @@ def _payments(summary: dict[str, Any], rows: Sequence[dict[str, Any]], used: mon
     announced = summary["columns"]
     header = ["agent", "contributes", "of", "accuracy", "cost", *announced.values()]
     header += ["receives", "utility", "outside", "no payments"]
+    if "bootstrap" in summary:
+        header += ["contribution in", "payment in", "utility in", "leaves in"]
     staying = [row for row in rows if row["stays"]]
     shown = _largest(staying, lambda row: abs(row["exact_payment"]))
     text = tables.markdown(header, [_payment_cells(row, list(announced), used) for row in shown])
@@ -464,13 +467,9 @@ def _welfare(rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
     body = []
     for row in rows:
         doubt = ", NO certified equilibrium" if row["certified"] is False else ""
-        means = ["undefined" if row[p] is None else _mean(row[p], used) for p in powers]
+        means = ["undefined" if row[p] is None else used.amount(row[p], 5) for p in powers]
         body.append([tables.title(row["mechanism"]) + doubt, *means])
     return tables.markdown(["welfare (1/n Σ u^p)^(1/p)", *powers], body)
-
-
-def _mean(x: float, used: money.Currency) -> str:
-    return used.amount(x) if used.code else money.number(x, 5)
 
 
 def _payment_cells(row: dict[str, Any], announced: list[str], used: money.Currency) -> list[str]:
@@ -487,7 +486,19 @@ def _payment_cells(row: dict[str, Any], announced: list[str], used: money.Curren
     cells.append(used.exact(float(row["payment"])) if used.code else row["payment"])
     for name in ("utility", "outside", "without_payments"):
         cells.append("no equilibrium" if row[name] is None else used.amount(row[name]))
+    if row.get("utility_low") is not None:
+        cells += [
+            _between(row, "contribution", money.samples),
+            _between(row, "payment", used.amount),
+            _between(row, "utility", used.amount),
+            f"{row['rather_leaves_in']:.0%}",
+        ]
     return cells
+
+
+def _between(row: dict[str, Any], name: str, written: Callable[[float], str]) -> str:
+    """The interval of a column, as a cell."""
+    return f"[{written(row[f'{name}_low'])}, {written(row[f'{name}_high'])}]"
 
 
 def training(work: Workdir) -> str:

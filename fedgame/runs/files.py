@@ -46,6 +46,8 @@ DESCRIPTIONS = {
     "scenario.json": "The game, which --scenario and `fedgame.load_scenario` read.",
     "exchange_rates.csv": "How many of her own samples one of `of` is worth to `member` (`rate`), with an "
     "interval from `low` to `high` if it was measured. --exchange_rates reads it.",
+    "exchange_fits.json": "Curves and rates fitted to the mixtures and to resampled ones, for commands with "
+    "--measurements.",
     "exchange_rates.png": "The exchange rates, by pair of members.",
     "announced.json": "What each participant is told: the mechanism and her payment.",
     "mechanism.json": "Who stays, what the mechanism reaches, and its certificate.",

@@ -5,11 +5,13 @@ import json
 import shutil
 import threading
 
+import chex
 import numpy as np
 import pytest
 
 from fedgame.experiments import curve, measure, mixtures, validation
-from fedgame.inputs import exchange_rates
+from fedgame.games import exchange_rates as fitted_rates
+from fedgame.inputs import exchange_rates, fits
 from fedgame.inputs import mixtures as files
 from fedgame.inputs import read as inputs
 from fedgame.learning import members
@@ -62,7 +64,7 @@ def by_name(work):
     return found
 
 
-def test_what_is_left_is_read_by_other_commands_with_all_its_names(measured, tmp_path):
+def test_what_is_left_is_read_by_other_commands_with_all_its_names(measured, tmp_path, monkeypatch):
     read = files.read(str(measured.path))
     assert set(read.members) == set(NAMES)
     assert read.accuracy.shape == (20, 3, 3)
@@ -74,13 +76,61 @@ def test_what_is_left_is_read_by_other_commands_with_all_its_names(measured, tmp
     rows = [("name", "cost", "capacity"), *((name, 0.001, 20) for name in NAMES)]
     with agents.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
+    monkeypatch.setattr(fits, "_fitted_once", None)  # what was fitted is read
     fitted = inputs.read(inputs.ScenarioSettings(agents=str(agents), measurements=str(measured.path)))
     assert fitted.names == list(NAMES)
+    found = fitted.origin.exchange
+    np.testing.assert_array_equal(found.samples, read.samples[:, order])
     rates = exchange_rates.read(str(measured.path / "exchange_rates.csv"), NAMES)
-    np.testing.assert_allclose(fitted.origin.exchange.fit.rates, rates, atol=1e-2)
+    np.testing.assert_array_equal(found.fit.rates, rates)
+    assert len(found.resampled) == fits._DRAWS
     given = {"agents": str(agents), "curve": str(measured.path / "curve.csv")}
     shared = inputs.read(inputs.ScenarioSettings(**given)).origin.measured[""]
     np.testing.assert_array_equal(shared.sizes, np.unique(read.samples.sum(axis=1)))
+
+
+def test_what_was_fitted_is_the_same_when_it_is_read_again_and_is_of_these_mixtures_only(measured, tmp_path):
+    mixed = files.read(str(measured.path))
+    found, again = fits.fitted(mixed), fits.read(str(measured.path), mixed, fits.CHOSEN, "accuracy")
+    chex.assert_trees_all_equal(
+        again._replace(metric=0, fit=0, resampled=0), found._replace(metric=0, fit=0, resampled=0)
+    )
+    for one, other in zip([again.fit, *again.resampled], [found.fit, *found.resampled], strict=True):
+        np.testing.assert_array_equal(
+            fitted_rates.predict(one, mixed.samples), fitted_rates.predict(other, mixed.samples)
+        )
+        np.testing.assert_array_equal(one.harmful, other.harmful)
+    assert fits.read(str(measured.path), mixed, "no such model", "accuracy") is None
+    fewer = fitted_rates.Mixtures(mixed.members, mixed.samples[1:], mixed.accuracy[1:])
+    assert fits.read(str(measured.path), fewer, fits.CHOSEN, "accuracy") is None
+    copy = shutil.copytree(measured.path, tmp_path / "copy")
+    file = copy / fits.FILE
+    file.write_text(file.read_text().replace("0.", "0.1", 1))
+    with pytest.raises(ValueError, match=f"{fits.FILE} is not as it was written"):
+        fits.read(str(copy), mixed, fits.CHOSEN, "accuracy")
+    (copy / "SHA256SUMS").unlink()
+    file.write_text('{"of": 1}')
+    assert fits.read(str(copy), mixed, fits.CHOSEN, "accuracy") is None
+    file.write_text("[]")
+    with pytest.raises(ValueError, match=f"{fits.FILE} holds no fits, delete it"):
+        fits.read(str(copy), mixed, fits.CHOSEN, "accuracy")
+
+
+def test_fits_follow_the_order_of_members(measured):
+    mixed = files.read(str(measured.path))
+    found = fits.fitted(mixed)
+    turned = fits.in_order(found, [2, 0, 1])
+    for one, other in zip([turned.fit, *turned.resampled], [found.fit, *found.resampled], strict=True):
+        np.testing.assert_allclose(
+            fitted_rates.predict(one, mixed.samples[:, [2, 0, 1]]),
+            fitted_rates.predict(other, mixed.samples)[:, [2, 0, 1]],
+            rtol=1e-14,
+        )
+        np.testing.assert_array_equal(one.error, other.error[[2, 0, 1]])
+    np.testing.assert_array_equal(turned.choice.error, found.choice.error[:, [2, 0, 1]])
+    np.testing.assert_array_equal(turned.test.of_member, found.test.of_member[[2, 0, 1]])
+    back = fits.in_order(turned, [1, 2, 0])
+    np.testing.assert_array_equal(back.fit.rates, found.fit.rates)
 
 
 def test_the_curve_is_the_mean_over_members_of_every_mixture_and_split(measured):
@@ -256,7 +306,7 @@ def test_in_some_minutes_as_many_mixtures_are_measured_as_fit_in(
     seconds, workers, waves, folder, tmp_path, monkeypatch, a_second, calls
 ):
     monkeypatch.setattr(measure, "_WAVE", 2)
-    monkeypatch.setattr(measure.inputs, "fitted", lambda measured: None)
+    monkeypatch.setattr(measure.fits, "fitted", lambda measured: None)
     task = measure.prepare(
         measure.Settings(federation=folder, **TINY | {"runs": None, "minutes": seconds / 60})
     )
@@ -349,8 +399,8 @@ def test_what_the_least_number_of_mixtures_is_enough_for(tmp_path, write_members
     task = measure.prepare(measure.Settings(federation=small, runs=10, splits=2, rounds=2))
     with pytest.raises(ValueError, match="2 members need at least 10 mixtures"):
         measure.prepare(measure.Settings(federation=small, runs=9, splits=2))
-    found = inputs.fitted(measure.measure(task, workdir.Workdir(tmp_path / "run"), Resources(workers=1)))
+    found = fits.fitted(measure.measure(task, workdir.Workdir(tmp_path / "run"), Resources(workers=1)))
     assert found.without_data
-    assert len(found.resampled) == inputs._DRAWS
+    assert len(found.resampled) == fits._DRAWS
     assert json.dumps(task.digests)
     assert mixtures.seconds(task, found.samples.astype(int), range(2), workdir.Workdir(tmp_path / "run")) > 0

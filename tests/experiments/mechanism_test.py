@@ -218,8 +218,13 @@ def test_accuracy_as_the_reward_says_what_is_withheld(most, tmp_path):
     best = mechanisms.first_best(game).welfare
     withheld = np.asarray(utilities(game, s)).sum() - u
     assert (withheld > 1e-3) == (most < 100)
-    assert f"Σ u is {u:.6g}, {u / best:.2%} of the largest; payments sum to 0 whatever agents do" in words
-    more = f"; it would be {withheld:.6g} more if nobody were given a worse model than all data allow"
+    assert (
+        f"Σ u is {money.number(u, 6)}, {u / best:.2%} of the largest; payments sum to 0 whatever agents do"
+        in words
+    )
+    more = (
+        f"; it would be {money.number(withheld)} more if nobody were given a worse model than all data allow"
+    )
     assert (more if most < 100 else "; nobody is given a worse model than all data allow") in words
 
 

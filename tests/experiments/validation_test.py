@@ -13,6 +13,7 @@ from fedgame.experiments import equilibrium, measure, mechanism, validation
 from fedgame.experiments import mixtures as training
 from fedgame.games import game as games
 from fedgame.games import payoffs
+from fedgame.inputs import fits
 from fedgame.inputs import read as inputs
 from fedgame.learning import evaluation, members
 from fedgame.learning import mixtures as learning
@@ -205,7 +206,7 @@ def test_the_order_of_participants_does_not_matter(checked, measured, tmp_path):
 @pytest.fixture(scope="module")
 def fitted(measured):
     known = validation.measured_by(measured)
-    return known, inputs.fitted(known.mixtures, "total alone")
+    return known, fits.fitted(known.mixtures, "total alone")
 
 
 def test_a_prediction_that_is_wrong_is_told(fitted, tmp_path):

@@ -1,5 +1,6 @@
 """Exchange rates from a file, and from a folder of measurements."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from fedgame import games
 from fedgame.experiments import equilibrium, mechanism
 from fedgame.games import payoffs, scenarios
-from fedgame.inputs import exchange_rates, mixtures
+from fedgame.inputs import exchange_rates, fits, mixtures
 from fedgame.inputs import read as inputs
+from fedgame.mechanisms import outcomes, rules
 from fedgame.report import money, text
 from fedgame.runs import workdir
 
@@ -141,8 +143,8 @@ def folder(tmp_path_factory):
 
 
 def test_a_folder_of_measurements_gives_rates_with_intervals(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(inputs, "_DEALS", 2)
-    monkeypatch.setattr(inputs, "_DRAWS", 20)
+    monkeypatch.setattr(fits, "_DEALS", 2)
+    monkeypatch.setattr(fits, "_DRAWS", 20)
     agents = written(tmp_path / "agents.csv", AGENTS)
     settings = equilibrium.Settings(agents=agents, measurements=str(folder))
     work = ran(equilibrium, settings, tmp_path / "run")
@@ -160,9 +162,51 @@ def test_a_folder_of_measurements_gives_rates_with_intervals(folder, tmp_path, m
         assert not work.has(a_file)
 
 
+def test_intervals_of_payments_are_those_of_resampled_games(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(fits, "_DEALS", 2)
+    monkeypatch.setattr(fits, "_DRAWS", 6)
+    settings = mechanism.Settings(
+        agents=written(tmp_path / "agents.csv", AGENTS),
+        measurements=str(folder),
+        mechanism="personal",
+        bootstrap=5,
+        confidence=0.8,
+        over_beta=2,
+    )
+    work = ran(mechanism, settings, tmp_path / "run")
+    scenario = inputs.read(settings)
+    paid, totals = [], []
+    for fit in scenario.origin.exchange.resampled[:5]:
+        exchange = scenario.origin.exchange._replace(fit=fit)
+        game = scenario.game.replace(payoff=fits.payoff_of(exchange, "contributed", scenario.game.capacity))
+        announced = rules.personal.announced(game, outside=np.array([0.1, 0.2, 0.3]))
+        there = outcomes.outcome(game, announced.mechanism)
+        paid.append(np.asarray(there.payments))
+        totals.append(float(np.sum(there.equilibrium.profile)))
+    low, high = np.percentile(paid, [10, 90], axis=0)
+    rows = work.read_csv("outcome.csv", text=("name",))
+    np.testing.assert_allclose([row["payment_low"] for row in rows], low, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose([row["payment_high"] for row in rows], high, rtol=1e-6, atol=1e-9)
+    assert all(row["payment_low"] < row["payment_high"] for row in rows)
+    found = work.read_json("mechanism.json")["bootstrap"]
+    assert (found["resamples"], found["certified"]) == (5, 5)
+    np.testing.assert_allclose([found["total_low"], found["total_high"]], np.percentile(totals, [10, 90]))
+    words = mechanism.show(work)
+    pays = money.number(abs(rows[0]["payment"]))
+    ends = sorted(money.number(abs(rows[0][f"payment_{end}"])) for end in ("low", "high"))
+    assert f"{pays} ({' to '.join(ends)})" in words
+    html = (work.path / "report.html").read_text()
+    assert "receives, interval" in html
+    assert html.count(" to ") > 9
+    with pytest.raises(ValueError, match="--bootstrap=7: mixtures are resampled 6 times only"):
+        mechanism.prepare(dataclasses.replace(settings, bootstrap=7))
+    without = ran(mechanism, dataclasses.replace(settings, bootstrap=0), tmp_path / "without")
+    assert "payment_low" not in without.read_csv("outcome.csv")[0]
+
+
 def test_where_the_total_predicts_as_well_it_is_what_is_used(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(inputs, "_DEALS", 2)
-    monkeypatch.setattr(inputs, "_DRAWS", 2)
+    monkeypatch.setattr(fits, "_DEALS", 2)
+    monkeypatch.setattr(fits, "_DRAWS", 2)
     path = tmp_path / "measured"
     path.mkdir()
     read = mixtures.read(str(folder), NAMES)
@@ -196,8 +240,8 @@ def test_where_the_total_predicts_as_well_it_is_what_is_used(folder, tmp_path, m
 def test_the_model_that_is_asked_for_is_used_and_told_if_another_one_predicts_better(
     model, folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(inputs, "_DEALS", 2)
-    monkeypatch.setattr(inputs, "_DRAWS", 5)
+    monkeypatch.setattr(fits, "_DEALS", 2)
+    monkeypatch.setattr(fits, "_DRAWS", 5)
     agents = written(tmp_path / "agents.csv", AGENTS)
     settings = equilibrium.Settings(agents=agents, measurements=str(folder), rates=model)
     work = ran(equilibrium, settings, tmp_path / "run")
