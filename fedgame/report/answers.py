@@ -11,8 +11,12 @@ from typing import Any, NamedTuple
 
 from fedgame import registry
 from fedgame.report import money, tables
+from fedgame.runs import sweep as sweeps
 from fedgame.runs.workdir import Workdir
 
+FILE = "answer.json"  # of what nobody else can say from files: studies
+_PAYMENTS = "Payments: "  # begins the sentence that describes a mechanism
+_BRIEF = 2  # sentences of a variant of a sweep
 _NAMED = 6  # members of whom a sentence tells each one
 _LISTED = 10  # names in a sentence
 _MOST = 3  # of more members those are told who share, pay or receive the most
@@ -41,6 +45,7 @@ WORDS = {
     "receives": "what a member is paid; a negative amount is what she pays",
     "p-mean": "an average of utilities: p = 1 is the ordinary one, and the smaller p is, the more those "
     "count who have the least",
+    "first best": "the contributions with the largest sum of utilities, whoever makes them",
     "exchange rate": "how many of her own records one record of another member is worth to a member",
     "Σ": "the sum over all members",
 }
@@ -50,9 +55,24 @@ def of(work: Workdir) -> Answer:
     """The answer of the run, or the sweep, in a directory."""
     program = about(work)["program"]
     answer = _ANSWERS.get(program)
-    if answer is None or work.has("variants.csv"):
-        return Answer(program, _TITLES.get(program, program), [], [], [], [], {})
+    if answer is None or work.has(sweeps.VARIANTS):
+        sentences = _of_variants(work) if work.has(sweeps.VARIANTS) else []
+        return Answer(program, _TITLES.get(program, program), sentences, [], [], [], {})
     return answer(work)
+
+
+def _of_variants(work: Workdir) -> list[str]:
+    """What the first variants of a sweep answer, in a sentence or two each."""
+    done = [row["variant"] for row in sweeps.variants_of(work) if row["status"] == "done"]
+    sentences = []
+    for name in done[:_LISTED]:
+        theirs = of(Workdir(work.path / sweeps.folder_of(name))).sentences
+        short = [sentence for sentence in theirs if not sentence.startswith(_PAYMENTS)][:_BRIEF]
+        if short:
+            sentences.append(f"{name}: {' '.join(short)}")
+    if sentences and len(done) > _LISTED:
+        sentences.append(f"… and {len(done) - _LISTED} more variants, each with a page of its own.")
+    return sentences
 
 
 def about(work: Workdir) -> dict[str, Any]:
@@ -113,7 +133,7 @@ def mechanism(work: Workdir) -> Answer:
     staying = [row for row in rows if row["stays"]]
     sentences = flat(summary)
     if summary.get("compared") is None:
-        sentences.append(f"Payments: {described(summary['mechanism'])}")
+        sentences.append(f"{_PAYMENTS}{described(summary['mechanism'])}")
     else:
         sentences.append(recommendation(summary, used))
     if "status" not in summary:
@@ -227,12 +247,21 @@ def training(work: Workdir) -> Answer:
     return Answer("launch.train", _TITLES["launch.train"], sentences, [], [], [], {})
 
 
+def study(work: Workdir) -> Answer:
+    """What a study shows, as it said itself; earlier versions, and some studies, say nothing."""
+    sentences = work.read_json(FILE)["sentences"] if work.has(FILE) else []
+    told = " ".join(sentences)
+    words = {word: meaning for word, meaning in WORDS.items() if word in told}
+    return Answer("launch.study", "", sentences, [], [], [], words)
+
+
 _ANSWERS: dict[str, Callable[[Workdir], Answer]] = {
     "launch.compare": comparison,
     "launch.curve": measured_curve,
     "launch.equilibrium": equilibrium,
     "launch.measure": measurement,
     "launch.mechanism": mechanism,
+    "launch.study": study,
     "launch.train": training,
 }
 

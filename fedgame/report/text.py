@@ -745,13 +745,13 @@ def sweep(work: Workdir, table: Callable[[Workdir], str] | None = None) -> str:
       work: the directory of a sweep.
       table: makes the table from the directory; None: `headlines`.
     """
-    variants, blocks = sweeps.variants_of(work), []
+    variants, blocks = sweeps.variants_of(work), [lines(answers.of(work).sentences)]
     if work.has(sweeps.HEADLINES):
         blocks.append((table or headlines)(work))
     if bad := sweeps.failed(work):
-        lines = [f"{row['variant']}: {row['message']}" for row in bad]
-        blocks.append(f"{len(bad)} of {len(variants)} variants failed\n" + "\n".join(lines))
-    return "\n\n".join(blocks)
+        failures = [f"{row['variant']}: {row['message']}" for row in bad]
+        blocks.append(f"{len(bad)} of {len(variants)} variants failed\n" + "\n".join(failures))
+    return "\n\n".join(block for block in blocks if block)
 
 
 def headlines(work: Workdir) -> str:

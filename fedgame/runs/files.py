@@ -15,6 +15,7 @@ UNKNOWN = "not described"  # the sentence of a file of which nothing is known
 DESCRIPTIONS = {
     README: "Which file is what, and what made them.",
     "report.html": "The answer as a page for a browser: sentences, tables, figures, a slider, a glossary.",
+    "answer.json": "What a study shows, in sentences.",
     "report.txt": "What was printed: sentences and tables.",
     "SHA256SUMS": "Digests of what the run has written: `sha256sum -c SHA256SUMS` finds what has changed.",
     # Of every run, and of sweeps.

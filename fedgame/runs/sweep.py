@@ -40,8 +40,12 @@ class Variant(NamedTuple):
     @property
     def folder(self) -> str:
         """Where its run is, below the sweep's directory."""
-        name = urllib.parse.quote(self.name, safe="=,+")
-        return f"{workdir.RUNS_OF_SWEEP}/{workdir.shortened(name)}"
+        return folder_of(self.name)
+
+
+def folder_of(name: str) -> str:
+    """Where the run of the variant of this name is, below the sweep's directory."""
+    return f"{workdir.RUNS_OF_SWEEP}/{workdir.shortened(urllib.parse.quote(name, safe='=,+'))}"
 
 
 def product(

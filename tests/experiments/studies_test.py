@@ -12,7 +12,7 @@ from fedgame import mechanisms, registry
 from fedgame.experiments.studies import Study, base, costs, experiment_of, label_skew, rounding, rows
 from fedgame.inputs import agents, measurements
 from fedgame.learning import federated
-from fedgame.report import tables
+from fedgame.report import money, tables
 from fedgame.runs import workdir
 from fedgame.runs.experiment import Resources, described
 
@@ -84,6 +84,25 @@ def test_equal_costs_make_all_mechanisms_the_first_best(unequal):
     assert float(none["total"]) == pytest.approx(np.sqrt(8 / 0.005) - 10, rel=1e-4)
     assert none["only_total"] == "True"
     assert none["contributors"] == "3"
+
+
+def test_studies_say_what_they_show(unequal, curve, tmp_path):
+    text, table, _ = unequal
+    star = next(row for row in table[::-1] if row["mechanism"] == "beta_star")
+    assert f"{float(star['share_of_first_best']):.1%} under β*" in text.splitlines()[1]
+    ends = {"costs": (0.001, 0.02), "draws": 2}
+    text, *_ = run(curve, tmp_path / "costs", study="costs", **ends)
+    kinds = [line.split(" members")[0] for line in text.splitlines()[:4]]
+    assert kinds == [f"With {kind} costs of {c}" for kind in ("equal", "lognormal") for c in ends["costs"]]
+    text, table, _ = run(curve, tmp_path / "false", study="misreports", ratios=(4.0,), largest_factor=2.0)
+    for name, title in (("beta_star", "β*"), ("personal", "personal rates")):
+        most = max(float(row["best_gain"]) for row in table if row["mechanism"] == name)
+        told = f"Under {title} an agent gains up to {money.number(most)}, where she has"
+        assert told in text or (f"Under {title} nobody gains" in text and most < 1e-6)
+    small = {"counts": (2, 3), "intervals": (5,), "starts": 3, "steps": 20}
+    text, table, _ = run(curve, tmp_path / "rounding", study="rounding", **small)
+    stops = sum(row["period"] == "1" for row in table)
+    assert f"{stops} of {len(table)} paths stop" in text.splitlines()[0]
 
 
 def test_nothing_exceeds_the_first_best_and_all_is_certified(unequal):
@@ -274,7 +293,12 @@ def test_a_study_of_ones_own_has_a_table_a_figure_and_json(curve, tmp_path):
     assert [str(row["total"]) for row in stored] == [row["total"] for row in table]
     assert np.max(numbers(table, "nash_gap")) < 1e-9
     assert np.all(np.diff(numbers([row for row in table if row["mechanism"] == "none"], "total")) > 0)
-    header, _, first, second = text.splitlines()[:4]
+    *told, _, header, _, first, second = text.splitlines()[:7]
+    share = float(table[0]["share_of_first_best"])
+    assert told[0].startswith(
+        f"With worth = 1 members have, of the utility of the first best, {share:.1%} under"
+    )
+    assert told[1].startswith("With worth = 3 members have, ")
     assert [x.strip() for x in header.split("|")[1:5]] == ["worth", "seed", "mechanism", "β (mean β_i)"]
     assert "mean utility" in header
     assert "certified" not in header
@@ -420,7 +444,7 @@ def test_an_agents_curve_weighs_classes_by_what_she_holds(skew):
     paid = [float(r["payment"]) for r in read(path / "by_agent.csv") if r["mechanism"] == "beta_star"]
     assert sum(paid) == pytest.approx(0, abs=1e-12)
     assert "Nash gap" in text
-    assert text.startswith("odd\n\n|")
+    assert text.startswith("odd\n\nWith curves = own members have, of the utility of the first best, ")
 
 
 def test_a_label_skew_study_that_is_resumed_is_the_same(skew):

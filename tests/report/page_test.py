@@ -136,6 +136,9 @@ def test_the_page_of_a_sweep_has_a_row_per_variant_and_the_figure(tmp_path):
         page.write(work, text.sweep(work))
     found = read(work)
     assert "Who shares what, if nobody pays anybody, over --held" in found.text
+    first = answers.of(workdir.Workdir(work.path / variants[0].folder)).sentences[0]
+    assert f"held=0: {first}" in found.text
+    assert "held=10: " in found.text
     written = (work.path / page.FILE).read_text(encoding="utf-8")
     assert written.count('<th scope="row">') == 2
     assert '<figure aria-label="sweep">' in written

@@ -61,6 +61,7 @@ def test_what_nobody_writes_is_not_described():
         "model.json",
         "models/",
         "exchange_fits.json",
+        "answer.json",
     }
     written = WRITTEN | by_runs | by_others
     unused = {

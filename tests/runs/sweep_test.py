@@ -344,7 +344,9 @@ def test_any_experiment_can_be_swept(tmp_path):
         alone = workdir.Workdir(tmp_path / variant.folder).read_json("equilibrium.json")
         assert (row["held"], row["total"]) == (variant.settings.held, alone["total"])
     assert len(work.read_csv("outcome.csv")) == 4
-    lines = text.sweep(work).splitlines()
+    answer, table = text.sweep(work).split("\n\n")
+    assert [line.split(": ")[0] for line in answer.splitlines()] == [one.name for one in variants]
+    lines = table.splitlines()
     assert [x.strip() for x in lines[0].split("|")[1:4]] == ["--held", "total", "contributed"]
     assert len(lines) == 4
     figures.show_sweep(work)

@@ -18,7 +18,7 @@ from fedgame.experiments.studies import rows
 from fedgame.games import costs
 from fedgame.games import game as games
 from fedgame.registry import option
-from fedgame.report import figures, page, tables
+from fedgame.report import answers, figures, page, tables
 from fedgame.runs import jobs
 from fedgame.runs import settings as all_settings
 from fedgame.runs.experiment import Experiment, Resources
@@ -138,7 +138,28 @@ class Study:
         # What a study compares may look like numbers.
         table = work.read_csv(f"{name}.csv", text=("mechanism",))
         figures.draw(work, name, lambda _, fig: self.figure(table, fig), self.size)
-        return page.write(work, self.text(table))
+        return self.tell(work, table)
+
+    def tell(self, work: Workdir, table: Sequence[dict[str, Any]], remarks: str = "") -> str:
+        """Writes the page with what the study answers and its table; returns both as text."""
+        sentences = self.answer(table)
+        work.write_json(answers.FILE, {"sentences": sentences})
+        blocks = remarks, "\n".join(sentences), self.text(table)
+        return page.write(work, "\n\n".join(block for block in blocks if block))
+
+    def answer(self, table: Sequence[dict[str, Any]]) -> list[str]:
+        """What the table says, in sentences; by default which share of the first best mechanisms reach.
+
+        That is told of the first and of the last value of the column `over`, if the table has rows for
+        mechanisms; else nothing is told.
+        """
+        if not {"mechanism", "share_of_first_best"} <= table[0].keys():
+            return []
+        over = self.over or next(iter(table[0]))
+        by_value = list(tables.by(table, over).items())
+        ends = by_value if len(by_value) < 2 else (by_value[0], by_value[-1])
+        name = over.replace("_", " ")
+        return [rows.shares(f"{name} = {tables.cell(over, mine[0])}", mine) for _, mine in ends]
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
         """The table as Markdown; by default all columns but `rows.UNTOLD`."""

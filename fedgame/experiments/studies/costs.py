@@ -71,6 +71,16 @@ class Costs(base.Study):
         header["nash_gap"] = "largest Nash gap"
         return tables.table(header, found)
 
+    def answer(self, table: Sequence[dict[str, Any]]) -> list[str]:
+        """The shares of the first best at the smallest and the largest cost, averages over draws."""
+        by_cost = tables.by(averages(table), "costs", "cost")
+        ends = sorted({min(self.costs), max(self.costs)})
+        return [
+            rows.shares(f"{kind} costs of {cost:g}", mine)
+            for (kind, cost), mine in by_cost.items()
+            if cost in ends
+        ]
+
     def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
         """Draws data, utility and the number of contributors over c; equal costs above unequal ones."""
         averaged = averages(table)

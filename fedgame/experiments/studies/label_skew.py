@@ -30,7 +30,7 @@ from fedgame.learning import evaluation, federated, models, partitions
 from fedgame.learning import trainer as trainers
 from fedgame.mechanisms import outcomes
 from fedgame.registry import option, register
-from fedgame.report import figures, page, tables, text
+from fedgame.report import figures, tables, text
 from fedgame.runs.experiment import Resources
 from fedgame.runs.workdir import Workdir
 
@@ -95,9 +95,7 @@ class LabelSkew(base.Study):
     def show(self, work: Workdir) -> str:
         name = base.file_of(LabelSkew)
         figures.draw(work, name, draw, self.size)
-        told = text.remarks(work)
-        blocks = told, self.text(work.read_csv(f"{name}.csv"))
-        return page.write(work, "\n\n".join(block for block in blocks if block))
+        return self.tell(work, work.read_csv(f"{name}.csv"), text.remarks(work))
 
     def text(self, table: Sequence[dict[str, Any]]) -> str:
         header = {

@@ -13,7 +13,7 @@ from fedgame.experiments import rows as all_rows
 from fedgame.experiments.studies import base, rows
 from fedgame.mechanisms import misreports
 from fedgame.registry import option, register
-from fedgame.report import figures, tables
+from fedgame.report import figures, money, tables
 
 if TYPE_CHECKING:
     from matplotlib import figure
@@ -100,6 +100,23 @@ class Misreports(base.Study):
                     row[name] = 0.0
             shown.append(row)
         return tables.table(header, shown)
+
+    def answer(self, table: Sequence[dict[str, Any]]) -> list[str]:
+        """Who gains the most by misreporting her cost, under each mechanism."""
+        sentences = []
+        for name, mine in tables.by(table, "mechanism").items():
+            most = max(mine, key=lambda row: row["best_gain"])
+            gain, honest = most["best_gain"], most["honest"]
+            told = f"Under {tables.title(name)}"
+            if gain < _ROUNDING * abs(honest):
+                sentences.append(f"{told} nobody gains by misreporting her cost.")
+                continue
+            sentences.append(
+                f"{told} an agent gains up to {money.number(gain)}, where she has {money.number(honest)} "
+                f"otherwise, by claiming {most['best']:.3g} times her cost; the largest cost is then "
+                f"{most['ratio']:g} times the smallest."
+            )
+        return sentences
 
     def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
         """Draws the gain over the claimed cost, a picture for each ratio of costs."""

@@ -23,7 +23,7 @@ from fedgame.mechanisms import outcomes, refunds
 from fedgame.mechanisms.base import Announcement
 from fedgame.protocols import Plan, fedbr, literal
 from fedgame.registry import option, register
-from fedgame.report import figures, tables
+from fedgame.report import figures, money, tables
 
 if TYPE_CHECKING:
     from matplotlib import axes, figure
@@ -121,6 +121,17 @@ class Rounding(base.Study):
                 kept.append(row | small)
         return tables.table(header, kept)
 
+    def answer(self, table: Sequence[dict[str, Any]]) -> list[str]:
+        """How often rounded dynamics stop or cycle, and how far from equilibria they and others end."""
+        found = summaries(table)
+        starts, stops, cycles = (sum(row[name] for row in found) for name in ("starts", "stops", "cycles"))
+        gap, continuous = (max(row[name] for row in found) for name in ("gap", "continuous_gap"))
+        return [
+            f"With contributions rounded in every step, {stops} of {starts} paths stop and {cycles} go round "
+            f"in cycles; for a typical start an agent could still gain up to {money.number(gap, 2)} there.",
+            f"Without rounding nobody could gain more than {money.number(continuous, 2)} where paths end.",
+        ]
+
     def figure(self, table: list[dict[str, Any]], fig: figure.Figure) -> None:
         """Draws ends over starts, without payments and with, and swings over the number of agents."""
         *ends, right = fig.subplots(1, 3)
@@ -175,6 +186,7 @@ def summaries(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             **{name: mine[0][name] for name in ("agents", "mechanism", "interval", "equilibrium")},
             "lowest": float(np.min(lowest)),
             "highest": float(np.max(highest)),
+            "starts": len(mine),
             "stops": int(np.sum(period == 1)),
             "cycles": int(np.sum(period > 1)),
             "stuck": int(np.sum((period == 1) & (dead > 0))),

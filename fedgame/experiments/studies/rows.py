@@ -136,6 +136,17 @@ def bound_row(
     return found
 
 
+def shares(where: str, mine: Sequence[dict[str, Any]]) -> str:
+    """A sentence on the share of the first best that each mechanism reaches, `where` it does."""
+    told = []
+    for row in mine:
+        if row["mechanism"] == tables.FIRST_BEST or row["share_of_first_best"] is None:
+            continue
+        doubt = "" if row["certified"] is not False else " (NO certified equilibrium)"
+        told.append(f"{row['share_of_first_best']:.1%} under {tables.title(row['mechanism'])}{doubt}")
+    return f"With {where} members have, of the utility of the first best, {', '.join(told)}."
+
+
 def rule_of(text: str) -> base.Rule:
     """The rule of a text; that of "personal" makes utilities equal, as studies compare p-means."""
     rule = registry.read("rule", text)
