@@ -415,6 +415,12 @@ def documentation(entry: Any) -> str:
     return inspect.getdoc(definition(entry)) or ""
 
 
+def required(kind: str, name: str, given: dict[str, Any]) -> list[str]:
+    """The options of an entry that have no default and are not `given`."""
+    fields = options(KINDS[kind].entries[name])
+    return [one for one, field in fields.items() if _required(field) and one not in given]
+
+
 def _required(field: dataclasses.Field) -> bool:
     return field.default is field.default_factory is dataclasses.MISSING
 

@@ -14,11 +14,13 @@ from absl import flags
 
 from fedgame import results
 from fedgame.report import page
-from fedgame.runs import workdir
+from fedgame.runs import digests, workdir
 from launch import running
 
 OUT = flags.DEFINE_string("out", None, "the page; DIR/report.html of one run, report.html here of several")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace a page that is there")
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "replace the page of several runs if it is there; that of one run is always made anew"
+)
 
 
 def main(argv: list[str]) -> None:
@@ -27,8 +29,11 @@ def main(argv: list[str]) -> None:
         sys.exit("error: name directories of finished runs: python -m launch.report DIR…")
     html = page.render([page.of(workdir.Workdir(results.load(folder).folder)) for folder in folders])
     if OUT.value is None and len(folders) == 1:
-        with workdir.hold(folders[0]) as work:  # its page belongs to the run
-            work.put(page.FILE, lambda path: path.write_text(html, encoding="utf-8"))
+        if (folders[0] / digests.FILE).exists():
+            with workdir.hold(folders[0]) as work:  # its page belongs to the run
+                work.put(page.FILE, lambda path: path.write_text(html, encoding="utf-8"))
+        else:  # of an earlier version: a list of what it wrote would list nothing but the page
+            workdir.write(folders[0] / page.FILE, html)
         print(f"wrote {folders[0] / page.FILE}")
         return
     out = pathlib.Path(OUT.value or page.FILE).expanduser()

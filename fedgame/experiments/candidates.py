@@ -80,6 +80,7 @@ def _row(one: Candidate, names: Sequence[str], chosen: bool) -> dict[str, Any]:
             "misreport_gain": gain.gain,
             "misreport_by": str(names[gain.agent]) if gain.gain else "",
             "misreport_factor": gain.factor,
+            "misreports_untold": gain.untold,
         }
     return row
 
@@ -105,7 +106,7 @@ def _member_rows(one: Candidate, names: Sequence[str], capacity: Any) -> list[di
 def reasons(compared: Sequence[Candidate], chosen: Candidate) -> dict[str, Any]:
     """Why a mechanism is chosen, as JSON values: how much more than outside it brings, and others do."""
     return {
-        "apply": len([one for one in compared if one.outcome is not None]),
+        "apply": len([one for one in compared if one.certified]),
         "rather_leave": int(np.sum(chosen.leaves)),
         "surplus": chosen.surplus,
         "nearly": choice.NEARLY,

@@ -77,9 +77,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     if settings.bootstrap and scenario.origin.measured:
         intervals, summary["bootstrap"], band = bootstrap(settings, scenario)
     elif payoffs := resampled.of_rates(settings, scenario):
-        intervals, told = _of_rates(settings, scenario, payoffs)
-        if intervals:
-            summary["bootstrap"] = told
+        intervals, summary["bootstrap"] = _of_rates(settings, scenario, payoffs)
     if intervals:
         rows = [row | more for row, more in zip(rows, intervals, strict=True)]
     work.write_csv("outcome.csv", rows)
@@ -176,15 +174,14 @@ def bootstrap(
       summary: the interval of the total S, and how many games were resampled and certified.
       band: totals [k], and lower and upper ends of the curve there; None if curves differ between agents.
 
-    Raises:
-      FloatingPointError: not one resampled game has a certified equilibrium.
+    If no resampled game has a certified equilibrium there are no rows and no band.
     """
     game, (payoff, shared) = scenario.game, resampled.of_curve(settings, scenario)
     solved = jax.tree.map(np.asarray, _solve_all(game, payoff, scenario.outside, settings.outside))
     converged = solved.certified
-    if not converged.any():
-        raise FloatingPointError("no resampled game has a certified equilibrium")
     found = jax.tree.map(lambda x: x[converged], solved)
+    if not converged.any():
+        return [], resampled.summary(settings, found.profile, len(converged)), None
     rows, summary = _intervals(settings, scenario, found, len(converged))
     band = None
     if shared:
@@ -197,18 +194,15 @@ def bootstrap(
 
 def _of_rates(
     settings: Settings, scenario: scenarios.Scenario, payoffs: Sequence[Any]
-) -> tuple[list[dict[str, Any]] | None, dict[str, Any] | None]:
-    """Solves the game for payoffs of resampled --measurements; rows and summary as of `bootstrap`.
-
-    (None, None) if none of them has a certified equilibrium.
-    """
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Solves the game for payoffs of resampled --measurements; rows and summary as of `bootstrap`."""
     found = []
     for payoff in jobs.progress("solving resampled games", len(payoffs), 0, payoffs):
         solved = _solved(scenario.game, payoff, scenario.outside, settings.outside)
         if solved.certified:
             found.append(jax.tree.map(np.asarray, solved))
     if not found:
-        return None, None
+        return [], resampled.summary(settings, np.zeros((0, scenario.game.n)), len(payoffs))
     return _intervals(settings, scenario, jax.tree.map(lambda *x: np.stack(x), *found), len(payoffs))
 
 
@@ -222,6 +216,7 @@ class _Solved(NamedTuple):
 
     profile: Any  # [n] samples
     utility: Any  # [n]
+    outside: Any  # [n] what they have if they leave
     leaves: Any  # [n] who would rather leave
     certified: Any
 
@@ -238,13 +233,14 @@ def _intervals(
       asked: how many games were resampled.
     """
     game, profile = scenario.game, found.profile
-    rows = resampled.intervals(settings, {"contribution": profile, "utility": found.utility})
+    numbers = {"contribution": profile, "utility": found.utility, "gain": found.utility - found.outside}
+    rows = resampled.intervals(settings, numbers)
     shares = {
         "shares_nothing_in": break_even.nothing(profile, np.asarray(game.capacity)).mean(axis=0),
         "rather_leaves_in": found.leaves.mean(axis=0),
     }
     rows = [row | more for row, more in zip(rows, all_rows.of_columns(shares, game.n), strict=True)]
-    return rows, resampled.summary(settings, _total_of(game, profile), asked)
+    return rows, resampled.summary(settings, profile, asked)
 
 
 def _solved(game: games.Game, payoff: Any, outside: Any, which: str) -> _Solved:
@@ -260,7 +256,8 @@ def _solved(game: games.Game, payoff: Any, outside: Any, which: str) -> _Solved:
     found = equilibria.solve(game)
     utilities = games.utilities(game, found.profile)
     least = personal.outside(game, which) if outside is None else outside
-    return _Solved(found.profile, utilities, _leave(game, found.profile, utilities, least), found.converged)
+    leaves = _leave(game, found.profile, utilities, least)
+    return _Solved(found.profile, utilities, least, leaves, found.converged)
 
 
 @functools.partial(jax.jit, static_argnums=3)
@@ -288,7 +285,6 @@ def _summary(
         for agent, several in scenario.origin.fits.items()
         for name, fit in several.items()
     ]
-    measured = scenario.origin.measured.values()
     summary = {
         **all_rows.about(settings, scenario),
         "fits": fits,
@@ -301,9 +297,7 @@ def _summary(
         "nash_gap": float(np.max(np.asarray(found.nash_gap))),
         "total": float(there["total"]),
         "contributed": float(np.sum(np.asarray(found.profile))),
-        "largest_measured": max((float(one.sizes[-1]) for one in measured), default=None),
-        "of_total": bool(game.payoff.of_total),
-        "extrapolated": all_rows.extrapolated(scenario, found.profile),
+        **all_rows.measured(scenario, found.profile),
         "mean_payoff": float(np.mean(there["payoff"])),
         "mean_utility": float(np.mean(there["utility"])),
     }

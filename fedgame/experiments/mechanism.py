@@ -259,13 +259,16 @@ def _without_each(prepared: Prepared, found: outcomes.Participation) -> list[dic
     for k, i in enumerate(jobs.progress("if one more leaves", len(found.stay), over=found.stay)):
         rest = np.delete(found.stay, k)
         outside = prepared.outside[rest]
-        announced = rules.announced(prepared.rule, games.subset(game, rest), outside=outside)
-        there = outcomes.of_announcement(games.subset(game, rest), announced)
-        certified = bool(there.equilibrium.converged)
+        row: dict[str, Any] = {"name": prepared.scenario.names[i], "certified": False}
+        try:
+            announced = rules.announced(prepared.rule, games.subset(game, rest), outside=outside)
+            there = outcomes.of_announcement(games.subset(game, rest), announced)
+        except (ValueError, FloatingPointError):  # the rule has nothing to announce to the others
+            rows.append(row | {"contributed": None, "others_lose": None})
+            continue
         others = float(np.sum(np.asarray(there.utilities)))
-        rows.append({
-            "name": prepared.scenario.names[i],
-            "certified": certified,
+        rows.append(row | {
+            "certified": bool(there.equilibrium.converged),
             "contributed": float(np.sum(np.asarray(there.equilibrium.profile))),
             "others_lose": float(np.sum(np.delete(together, k))) - others,
         })  # fmt: skip
@@ -279,15 +282,16 @@ def _intervals(
 
     Returns:
       By name: intervals of what those who stay share, receive and have, and the share of games in which each
-      would rather leave. And the interval of the total, with the number of games. ({}, None) if none were
-      resampled or none has a certified equilibrium.
+      would rather leave; {} if no game has a certified equilibrium. And the interval of what all share, with
+      the number of games; None if none were resampled.
     """
     settings, scenario = prepared.settings, prepared.scenario
     if found.outcome is None or not found.certified:
         return {}, None
     drawn = resampled.payoffs(settings, scenario)
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("contribution", "payment", "utility")}
-    leaves, totals = [], []
+    wanted = ("contribution", "payment", "utility", "gain")
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
+    leaves = []
     for payoff in jobs.progress("resampled games", len(drawn), 0, drawn):
         game = scenario.game.replace(payoff=payoff)
         outside = personal.outside(game, settings.outside) if scenario.outside is None else prepared.outside
@@ -298,20 +302,21 @@ def _intervals(
             continue  # it has nothing to announce in this game
         there = outcomes.outcome(rest, announced.mechanism, general=False, solved=announced.equilibrium)
         if there.equilibrium.converged:
-            solved = (there.equilibrium.profile, there.payments, there.utilities)
+            solved = (there.equilibrium.profile, there.payments, there.utilities, there.utilities - least)
             for column, numbers in zip(columns.values(), solved, strict=True):
                 column.append(np.asarray(numbers))
             leaves.append(outcomes.rather_leave(rest, there, least))
-            totals.append(float(games.total(rest, there.equilibrium.profile)))
-    if not totals:
+    if not drawn:
         return {}, None
+    if not leaves:
+        return {}, resampled.summary(settings, np.zeros((0, len(found.stay))), len(drawn))
     rows = resampled.intervals(settings, {name: np.stack(column) for name, column in columns.items()})
     names = [scenario.names[i] for i in found.stay]
     often = np.mean(leaves, axis=0).tolist()
     by_name = {
         name: row | {"rather_leaves_in": share} for name, row, share in zip(names, rows, often, strict=True)
     }
-    return by_name, resampled.summary(settings, np.asarray(totals), len(drawn))
+    return by_name, resampled.summary(settings, np.stack(columns["contribution"]), len(drawn))
 
 
 def _validate(prepared: Prepared, found: outcomes.Participation, work: Workdir) -> str:
@@ -559,6 +564,8 @@ def _summary(prepared: Prepared, found: outcomes.Participation, best: optimum.Fi
     summary |= _coalition(prepared, summary["surplus"])
     if final is None:
         return summary
+    whole = np.zeros(prepared.scenario.game.n)
+    whole[found.stay] = final.equilibrium.profile
     sums = {
         "contributed": float(np.sum(np.asarray(final.equilibrium.profile))),
         "received": float(np.sum(np.maximum(np.asarray(final.payments), 0.0))),
@@ -571,12 +578,14 @@ def _summary(prepared: Prepared, found: outcomes.Participation, best: optimum.Fi
         | {
             "certified_from_payments": final.general,
             "columns": all_rows.shown(final.mechanism),
+            "per_sample": sorted(final.mechanism.per_sample),
             "status": equilibria.describe(final.equilibrium),
             "converged": bool(final.equilibrium.converged),
             "nash_gap": float(np.max(np.asarray(final.equilibrium.nash_gap))),
             "announced": _same_for_all(final.mechanism.announced(len(found.stay))),
             **sums,
             "nobody_shares": _nobody_shares(prepared, found),
+            **all_rows.measured(prepared.scenario, whole),
         }
     )
 

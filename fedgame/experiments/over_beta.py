@@ -86,6 +86,7 @@ def rows_by_beta(
         row = {"beta": float(beta), "total": float(found.total[k])}
         row |= {"contributors": int(np.sum(found.profile[k] > 0)), "rather_leave": leave}
         row |= {"nash_gap": float(found.nash_gap[k]), "certified": certified}
+        row["mean_utility"] = float(np.mean(found.utilities[k])) if certified else None
         for p in powers:
             mean = float(_p_mean(found.utilities[k], p)) if certified else np.nan
             row[f"p={p:g}"] = None if np.isnan(mean) else mean

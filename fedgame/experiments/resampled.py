@@ -120,13 +120,10 @@ def percentiles(settings: Any) -> tuple[float, float]:
     return 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
 
 
-def summary(settings: Any, total: np.ndarray, asked: int) -> dict[str, Any]:
-    """How many games were solved, and the interval of their totals [k]."""
-    low, high = np.percentile(total, percentiles(settings))
-    return {
-        "resamples": asked,
-        "certified": len(total),
-        "confidence": settings.confidence,
-        "total_low": float(low),
-        "total_high": float(high),
-    }
+def summary(settings: Any, profiles: np.ndarray, asked: int) -> dict[str, Any]:
+    """How many games were solved, and the interval of what all share; profiles [k, n] of those certified."""
+    found = {"resamples": asked, "certified": len(profiles), "confidence": settings.confidence}
+    if len(profiles):
+        low, high = np.percentile(np.sum(profiles, axis=1), percentiles(settings))
+        found |= {"shared_low": float(low), "shared_high": float(high)}
+    return found

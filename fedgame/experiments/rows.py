@@ -59,6 +59,7 @@ def about(settings: inputs.ScenarioSettings, scenario: scenarios.Scenario) -> di
         "agents": scenario.game.n,
         "read": list(scenario.origin.notes),
         "currency": settings.currency,
+        "values": [float(np.min(scenario.game.value)), float(np.max(scenario.game.value))],
         "outside": settings.outside if scenario.outside is None else "given",
         "own": getattr(scenario.game.payoff, "own", ""),
         "data": "samples" if _exchange_of(scenario) is None else "records",
@@ -230,6 +231,16 @@ def effective(game: games.Game, s: Any) -> dict[str, Any]:
 
 
 _effective = jax.jit(games.over_agents(lambda agent, own, rest: agent.payoff.effective(own, rest)))
+
+
+def measured(scenario: scenarios.Scenario, s: Any) -> dict[str, Any]:
+    """How far the measurements behind a game reach, and who is beyond them at s [n], as JSON values."""
+    sizes = [float(one.sizes[-1]) for one in scenario.origin.measured.values()]
+    return {
+        "largest_measured": max(sizes, default=None),
+        "of_total": bool(scenario.game.payoff.of_total),
+        "extrapolated": extrapolated(scenario, s),
+    }
 
 
 def extrapolated(scenario: scenarios.Scenario, s: Any) -> list[str]:

@@ -164,7 +164,7 @@ def read(folder: str, mixtures: fitted_rates.Mixtures, model: str, metric: str) 
             return None
         test = fitted_rates.JointTest(*(_array(x) for x in found["test"]))
         return _exchange(mixtures, choice, fit, test, [_fit(one) for one in found["resampled"]], metric)
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(f"{work.path / FILE} holds no fits, delete it: {error!r}") from None
 
 

@@ -34,6 +34,7 @@ class Mechanism:
     # A promise: v_i a_i + p_i - c_i is concave in s_i wherever v_i a_i - c_i is. False is always safe.
     concave: ClassVar[bool] = False
     columns: ClassVar[dict[str, str]] = {}  # name in `announced` -> header, of what tables show
+    per_sample: ClassVar[frozenset[str]] = frozenset()  # those of them that are currency per sample
 
     @registry.needed
     def payments(self, reported: games.Game, s: jax.Array) -> jax.Array:
@@ -142,12 +143,20 @@ class Rule(registry.Function):
         recommended, see `choice`.
       knows: what the server must know of the members: their "payoffs", their "costs". Without "costs",
         nothing that is announced or paid depends on the costs that members report.
+      finds: options that it finds itself unless they are given; if they are, the server must know nothing.
     """
 
     requires: Callable[[games.Game], None] = lambda game: None
     announces: type[Mechanism] | None = None
     simplicity: int = 4
     knows: tuple[str, ...] = ("payoffs", "costs")
+    finds: tuple[str, ...] = ()
+
+    @property
+    def must_know(self) -> tuple[str, ...]:
+        """What the server must know if options have these values: nothing if what it would find is given."""
+        given = [self.values.get(name) is not None for name in self.finds]
+        return () if given and all(given) else self.knows
 
     def __call__(self, game: games.Game) -> Mechanism:
         return self.announced(game).mechanism

@@ -25,7 +25,7 @@ class Candidate(NamedTuple):
     leaves: Any = None  # [n] who would rather leave
     # Σ (u_i - r_i), what taking part brings all over leaving, less what the server pays; currency.
     surplus: float = np.nan
-    misreport: misreports.Gain | None = None  # None: not looked for, or not known
+    misreport: misreports.Gain | None = None  # None: not looked for
     refused: str = ""  # why the rule does not apply
 
     @property
@@ -42,10 +42,8 @@ def rules_without_options(given: dict[str, dict[str, Any]]) -> list[base.Rule]:
     """
     found = []
     for name in base.RULES:
-        try:
+        if not registry.required("rule", name, given.get(name, {})):
             found.append(registry.read("rule", name, given))
-        except ValueError:  # it needs a number, as beta does
-            continue
     return found
 
 
@@ -99,7 +97,7 @@ def _candidate(game: games.Game, rule: base.Rule, outside: np.ndarray, best: opt
 
 def _misreport(
     game: games.Game, found: Candidate, outside_of: Callable[[games.Game], np.ndarray]
-) -> misreports.Gain | None:
+) -> misreports.Gain:
     """The largest gain of a misreport under a candidate."""
     if "costs" not in found.rule.knows:
         return misreports.Gain(-1, 1.0, 0.0)

@@ -107,11 +107,12 @@ class Gain(NamedTuple):
     agent: int  # whose; -1 if nobody gains
     factor: float  # f of the report f c_i; 1 if nobody gains
     gain: float  # currency, ≥ 0
+    untold: int = 0  # reports to which the rule does not apply, or under which no equilibrium is certified
 
 
 def largest_gain(
     game: games.Game, announce: Callable[[games.Game], base.Mechanism], honest: outcomes.Outcome
-) -> Gain | None:
+) -> Gain:
     """The largest gain of any agent who reports one of `FACTORS` times her cost, the others being honest.
 
     A lower bound on what misreports gain: `manipulation` looks at more reports, of one agent.
@@ -122,24 +123,26 @@ def largest_gain(
       honest: what comes of it if all are honest.
 
     Returns:
-      Gains that are `outcomes.negligible` count as none. None if the rule does not apply to one of the
-      reports, or no equilibrium is certified there.
+      Gains that are `outcomes.negligible` count as none.
     """
+    untold = 0
     largest, before = Gain(-1, 1.0, 0.0), np.asarray(honest.utilities)
     rounding = np.asarray(outcomes.negligible(game, honest, honest.utilities))
     for agent in range(game.n):
         for factor in FACTORS:
             try:
                 mechanism = outcomes.spread(announce(_reported(game, agent, factor)), game.n)
-            except ValueError:
-                return None
+            except (ValueError, FloatingPointError):
+                untold += 1
+                continue
             u, _, _, certified = _play(game, mechanism, agent, factor)
             if not certified:
-                return None
+                untold += 1
+                continue
             gain = float(u[agent]) - before[agent]
             if gain > max(largest.gain, rounding[agent]):
                 largest = Gain(agent, factor, float(gain))
-    return largest
+    return largest._replace(untold=untold)
 
 
 def _manipulation(factors: np.ndarray, looks: list[_Look], allowed: np.ndarray, k: int) -> Manipulation:

@@ -169,7 +169,9 @@ def largest_p_mean(game: games.Game, p: float) -> Optimum:
     return maximize_welfare(game, 0.0, p)
 
 
-def maximize_welfare(game: games.Game | budgets.BudgetGame, beta: Any, p: float) -> Optimum:
+def maximize_welfare(
+    game: games.Game | budgets.BudgetGame, beta: Any, p: float, start: Any = None
+) -> Optimum:
     """max W_p(u(s)) over 0 ≤ s ≤ τ under M_β, and over b_i ≥ 0 if there are budgets: programs (7), (19).
 
     Meant for some hundred agents. If utilities are not concave, the profile is a local optimum and `bound`
@@ -179,6 +181,7 @@ def maximize_welfare(game: games.Game | budgets.BudgetGame, beta: Any, p: float)
       game: with payoffs of any kind and convex costs; or the general model with budgets.
       beta: β in [0, 1], or β_i, [n].
       p: in [-∞, 1].
+      start: [n] where to begin, and at least as good as which to end; None: where W_1 is large.
 
     Raises:
       ValueError: p out of range; p < 1 and somebody's utility is negative at every feasible profile;
@@ -188,7 +191,7 @@ def maximize_welfare(game: games.Game | budgets.BudgetGame, beta: Any, p: float)
         raise ValueError(f"`p` must lie in [-inf, 1], got {p}")
     refunds.check_beta(beta, game.n)
     program = _Program(game, jnp.asarray(beta, float))
-    s = program.start(p)
+    s = program.start(p) if start is None else program.affordable(np.asarray(start, float))
     if p < 1 and not np.min(program.look(s).u) > 0:
         # W_p needs utilities of at least 0: starts where the worst-off agent does best.
         s = program.refine(-np.inf, s)
@@ -199,7 +202,9 @@ def maximize_welfare(game: games.Game | budgets.BudgetGame, beta: Any, p: float)
             raise ValueError(
                 f"W_p with p={p} is undefined at {where}: where the worst-off does best, {agent}"
             )
-    return program.optimum(p, program.refine(p, s))
+    with np.errstate(all="ignore"):  # a utility of 0 has an infinite weight if p < 1
+        found = program.optimum(p, program.refine(p, s))
+        return found if start is None or found.welfare >= (first := program.optimum(p, s)).welfare else first
 
 
 class _Values(NamedTuple):

@@ -24,6 +24,7 @@ class Price(base.Mechanism):
 
     concave: ClassVar[bool] = True
     columns: ClassVar[dict[str, str]] = {"price": "price"}
+    per_sample: ClassVar[frozenset[str]] = frozenset({"price"})
 
     price: Any = option("q, currency per sample", 0.0, low=0)
 

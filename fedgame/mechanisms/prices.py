@@ -28,6 +28,7 @@ class Prices(base.Mechanism):
 
     concave: ClassVar[bool] = True
     columns: ClassVar[dict[str, str]] = {"price": "price"}
+    per_sample: ClassVar[frozenset[str]] = frozenset({"price"})
 
     prices: Any = option("q_i, what a sample of agent i is worth to all others; negative: a tax")
     transfers: Any = option("t_i, paid to her whatever she does; they sum to 0")

@@ -125,7 +125,7 @@ def designed(
     return Announcement(Refunds(found.rates), equilibrium=found.equilibrium)
 
 
-@register("price", "one price", announces=one_price.Price, simplicity=2)
+@register("price", "one price", announces=one_price.Price, simplicity=2, finds=("price",))
 def price(
     game: games.Game,
     price: float | None = option(

@@ -110,6 +110,8 @@ def audit(
     u = _utilities(general, beta, s)
     best = optimum.maximize_welfare(general if bounded else game, beta, p)
     value = float(welfare.p_mean(u, p))
+    if not best.welfare >= value:  # a local search that began elsewhere may end below the equilibrium
+        best = optimum.maximize_welfare(general if bounded else game, beta, p, start=s)
     positive = bool(jnp.all(s > 1e-9 * jnp.max(s)))
     smooth = -np.inf < p and beta < 1 and (p == 1 or value > 0)
     kkt = kkt_residuals(general, beta, p, s, bounded) if positive and smooth else None

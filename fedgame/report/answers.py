@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fedgame import registry
-from fedgame.report import money, tables
+from fedgame.report import money, scales, tables
 from fedgame.runs import sweep as sweeps
 from fedgame.runs.workdir import Workdir
 
@@ -18,6 +18,7 @@ FILE = "answer.json"  # of what nobody else can say from files: studies
 _PAYMENTS = "Payments: "  # begins the sentence that describes a mechanism
 _BRIEF = 2  # sentences of a variant of a sweep
 _NAMED = 6  # members of whom a sentence tells each one
+_EACH = 12  # members of whom it is told what each one gets
 _LISTED = 10  # names in a sentence
 _MOST = 3  # of more members those are told who share, pay or receive the most
 
@@ -34,6 +35,7 @@ class Answer(NamedTuple):
     words: dict[str, str]  # terms that it uses, and what they mean
 
 
+METRICS = {"accuracy": "accuracy", "auc": "area under the ROC curve", "log_loss": "1 - log loss"}
 WORDS = {
     "equilibrium": "what everybody shares once nobody gains by sharing more or less, as long as the others "
     "stay with what they share",
@@ -42,6 +44,9 @@ WORDS = {
     "Nash gap": "the most that a member could gain by changing what she shares, alone; 0 at an equilibrium",
     "outside": "what a member has if she leaves",
     "β": "the share of her costs that everybody gets back; the others pay it in equal parts",
+    "β_i": "the share of her costs that a member gets back, if it is not the same for all",
+    "more than leaving": "what all together have more than if they left, less what the server pays",
+    "accepts": "nobody would rather leave; some may have more without payments",
     "receives": "what a member is paid; a negative amount is what she pays",
     "p-mean": "an average of utilities: p = 1 is the ordinary one, and the smaller p is, the more those "
     "count who have the least",
@@ -56,18 +61,20 @@ def of(work: Workdir) -> Answer:
     program = about(work)["program"]
     answer = _ANSWERS.get(program)
     if answer is None or work.has(sweeps.VARIANTS):
-        sentences = _of_variants(work) if work.has(sweeps.VARIANTS) else []
+        sentences = _of_variants(work, program) if work.has(sweeps.VARIANTS) else []
         return Answer(program, _TITLES.get(program, program), sentences, [], [], [], {})
     return answer(work)
 
 
-def _of_variants(work: Workdir) -> list[str]:
+def _of_variants(work: Workdir, program: str) -> list[str]:
     """What the first variants of a sweep answer, in a sentence or two each."""
     done = [row["variant"] for row in sweeps.variants_of(work) if row["status"] == "done"]
     sentences = []
     for name in done[:_LISTED]:
         theirs = of(Workdir(work.path / sweeps.folder_of(name))).sentences
-        short = [sentence for sentence in theirs if not sentence.startswith(_PAYMENTS)][:_BRIEF]
+        short = [sentence for sentence in theirs if not sentence.startswith(_PAYMENTS)]
+        # The last one says who leaves, if anybody could.
+        short = short[:_BRIEF] + (short[-1:] if program == "launch.mechanism" and len(short) > _BRIEF else [])
         if short:
             sentences.append(f"{name}: {' '.join(short)}")
     if sentences and len(done) > _LISTED:
@@ -78,7 +85,8 @@ def _of_variants(work: Workdir) -> list[str]:
 def about(work: Workdir) -> dict[str, Any]:
     """What `config.json` says; of a directory that no command has opened, that there are no settings."""
     if work.has("config.json"):
-        return work.read_json("config.json")
+        found = work.read_json("config.json")
+        return {"settings": found.get("config", {})} | found  # as version 0.1 called them
     return {"program": "fedgame", "settings": {}}
 
 
@@ -105,24 +113,32 @@ def equilibrium(work: Workdir) -> Answer:
             row["name"]: row.get("outside", 0.0) - row["utility"] for row in rows if row["rather_leaves"]
         }
         sentences.append(_who_leaves(summary, short, "would rather leave", used))
-    sure = certificate(summary, used)
-    if "bootstrap" in summary:
-        sure.append(_resampled(summary["bootstrap"], data))
+    sure = [*certificate(summary, used), *_resampled(summary, data)]
     sure += extrapolation(summary, data)
     words = _words("equilibrium", "utility", "Nash gap", "outside", *_rates_words(summary))
-    each = [_gets(row, summary, used) for row in rows] if len(rows) <= _NAMED else []
+    each = [_gets(row, summary, used) for row in rows] if len(rows) <= _EACH else []
     title = _TITLES["launch.equilibrium"]
     return Answer("launch.equilibrium", title, sentences, each, sure, _assumed(summary), words)
 
 
-def _resampled(found: dict[str, Any], data: str) -> str:
-    """The interval of the total, from resampled games."""
-    low, high = money.samples(found["total_low"]), money.samples(found["total_high"])
-    return (
-        f"Together they share {low} to {high} {data}, with {found['confidence']:.0%} confidence, as all "
-        f"intervals here ({found['certified']} of {found['resamples']} resampled games have a certified "
-        "equilibrium)."
+def _resampled(summary: dict[str, Any], data: str) -> list[str]:
+    """The interval of what all share, from resampled games, or how to have them."""
+    if "bootstrap" not in summary:
+        if summary.get("largest_measured") is None:
+            return []
+        return ["How much of this is chance of the measurements was not looked at: --bootstrap=100 does."]
+    found = summary["bootstrap"]
+    games = f"{found['certified']} of {found['resamples']} resampled games have a certified equilibrium"
+    if not found["certified"]:
+        return [f"How sure the numbers are cannot be told: {games}."]
+    # Earlier versions have the interval of S, which is the same unless data are held or differ in quality.
+    low, high = (
+        money.samples(found.get(f"shared_{end}", found.get(f"total_{end}"))) for end in ("low", "high")
     )
+    return [
+        f"Together they share {low} to {high} {data}, with {found['confidence']:.0%} confidence ({games}); "
+        "intervals of what each of them shares, pays and has are of the same confidence."
+    ]
 
 
 def mechanism(work: Workdir) -> Answer:
@@ -138,34 +154,50 @@ def mechanism(work: Workdir) -> Answer:
         sentences.append(recommendation(summary, used))
     if "status" not in summary:
         sentences.append("The federation falls apart: fewer than two members are left.")
+        if summary.get("compared") is not None:
+            sentences[-2:] = [_none_holds(summary)]
     elif not summary["certified"]:
         told = "No equilibrium was found under these payments, so who would leave cannot be told"
         sentences.append(f"{told}; {_NO_EQUILIBRIUM}.")
     else:
         sentences += _what_is_shared(summary, staying)
-        if not summary.get("nobody_shares"):
+        if not summary.get("nobody_shares") or any(float(row["payment"]) for row in staying):
             sentences += who_pays(staying, used)
+        sentences += _too_small(staying, summary, used)
     sentences += _without_payments(rows, data)
+    sentences += _worse_off(staying, used)
     sentences += _who_left(summary, used)
     sure = certificate(summary, used) if "status" in summary else []
-    if "bootstrap" in summary:
-        sure.append(_resampled(summary["bootstrap"], data))
+    sure += _resampled(summary, data)
     sure += extrapolation(summary, data)
-    words = _words(
-        "equilibrium",
-        "utility",
-        "receives",
-        "β",
-        "outside",
-        "Nash gap",
-        "p-mean",
-        "Σ",
-        *_rates_words(summary),
+    told = ["more than leaving", "accepts"] if summary.get("compared") is not None else []
+    words = _words("equilibrium", "utility", "receives", *told, "β", "outside", "Nash gap", "p-mean", "Σ")
+    words |= _words(
+        *(["β_i"] if "β_i" in summary.get("columns", {}).values() else []), *_rates_words(summary)
     )
-    each = [_gets(row, summary, used) for row in staying] if len(rows) <= _NAMED else []
+    each = [_gets(row, summary, used) for row in staying] if len(rows) <= _EACH else []
     each += _if_one_leaves(work, used, data)
-    assumed = [*_server_knows(summary), *_misreports(work, used), *_assumed(summary)]
+    assumed = [*_rule_not_sum(rows), *_server_knows(summary), *_misreports(work, used), *_assumed(summary)]
     return Answer("launch.mechanism", _TITLES["launch.mechanism"], sentences, each, sure, assumed, words)
+
+
+def _rule_not_sum(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """That payments are no fixed sums, if anybody is paid."""
+    if not any(float(row["payment"]) for row in rows):
+        return []
+    return [
+        "Payments follow a rule and are no fixed sums: these amounts are for what is shared here, and change "
+        "if anybody shares more or less."
+    ]
+
+
+def _none_holds(summary: dict[str, Any]) -> str:
+    """That under no mechanism that applies at least two members stay, as far as was looked."""
+    return (
+        f"Nothing is recommended: even under {tables.title(summary['mechanism'])}, of the "
+        f"{summary['compared']['apply']} mechanisms that apply here that under which the fewest would rather "
+        "leave, so many do, one after the other, that fewer than two are left."
+    )
 
 
 def measurement(work: Workdir) -> Answer:
@@ -194,11 +226,11 @@ def comparison(work: Workdir) -> Answer:
     """Which protocol leaves members the most, how much they then share, and how good the model is."""
     by_protocol = tables.by(work.read_csv("runs.csv"), "protocol")
     means = {name: tables.means(rows) for name, rows in by_protocol.items()}
+    score = METRICS[about(work)["settings"].get("metric", "accuracy")]
     ranked = sorted(means, key=lambda name: -means[name]("mean_utility"))
-    first, *others = [_of_protocol(name, means[name]) for name in ranked]
-    told = [f"{first} leaves members the most."]
-    if others:
-        told = [f"{first} leaves members the most; then come {_and(others)}."]
+    first, *others = [_of_protocol(name, means[name], score) for name in ranked]
+    told = [f"Members have the most under {first}" + (f"; less under {_and(others)}." if others else ".")]
+    told += _not_told_apart(work, ranked)
     equilibria = work.read_json("game.json")["equilibria"]
     for name, found in equilibria.items():
         if found and found.get("nobody_shares"):
@@ -212,11 +244,27 @@ def comparison(work: Workdir) -> Answer:
     return Answer("launch.compare", _TITLES["launch.compare"], told, [], sure, [], words)
 
 
-def _of_protocol(name: str, mean: Callable[[str], float]) -> str:
-    """A protocol, with means over seeds of what comes of it."""
+def _not_told_apart(work: Workdir, ranked: Sequence[str]) -> list[str]:
+    """Protocols that may be as good as the first, as far as paired differences over seeds tell."""
+    rows = scales.lengthened(work.read_csv("differences.csv")) if work.has("differences.csv") else []
+    equal = []
+    for row in rows:
+        mine = row["p"] == 1 and row["scale"] == "mean" and row["utilities"] == "own"
+        pair = {row["protocol"], row["minus"]}
+        if mine and ranked[0] in pair and row["low"] is not None and row["low"] <= 0 <= row["high"]:
+            equal += [name for name in ranked[1:] if name in pair]
+    if not equal:
+        return []
+    return [
+        f"These seeds do not tell {ranked[0]} from {_and(equal)}: the 95% interval of the difference holds 0."
+    ]
+
+
+def _of_protocol(name: str, mean: Callable[[str], float], score: str) -> str:
+    """A protocol, with means over seeds of what comes of it; `score` is what accuracies are."""
     return (
         f"{name} (utility {money.number(mean('mean_utility'))} on average, {money.samples(mean('charged'))} "
-        f"samples, accuracy {mean('held_out_accuracy'):.3f})"
+        f"samples, {score} {mean('held_out_accuracy'):.3f})"
     )
 
 
@@ -266,6 +314,7 @@ _ANSWERS: dict[str, Callable[[Workdir], Answer]] = {
 }
 
 
+_ALONE = "by sharing more or less, alone"
 _HOW = re.compile(r" \(([^()]+, \d+ steps, largest Nash gap [^()]+)\)")  # in the status of an equilibrium
 _NO_EQUILIBRIUM = "what is shown is NO certified equilibrium"
 
@@ -293,6 +342,8 @@ def who_shares(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
     if len(rows) > _NAMED:
         most = sorted(sharing, key=lambda row: -row["contribution"])[:_MOST]
         parts = [f"{called(row['name'])} ({_of_capacity(row)})" for row in most]
+        if len(sharing) == 1:
+            return [f"Only {_shared(sharing[0], f' {data}')}; the other {len(idle)} members share nothing."]
         who = "All" if not idle else f"{len(sharing)} of"
         text = f"{who} {len(rows)} members share {total} {data} together, most of all {_and(parts)}."
         return [text] if not idle else [text, f"Nothing is shared by {listed(idle)}."]
@@ -317,34 +368,64 @@ def _shared(row: dict[str, Any], data: str) -> str:
 def _of_capacity(row: dict[str, Any]) -> str:
     """What one member shares, and of how much."""
     s, capacity = money.samples(row["contribution"]), money.samples(row["capacity"])
-    return f"all her {s}" if s == capacity else f"{s} of {capacity}"
+    everything = row["contribution"] >= row["capacity"] * (1 - 1e-9)
+    return f"all her {s}" if everything else f"{s} of {capacity}"
 
 
 def who_pays(rows: Sequence[dict[str, Any]], used: money.Currency) -> list[str]:
     """Sentences on who pays and who receives what, of those who stay."""
-    amounts = {called(row["name"]): float(row["payment"]) for row in rows}
-    paying = sorted((name for name in amounts if amounts[name] < 0), key=lambda name: amounts[name])
-    receiving = sorted((name for name in amounts if amounts[name] > 0), key=lambda name: -amounts[name])
+    largest_first = sorted(rows, key=lambda row: -abs(float(row["payment"])))
+    paying = [row for row in largest_first if float(row["payment"]) < 0]
+    receiving = [row for row in largest_first if float(row["payment"]) > 0]
     if not paying and not receiving:
         return ["Nobody pays anything."]
     parts = []
-    for names, one, several in ((receiving, "receives", "receive"), (paying, "pays", "pay")):
-        if names:
-            parts.append(_amounts(names, amounts, one, several, used))
+    for some, one, several in ((receiving, "receives", "receive"), (paying, "pays", "pay")):
+        if some:
+            parts.append(_amounts(some, one, several, used))
     return ["; ".join(parts) + "."]
 
 
-def _amounts(
-    names: Sequence[str], amounts: dict[str, float], one: str, several: str, used: money.Currency
-) -> str:
+def _amounts(rows: Sequence[dict[str, Any]], one: str, several: str, used: money.Currency) -> str:
     """What those members pay, or receive, the largest amounts first."""
-    texts = [used.amount(abs(amounts[name])) for name in names]
+    names, amounts = [called(row["name"]) for row in rows], [abs(float(row["payment"])) for row in rows]
+    texts = [used.amount(amount) for amount in amounts]
     if len(names) <= _NAMED:
         rest = [f"{name} {text}" for name, text in zip(names[1:], texts[1:], strict=True)]
         return _and([f"{names[0]} {one} {texts[0]}", *rest])
-    total = used.amount(sum(abs(amounts[name]) for name in names))
+    total = used.amount(sum(amounts))
     most = [f"{name} ({text})" for name, text in zip(names[:_MOST], texts[:_MOST], strict=True)]
     return f"{len(names)} members {several} {total} together, most of all {_and(most)}"
+
+
+def _too_small(rows: Sequence[dict[str, Any]], summary: dict[str, Any], used: money.Currency) -> list[str]:
+    """A remark if payments are so small that all are rounded to 0."""
+    most = max(abs(row["exact_payment"]) for row in rows)
+    if (
+        not most
+        or any(float(row["payment"]) for row in rows)
+        or most < 1e-9 * max(row["cost"] for row in rows)
+    ):
+        return []
+    return [
+        f"Payments of at most {used.rate(most)} are rounded to 0: less than half of the smallest that can be "
+        f"paid, {used.rate(summary['unit'])} (--unit)."
+    ]
+
+
+def _worse_off(rows: Sequence[dict[str, Any]], used: money.Currency) -> list[str]:
+    """Who of those who stay had more without payments, and how much."""
+    short = {}
+    for i, row in enumerate(rows):
+        before = row["without_payments"]
+        if before is not None and before - row["utility"] > 1e-6 * max(abs(row["utility"]), abs(before)):
+            short[i] = before - row["utility"]
+    if not short:
+        return []
+    most = sorted(short, key=lambda i: -short[i])[:_MOST]
+    parts = [f"{called(rows[i]['name'])} ({used.amount(short[i])} less)" for i in most]
+    who = _and(parts) if len(short) <= _MOST else f"{len(short)} members, most of all {_and(parts)}"
+    return [f"Payments leave less than there was without to {who}."]
 
 
 def _without_payments(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
@@ -401,8 +482,8 @@ def _who_leaves(summary: dict[str, Any], short: dict[str, float], leave: str, us
 def _gets(row: dict[str, Any], summary: dict[str, Any], used: money.Currency) -> str:
     """What one member has, and why: what her model is worth, what she spends, pays or receives."""
     payment = float(row.get("payment", 0.0))
-    worth = row["utility"] + row["cost"] - payment
-    parts = [f"her model (accuracy {row['payoff']:.3f}) is worth {used.amount(worth)} to her"]
+    worth = row["utility"] + row["cost"] - row.get("exact_payment", 0.0)
+    parts = [f"her model ({metric(summary)} {row['payoff']:.3f}) is worth {used.amount(worth)} to her"]
     if row["cost"]:
         parts.append(f"her data cost her {used.amount(row['cost'])}")
     if payment:
@@ -414,19 +495,32 @@ def _gets(row: dict[str, Any], summary: dict[str, Any], used: money.Currency) ->
     if row.get("outside") is None:  # earlier versions do not say it
         return f"{text}."
     gained = row["utility"] - row["outside"]
-    more = "more" if gained >= 0 else "less"
-    return f"{text}, {used.amount(abs(gained))} {more} than by {ALTERNATIVES[summary['outside']]}."
+    by = "" if summary["outside"] == "given" else "by "
+    alternative = by + ALTERNATIVES[summary["outside"]]
+    if abs(gained) <= 1e-9 * max(abs(row["utility"]), abs(row["outside"])):
+        return f"{text}, as much as {alternative}."
+    sure = ""
+    if row.get("gain_low") is not None:
+        sure = f" ({used.amount(row['gain_low'])} to {used.amount(row['gain_high'])})"
+    return f"{text}, {used.amount(abs(gained))}{sure} {'more' if gained >= 0 else 'less'} than {alternative}."
+
+
+def metric(summary: dict[str, Any]) -> str:
+    """What the accuracies of a game are: accuracies, unless its members' models were measured by others."""
+    return METRICS[(summary.get("exchange") or {}).get("metric", "accuracy")]
 
 
 def _payment_interval(row: dict[str, Any], used: money.Currency) -> str:
     """What a member receives, or pays, in resampled games; "" if there are none."""
     if row.get("payment_low") is None:
         return ""
-    low, high = row["payment_low"], row["payment_high"]
-    if low * high >= 0:
+    low, high, payment = row["payment_low"], row["payment_high"], float(row["payment"])
+    if min(low * payment, high * payment) >= 0:
         least, most = sorted((abs(low), abs(high)))
         return f" ({used.amount(least)} to {used.amount(most)})"
-    return f" (she may pay up to {used.amount(-low)} or receive up to {used.amount(high)})"
+    most = [f"pay up to {used.amount(-low)}"] if low < 0 else []
+    most += [f"receive up to {used.amount(high)}"] if high > 0 else []
+    return f" (she may {' or '.join(most)})"
 
 
 def _if_one_leaves(work: Workdir, used: money.Currency, data: str) -> list[str]:
@@ -434,7 +528,7 @@ def _if_one_leaves(work: Workdir, used: money.Currency, data: str) -> list[str]:
     rows = work.read_csv("without_each.csv", text=("name",)) if work.has("without_each.csv") else []
     known = sorted((row for row in rows if row["certified"]), key=lambda row: -row["others_lose"])
     sentences = []
-    for row in known[:_NAMED]:
+    for row in known:
         lost = row["others_lose"]
         change = f"lose {used.amount(lost)}" if lost >= 0 else f"gain {used.amount(-lost)}"
         sentences.append(
@@ -455,15 +549,23 @@ def _server_knows(summary: dict[str, Any]) -> list[str]:
     rule = _rule(summary["mechanism"])
     if rule is None:
         return []
-    if not rule.knows:
+    if not rule.must_know:
         return ["Members need not reveal anything but what they share."]
-    theirs = " and ".join(_REVEALED[one] for one in rule.knows)
-    return [f"Members must tell the server {theirs}, beside what they share."]
+    theirs = " and ".join(_REVEALED[one] for one in rule.must_know)
+    told = [f"Members must tell the server {theirs}, beside what they share."]
+    if "payoffs" in rule.must_know:
+        told.append(
+            "What accuracy is worth to them is taken as they say; what a false claim of that gains is not "
+            "looked for."
+        )
+    return told
 
 
 def recommendation(summary: dict[str, Any], used: money.Currency) -> str:
     """Which mechanism is recommended, and why."""
     found = summary["compared"]
+    more = found["surplus"]
+    brings = f"all together have {used.amount(abs(more))} {'more' if more >= 0 else 'LESS'} than if they left"
     if found["rather_leave"]:
         accepted = (
             f"None of the {found['apply']} that apply here is accepted by everybody; of those under which "
@@ -473,7 +575,7 @@ def recommendation(summary: dict[str, Any], used: money.Currency) -> str:
         accepted = f"Of the {found['apply']} that apply here it is the simplest that everybody accepts and"
     text = (
         f"Recommended: {described(summary['mechanism'])} {accepted} that brings within {found['nearly']:.0%} "
-        f"of the most: all together have {used.amount(found['surplus'])} more than if they left."
+        f"of the most that such a mechanism brings: with everybody there {brings}."
     )
     simpler = [_lacks(one, found, used) for one in found["simpler"]]
     return f"{text} Simpler ones: {'; '.join(simpler)}." if simpler else text
@@ -524,9 +626,9 @@ def certificate(summary: dict[str, Any], used: money.Currency) -> list[str]:
     if summary["converged"]:
         gap = summary["nash_gap"]
         if used.code and gap < used.smallest:
-            lines.append(f"Checked: nobody gains {used.exact(used.smallest)} or more by deviating alone.")
+            lines.append(f"Checked: nobody gains {used.exact(used.smallest)} or more {_ALONE}.")
         else:
-            lines.append(f"Checked: nobody gains more than {used.amount(gap)} by deviating alone.")
+            lines.append(f"Checked: nobody gains more than {used.amount(gap)} {_ALONE}.")
     return lines
 
 
@@ -548,14 +650,34 @@ def extrapolation(summary: dict[str, Any], data: str) -> list[str]:
 
 def _assumed(summary: dict[str, Any]) -> list[str]:
     """What the answer takes for granted."""
+    used, data = _written(summary)
     lines = [_sentence(summary["samples"])] if summary.get("samples") else []
-    if summary.get("outside") == "own_records" and summary.get("own") == "contributed":
-        lines.append(
-            "Who leaves is taken to train on all records that she owns, at no cost, who takes part only on "
-            "what she shares: --own=always lets her use her own in both cases."
-        )
+    lines += _if_she_leaves(summary, data)
+    if used.code and summary.get("values") == [1.0, 1.0]:
+        lines.append(f"Accuracy 1 is taken to be worth {used.amount(1.0)} to everybody (column `value`).")
+    lines.append("Everything counts once: what is shared, what it costs, what it is worth, what is paid.")
     lines.append("Everybody decides alone; that groups could act together is not considered.")
     return lines
+
+
+def _if_she_leaves(summary: dict[str, Any], data: str) -> list[str]:
+    """What members are taken to have without the others."""
+    outside, own = summary.get("outside"), summary.get("own")
+    one = data.removesuffix("s")
+    if outside == "alone" and own != "always":
+        always = ", or --own=always if she always can" if own else ""
+        return [
+            f"Who leaves is taken to train alone on as many {data} as pay for her, each at what sharing a "
+            f"{one} costs her.",
+            f"If she can use her own at no cost, say so by --outside=own_records{always}: she may then "
+            "rather leave.",
+        ]
+    if outside == "own_records" and own == "contributed":
+        return [
+            "Who leaves is taken to train on all records that she owns, at no cost, who takes part only on "
+            "what she shares: --own=always lets her use her own in both cases."
+        ]
+    return []
 
 
 def _misreports(work: Workdir, used: money.Currency) -> list[str]:
@@ -563,20 +685,29 @@ def _misreports(work: Workdir, used: money.Currency) -> list[str]:
     rows = work.read_csv("mechanisms.csv", text=_TEXTS) if work.has("mechanisms.csv") else []
     chosen = [row for row in rows if row["chosen"]]
     if not chosen:
-        return []
+        rule = _rule(work.read_json("mechanism.json")["mechanism"])
+        known = rule is None or "costs" in rule.must_know
+        return [_NOT_LOOKED_FOR] if known else []
     if "costs" not in chosen[0]["server_knows"]:
         return ["Payments do not depend on what members say about their costs."]
     if chosen[0].get("misreport_gain") is None:
-        return ["Costs are taken as members report them; what a false report gains was not looked for."]
+        return [_NOT_LOOKED_FOR]
+    untold = chosen[0].get("misreports_untold") or 0
+    but = f" (what {untold} of the reports lead to cannot be told)" if untold else ""
     if not chosen[0]["misreport_gain"]:
-        return ["Costs are taken as members report them; no false report that was tried gains anything."]
+        return [
+            f"Costs are taken as members report them; no false report that was tried ({_TRIED}) gains "
+            f"anything{but}."
+        ]
     gain, factor = used.amount(chosen[0]["misreport_gain"]), chosen[0]["misreport_factor"]
     return [
         f"Costs are taken as members report them: {called(chosen[0]['misreport_by'])} would gain {gain} by "
-        f"reporting {factor:g} times hers."
+        f"reporting {factor:g} times hers (tried: {_TRIED}){but}."
     ]
 
 
+_NOT_LOOKED_FOR = "Costs are taken as members report them; what a false report gains was not looked for."
+_TRIED = "0.5, 0.9, 1.1 and 2 times the true cost"
 _TEXTS = ("mechanism", "server_knows", "why_not", "worst_off", "misreport_by")  # columns of mechanisms.csv
 
 
@@ -589,19 +720,19 @@ def nobody_shares(found: dict[str, Any], used: money.Currency = money.PLAIN, dat
     """For whom sharing is nearest to worth it, and from which cost or value on it would be."""
     one = data.removesuffix("s")
     if found["agent"] is None:
-        return f"nobody shares: no number of {data} brings anybody anything"
+        return f"nobody shares: sharing {data} brings nobody anything herself"
     who, value = called(found["agent"]), found["break_even_value"]
     after = "with payments, " if found["payments"] else ""
-    average = f" on average over {found['samples']:.3g}" if found["samples"] else ""
-    brings = used.amount(found["brings"])
+    average = f" on average over {money.samples(found['samples'])}" if found["samples"] else ""
+    brings = used.rate(found["brings"])
     if value is not None:  # the accuracy alone, no payments for samples
         accuracy = money.number(found["brings"] / found["value"])
         brings = f"{accuracy} of accuracy, worth {brings}{average} (`value`: {used.amount(found['value'])})"
     text = (
-        f"nobody shares: {after}a {one} costs {who} {used.amount(found['cost'])} and brings her at most "
-        f"{brings}; it would pay from a cost of {used.amount(found['break_even_cost'])}"
+        f"nobody shares: {after}a {one} costs {who} {used.rate(found['cost'])} and brings her at most "
+        f"{brings}; it would pay at a cost below {used.rate(found['break_even_cost'])}"
     )
-    return text if value is None else f"{text}, or a `value` of {used.amount(value)}"
+    return text if value is None else f"{text}, or a `value` above {used.amount(value)}"
 
 
 def worth(found: dict[str, Any]) -> list[str]:
@@ -643,13 +774,16 @@ def listed(names: list[str]) -> str:
     """Names as they stand in a sentence, the first of many."""
     if not names:
         return "nobody"
-    text = ", ".join(map(str, names[:_LISTED]))
+    text = ", ".join(map(called, names[:_LISTED]))
     return f"{text}, … ({len(names)} in all)" if len(names) > _LISTED else text
 
 
 def called(name: Any) -> str:
     """What a member is called in a sentence; those without a name have numbers."""
-    return f"agent {name}" if str(name).isdigit() else str(name)
+    text = str(name)
+    if text.isdigit():
+        return f"agent {text}"
+    return f"“{text}”" if "," in text else text  # or it would read as two names
 
 
 def _and(parts: Sequence[str]) -> str:

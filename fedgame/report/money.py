@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+_NOISE = 1e-6  # of the smallest amount that can be paid: less is rounding of numbers, and no amount
 _DIGITS = 4  # significant digits of a number that is no amount of a currency
 
 
@@ -17,20 +18,30 @@ class Currency(NamedTuple):
         """An amount to its smallest unit, such as €1,483.50; a plain number as `number` writes it."""
         return self._with_symbol(x, self.decimals) if self.code else number(x)
 
-    def amount(self, x: float, digits: int = _DIGITS) -> str:
+    def amount(self, x: float | None, digits: int = _DIGITS) -> str:
         """An amount as it stands in a sentence: without cents from 1,000 on, and if it is whole.
 
         Args:
-          x: the amount.
+          x: the amount; "-" if there is none.
           digits: significant ones, if it is a plain number.
         """
-        if not self.code:
+        if not self.code or x is None or math.isnan(x):
             return number(x, digits)
-        if 0 < abs(x) < 0.5 * self.smallest:
+        if abs(x) < _NOISE * self.smallest:
+            return self._with_symbol(0.0, 0)
+        if abs(x) < 0.5 * self.smallest:
             return self._with_symbol(x, 1 - math.floor(math.log10(abs(x))))
         in_units = round(x, self.decimals)
         whole = abs(in_units) >= 1000 or in_units == round(in_units)
         return self._with_symbol(x, 0 if whole else self.decimals)
+
+    def rate(self, x: float) -> str:
+        """An amount per sample: below 1 to three significant digits, as €0.0138, and at least whole cents."""
+        if not self.code or abs(x) >= 1 or abs(x) < _NOISE * self.smallest:
+            return self.amount(x)
+        exact = self._with_symbol(x, max(self.decimals, 2 - math.floor(math.log10(abs(x)))))
+        whole, _, cents = exact.partition(".")
+        return f"{whole}.{cents[: self.decimals]}{cents[self.decimals :].rstrip('0')}"
 
     @property
     def smallest(self) -> float:

@@ -24,6 +24,7 @@ _INTERVALS = {  # columns of outcome.csv, of which NAME_low and NAME_high are th
     "payment": "receives, interval",
     "utility": "has, interval",
 }
+_SUMMARIES = ("mechanism.json", "equilibrium.json")
 _HIDDEN = frozenset({"mechanism"})  # figures whose content stands in the page already
 
 
@@ -139,7 +140,8 @@ def _members(work: Workdir, used: money.Currency) -> tuple[list[Member], list[st
         return [], [], 0
     rows = work.read_csv("outcome.csv", text=("name", "payment"))
     paid = any(float(row.get("payment", 0.0)) for row in rows)
-    header = ["accuracy", "has", "if she leaves"]
+    summary = next((work.read_json(name) for name in _SUMMARIES if work.has(name)), {})
+    header = [answers.metric(summary), "has", "if she leaves"]
     intervals = [name for name in _INTERVALS if f"{name}_low" in rows[0] and (paid or name != "payment")]
     header += [_INTERVALS[name] for name in intervals]
     most_shared = max(max(row["contribution"] for row in rows), 1e-300)
@@ -223,7 +225,7 @@ def _slider(work: Workdir, used: money.Currency) -> dict[str, Any] | None:
             for row in by_beta[beta]
         ]
         positions.append({"beta": f"{beta:.4g}", "members": members, **_welfare(welfare[beta], used)})
-    means = [welfare[beta].get("p=1") for beta in betas]
+    means = [_mean_utility(welfare[beta]) for beta in betas]
     known = [
         (mean, position["beta"]) for mean, position in zip(means, positions, strict=True) if mean is not None
     ]
@@ -235,11 +237,16 @@ def _slider(work: Workdir, used: money.Currency) -> dict[str, Any] | None:
 
 def _welfare(row: dict[str, Any], used: money.Currency) -> dict[str, str]:
     """Mean utility and how many would leave, at one β."""
-    mean, leave = row.get("p=1"), row["rather_leave"]
+    mean, leave = _mean_utility(row), row["rather_leave"]
     return {
         "welfare": "not certified" if mean is None else used.amount(mean),
         "leave": "unknown" if leave is None else str(leave),
     }
+
+
+def _mean_utility(row: dict[str, Any]) -> float | None:
+    """Mean utility at one β; earlier versions have it if p = 1 was asked for."""
+    return row.get("mean_utility", row.get("p=1"))
 
 
 def _curve(means: Sequence[float | None]) -> list[list[float]] | None:
@@ -257,7 +264,9 @@ def _figures(work: Workdir) -> list[tuple[str, str]]:
     """Names and SVG of the figures of the run that the page shows."""
     found = []
     for file in sorted(work.path.glob("*.svg")):
-        if file.stem not in _HIDDEN and work.has(file.name):
+        if file.stem not in _HIDDEN and work.wrote(
+            file.name
+        ):  # what others have put there is no figure of it
             found.append((file.stem, file.read_text(encoding="utf-8")))
     return found
 

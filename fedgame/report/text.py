@@ -1,7 +1,7 @@
 """What commands print of a run: Markdown tables and sentences, from the files of the run alone."""
 
 import decimal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -26,7 +26,7 @@ def equilibrium(work: Workdir) -> str:
     sure = [*answer.sure, *answers.solved(summary), _total(summary)]
     blocks = [
         lines(answer.sentences),
-        _contributors(rows, used, resampled="bootstrap" in summary),
+        _contributors(rows, summary, used),
         _each(answer),
         lines(["How sure this is", *sure]),
         summary.get("conditions", ""),
@@ -44,7 +44,7 @@ def lines(sentences: Sequence[str]) -> str:
 
 def _each(answer: answers.Answer) -> str:
     """What the answer means for each member; "" if that is not said."""
-    return lines(["What each member gets", *answer.each]) if answer.each else ""
+    return lines(["What each member gets, and what if she leaves", *answer.each]) if answer.each else ""
 
 
 def _end(answer: answers.Answer) -> list[str]:
@@ -76,10 +76,11 @@ def measurement(work: Workdir) -> str:
         ]
         for row in rows
     ]
+    metric = answers.METRICS[found["metric"]]
     blocks = [
         remarks(work),
         lines(answers.measurement(work).sentences),
-        f"{_METRICS[found['metric']]} on each member's own held-out records, of models of these records\n"
+        f"{metric} on each member's own held-out records, of models of these records\n"
         + tables.markdown(header, cells),
         _exchange(found["exchange"]),
         f"{found['mixtures']} mixtures × {found['splits']} splits; copy agents_template.csv and fill in "
@@ -87,9 +88,6 @@ def measurement(work: Workdir) -> str:
         validation(work),
     ]
     return "\n\n".join(block for block in blocks if block)
-
-
-_METRICS = {"accuracy": "accuracy", "auc": "area under the ROC curve", "log_loss": "1 - log loss"}
 
 
 def remarks(work: Workdir) -> str:
@@ -121,7 +119,7 @@ def _currency(work: Workdir) -> money.Currency:
 
 def _validated(found: dict[str, Any], rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
     """The table of one advice, and whether it held."""
-    metric, confidence = _METRICS[found["metric"]], f"{found['confidence']:.0%}"
+    metric, confidence = answers.METRICS[found["metric"]], f"{found['confidence']:.0%}"
     header = ["member", "shares", "predicted", f"trained [{confidence}]", "utility", "trained"]
     header += ["gain by sharing nothing", "trained", "gain by sharing all", "trained"]
     by_member = tables.by(rows, "member", "profile")
@@ -196,7 +194,7 @@ def _exchange(found: dict[str, Any]) -> str:
     # Files of earlier versions do not say the metric and the best model.
     metric, best = found.get("metric", "accuracy"), found.get("best", chosen)
     if metric != "accuracy":
-        text = f"what is called accuracy is the {_METRICS.get(metric, metric)}\n\n{text}"
+        text = f"what is called accuracy is the {answers.METRICS.get(metric, metric)}\n\n{text}"
     if chosen != best:
         text += f" (--rates), though held-out mixtures speak for {best}"
     if p_value < 0.05:
@@ -269,10 +267,10 @@ def _total(summary: dict[str, Any]) -> str:
     return text
 
 
-def _contributors(rows: Sequence[dict[str, Any]], used: money.Currency, resampled: bool) -> str:
-    """A table of the agents who contribute most; `resampled`: with intervals."""
-    header = ["agent", "contributes", "of", "accuracy", "cost", "utility", "outside"]
-    if resampled:
+def _contributors(rows: Sequence[dict[str, Any]], summary: dict[str, Any], used: money.Currency) -> str:
+    """A table of the agents who contribute most, with intervals if games were resampled."""
+    header = ["agent", "contributes", "of", answers.metric(summary), "cost", "utility", "outside"]
+    if "utility_low" in rows[0]:
         header += ["contribution in", "utility in", "nothing in", "leaves in"]
     shown = _largest(rows, lambda row: row["contribution"])
     table = tables.markdown(header, [_agent_cells(row, used) for row in shown])
@@ -358,17 +356,19 @@ def _candidate_cells(
 ) -> list[str]:
     """The cells of one mechanism, see `compared`."""
     sharers = [one for one in members if not answers.shares_nothing(one)]
-    sharing = [(one["name"], money.samples(one["contribution"])) for one in sharers]
+    sharing = [(answers.called(one["name"]), money.samples(one["contribution"])) for one in sharers]
     cent = 0.5 * used.smallest if used.code else 0.0
     payers = [one for one in members if one["payment"] < -cent]
-    paying = [(one["name"], used.amount(-one["payment"])) for one in payers]
+    paying = [(answers.called(one["name"]), used.amount(-one["payment"])) for one in payers]
     most = used.amount(max((-one["payment"] for one in payers), default=0.0))
     leaving = [one["name"] for one in members if one["rather_leaves"]]
     doubt = "" if row["certified"] else ", NO certified equilibrium"
     gain, by = row.get("misreport_gain"), row.get("misreport_by")
     false = "not looked for"
     if gain is not None:
-        false = f"{used.amount(gain)} ({by})" if gain else "nothing"
+        false = f"{used.amount(gain)} ({answers.called(by)})" if gain else "nothing"
+        if untold := row.get("misreports_untold"):
+            false += f", {untold} not told"
     return [
         ("→ " if row["chosen"] else "") + tables.title(row["mechanism"]) + doubt,
         _brief(sharing, f"{money.samples(row['contributed'])} in all"),
@@ -376,7 +376,7 @@ def _candidate_cells(
         answers.listed(leaving) if len(leaving) <= _BRIEF else f"{len(leaving)} of {len(members)}",
         used.amount(row["surplus"]),
         used.amount(row["sum_of_utilities"]),
-        f"{row['worst_off']} ({used.amount(row['worst_off_utility'])})",
+        f"{answers.called(row['worst_off'])} ({used.amount(row['worst_off_utility'])})",
         row["server_knows"] or "nothing",
         false,
     ]
@@ -396,7 +396,7 @@ def _ties(summary: dict[str, Any]) -> list[str]:
     if not (tied := summary.get("splits")):
         return []
     return [
-        f"s* is an equilibrium; agents {answers.listed(tied)} are indifferent how they split what they "
+        f"s* is an equilibrium; {answers.listed(tied)} are indifferent how they split what they "
         "contribute together, and utilities are equal at this split only"
     ]
 
@@ -434,31 +434,18 @@ def _fallen_apart(rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
 def _payments(summary: dict[str, Any], rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
     """A table of the agents with the largest payments, of those who stay, and the sum of all payments."""
     announced = summary["columns"]
-    header = ["agent", "contributes", "of", "accuracy", "cost", *announced.values()]
+    header = ["agent", "contributes", "of", answers.metric(summary), "cost", *announced.values()]
     header += ["receives", "utility", "outside", "no payments"]
-    if "bootstrap" in summary:
+    if "utility_low" in rows[0]:
         header += ["contribution in", "payment in", "utility in", "leaves in"]
     staying = [row for row in rows if row["stays"]]
     shown = _largest(staying, lambda row: abs(row["exact_payment"]))
-    text = tables.markdown(header, [_payment_cells(row, list(announced), used) for row in shown])
+    per_sample = summary.get("per_sample", ["price"])  # earlier versions do not say it
+    text = tables.markdown(header, [_payment_cells(row, list(announced), per_sample, used) for row in shown])
     if len(staying) > len(shown):
         text += f"\n… and {len(staying) - len(shown)} agents with smaller payments, in outcome.csv"
     total = sum(decimal.Decimal(row["payment"]) for row in rows)
-    return (
-        f"{text}\nNegative amounts are paid. In units of {summary['unit']:g}; their sum: {total}"
-        + _worse_off(rows, used)
-    )
-
-
-def _worse_off(rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
-    """Who of those who stay had more without payments, and how much; "" if nobody did."""
-    short = []
-    for row in rows:
-        if row["stays"] and row["without_payments"] is not None:
-            lost = row["without_payments"] - row["utility"]
-            if lost > 1e-6 * max(abs(row["utility"]), abs(row["without_payments"])):
-                short.append(f"{row['name']} ({used.amount(lost)} less)")
-    return f"\nPayments leave them less than they had without: {answers.listed(short)}" if short else ""
+    return f"{text}\nNegative amounts are paid. In units of {summary['unit']:g}; their sum: {total}"
 
 
 def _welfare(rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
@@ -472,8 +459,10 @@ def _welfare(rows: Sequence[dict[str, Any]], used: money.Currency) -> str:
     return tables.markdown(["welfare (1/n Σ u^p)^(1/p)", *powers], body)
 
 
-def _payment_cells(row: dict[str, Any], announced: list[str], used: money.Currency) -> list[str]:
-    """The cells of one agent; `announced` are the columns of what she is told."""
+def _payment_cells(
+    row: dict[str, Any], announced: list[str], per_sample: Collection[str], used: money.Currency
+) -> list[str]:
+    """The cells of one agent; `announced` are the columns of what she is told, some currency per sample."""
     cells = [
         row["name"],
         money.samples(row["contribution"]),
@@ -482,7 +471,7 @@ def _payment_cells(row: dict[str, Any], announced: list[str], used: money.Curren
         used.amount(row["cost"]),
     ]
     for name in announced:
-        cells.append(f"{row[name]:.4f}" if name == "rate" else used.amount(row[name]))
+        cells.append(used.rate(row[name]) if name in per_sample else money.number(row[name]))
     cells.append(used.exact(float(row["payment"])) if used.code else row["payment"])
     for name in ("utility", "outside", "without_payments"):
         cells.append("no equilibrium" if row[name] is None else used.amount(row[name]))
@@ -506,7 +495,7 @@ def training(work: Workdir) -> str:
     blocks, rows = [tables.first_agents(work.read_texts("holdings.csv"))], work.read_csv("rounds.csv")
     if not work.has("members.json"):
         return "\n\n".join(block for block in [remarks(work), *blocks, rounds(rows)] if block)
-    metric = _METRICS[work.read_json("members.json")["metric"]]
+    metric = answers.METRICS[work.read_json("members.json")["metric"]]
     blocks.append(rounds(rows, f"{metric} on held-out records"))
     last = list(tables.by(work.read_csv("rounds_by_member.csv", text=("member",)), "round").values())[-1]
     header = {"member": "member", "accuracy": "on what she holds out, after the last round"}

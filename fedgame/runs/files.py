@@ -14,7 +14,7 @@ UNKNOWN = "not described"  # the sentence of a file of which nothing is known
 
 DESCRIPTIONS = {
     README: "Which file is what, and what made them.",
-    "report.html": "The answer as a page for a browser: sentences, tables, figures, a slider, a glossary.",
+    "report.html": "The answer as a page for a browser.",
     "answer.json": "What a study shows, in sentences.",
     "report.txt": "What was printed: sentences and tables.",
     "SHA256SUMS": "Digests of what the run has written: `sha256sum -c SHA256SUMS` finds what has changed.",
@@ -50,7 +50,9 @@ DESCRIPTIONS = {
     "exchange_fits.json": "Curves and rates fitted to the mixtures and to resampled ones, for commands with "
     "--measurements.",
     "exchange_rates.png": "The exchange rates, by pair of members.",
-    "announced.json": "What each participant is told: the mechanism and her payment.",
+    "announced.json": "What each participant is told: the numbers of the mechanism, such as `rate`, the "
+    "share of her costs that she gets back, `transfer`, what she is paid beside whatever she does, or "
+    "`price`, of a sample; her payment follows from them and from what all share.",
     "mechanism.json": "Who stays, what the mechanism reaches, and its certificate.",
     "mechanisms.csv": "All mechanisms side by side, if none was named: whether each `applies` (else "
     "`why_not`) and was `chosen`, what members have together (`sum_of_utilities`) and by how much that is "

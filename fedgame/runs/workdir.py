@@ -58,12 +58,15 @@ class Workdir:
     def close(self) -> None:
         """Writes which file is what, and lets other processes have the directory."""
         if self._lock is not None:
-            with contextlib.suppress(OSError, ValueError):  # a full disk, or a config.json that was spoilt
-                self._write_readme()
-            self._written.forget_what_is_gone()
-            (self.path / _HOLDER).unlink(missing_ok=True)
-            self._lock.release()
-            self._lock = None
+            try:
+                # A full disk, or a config.json that was spoilt.
+                with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                    self._write_readme()
+                self._written.forget_what_is_gone()
+                (self.path / _HOLDER).unlink(missing_ok=True)
+            finally:
+                self._lock.release()
+                self._lock = None
 
     def _write_readme(self) -> None:
         """Writes `README.md`, if it would not be the same again."""
@@ -147,6 +150,10 @@ class Workdir:
 
     def _put_text(self, name: str, text: str) -> None:
         self.put(name, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def wrote(self, name: str) -> bool:
+        """Whether a file is there that the run has written; a `ValueError` if it has changed since."""
+        return name in self._written.names and self.has(name)
 
     def has(self, name: str) -> bool:
         """Whether a file or a folder is there; a `ValueError` if it has changed since the run wrote it."""

@@ -45,7 +45,7 @@ def test_of_a_curve_that_starts_flat_it_is_the_best_average():
 
 def test_a_bound_that_stays_at_0_brings_nobody_anything():
     found = break_even.nobody_shares(game(games.GeneralizationBound(0.97, 1.0), 0.04, 10.0), NOBODY, "ab")
-    assert answers.nobody_shares(found) == "nobody shares: no number of samples brings anybody anything"
+    assert answers.nobody_shares(found) == "nobody shares: sharing samples brings nobody anything herself"
 
 
 def test_somebody_who_shares_leaves_nothing_to_explain():
@@ -75,12 +75,12 @@ def test_a_price_is_part_of_what_a_sample_brings():
     assert found["brings"] == pytest.approx(SLOPE + 0.1)
     assert found["break_even_value"] is None
     assert float(mechanisms.outcome(one, price.Price(0.1)).equilibrium.profile.sum()) == 0
-    assert answers.nobody_shares(found).endswith("it would pay from a cost of 0.1548")
+    assert answers.nobody_shares(found).endswith("it would pay at a cost below 0.1548")
 
 
 def test_the_sentence_is_plain():
     found = break_even.nobody_shares(game(POWER, 0.4), NOBODY, [1, 2])
     assert answers.nobody_shares(found) == (
         "nobody shares: a sample costs agent 1 0.4 and brings her at most 0.05479 of accuracy, worth "
-        "0.05479 (`value`: 1); it would pay from a cost of 0.05479, or a `value` of 7.3"
+        "0.05479 (`value`: 1); it would pay at a cost below 0.05479, or a `value` above 7.3"
     )

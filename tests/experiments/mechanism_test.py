@@ -11,7 +11,7 @@ import pytest
 from fedgame import games, mechanisms, registry
 from fedgame.experiments import mechanism, over_beta
 from fedgame.mechanisms import outcomes, rules
-from fedgame.report import money, text
+from fedgame.report import answers, money, text
 from fedgame.runs import workdir
 
 NUMBERS = mechanism.Settings(
@@ -192,7 +192,9 @@ def test_too_many_agents_for_the_general_form_are_refused_before_anything_is_com
 def test_prices_say_between_whom_other_splits_are_equilibria_too(tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism="prices", cost=(0.004, 0.004, 0.012), leave=False)
     words, work = run(settings, tmp_path)
-    assert "s* is an equilibrium; agents 1, 2 are indifferent how they split what they contribute" in words
+    assert (
+        "s* is an equilibrium; agent 1, agent 2 are indifferent how they split what they contribute" in words
+    )
     assert json.loads((work.path / "mechanism.json").read_text())["splits"] == ["1", "2"]
 
 
@@ -331,18 +333,18 @@ def test_one_program_serves_every_number_of_rates_and_the_search_for_the_best(mo
 
 
 def test_who_had_more_without_payments_is_named_with_the_amount():
-    def row(name, utility, before, stays=True):
-        return {"name": name, "utility": utility, "without_payments": before, "stays": stays}
+    def row(name, utility, before):
+        return {"name": name, "utility": utility, "without_payments": before}
 
-    rows = [
-        row("a", 5.0, 5.0 + 1e-9),
-        row("b", 1000.0, 3500.0),
-        row("c", 2.0, 1.0),
-        row("d", 0.0, 9.0, False),
-    ]
-    told = text._worse_off([*rows, row("e", 1.0, None)], money.currency("EUR"))
-    assert told == "\nPayments leave them less than they had without: b (€2,500 less)"
-    assert text._worse_off(rows[:1], money.PLAIN) == ""
+    rows = [row("a", 5.0, 5.0 + 1e-9), row("b", 1000.0, 3500.0), row("c", 2.0, 1.0)]
+    staying = [*rows[:3], row("e", 1.0, None)]
+    told = answers._worse_off(staying, money.currency("EUR"))
+    assert told == ["Payments leave less than there was without to b (€2,500 less)."]
+    assert answers._worse_off(rows[:1], money.PLAIN) == []
+    many = answers._worse_off([row(str(k), 0.0, k + 1.0) for k in range(5)], money.PLAIN)
+    assert many[0].endswith(
+        "to 5 members, most of all agent 4 (5 less), agent 3 (4 less) and agent 2 (3 less)."
+    )
 
 
 @pytest.mark.parametrize("balanced", [True, False])
@@ -359,7 +361,7 @@ def test_where_nobody_shares_it_says_what_would_pay(tmp_path):
     words, work = run(dataclasses.replace(NUMBERS, mechanism="none", cost=(1.0, 1.5, 2.0)), tmp_path)
     sentence = (
         "Nobody shares: a sample costs agent 1 1 and brings her at most 0.05479 of accuracy, worth 0.05479 "
-        "(`value`: 1); it would pay from a cost of 0.05479, or a `value` of 18.25."
+        "(`value`: 1); it would pay at a cost below 0.05479, or a `value` above 18.25."
     )
     assert sentence in words.splitlines()
     assert work.read_json("mechanism.json")["nobody_shares"]["break_even_cost"] == pytest.approx(

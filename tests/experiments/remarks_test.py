@@ -70,7 +70,7 @@ def test_a_comparison_tells_why_nobody_shares():
     summary = {"fit": "power", "rmse": 0.0, "largest_residual": 0.0, "deviation_between_seeds": None}
     assert text.game(summary | {"equilibria": found}).splitlines()[2] == (
         "FedBR (beta): nobody shares: with payments, a sample costs agent 0 0.3 and brings her at most "
-        "0.05479 of accuracy, worth 0.05479 (`value`: 1); it would pay from a cost of 0.05479, or a "
-        "`value` of 5.475"
+        "0.05479 of accuracy, worth 0.05479 (`value`: 1); it would pay at a cost below 0.05479, or a "
+        "`value` above 5.475"
     )
     assert break_even.nobody_shares(game, np.ones(2), range(2)) is None

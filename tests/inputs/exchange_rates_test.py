@@ -190,7 +190,7 @@ def test_intervals_of_payments_are_those_of_resampled_games(folder, tmp_path, mo
     assert all(row["payment_low"] < row["payment_high"] for row in rows)
     found = work.read_json("mechanism.json")["bootstrap"]
     assert (found["resamples"], found["certified"]) == (5, 5)
-    np.testing.assert_allclose([found["total_low"], found["total_high"]], np.percentile(totals, [10, 90]))
+    np.testing.assert_allclose([found["shared_low"], found["shared_high"]], np.percentile(totals, [10, 90]))
     words = mechanism.show(work)
     pays = money.number(abs(rows[0]["payment"]))
     ends = sorted(money.number(abs(rows[0][f"payment_{end}"])) for end in ("low", "high"))

@@ -236,8 +236,12 @@ def test_intervals_come_from_resampled_games_and_are_those_of_what_is_printed(fi
     expected = np.percentile(profiles, [5, 95], axis=0)
     np.testing.assert_allclose([r["contribution_low"] for r in rows], expected[0], rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose([r["contribution_high"] for r in rows], expected[1], rtol=1e-6, atol=1e-9)
-    assert summary["total_low"] <= profiles.sum(axis=1).mean() + 30 <= summary["total_high"]
-    assert summary["total_low"] < solved(scenario.game).sum() + 30 < summary["total_high"]
+    np.testing.assert_allclose(
+        [summary["shared_low"], summary["shared_high"]],
+        np.percentile(profiles.sum(axis=1), [5, 95]),
+        rtol=1e-6,
+    )
+    assert summary["shared_low"] < solved(scenario.game).sum() < summary["shared_high"]
     assert rows[2]["shares_nothing_in"] == 1.0
     assert rows[2]["rather_leaves_in"] == 1.0
     true = np.asarray(curve_at(TRUTH, x))

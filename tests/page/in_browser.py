@@ -31,7 +31,13 @@ QUESTIONS = {  # of a director; where it is answered on the page of the hospital
         "main",
         r"If Cleveland left, the others would (lose|gain) €[\d,.]+ together",
     ),
-    "How sure is this?": ("main", r"Checked: nobody gains €0\.01 or more by deviating alone"),
+    "How sure is the amount that I pay?": (
+        "main",
+        r"(pays|receives) €[\d,.]+ \(€[\d,.]+ to €[\d,.]+\)|she may ",
+    ),
+    "Is it a fixed sum?": ("main", r"Payments follow a rule and are no fixed sums|Recommended: no payments"),
+    "What do we have if we leave?": ("main", r"Who leaves is taken to train alone on as many records as pay"),
+    "How sure is this?": ("main", r"Checked: nobody gains €0\.01 or more by sharing more or less, alone"),
     "Does it hold on real data?": ("main", r"Cleveland\s+0\.\d+\s+0\.\d+\s+0\.\d+ to [01]\.\d+\s+(yes|NO)"),
     "What must I reveal?": ("main", r"Members (must tell the server what|need not reveal)"),
     "What if somebody lies about her costs?": (

@@ -88,7 +88,7 @@ def test_the_answer_comes_first_and_has_names_money_and_no_exponent(recommended)
     assert "€" in first_table
     assert "e+0" not in first_table
     assert "e-1" not in first_table
-    assert "Checked: nobody gains €0.01 or more by deviating alone." in answer.sure
+    assert "Checked: nobody gains €0.01 or more by sharing more or less, alone." in answer.sure
     assert words.index("How sure this is") < words.index("What is assumed") < words.index("What the words")
 
 
@@ -150,8 +150,8 @@ def test_where_nobody_shares_the_break_even_number_is_told_in_money(tmp_path):
     settings = dataclasses.replace(NUMBERS, mechanism="none", cost=(60.0, 70.0, 80.0), currency="EUR")
     words, _ = ran(mechanism.EXPERIMENT, settings, tmp_path / "run")
     assert words.splitlines()[1] == (
-        "Nobody shares: a sample costs agent 1 €60 and brings her at most 0.05479 of accuracy, worth €0.05 "
-        "(`value`: €1); it would pay from a cost of €0.05, or a `value` of €1,095."
+        "Nobody shares: a sample costs agent 1 €60 and brings her at most 0.05479 of accuracy, worth €0.0548 "
+        "(`value`: €1); it would pay at a cost below €0.0548, or a `value` above €1,095."
     )
 
 

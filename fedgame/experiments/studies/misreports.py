@@ -9,6 +9,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from fedgame.experiments import rows as all_rows
 from fedgame.experiments.studies import base, rows
 from fedgame.mechanisms import misreports
@@ -105,7 +107,11 @@ class Misreports(base.Study):
         """Who gains the most by misreporting her cost, under each mechanism."""
         sentences = []
         for name, mine in tables.by(table, "mechanism").items():
-            most = max(mine, key=lambda row: row["best_gain"])
+            known = [row for row in mine if np.isfinite(row["best_gain"])]
+            if not known:
+                sentences.append(f"Under {tables.title(name)} no equilibrium is certified.")
+                continue
+            most = max(known, key=lambda row: row["best_gain"])
             gain, honest = most["best_gain"], most["honest"]
             told = f"Under {tables.title(name)}"
             if gain < _ROUNDING * abs(honest):

@@ -144,6 +144,8 @@ def shares(where: str, mine: Sequence[dict[str, Any]]) -> str:
             continue
         doubt = "" if row["certified"] is not False else " (NO certified equilibrium)"
         told.append(f"{row['share_of_first_best']:.1%} under {tables.title(row['mechanism'])}{doubt}")
+    if not told:
+        return f"With {where} no mechanism has a share of the first best."
     return f"With {where} members have, of the utility of the first best, {', '.join(told)}."
 
 
