@@ -6,7 +6,7 @@ RUN := .venv/bin/python
 export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 
-.PHONY: compare hospitals test test-page check fuzz install clean
+.PHONY: compare hospitals test test-page docs check fuzz install clean
 
 compare: install  ## the paper's Section 5 on the embedded images; FLAGS="--dataset=mnist …" for more
 	$(RUN) -m launch.compare $(FLAGS)
@@ -32,6 +32,17 @@ test-page: .venv-page/installed  ## the page of a run in headless Chromium, whic
 	.venv-page/bin/python -m pip install --quiet --editable ".[test,page]"
 	touch $@
 
+docs: .venv-docs/installed  ## the site, into site/; a warning, or a link that leads nowhere, is an error
+	rm -rf site && mkdir -p .cache
+	.venv-docs/bin/zensical build --strict --clean > .cache/docs.txt 2>&1 || { cat .cache/docs.txt; exit 1; }
+	@! grep griffe: .cache/docs.txt  # docstrings that do not fit what they document
+	.venv-docs/bin/python .ci/check_site.py site
+
+.venv-docs/installed: setup.py
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --editable ".[docs]"
+	touch $@
+
 check: install  ## lint, and the tests that a change most likely breaks
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -49,4 +60,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-nashopt .venv-page .cache
+	rm -rf .venv .venv-nashopt .venv-page .venv-docs .cache site
