@@ -58,5 +58,6 @@ def complaints(site: pathlib.Path) -> list[str]:
 
 if __name__ == "__main__":
     wrong = complaints(pathlib.Path(sys.argv[1]))
-    print("\n".join(wrong))
+    for sentence in wrong:
+        print(sentence)
     sys.exit(bool(wrong))
