@@ -1,8 +1,8 @@
 """Has the reference of the site read the code as people do, whom `make docs` shows it to.
 
 griffe, which reads it, knows docstrings alone. Here `option("help", default, low=0)` says what a number is,
-and so does a comment behind a field; what has such fields is called with them; and a docstring of a package is
-a table, whose lines stay as they are.
+and so does a comment behind a field; what has such fields is called with them; and a docstring of a package
+is a table, whose lines stay as they are.
 """
 
 import ast
