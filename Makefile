@@ -6,7 +6,7 @@ RUN := .venv/bin/python
 export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 
-.PHONY: compare hospitals test test-page check fuzz install clean
+.PHONY: compare hospitals test test-page docs check fuzz install clean
 
 compare: install  ## the paper's Section 5 on the embedded images; FLAGS="--dataset=mnist …" for more
 	$(RUN) -m launch.compare $(FLAGS)
@@ -32,6 +32,21 @@ test-page: .venv-page/installed  ## the page of a run in headless Chromium, whic
 	.venv-page/bin/python -m pip install --quiet --editable ".[test,page]"
 	touch $@
 
+# Zensical keeps its cache in .cache beside its settings, and does not see that docstrings have changed: so it works on
+# a copy, of which nothing was there before. It reads fedgame, and imports nothing, so neither fedgame nor JAX is installed.
+docs: .venv-docs/installed  ## the site, into site/; a warning, or a link that leads nowhere, is an error
+	rm -rf build/docs site && mkdir -p build/docs
+	cp -r .ci docs fedgame zensical.toml build/docs
+	cd build/docs && ../../.venv-docs/bin/zensical build --strict > log.txt 2>&1 || { cat log.txt; exit 1; }
+	@! grep griffe: build/docs/log.txt  # docstrings that do not fit what they document
+	.venv-docs/bin/python .ci/check_site.py build/docs/site
+	mv build/docs/site site
+
+.venv-docs/installed: setup.py
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet $$(sed -n 's/^ *"docs": \[\(.*\)\].*/\1/p' setup.py | tr -d '",')
+	touch $@
+
 check: install  ## lint, and the tests that a change most likely breaks
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -49,4 +64,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-nashopt .venv-page .cache
+	rm -rf .venv .venv-nashopt .venv-page .venv-docs .cache site

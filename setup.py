@@ -39,6 +39,7 @@ setuptools.setup(
         "tqdm",
     ],
     extras_require={
+        "docs": ["mkdocstrings-python>=2.0.11", "ruff", "zensical>=0.0.73"],  # make docs
         "page": ["playwright"],  # make test-page
         "parquet": ["pyarrow"],  # members' tables in this format
         "tensorboard": ["tensorboardX"],  # launch.train --tensorboard

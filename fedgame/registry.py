@@ -50,8 +50,10 @@ def option(
     Args:
       help: what the parameter is and in which unit; also the help of its flag.
       default: the value if none is given; without a default one must be given. None: depends on others.
-      low, high: the minimum and the maximum allowed number; without them numbers are below 1e100 in size.
-      above, below: exclusive bounds: numbers must be greater than `above` and less than `below`.
+      low: the minimum allowed number; without it and `high` numbers are below 1e100 in size.
+      high: the maximum allowed number.
+      above: an exclusive bound: numbers must be greater.
+      below: an exclusive bound: numbers must be less.
       rank: number of dimensions of ONE agent's value, 0 for a number and 1 for a row of them. Families take
         one value for all agents, or one for each, with a leading dimension of n. None: the value is shared by
         all agents, whatever its shape.

@@ -8,7 +8,7 @@ import pathlib
 import subprocess
 
 ROOT = pathlib.Path(__file__).parent.parent
-ALWAYS = ("tests/layout_test.py", "tests/import_test.py")
+ALWAYS = ("tests/layout_test.py", "tests/import_test.py", "tests/docs_test.py")
 OTHERS = {  # files without tests of their own name -> tests
     "fedgame/registry.py": ("tests/registry_test.py",),
     "fedgame/testing.py": ("tests/testing_test.py",),

@@ -167,7 +167,8 @@ def check_conditions(
 
     Args:
       game: n agents.
-      low, high: the box, [n] or one number, samples; None is the capacity.
+      low: the low corner of the box, [n] or one number, samples.
+      high: its high corner, likewise; None is the capacity.
       start: [n] s⁰ in the box, samples; None is the middle of the box.
       target: ε, bound on ‖g‖, utility per sample.
       samples: number of random profiles to check, beside the low and the high corner.
