@@ -173,7 +173,7 @@ def test_the_same_files_say_who_pays_and_receives_what(tmp_path):
         "Nobody would rather leave: for nobody is training alone better.",
         "clinic 12",
         "their sum: 0.0000",
-        "proved to be",
+        "the largest there is",
         "Every sample is taken to count the same for everybody",
     ):
         assert words in done.stdout
