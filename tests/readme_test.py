@@ -19,7 +19,7 @@ def blocks(language):
 
 
 def test_the_example_prints_what_is_shown():
-    code, _ = blocks("python")
+    (code,) = blocks("python")
     shown = README.split(code)[1].split("```text\n")[1].split("```")[0]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -28,22 +28,26 @@ def test_the_example_prints_what_is_shown():
     assert len(code.strip().splitlines()) <= 14
 
 
-def test_results_and_models_are_read_as_it_says(tmp_path, monkeypatch):
-    """On a comparison of the same protocols that takes seconds; so do the blocks of the page on files."""
+def test_it_is_short():
+    assert len(README.splitlines()) <= 120
+
+
+def test_results_and_models_are_read_as_pages_say(tmp_path, monkeypatch):
+    """On a comparison of the same protocols that takes seconds."""
     settings = compare.Settings(
         agents=3, capacity=(12,), rounds=1, held_out=50, test_images=5, model="linear", sizes=(6, 15, 36),
         curve_seeds=1, seeds=1, steps=5, evaluate_every=5, fit="power", keep_models=True,
     )  # fmt: skip
     monkeypatch.chdir(tmp_path)
     experiment.run(compare.EXPERIMENT, settings, "results/digits", experiment.Resources(workers=1))
-    printed = io.StringIO()
+    printed, names = io.StringIO(), {}
     with contextlib.redirect_stdout(printed):
-        exec(compile(blocks("python")[1], "README.md", "exec"), names := {})
+        for name in ("library.md", "files.md"):
+            page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+            for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+                exec(compile(code, name, "exec"), names)
     for word in ("protocol", "FedAvg", "FedBR-BG"):
         assert word in printed.getvalue()
-    page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
-    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
-        exec(compile(code, "files.md", "exec"), names)
     assert set(names["found"]) == {file.stem for file in (tmp_path / "results" / "digits").glob("*.csv")}
     assert names["model"].predict(names["images"]).shape == (3,)
 

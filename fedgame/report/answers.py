@@ -575,7 +575,7 @@ def recommendation(summary: dict[str, Any], used: money.Currency) -> str:
         accepted = f"Of the {found['apply']} that apply here it is the simplest that everybody accepts and"
     text = (
         f"Recommended: {described(summary['mechanism'])} {accepted} that brings within {found['nearly']:.0%} "
-        f"of the most that such a mechanism brings: with everybody there {brings}."
+        f"of the most that such a mechanism brings: with everybody there, {brings}."
     )
     simpler = [_lacks(one, found, used) for one in found["simpler"]]
     return f"{text} Simpler ones: {'; '.join(simpler)}." if simpler else text
