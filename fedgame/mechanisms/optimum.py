@@ -204,7 +204,10 @@ def maximize_welfare(
             )
     with np.errstate(all="ignore"):  # a utility of 0 has an infinite weight if p < 1
         found = program.optimum(p, program.refine(p, s))
-        return found if start is None or found.welfare >= (first := program.optimum(p, s)).welfare else first
+        if start is None:
+            return found
+        begun = program.optimum(p, s)
+        return found if found.welfare >= begun.welfare else begun
 
 
 class _Values(NamedTuple):

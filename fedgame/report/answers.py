@@ -165,7 +165,8 @@ def mechanism(work: Workdir) -> Answer:
             sentences += who_pays(staying, used)
         sentences += _too_small(staying, summary, used)
     sentences += _without_payments(rows, data)
-    sentences += _worse_off(staying, used)
+    if summary["certified"] and "status" in summary:
+        sentences += _worse_off(staying, used)
     sentences += _who_left(summary, used)
     sure = certificate(summary, used) if "status" in summary else []
     sure += _resampled(summary, data)
@@ -401,11 +402,8 @@ def _amounts(rows: Sequence[dict[str, Any]], one: str, several: str, used: money
 def _too_small(rows: Sequence[dict[str, Any]], summary: dict[str, Any], used: money.Currency) -> list[str]:
     """A remark if payments are so small that all are rounded to 0."""
     most = max(abs(row["exact_payment"]) for row in rows)
-    if (
-        not most
-        or any(float(row["payment"]) for row in rows)
-        or most < 1e-9 * max(row["cost"] for row in rows)
-    ):
+    rounding = 1e-9 * max(abs(row["utility"]) + row["cost"] for row in rows)
+    if most <= rounding or any(float(row["payment"]) for row in rows):
         return []
     return [
         f"Payments of at most {used.rate(most)} are rounded to 0: less than half of the smallest that can be "

@@ -59,6 +59,97 @@ def test_payments_are_told_with_their_currency_and_the_largest_first():
     assert answers.who_pays([row("a", 1.0)], EUR) == ["Nobody pays anything."]
 
 
+def test_names_that_are_numbers_or_have_commas_are_told_apart():
+    rows = [row("1", 1.0, "-5.00"), row("agent 1", 1.0, "5.00"), row("Leeds, St. Mary", 1.0)]
+    assert answers.who_pays(rows, EUR) == ["agent 1 receives €5; agent 1 pays €5."]
+    assert answers.listed(["1", "Leeds, St. Mary"]) == "agent 1, “Leeds, St. Mary”"
+    alone = [row(str(i), float(i == 3)) for i in range(8)]
+    assert answers.who_shares(alone, "records") == [
+        "Only agent 3 shares 1 of 100 records; the other 7 members share nothing."
+    ]
+    assert "99.6" not in answers.who_shares([row("a", 99.6)], "samples")[0]
+    assert answers.who_shares([row("a", 99.6)], "samples") == ["Only a shares 100 of 100 samples."]
+
+
+def got(**changes):
+    given = {"name": "a", "payoff": 0.9, "cost": 0.2, "payment": "0", "exact_payment": -0.4, "utility": 1.0}
+    return given | {"outside": 0.5} | changes
+
+
+def test_what_a_member_gets_adds_up_also_where_payments_are_rounded():
+    summary = {"outside": "alone", "unit": 1.0}
+    assert answers._gets(got(), summary, money.PLAIN) == (
+        "a: her model (accuracy 0.900) is worth 1.6 to her and her data cost her 0.2, which leaves her 1, "
+        "0.5 more than by training alone."
+    )
+    assert answers._too_small([got()], summary, money.PLAIN) == [
+        "Payments of at most 0.4 are rounded to 0: less than half of the smallest that can be paid, 1 "
+        "(--unit)."
+    ]
+    assert answers._too_small([got(exact_payment=1e-17)], summary, money.PLAIN) == []
+    assert answers._too_small([got(payment="-1")], summary, money.PLAIN) == []
+    same = answers._gets(got(outside=1.0), {"outside": "given"}, money.PLAIN)
+    assert same.endswith("which leaves her 1, as much as what she has outside.")
+    paid = got(payment="2", exact_payment=2.0, payment_low=-1.0, payment_high=3.0, utility_low=0.0,
+               utility_high=4.0, gain_low=-1.0, gain_high=2.0)  # fmt: skip
+    told = answers._gets(paid, summary, money.PLAIN)
+    assert "she receives 2 (she may pay up to 1 or receive up to 3), which leaves her 1 (0 to 4)" in told
+    assert told.endswith(", 0.5 (-1 to 2) more than by training alone.")
+    assert "she receives 2 (1 to 3)" in answers._gets(paid | {"payment_low": 1.0}, summary, money.PLAIN)
+    other = {"outside": "alone", "exchange": {"metric": "auc"}}
+    assert "(area under the ROC curve 0.900)" in answers._gets(got(), other, money.PLAIN)
+
+
+def test_a_recommendation_says_what_it_is_compared_with():
+    found = {"apply": 3, "rather_leave": 0, "surplus": -5.0, "nearly": 0.01, "simpler": []}
+    told = answers.recommendation({"mechanism": "falkinger", "compared": found}, EUR)
+    assert told.endswith("with everybody there, all together have €5 LESS than if they left.")
+    assert "within 1% of the most that such a mechanism brings" in told
+    assert "even under β = 1 - 1/n, of the 3 mechanisms" in answers._none_holds(
+        {"mechanism": "falkinger", "compared": found}
+    )
+
+
+def test_what_is_assumed_of_who_leaves_follows_the_flags():
+    def told(**summary):
+        return " ".join(answers._assumed({"currency": "EUR", "data": "records"} | summary))
+
+    alone = told(outside="alone", own="contributed", values=[2.0, 3.0])
+    assert "train alone on as many records as pay for her, each at what sharing a record costs her" in alone
+    assert "--outside=own_records, or --own=always if she always can" in alone
+    assert "--own" not in told(outside="alone", own="")
+    assert "at no cost" not in told(outside="alone", own="always")
+    assert "at no cost, who takes part only on what she shares" in told(
+        outside="own_records", own="contributed"
+    )
+    assert "Accuracy 1 is taken to be worth €1 to everybody" in told(outside="nothing", values=[1.0, 1.0])
+    assert "Accuracy 1" not in alone
+
+
+def test_a_price_that_is_given_needs_no_knowledge():
+    assert answers._server_knows({"mechanism": "price(price=2)"}) == [
+        "Members need not reveal anything but what they share."
+    ]
+    assert answers._server_knows({"mechanism": "price"})[0].startswith("Members must tell the server what")
+    assert len(answers._server_knows({"mechanism": "falkinger"})) == 1  # payoffs are not asked for
+
+
+def test_what_resampled_games_say_of_the_sum():
+    found = {"resamples": 9, "certified": 8, "confidence": 0.9, "shared_low": 20.0, "shared_high": 30.0}
+    (told,) = answers._resampled({"bootstrap": found}, "records")
+    assert told.startswith(
+        "Together they share 20 to 30 records, with 90% confidence (8 of 9 resampled games"
+    )
+    earlier = {name.replace("shared", "total"): x for name, x in found.items()}
+    assert answers._resampled({"bootstrap": earlier}, "records") == [told]
+    (none,) = answers._resampled(
+        {"bootstrap": {"resamples": 9, "certified": 0, "confidence": 0.9}}, "records"
+    )
+    assert none.startswith("How sure the numbers are cannot be told: 0 of 9 resampled games")
+    assert answers._resampled({}, "records") == []
+    assert "--bootstrap=100" in answers._resampled({"largest_measured": 210.0}, "samples")[0]
+
+
 def test_what_would_be_shared_without_payments():
     rows = [row("a", 50.0, "-1", before=0.0), row("b", 50.0, "1", before=20.0)]
     assert answers._without_payments(rows, "records") == [

@@ -26,6 +26,15 @@ def test_amounts_in_sentences(x, text):
     assert EUR.amount(x) == text
 
 
+def test_rates_keep_their_digits_and_noise_is_nothing():
+    euro = money.currency("EUR")
+    assert [euro.rate(x) for x in (0.0138, 0.0062, 0.5, 60.0, 1234.5, 0.0, 1e-17, -0.25)] == [
+        "€0.0138", "€0.0062", "€0.50", "€60", "€1,234", "€0", "€0", "-€0.25",
+    ]  # fmt: skip
+    assert [euro.amount(x) for x in (1e-17, -1e-300, None, float("nan"))] == ["€0", "€0", "-", "-"]
+    assert money.PLAIN.rate(0.0138) == "0.0138"
+
+
 def test_exact_amounts_have_all_cents_and_no_minus_before_nothing():
     assert [EUR.exact(x) for x in (-1483.48, 0.0, -0.001)] == ["-€1,483.48", "€0.00", "€0.00"]
 
