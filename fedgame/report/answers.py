@@ -525,14 +525,20 @@ def _if_one_leaves(work: Workdir, used: money.Currency, data: str) -> list[str]:
     """What becomes of the others if one more member leaves, the most painful first."""
     rows = work.read_csv("without_each.csv", text=("name",)) if work.has("without_each.csv") else []
     known = sorted((row for row in rows if row["certified"]), key=lambda row: -row["others_lose"])
-    sentences = []
+    rounding = 1e-9 * max((abs(row["others_lose"]) for row in known), default=0.0)
+    sentences, same = [], []
     for row in known:
         lost = row["others_lose"]
+        if abs(lost) <= rounding:
+            same.append(called(row["name"]))
+            continue
         change = f"lose {used.amount(lost)}" if lost >= 0 else f"gain {used.amount(-lost)}"
         sentences.append(
             f"If {called(row['name'])} left, the others would {change} together, and share "
             f"{money.samples(row['contributed'])} {data}."
         )
+    if same:
+        sentences.append(f"Nothing would change for the others if one of these left: {', '.join(same)}.")
     return sentences
 
 

@@ -409,7 +409,7 @@ def over_beta(work: Workdir, fig: figure.Figure) -> None:
     ticks = [x for x in (0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999, 0.99999) if x <= beta.max()]
     for ax in (left, right):
         ax.set_xscale("function", functions=(_from_beta, _to_beta))
-        ax.set(xlabel="β", xlim=(0, beta.max()))
+        ax.set(xlabel="β, spaced evenly in log(1 - β)", xlim=(0, beta.max()))
         ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
         ax.set_ylim(*ax.get_ylim())  # labels are placed by it
     _mark_rates(work, left, right)
@@ -432,7 +432,7 @@ def _welfare_over_beta(
         if not name.startswith("p="):
             continue
         alpha, known = float(next(faint)), [row for row in rows if row[name] is not None]
-        if known:
+        if len(known) > 1:  # a single point has no line that a label could stand beside
             x, y = tables.columns(known, "beta", name)
             ax.plot(x, y, color="black", alpha=alpha)
             ends.append((name.replace("=", " = "), y[-1], "black", max(alpha, 0.6)))
