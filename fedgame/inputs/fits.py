@@ -158,12 +158,15 @@ def read(folder: str, mixtures: fitted_rates.Mixtures, model: str, metric: str) 
         found = work.read_json(FILE)
         if found["of"] != _digest(mixtures):
             return None
+        n = len(mixtures.members)
         choice = fitted_rates.Choice(*(_array(x) for x in found["choice"]))
-        fit = _fit(found["fit"])
+        _check(choice, (None, (len(fitted_rates.MODELS), n), (len(fitted_rates.MODELS), n), (n,)))
+        fit = _fit(found["fit"], n)
         if fit.model != (choice.model if model == CHOSEN else model):
             return None
         test = fitted_rates.JointTest(*(_array(x) for x in found["test"]))
-        return _exchange(mixtures, choice, fit, test, [_fit(one) for one in found["resampled"]], metric)
+        _check(test, ((), (n,), (n,)))
+        return _exchange(mixtures, choice, fit, test, [_fit(one, n) for one in found["resampled"]], metric)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(f"{work.path / FILE} holds no fits, delete it: {error!r}") from None
 
@@ -188,11 +191,24 @@ def _plain_fit(fit: fitted_rates.Fit) -> list[Any]:
     return _plain(fit._replace(curves=laws))
 
 
-def _fit(plain: list[Any]) -> fitted_rates.Fit:
-    """The fit that `_plain_fit` wrote."""
+def _fit(plain: list[Any], n: int) -> fitted_rates.Fit:
+    """The fit of n members that `_plain_fit` wrote."""
     model, rates, laws, harmful, error = plain
-    curves = [payoffs.PowerLaw(*law) for law in laws]
-    return fitted_rates.Fit(model, np.array(rates), curves, np.array(harmful, bool), np.array(error))
+    curves = [payoffs.PowerLaw(*map(float, law)) for law in laws]
+    found = fitted_rates.Fit(model, np.array(rates, float), curves, np.array(harmful, bool), np.array(error))
+    _check(found, (None, (n, n), None, (n, n), (n,)))
+    if len(curves) != n:
+        raise ValueError(f"{len(curves)} curves of {n} members")
+    return found
+
+
+def _check(found: NamedTuple, shapes: Sequence[tuple[int, ...] | None]) -> None:
+    """Raises a `ValueError` for a model that there is not, and for arrays of other shapes; None: anything."""
+    if getattr(found, "model", fitted_rates.MODELS[0]) not in fitted_rates.MODELS:
+        raise ValueError(f"no model {found.model!r}")
+    for name, array, shape in zip(found._fields, found, shapes, strict=True):
+        if shape is not None and np.shape(array) != shape:
+            raise ValueError(f"`{name}` has shape {np.shape(array)}, not {shape}")
 
 
 def _array(plain: Any) -> Any:

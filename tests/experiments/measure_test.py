@@ -111,6 +111,19 @@ def test_what_was_fitted_is_the_same_when_it_is_read_again_and_is_of_these_mixtu
     (copy / "SHA256SUMS").unlink()
     file.write_text('{"of": 1}')
     assert fits.read(str(copy), mixed, fits.CHOSEN, "accuracy") is None
+    good = json.loads((measured.path / fits.FILE).read_text())
+    for part, place, wrong in (
+        ("fit", 1, [[1.0]]),
+        ("fit", 0, "x"),
+        ("choice", 1, 3),
+        ("test", 2, []),
+        ("fit", 2, []),
+    ):
+        damaged = json.loads(json.dumps(good))
+        damaged[part][place] = wrong
+        file.write_text(json.dumps(damaged))
+        with pytest.raises(ValueError, match=f"{fits.FILE} holds no fits, delete it"):
+            fits.read(str(copy), mixed, fits.CHOSEN, "accuracy")
     file.write_text("[]")
     with pytest.raises(ValueError, match=f"{fits.FILE} holds no fits, delete it"):
         fits.read(str(copy), mixed, fits.CHOSEN, "accuracy")
