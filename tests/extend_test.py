@@ -17,7 +17,7 @@ MORE = {  # so that commands take seconds; what they compute is the page's
     "launch.compare": f"{TINY} --capacity=12 --seeds=1 --steps=5 --test_images=5 --workers=1",
     "launch.mechanism": "--over_beta=3",
 }
-CERTIFIED = re.compile(r"^(Certified equilibrium|equilibrium, certified)", re.MULTILINE)
+CERTIFIED = re.compile(r"^(Certified equilibrium|Equilibrium, certified)", re.MULTILINE)
 HELP = {  # by page, a command whose help has what it adds
     "cost": "equilibrium",
     "mechanism": "mechanism",
