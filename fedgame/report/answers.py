@@ -229,8 +229,13 @@ def comparison(work: Workdir) -> Answer:
     means = {name: tables.means(rows) for name, rows in by_protocol.items()}
     score = METRICS[about(work)["settings"].get("metric", "accuracy")]
     ranked = sorted(means, key=lambda name: -means[name]("mean_utility"))
-    first, *others = [_of_protocol(name, means[name], score) for name in ranked]
-    told = [f"Members have the most under {first}" + (f"; less under {_and(others)}." if others else ".")]
+    utility = {name: mean("mean_utility") for name, mean in means.items()}
+    close = 1e-9 * max(map(abs, utility.values()))
+    best = [name for name in ranked if utility[name] >= utility[ranked[0]] - close]
+    most, less = (
+        [_of_protocol(name, means[name], score) for name in some] for some in (best, ranked[len(best) :])
+    )
+    told = [f"Members have the most under {_and(most)}" + (f"; less under {_and(less)}." if less else ".")]
     told += _not_told_apart(work, ranked)
     equilibria = work.read_json("game.json")["equilibria"]
     for name, found in equilibria.items():

@@ -262,3 +262,31 @@ def test_a_rule_of_ones_own_is_called_by_its_text_where_it_is_not_imported():
 def test_text_is_made_of_what_is_answered(recommended):
     words, work = recommended
     assert text.mechanism(work) == words
+
+
+def test_protocols_that_are_equal_or_that_seeds_do_not_tell_apart(tmp_path):
+    work = workdir.Workdir(tmp_path)
+    names, utilities = ("A", "B", "C"), (0.5, 0.5, 0.4)
+    numbers = {"charged": 10.0, "held_out_accuracy": 0.9}
+    work.write_json("config.json", {"program": "launch.compare", "settings": {"metric": "auc"}})
+    work.write_json("game.json", {"equilibria": {}})
+    rows = [
+        {"protocol": name, "seed": seed, "mean_utility": u, **numbers}
+        for name, u in zip(names, utilities, strict=True)
+        for seed in (0, 1)
+    ]
+    work.write_csv("runs.csv", rows)
+    both = "A (utility 0.5 on average, 10 samples, area under the ROC curve 0.900) and B (utility 0.5 on "
+    assert answers.of(work).sentences[0].startswith(f"Members have the most under {both}")
+    assert "; less under C (utility 0.4 on average" in answers.of(work).sentences[0]
+    assert len(answers.of(work).sentences) == 1
+    columns = {"p": 1.0, "seeds": 2, "welfare_difference": -0.1}
+    differences = [
+        {"protocol": "C", "minus": "A", **columns, "welfare_low": -0.3, "welfare_high": 0.1},
+        {"protocol": "B", "minus": "A", **columns, "welfare_low": -0.3, "welfare_high": -0.2},
+        {"protocol": "C", "minus": "B", **columns, "welfare_low": -0.3, "welfare_high": 0.1},
+    ]
+    work.write_csv("differences.csv", differences)
+    assert answers.of(work).sentences[1] == (
+        "These seeds do not tell A from C: the 95% interval of the difference holds 0."
+    )
