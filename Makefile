@@ -64,4 +64,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-nashopt .venv-page .venv-docs .cache site
+	rm -rf .venv .venv-nashopt .venv-page .venv-docs .cache build site

@@ -8,7 +8,7 @@ import numpy as np
 from fedgame import registry
 from fedgame.games import game as games
 from fedgame.games import scenarios
-from fedgame.mechanisms import choice, optimum, personal
+from fedgame.mechanisms import choice, misreports, optimum, personal
 from fedgame.mechanisms.choice import Candidate
 from fedgame.runs import jobs
 from fedgame.runs.workdir import Workdir
@@ -110,6 +110,7 @@ def reasons(compared: Sequence[Candidate], chosen: Candidate) -> dict[str, Any]:
         "rather_leave": int(np.sum(chosen.leaves)),
         "surplus": chosen.surplus,
         "nearly": choice.NEARLY,
+        "reports": list(misreports.FACTORS),
         "simpler": [
             {
                 "mechanism": registry.text_of(one.rule),

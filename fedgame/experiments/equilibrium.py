@@ -171,7 +171,7 @@ def bootstrap(
     Returns:
       rows: for each agent, the intervals of her contribution and utility, and the shares of resampled games
         in which she contributes nothing or would rather leave.
-      summary: the interval of the total S, and how many games were resampled and certified.
+      summary: the interval of what all share, and how many games were resampled and certified.
       band: totals [k], and lower and upper ends of the curve there; None if curves differ between agents.
 
     If no resampled game has a certified equilibrium there are no rows and no band.

@@ -255,6 +255,7 @@ def _without_each(prepared: Prepared, found: outcomes.Participation) -> list[dic
         return []
     game, final = prepared.scenario.game, found.outcome
     together = np.asarray(final.utilities)
+    rounding = 1e-12 * float(np.sum(np.abs(together)))
     rows = []
     for k, i in enumerate(jobs.progress("if one more leaves", len(found.stay), over=found.stay)):
         rest = np.delete(found.stay, k)
@@ -266,11 +267,11 @@ def _without_each(prepared: Prepared, found: outcomes.Participation) -> list[dic
         except (ValueError, FloatingPointError):  # the rule has nothing to announce to the others
             rows.append(row | {"contributed": None, "others_lose": None})
             continue
-        others = float(np.sum(np.asarray(there.utilities)))
+        lost = float(np.sum(np.delete(together, k)) - np.sum(np.asarray(there.utilities)))
         rows.append(row | {
             "certified": bool(there.equilibrium.converged),
             "contributed": float(np.sum(np.asarray(there.equilibrium.profile))),
-            "others_lose": float(np.sum(np.delete(together, k))) - others,
+            "others_lose": lost if abs(lost) > rounding else 0.0,
         })  # fmt: skip
     return rows
 
@@ -289,6 +290,8 @@ def _intervals(
     if found.outcome is None or not found.certified:
         return {}, None
     drawn = resampled.payoffs(settings, scenario)
+    if not drawn:
+        return {}, None
     wanted = ("contribution", "payment", "utility", "gain")
     columns: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     leaves = []
@@ -306,8 +309,6 @@ def _intervals(
             for column, numbers in zip(columns.values(), solved, strict=True):
                 column.append(np.asarray(numbers))
             leaves.append(outcomes.rather_leave(rest, there, least))
-    if not drawn:
-        return {}, None
     if not leaves:
         return {}, resampled.summary(settings, np.zeros((0, len(found.stay))), len(drawn))
     rows = resampled.intervals(settings, {name: np.stack(column) for name, column in columns.items()})
@@ -399,21 +400,9 @@ def agent_rows(
     announced = {} if final is None else all_rows.announced(final.mechanism, len(found.stay))
     rows = []
     for i, name in enumerate(prepared.scenario.names):
-        outside = float(prepared.outside[i])
         without = float(utilities[i]) if before.equilibrium.converged else None
-        rows.append({  # as of an agent who leaves
-            "name": name,
-            "contribution": 0.0,
-            "capacity": float(capacity[i]),
-            "payoff": None,
-            "cost": 0.0,
-            "utility": outside,
-            "nash_gap": None,
-            "stays": False,
-            **dict.fromkeys(announced),
-            "exact_payment": 0.0,
-            "payment": "0",
-            "outside": outside,
+        rows.append({
+            **_of_who_leaves(name, float(capacity[i]), float(prepared.outside[i]), announced),
             "without_payments": without,
             "contribution_without_payments": float(shared[i]) if before.equilibrium.converged else None,
             "with_everybody": float(all_there[i]) if found.everybody.equilibrium.converged else None,
@@ -435,6 +424,24 @@ def agent_rows(
     for i, row, payment in zip(found.stay, numbers, payments, strict=True):
         rows[i].update(row, stays=True, payment=payment)
     return rows
+
+
+def _of_who_leaves(name: str, capacity: float, outside: float, announced: dict[str, Any]) -> dict[str, Any]:
+    """The columns of an agent who leaves, as of one who stays; nothing is announced to her."""
+    return {
+        "name": name,
+        "contribution": 0.0,
+        "capacity": capacity,
+        "payoff": None,
+        "cost": 0.0,
+        "utility": outside,
+        "nash_gap": None,
+        "stays": False,
+        **dict.fromkeys(announced),
+        "exact_payment": 0.0,
+        "payment": "0",
+        "outside": outside,
+    }
 
 
 def _payment_texts(final: outcomes.Outcome, unit: float) -> list[str]:

@@ -110,7 +110,8 @@ def audit(
     u = _utilities(general, beta, s)
     best = optimum.maximize_welfare(general if bounded else game, beta, p)
     value = float(welfare.p_mean(u, p))
-    if not best.welfare >= value:  # a local search that began elsewhere may end below the equilibrium
+    # A local search that began elsewhere may end below the equilibrium; NaN: W_p is undefined there.
+    if value - best.welfare > 1e-9 * abs(value):
         best = optimum.maximize_welfare(general if bounded else game, beta, p, start=s)
     positive = bool(jnp.all(s > 1e-9 * jnp.max(s)))
     smooth = -np.inf < p and beta < 1 and (p == 1 or value > 0)

@@ -94,7 +94,7 @@ _TITLES = {
     "launch.equilibrium": "Who shares what, if nobody pays anybody",
     "launch.mechanism": "Which payments make it better",
     "launch.measure": "What members' records are worth to each other",
-    "launch.compare": "Which protocol leaves members the most",
+    "launch.compare": "Under which protocol members have the most",
     "launch.curve": "How accuracy rises with the number of samples",
     "launch.train": "How accurate the trained model is",
 }
@@ -148,30 +148,31 @@ def mechanism(work: Workdir) -> Answer:
     used, data = _written(summary)
     staying = [row for row in rows if row["stays"]]
     sentences = flat(summary)
-    if summary.get("compared") is None:
+    fallen_apart, compared_first = "status" not in summary, summary.get("compared") is not None
+    if not compared_first:
         sentences.append(f"{_PAYMENTS}{described(summary['mechanism'])}")
+    elif fallen_apart:
+        sentences.append(_none_holds(summary))
     else:
         sentences.append(recommendation(summary, used))
-    if "status" not in summary:
+    if fallen_apart and not compared_first:
         sentences.append("The federation falls apart: fewer than two members are left.")
-        if summary.get("compared") is not None:
-            sentences[-2:] = [_none_holds(summary)]
-    elif not summary["certified"]:
+    elif not fallen_apart and not summary["certified"]:
         told = "No equilibrium was found under these payments, so who would leave cannot be told"
         sentences.append(f"{told}; {_NO_EQUILIBRIUM}.")
-    else:
+    elif not fallen_apart:
         sentences += _what_is_shared(summary, staying)
         if not summary.get("nobody_shares") or any(float(row["payment"]) for row in staying):
             sentences += who_pays(staying, used)
         sentences += _too_small(staying, summary, used)
     sentences += _without_payments(rows, data)
-    if summary["certified"] and "status" in summary:
+    if summary["certified"] and not fallen_apart:
         sentences += _worse_off(staying, used)
     sentences += _who_left(summary, used)
-    sure = certificate(summary, used) if "status" in summary else []
+    sure = [] if fallen_apart else certificate(summary, used)
     sure += _resampled(summary, data)
     sure += extrapolation(summary, data)
-    told = ["more than leaving", "accepts"] if summary.get("compared") is not None else []
+    told = ["more than leaving", "accepts"] if compared_first else []
     words = _words("equilibrium", "utility", "receives", *told, "β", "outside", "Nash gap", "p-mean", "Σ")
     words |= _words(
         *(["β_i"] if "β_i" in summary.get("columns", {}).values() else []), *_rates_words(summary)
@@ -224,7 +225,7 @@ def _no_better(rows: Sequence[dict[str, Any]], metric: str) -> list[str]:
 
 
 def comparison(work: Workdir) -> Answer:
-    """Which protocol leaves members the most, how much they then share, and how good the model is."""
+    """Under which protocol members have the most, how much they then share, and how good the model is."""
     by_protocol = tables.by(work.read_csv("runs.csv"), "protocol")
     means = {name: tables.means(rows) for name, rows in by_protocol.items()}
     score = METRICS[about(work)["settings"].get("metric", "accuracy")]
@@ -530,11 +531,10 @@ def _if_one_leaves(work: Workdir, used: money.Currency, data: str) -> list[str]:
     """What becomes of the others if one more member leaves, the most painful first."""
     rows = work.read_csv("without_each.csv", text=("name",)) if work.has("without_each.csv") else []
     known = sorted((row for row in rows if row["certified"]), key=lambda row: -row["others_lose"])
-    rounding = 1e-9 * max((abs(row["others_lose"]) for row in known), default=0.0)
     sentences, same = [], []
     for row in known:
         lost = row["others_lose"]
-        if abs(lost) <= rounding:
+        if not lost:
             same.append(called(row["name"]))
             continue
         change = f"lose {used.amount(lost)}" if lost >= 0 else f"gain {used.amount(-lost)}"
@@ -691,10 +691,11 @@ def _if_she_leaves(summary: dict[str, Any], data: str) -> list[str]:
 
 def _misreports(work: Workdir, used: money.Currency) -> list[str]:
     """What a misreport of costs would gain under the mechanism that was chosen, if that was looked for."""
-    rows = work.read_csv("mechanisms.csv", text=_TEXTS) if work.has("mechanisms.csv") else []
+    summary = work.read_json("mechanism.json")
+    rows = compared(work) if work.has("mechanisms.csv") else []
     chosen = [row for row in rows if row["chosen"]]
     if not chosen:
-        rule = _rule(work.read_json("mechanism.json")["mechanism"])
+        rule = _rule(summary["mechanism"])
         known = rule is None or "costs" in rule.must_know
         return [_NOT_LOOKED_FOR] if known else []
     if "costs" not in chosen[0]["server_knows"]:
@@ -702,21 +703,21 @@ def _misreports(work: Workdir, used: money.Currency) -> list[str]:
     if chosen[0].get("misreport_gain") is None:
         return [_NOT_LOOKED_FOR]
     untold = chosen[0].get("misreports_untold") or 0
+    tried = ", ".join(f"{factor:g}" for factor in summary["compared"].get("reports", []))  # of the true cost
     but = f" (what {untold} of the reports lead to cannot be told)" if untold else ""
     if not chosen[0]["misreport_gain"]:
         return [
-            f"Costs are taken as members report them; no false report that was tried ({_TRIED}) gains "
-            f"anything{but}."
+            f"Costs are taken as members report them; no false report that was tried ({tried} times the true "
+            f"cost) gains anything{but}."
         ]
     gain, factor = used.amount(chosen[0]["misreport_gain"]), chosen[0]["misreport_factor"]
     return [
         f"Costs are taken as members report them: {called(chosen[0]['misreport_by'])} would gain {gain} by "
-        f"reporting {factor:g} times hers (tried: {_TRIED}){but}."
+        f"reporting {factor:g} times hers (tried: {tried}){but}."
     ]
 
 
 _NOT_LOOKED_FOR = "Costs are taken as members report them; what a false report gains was not looked for."
-_TRIED = "0.5, 0.9, 1.1 and 2 times the true cost"
 _TEXTS = ("mechanism", "server_knows", "why_not", "worst_off", "misreport_by")  # columns of mechanisms.csv
 
 

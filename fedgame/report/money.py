@@ -39,9 +39,10 @@ class Currency(NamedTuple):
         """An amount per sample: below 1 to three significant digits, as €0.0138, and at least whole cents."""
         if not self.code or abs(x) >= 1 or abs(x) < _NOISE * self.smallest:
             return self.amount(x)
-        exact = self._with_symbol(x, max(self.decimals, 2 - math.floor(math.log10(abs(x)))))
-        whole, _, cents = exact.partition(".")
-        return f"{whole}.{cents[: self.decimals]}{cents[self.decimals :].rstrip('0')}"
+        decimals = max(self.decimals, 2 - math.floor(math.log10(abs(x))))
+        while decimals > self.decimals and self._with_symbol(x, decimals).endswith("0"):
+            decimals -= 1
+        return self._with_symbol(x, decimals)
 
     @property
     def smallest(self) -> float:

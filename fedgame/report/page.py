@@ -264,9 +264,8 @@ def _figures(work: Workdir) -> list[tuple[str, str]]:
     """Names and SVG of the figures of the run that the page shows."""
     found = []
     for file in sorted(work.path.glob("*.svg")):
-        if file.stem not in _HIDDEN and work.wrote(
-            file.name
-        ):  # what others have put there is no figure of it
+        # What others have put there is no figure of the run.
+        if file.stem not in _HIDDEN and work.wrote(file.name):
             found.append((file.stem, file.read_text(encoding="utf-8")))
     return found
 

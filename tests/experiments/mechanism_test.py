@@ -18,7 +18,8 @@ NUMBERS = mechanism.Settings(
     family="power", best=(0.97,), scale=(6.0,), power=(0.8,), shift=(12.0,), cost=(0.004, 0.005, 0.012),
     capacity=(100.0,), over_beta=8, p=(1.0, 0.0, -np.inf),
 )  # fmt: skip
-RATE = np.array([0.004, 0.005, 0.012])
+RATE_OF_FLAGS = (0.004, 0.005, 0.012)
+RATE = np.array(RATE_OF_FLAGS)
 # Numbers per agent, as those of flags are: one program is that of this game and of the command's.
 GAME = games.check(
     games.Game(
@@ -345,6 +346,35 @@ def test_who_had_more_without_payments_is_named_with_the_amount():
     assert many[0].endswith(
         "to 5 members, most of all agent 4 (5 less), agent 3 (4 less) and agent 2 (3 less)."
     )
+
+
+def test_a_rule_that_has_nothing_to_announce_to_the_others_does_not_end_the_run(tmp_path):
+    @registry.register("for_three", "for three")
+    def for_three(game):
+        """Nothing, and only to three."""
+        if game.n < 3:
+            raise ValueError("too few")
+        return mechanisms.Refunds()
+
+    words, work = run(dataclasses.replace(NUMBERS, mechanism="for_three", leave=False), tmp_path)
+    rows = work.read_csv("without_each.csv")
+    assert [(row["certified"], row["others_lose"]) for row in rows] == [(False, None)] * 3
+    assert "left, the others" not in words
+    assert work.has("mechanism.json")
+
+
+def test_more_data_than_were_measured_are_called_an_extrapolation(tmp_path):
+    """As by launch.equilibrium: here payments make members share more than what was measured."""
+    curve = tmp_path / "curve.csv"
+    rows = [f"{s},{0.97 - 6 / (s + 12) ** 0.8}" for s in (0, 5, 10, 20, 40, 60)]
+    curve.write_text("samples,accuracy\n" + "\n".join(rows) + "\n")
+    measured = mechanism.Settings(
+        curve=str(curve), cost=RATE_OF_FLAGS, capacity=(100.0,), over_beta=2, p=(1.0,)
+    )
+    for name, beyond in (("none", False), ("falkinger", True)):
+        words, work = run(dataclasses.replace(measured, mechanism=name), tmp_path / name)
+        assert ("BEYOND THE MEASUREMENTS, which end at 60 samples" in words) == beyond
+        assert (work.read_json("mechanism.json")["total"] > 60) == beyond
 
 
 @pytest.mark.parametrize("balanced", [True, False])

@@ -189,6 +189,15 @@ def test_an_equilibrium_beyond_the_measurements_is_called_an_extrapolation(files
         assert ("BEYOND THE MEASUREMENTS, which end at 320 samples" in text) == beyond
 
 
+def test_if_no_resampled_game_is_certified_the_answer_stays_and_says_so(files, tmp_path, monkeypatch):
+    solve = equilibrium._solve_all
+    none = jax.jit(lambda *args: solve(*args)._replace(certified=np.zeros(3, bool)), static_argnums=3)
+    monkeypatch.setattr(equilibrium, "_solve_all", none)
+    work, words = run(dataclasses.replace(files, bootstrap=3), tmp_path / "run")
+    assert "How sure the numbers are cannot be told: 0 of 3 resampled games have a certified" in words
+    assert "utility_low" not in work.read_csv("outcome.csv")[0]
+
+
 def test_a_curve_that_cannot_be_fitted_says_whose(files, tmp_path):
     short = tmp_path / "short.csv"
     short.write_text("samples,accuracy\n1,0.1\n2,0.2\n3,0.3\n")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedgame import games, mechanisms, registry
-from fedgame.mechanisms import choice, optimum, outcomes, personal, rules
+from fedgame.mechanisms import choice, misreports, optimum, outcomes, personal, rules
 
 RATE = np.array([0.004, 0.005, 0.012])
 GAME = games.check(
@@ -110,6 +110,21 @@ def test_with_too_many_agents_what_is_solved_in_the_general_form_is_not_looked_a
     shapley, none = choice.compare(GAME, several, alone, optimum.first_best(GAME))
     assert "not looked at with more than 2 agents" in shapley.refused
     assert none.certified
+
+
+def test_reports_that_cannot_be_told_hide_no_gain_of_others():
+    """Here the rule refuses reports below the truth; before, a gain by one above it was dropped with them."""
+    honest = by_name()["falkinger"].outcome
+
+    def announce(reported):
+        if np.sum(reported.cost.rate) < np.sum(GAME.cost.rate):
+            raise FloatingPointError("no such price")
+        return rules.falkinger(reported)
+
+    found = misreports.largest_gain(GAME, announce, honest)
+    assert found.untold == 3 * 2
+    assert (found.agent, found.factor) == (by_name()["falkinger"].misreport.agent, 2.0)
+    assert found.gain == by_name()["falkinger"].misreport.gain > 0
 
 
 def test_gains_do_not_depend_on_what_members_have_in_any_case():

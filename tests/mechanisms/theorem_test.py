@@ -305,6 +305,19 @@ def test_the_currency_does_not_matter(unit, budget):
     assert mechanisms.audit(equal, 0.5, 1).verdict.startswith("Theorem 4.1 holds here")
 
 
+def test_the_optimum_is_never_below_the_equilibrium():
+    """A member to whom accuracy is worth nothing has utility 0, where W_p has an infinite slope for p < 1."""
+    cost = games.LinearCost(np.array([15.0, 8.0, 12.0, 5e4, 2.0]))
+    value = np.array([8e4, 5e4, 6e4, 4e4, 0.0])
+    capacity = np.array([120.0, 200.0, 90.0, 150.0, 300.0])
+    game = games.check(games.Game(games.PowerLaw(0.97, 6.0, 0.8, 12.0), cost, capacity, value=value))
+    found = mechanisms.audit(game, 0.0, 0.5)
+    assert found.welfare > 0
+    assert found.optimum.welfare >= found.welfare * (1 - 1e-9)
+    from_there = mechanisms.maximize_welfare(game, 0.0, 0.5, start=found.profile)
+    assert from_there.welfare >= found.welfare
+
+
 def test_an_audit_reads_well():
     lines = str(mechanisms.audit(FIRST, 4 / 9, 1, 5.0, [0.5, 0.5])).split("\n")
     assert lines[0].startswith("M_β with β = 0.444444, p = 1: Theorem 4.1 FAILS here")

@@ -33,6 +33,8 @@ def test_rates_keep_their_digits_and_noise_is_nothing():
     ]  # fmt: skip
     assert [euro.amount(x) for x in (1e-17, -1e-300, None, float("nan"))] == ["€0", "€0", "-", "-"]
     assert money.PLAIN.rate(0.0138) == "0.0138"
+    yen = money.currency("JPY")
+    assert [yen.rate(x) for x in (0.9999, 0.5, 0.0138)] == ["¥1", "¥0.5", "¥0.0138"]
 
 
 def test_exact_amounts_have_all_cents_and_no_minus_before_nothing():

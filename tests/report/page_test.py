@@ -4,13 +4,15 @@ import dataclasses
 import html.parser
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from fedgame import results
 from fedgame.experiments import equilibrium, mechanism
-from fedgame.report import answers, figures, page, text
+from fedgame.report import answers, figures, money, page, text
 from fedgame.runs import experiment, sweep, workdir
 
 ODD = ["<script>alert(1)</script>", "=1+1", "$x$ & | '}}{{ 7*7 }}"]
@@ -144,6 +146,26 @@ def test_the_page_of_a_sweep_has_a_row_per_variant_and_the_figure(tmp_path):
     assert '<figure aria-label="sweep">' in written
 
 
+def test_what_others_have_put_there_is_no_figure(run, tmp_path):
+    _, work = run
+    copy = shutil.copytree(work.path, tmp_path / "copy")
+    (copy / "mine.svg").write_text('<svg onload="alert(1)"/>')
+    shown = page.of(workdir.Workdir(copy))
+    assert [name for name, _ in shown.figures] == [name for name, _ in page.of(work).figures] != []
+
+
+def test_the_slider_has_utilities_whatever_p_was_asked_for(tmp_path):
+    half = dataclasses.replace(settings(tmp_path), p=(0.5,), mechanism="none")
+    work = workdir.Workdir(tmp_path / "run")
+    mechanism.EXPERIMENT.compute(
+        mechanism.EXPERIMENT.prepare(half, experiment.Resources()), work, experiment.Resources()
+    )
+    slider = page.of(work).slider
+    means = [row["mean_utility"] for row in work.read_csv("over_beta.csv")]
+    assert [one["welfare"] for one in slider["positions"]] == [money.number(x) for x in means]
+    assert len(slider["curve"]) == len(means) == 5
+
+
 def report(*flags, cwd):
     command = [sys.executable, "-m", "launch.report", *map(str, flags)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
@@ -160,6 +182,11 @@ def test_the_command_makes_the_page_anew_or_one_of_several_and_replaces_no_other
     assert both.stdout == "wrote report.html\n"
     page_of_both = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert Reader(page_of_both).text.count("Which payments make it better (run)") == 2
+    old = shutil.copytree(work.path, tmp_path / "old")  # as versions left it that had no list of files
+    (old / "SHA256SUMS").unlink()
+    before = sorted(results.load(old))
+    assert report(old, cwd=tmp_path).returncode == 0
+    assert sorted(results.load(old)) == before != []
     for flags, told in (
         ([work.path, work.path], "report.html exists already: replace it by --overwrite"),
         ([tmp_path], "holds no run: it has no config.json"),
