@@ -16,8 +16,12 @@ MAY_IMPORT = {
     "runs": set(),
     "report": {"runs"},
     "inputs": {"games", "learning", "runs"},
-    "experiments": {
+    "federation": {
         *("games", "equilibria", "mechanisms", "learning", "protocols", "runs", "report", "inputs")
+    },
+    "experiments": {
+        *("games", "equilibria", "mechanisms", "learning", "protocols", "runs", "report", "inputs"),
+        "federation",
     },
 }
 MODULES = [file for folder in ("fedgame", "launch") for file in sorted((ROOT / folder).rglob("*.py"))]

@@ -52,6 +52,10 @@ OTHERS = {  # files without tests of their own name -> tests
         "tests/learning/image_arrays_test.py",
         "tests/learning/data_test.py",
     ),
+    **dict.fromkeys(
+        ("fedgame/federation/conduct.py", "fedgame/federation/flare.py"),
+        ("tests/federation/server_test.py", "tests/experiments/federation_test.py"),
+    ),
     "fedgame/learning/trainer.py": ("tests/protocols/protocols_test.py",),
     "fedgame/mechanisms/price.py": ("tests/mechanisms/payments_test.py",),
     "fedgame/mechanisms/prices.py": ("tests/mechanisms/payments_test.py",),

@@ -30,7 +30,7 @@ class Scenario(NamedTuple):
 def holds(game: games.Game) -> bool:
     """Whether JSON can hold the game: its payoff and its cost are registered, and hold no functions."""
     try:
-        return bool(json.dumps([_written(getattr(game, field)) for field in _FAMILIES], allow_nan=False))
+        return bool(json.dumps([family_values(getattr(game, field)) for field in _FAMILIES], allow_nan=False))
     except ValueError:
         return False
 
@@ -53,13 +53,17 @@ def to_dict(game: games.Game, names: list[str] | None = None, outside: Any = Non
         raise ValueError(f"`names` must name all {game.n} agents, got {len(names)} names")
     _check_names(names)
     numbers = {name: _plain(getattr(game, name)) for name in _NUMBERS}
-    families = {field: _written(getattr(game, field)) for field in _FAMILIES}
+    families = {field: family_values(getattr(game, field)) for field in _FAMILIES}
     given = {} if outside is None else {"outside": _plain(outside)}
     return {"format": FORMAT, "names": names, **families, **numbers, **given}
 
 
-def _written(family: Any) -> dict[str, Any]:
-    """A family as JSON values; if a file given by --use defines it, with that file and its SHA-256."""
+def family_values(family: Any) -> dict[str, Any]:
+    """A family as JSON values; if a file given by --use defines it, with that file and its SHA-256.
+
+    Raises:
+      ValueError: the family is not registered, or holds a Python function, which JSON cannot hold.
+    """
     if registry.name_of(type(family)) is None:
         raise ValueError(f"{type(family).__name__} has no name, so JSON cannot hold it")
     file = registry.file_of(type(family))
@@ -75,7 +79,7 @@ def _written(family: Any) -> dict[str, Any]:
                 )
             values[field.name] = x
         elif field.metadata.get("of"):  # another family inside
-            values[field.name] = _written(x)
+            values[field.name] = family_values(x)
         else:
             values[field.name] = _plain(x)
     return values
@@ -101,7 +105,7 @@ def from_dict(values: Any) -> Scenario:
         raise ValueError(f"unknown field `{unknown[0]}`; a scenario has {', '.join(sorted(known))}")
     if missing := [name for name in ("payoff", "cost", "capacity") if name not in values]:
         raise ValueError(f"`{missing[0]}` is missing")
-    families = {field: _family(field, values[field]) for field in _FAMILIES}
+    families = {field: family_of(field, values[field]) for field in _FAMILIES}
     numbers = {name: _numbers(name, values[name]) for name in _NUMBERS if name in values}
     game = games.check(games.Game(**families, **numbers))
     names = values.get("names", [str(i) for i in range(game.n)])
@@ -245,8 +249,12 @@ def _plain(x: Any) -> Any:
     return np.asarray(x, float).tolist()
 
 
-def _family(field: str, values: Any) -> Any:
-    """The payoff or the cost, as `field` says, in JSON values or a text."""
+def family_of(field: str, values: Any) -> Any:
+    """The payoff or the cost, as `field` says, in JSON values as `family_values` writes them, or in a text.
+
+    Raises:
+      ValueError: the values are no such family; the message names the field and what is allowed.
+    """
     if isinstance(values, str):
         return registry.read(field, values)
     family = _named(field, values)
@@ -267,7 +275,7 @@ def _family(field: str, values: Any) -> Any:
 def _value(field: Any, value: Any) -> Any:
     """A parameter of a family, checked."""
     if inner := field.metadata.get("of"):
-        return _family(inner, value)
+        return family_of(inner, value)
     if not _static(field):
         return _numbers(field.name, value)
     if isinstance(field.default, bool) and not isinstance(value, bool):

@@ -65,9 +65,9 @@ class FedBR(base.Protocol):
                 f"FedBR announces ‖s‖₁ or effective samples; {type(game.payoff).__name__} depends on more"
             )
         mechanism = announced.mechanism
-        known, played = mechanism.profile(game), mechanism.under(game)
-        if known is not None and not mechanism.concave_in(game):
+        if (known := self.known(game, mechanism)) is not None:
             return base.always(known)
+        played = mechanism.under(game)
         first = random_start(key, game.capacity)
         if sees_one_number(played.payoff):  # she knows her game under the payments
             path = _trace(played, first, self.steps, self.step_size)
@@ -75,6 +75,10 @@ class FedBR(base.Protocol):
             path = _trace(game, first, self.steps, self.step_size, mechanism)
         path = np.asarray(path)
         return base.Plan(path[-1], path)
+
+    def known(self, game: games.Game, mechanism: Mechanism) -> jax.Array | None:
+        """[n] the equilibrium that agents contribute without any dynamics; None if they play them."""
+        return None if mechanism.concave_in(game) else mechanism.profile(game)
 
     @property
     def title(self) -> str:

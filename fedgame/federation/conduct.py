@@ -1,0 +1,351 @@
+"""Runs a federation over any transport, from what its ledger says to the end.
+
+The ledger is the truth, and whatever carries messages is disposable: `run` can be called again, in another
+process, after anything has died, and goes on after the last settled round.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame import registry
+from fedgame.federation import ledger as ledgers
+from fedgame.federation import messages, server, settlement
+from fedgame.federation.ledger import Ledger, Line
+from fedgame.federation.settlement import SERVER, Agreement
+from fedgame.games import game as games
+from fedgame.games import payoffs, scenarios
+from fedgame.learning import local, models
+from fedgame.protocols import base
+
+WAIT, GO_ON = "wait", "go_on"  # what a round does if a member does not answer
+
+
+class Transport(Protocol):
+    """Carries requests to members by name, to all at once."""
+
+    def __call__(
+        self, requests: Mapping[str, dict[str, Any]]
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        """Returns the answers that came, and for every other member in words why none did."""
+
+
+class Federation(NamedTuple):
+    """What the server knows before anybody has enrolled.
+
+    Attributes:
+      names: [n] of the members.
+      payoff: of n members, as it is announced.
+      quality: [n] w_i.
+      held: S₀, samples that the server holds.
+      protocol: who contributes what, under which payments.
+      training: how members train.
+      rounds: T.
+      unit: the smallest amount that can be paid, in the currency of costs.
+      currency: of costs, such as EUR; "": none is named.
+      absent: GO_ON without a member who does not answer, or WAIT for her.
+    """
+
+    names: tuple[str, ...]
+    payoff: payoffs.Payoff
+    quality: np.ndarray
+    held: float
+    protocol: base.Protocol
+    training: server.Training
+    rounds: int
+    unit: float
+    currency: str = ""
+    absent: str = GO_ON
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, which another process can read."""
+        training = self.training
+        return {
+            "names": list(self.names),
+            "payoff": scenarios.family_values(self.payoff),
+            "quality": np.asarray(self.quality, float).tolist(),
+            "held": float(self.held),
+            "protocol": registry.text_of(self.protocol),
+            "network": models.to_dict(training.model),
+            "training": training._asdict() | {"model": None, "options": training.options._asdict()},
+            "rounds": self.rounds,
+            "unit": self.unit,
+            "currency": self.currency,
+            "absent": self.absent,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Federation":
+        """The federation of which `to_dict` made this."""
+        told = values["training"]
+        training = server.Training(
+            model=models.from_dict(values["network"]),
+            options=local.LocalTraining(**told["options"]),
+            features=tuple(told["features"]),
+            classes=tuple(told["classes"]),
+            metric=told["metric"],
+            seed=told["seed"],
+        )
+        return cls(
+            names=tuple(values["names"]),
+            payoff=scenarios.family_of("payoff", values["payoff"]),
+            quality=np.asarray(values["quality"], float),
+            held=values["held"],
+            protocol=registry.read("protocol", values["protocol"]),
+            training=training,
+            rounds=values["rounds"],
+            unit=values["unit"],
+            currency=values["currency"],
+            absent=values["absent"],
+        )
+
+
+class Missing(Exception):
+    """Nobody answers, or the run waits for members; says who in words. Call `run` again."""
+
+
+class Events(NamedTuple):
+    """Who is told what happens; by default nobody."""
+
+    tell: Callable[[str], None] = lambda sentence: None  # sentences, as members that are left out
+    step: Callable[[], None] = lambda: None  # after every step of the dynamics
+    settled: Callable[[int, list[Line]], None] = lambda number, lines: None  # after every settled round
+
+
+NOBODY = Events()
+
+
+def run(federation: Federation, ledger: Ledger, transport: Transport, events: Events = NOBODY) -> np.ndarray:
+    """Enrols members, has them agree, trains, settles every round, and books the difference at the end.
+
+    What the ledger has already is not done again.
+
+    Returns:
+      [n] each member's metric of the final model on her own held-out records; NaN where she does not say.
+
+    Raises:
+      Missing: see there; the ledger holds all that was settled.
+      ValueError: what members declare makes no game, or none that the rule of payments allows.
+    """
+    told = _terms(federation)
+    talk = _Talk(federation.names, told, transport, events.tell)
+    if ledger.agreed is None:
+        _agree(federation, ledger, talk, events)
+    agreement, talk.declared = ledgers.agreement_of(ledger), ledger.agreed["declared"]
+    for number in range(ledger.settled + 1, federation.rounds + 1):
+        lines = _round(federation, agreement, ledger, talk, number)
+        events.settled(number, lines)
+        _tell_of_round(federation, ledger, talk, number, lines)
+    if not ledger.closed:
+        amounts = ledgers.differences(agreement, ledger.entries()).tolist()
+        names = [*federation.names, SERVER]
+        ledger.close([Line(name, x, {}) for name, x in zip(names, amounts, strict=True)])
+    return _farewell(federation, ledger, talk)
+
+
+def _terms(federation: Federation) -> list[messages.Enrol]:
+    """[n] what each member is told when she joins."""
+    told = server.terms(
+        federation.payoff, federation.quality, federation.protocol, federation.training, federation.rounds
+    )
+    return [one._replace(currency=federation.currency) for one in told]
+
+
+class _Talk:
+    """Asks members by number, and leaves out whose answers are missing or wrong; remembers why.
+
+    Who has not enrolled since she, or this process, was started does so before she is asked anything else.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        terms: Sequence[messages.Enrol],
+        transport: Transport,
+        tell: Callable[[str], None],
+    ):
+        self._names, self._terms, self._transport, self._tell = names, terms, transport, tell
+        self._enrolled: dict[int, messages.Enrolled] = {}
+        self.declared: list[str] | None = None  # digests of what members declared when the run began
+        self.absent: dict[int, str] = {}  # of the last question: who did not answer, and why
+        self.wrong: dict[int, str] = {}  # whose answer was rejected, and why
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why members were left out of the last question."""
+        return self.absent | self.wrong
+
+    def enrol(self) -> dict[int, messages.Enrolled]:
+        """What everybody declares; raises `Missing` unless all are there."""
+        self._ask({i: terms for i, terms in enumerate(self._terms)}, self._fault_of_enrolment)
+        if self.reasons:
+            raise Missing(self._in_words(self.reasons))
+        return dict(self._enrolled)
+
+    def __call__(
+        self, requests: Mapping[int, Any], fault: Callable[[int, Any, Any], str] = lambda *_: ""
+    ) -> dict[int, Any]:
+        """See `server.Ask`; raises `Missing` if nobody answers at all."""
+        new = {i: self._terms[i] for i in requests if i not in self._enrolled}
+        if new:
+            self._ask(new, self._fault_of_enrolment)
+        before = dict(self.absent if new else {}), dict(self.wrong if new else {})
+        found = self._ask({i: x for i, x in requests.items() if i in self._enrolled}, fault)
+        self.absent, self.wrong = before[0] | self.absent, before[1] | self.wrong
+        for i, reason in self.reasons.items():
+            self._tell(f"{self._names[i]} is left out: {reason}")
+        if len(self.absent) == len(requests):
+            raise Missing(f"nobody answers: {self._in_words(self.absent)}")
+        return found
+
+    def _ask(self, requests: Mapping[int, Any], fault: Callable[[int, Any, Any], str]) -> dict[int, Any]:
+        """The right answers; all others are told apart in `absent` and `wrong`."""
+        self.absent, self.wrong, found = {}, {}, {}
+        if not requests:
+            return found
+        sent = {self._names[i]: messages.to_values(request) for i, request in requests.items()}
+        came, lost = self._transport(sent)
+        for i, request in requests.items():
+            name = self._names[i]
+            if name not in came:
+                self.absent[i] = lost.get(name, "she does not answer")
+                self._enrolled.pop(i, None)  # she may have been started again
+                continue
+            try:
+                answer = messages.from_values(came[name], messages.ANSWER_OF[type(request)])
+                reason = fault(i, request, answer)
+            except ValueError as error:
+                reason = str(error)
+            if reason:
+                self.wrong[i] = reason
+                continue
+            found[i] = answer
+            if isinstance(request, messages.Enrol):
+                self._enrolled[i] = answer
+        return found
+
+    def _fault_of_enrolment(self, i: int, request: messages.Enrol, answer: messages.Enrolled) -> str:
+        """Whether she declares the same as when the run began: payments depend on it."""
+        del request
+        if self.declared is None or messages.digest(answer) == self.declared[i]:
+            return ""
+        return "she declares another cost, value or limit than when the run began"
+
+    def _in_words(self, reasons: Mapping[int, str]) -> str:
+        """Who, and why, with equal reasons told once."""
+        by_reason: dict[str, list[str]] = {}
+        for i, reason in reasons.items():
+            by_reason.setdefault(reason, []).append(self._names[i])
+        return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+
+
+def _agree(federation: Federation, ledger: Ledger, talk: _Talk, events: Events) -> None:
+    """Has members declare their costs and say what they contribute, and enters both."""
+    protocol, training = federation.protocol, federation.training
+    declared = talk.enrol()
+    game = server.declared(federation.payoff, federation.quality, federation.held, declared)
+    protocol.rule.requires(game)
+    agreement = Agreement(federation.names, game, protocol.rule, federation.rounds, federation.unit)
+    path = server.agree(agreement, protocol, training.seed, talk, events.step)
+    model = messages.to_arrays(server.initial_model(training))
+    about = {
+        "agreement": agreement.to_dict(),
+        "contributions": path[-1].tolist(),
+        "declared": [messages.digest(declared[i]) for i in range(game.n)],
+        "model": messages.digest_of(model),
+    }
+    ledger.agree(about, model)
+
+
+def _round(
+    federation: Federation, agreement: Agreement, ledger: Ledger, talk: _Talk, number: int
+) -> list[Line]:
+    """Trains and settles one round; returns what was entered, members first, the server last.
+
+    A member who is left out neither pays nor is paid for the round, and the rule is applied to the others
+    alone.
+    """
+    contributions = np.asarray(ledger.agreed["contributions"])
+    found = server.train(contributions, ledger.model(), number, talk)
+    if talk.absent and federation.absent == WAIT:
+        raise Missing(f"round {number} waits for {', '.join(federation.names[i] for i in talk.absent)}")
+    if not found.there:
+        raise Missing(f"round {number}: no answer can be used")
+    amounts = settlement.of_round(agreement, found.samples, found.there).tolist()
+    costs = np.asarray(games.incurred_costs(agreement.game, jnp.asarray(found.samples, float)))
+    lines = []
+    for i, name in enumerate(federation.names):
+        answer = found.answers.get(i)
+        about = {
+            "samples": int(found.samples[i]),
+            "cost": float(costs[i]) / agreement.rounds if answer else 0.0,
+            "accuracy": None if answer is None or np.isnan(answer.accuracy) else answer.accuracy,
+            "reason": talk.reasons.get(i, ""),
+            "message": messages.digest(answer) if answer else "",
+        }
+        lines.append(Line(name, amounts[i], about))
+    lines.append(Line(SERVER, amounts[-1], {"model": messages.digest_of(found.model)}))
+    ledger.settle(number, lines, found.model)
+    return lines
+
+
+def _tell_of_round(
+    federation: Federation, ledger: Ledger, talk: _Talk, number: int, lines: list[Line]
+) -> None:
+    """Tells every member what was settled with her; who does not hear it hears her balance the next time."""
+    balances, head = ledger.balances(), ledger.head
+    told = {
+        i: messages.Statement(
+            round=number,
+            samples=line.about["samples"],
+            paid=line.amount,
+            balance=balances[line.member],
+            unit=federation.unit,
+            reason=line.about["reason"],
+            head=head,
+            model={},
+        )
+        for i, line in enumerate(lines[:-1])
+    }
+    with contextlib.suppress(Missing):
+        talk(told)
+
+
+def _farewell(federation: Federation, ledger: Ledger, talk: _Talk) -> np.ndarray:
+    """Tells every member how the run ended, with the final model; [n] how good it is for each."""
+    entries, balances, model = ledger.entries(), ledger.balances(), ledger.model()
+    samples = sum(drawn for drawn, _ in ledgers.contributed(entries, federation.names))
+    last = {entry.member: entry.amount for entry in entries if entry.kind == ledgers.DIFFERENCE}
+    told = {
+        i: messages.Statement(
+            0, int(samples[i]), last[name], balances[name], federation.unit, "", ledger.head, model
+        )
+        for i, name in enumerate(federation.names)
+    }
+    accuracy = np.full(len(told), np.nan)
+    with contextlib.suppress(Missing):
+        for i, noted in talk(told).items():
+            accuracy[i] = noted.accuracy
+    return accuracy
+
+
+class InProcess:
+    """A transport to members in this process: what they answer is carried as over a network."""
+
+    def __init__(self, sites: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]):
+        self._sites = sites
+
+    def __call__(
+        self, requests: Mapping[str, dict[str, Any]]
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        """See `Transport`."""
+        answers, failures = {}, {}
+        for name, values in requests.items():
+            try:
+                answers[name] = self._sites[name](values)
+            except Exception as error:  # whatever happens at a member must not end the server
+                failures[name] = f"{type(error).__name__}: {error}"
+        return answers, failures

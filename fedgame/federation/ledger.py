@@ -1,0 +1,294 @@
+"""The ledger: what was settled, entry after entry, each with a digest that covers the one before.
+
+One SQLite file. A round is settled in one transaction, together with the model that came of it: so it is
+settled exactly once, however a run ends, and what goes on after a kill goes on from there. Amounts are whole
+numbers of the smallest unit, and those of every round sum to 0.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import io
+import json
+import pathlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedgame.federation import messages, settlement
+from fedgame.federation.settlement import SERVER, Agreement
+
+FILE = "ledger.sqlite"
+# Kinds of entries. Agreed: all that payments depend on, and what members contribute. Member: one for each
+# member and round; the server's is of the round as a whole. Difference: one for each at the end of the run.
+AGREED, MEMBER, DIFFERENCE = "agreed", "member", "difference"
+
+_TABLES = """
+CREATE TABLE entries (
+  number INTEGER PRIMARY KEY,  -- from 1, without gaps
+  kind TEXT NOT NULL,
+  round INTEGER NOT NULL,      -- 0: of the whole run
+  member TEXT NOT NULL,        -- '': the server
+  amount INTEGER NOT NULL,     -- that she receives, in the smallest unit; negative: she pays
+  about TEXT NOT NULL,         -- JSON
+  time TEXT NOT NULL,          -- UTC
+  digest TEXT NOT NULL         -- SHA-256 of all the above and of the digest before
+);
+CREATE TABLE model (round INTEGER NOT NULL, parameters BLOB NOT NULL);  -- of the last settled round alone
+"""
+
+
+class Entry(NamedTuple):
+    """One line of the ledger."""
+
+    number: int
+    kind: str
+    round: int
+    member: str
+    amount: int
+    about: dict[str, Any]
+    time: str
+    digest: str
+
+
+class Line(NamedTuple):
+    """What is to be entered for one member."""
+
+    member: str
+    amount: int
+    about: dict[str, Any]
+
+
+class Ledger:
+    """An open ledger. Every method reads the file anew: another process may write it."""
+
+    def __init__(self, file: pathlib.Path, create: bool = False):
+        """Opens a ledger.
+
+        Args:
+          file: its path.
+          create: make it if it is not there.
+
+        Raises:
+          FileNotFoundError: it is not there.
+          ValueError: the file is no ledger.
+        """
+        self.file = file
+        if not file.is_file():
+            if not create:
+                raise FileNotFoundError(f"there is no ledger {file}")
+            file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._open() as database:
+                database.execute("PRAGMA journal_mode=WAL")
+                if not database.execute("SELECT 1 FROM sqlite_master WHERE name='entries'").fetchone():
+                    database.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{file} cannot be read as a ledger: {error}") from None
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A connection, closed at the end; nothing is written unless it is committed."""
+        database = sqlite3.connect(self.file, timeout=30.0, isolation_level=None)
+        try:
+            database.execute("PRAGMA synchronous=FULL")  # what is settled survives a loss of power
+            yield database
+        finally:
+            database.close()
+
+    def entries(self) -> list[Entry]:
+        """All entries in their order, as they stand there."""
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT number, kind, round, member, amount, about, time, digest FROM entries ORDER BY number"
+            ).fetchall()
+        return [Entry(*row[:5], json.loads(row[5]), *row[6:]) for row in rows]
+
+    def _one(self, query: str) -> Any:
+        """The first column of the first row, or None."""
+        with self._open() as database:
+            row = database.execute(query).fetchone()
+        return None if row is None else row[0]
+
+    @property
+    def agreed(self) -> dict[str, Any] | None:
+        """What was agreed before the first round; None if nothing is."""
+        about = self._one(f"SELECT about FROM entries WHERE kind = '{AGREED}' ORDER BY number")
+        return None if about is None else json.loads(about)
+
+    @property
+    def settled(self) -> int:
+        """The number of the last settled round; 0 if there is none."""
+        return self._one("SELECT MAX(round) FROM entries") or 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether the difference to the payments of the whole run is booked: nothing will follow."""
+        return self._one(f"SELECT 1 FROM entries WHERE kind = '{DIFFERENCE}'") is not None
+
+    @property
+    def head(self) -> str:
+        """The digest of the last entry; "" of an empty ledger."""
+        return self._one("SELECT digest FROM entries ORDER BY number DESC") or ""
+
+    def model(self) -> messages.Arrays | None:
+        """The model after the last settled round, or before the first; None before anything is agreed."""
+        with self._open() as database:
+            row = database.execute("SELECT parameters FROM model").fetchone()
+        if row is None:
+            return None
+        with np.load(io.BytesIO(row[0])) as stored:
+            return {path: stored[path] for path in stored.files}
+
+    def balances(self) -> dict[str, int]:
+        """What each member has received in all, in smallest units, and the server under ""."""
+        query = f"SELECT member, SUM(amount) FROM entries WHERE kind != '{AGREED}' GROUP BY member"
+        with self._open() as database:
+            return dict(database.execute(query).fetchall())
+
+    def agree(self, about: dict[str, Any], model: messages.Arrays) -> None:
+        """Enters what was agreed, and the model before the first round; a `ValueError` if something is."""
+        if self.head:
+            raise ValueError(f"{self.file}: the ledger has begun already")
+        self._enter([(AGREED, 0, Line(SERVER, 0, about))], 0, model)
+
+    def settle(self, number: int, lines: Sequence[Line], model: messages.Arrays) -> None:
+        """Settles a round in one transaction: all lines and the model, or nothing.
+
+        Raises:
+          ValueError: it is not the next round, the amounts do not sum to 0, or the ledger is closed.
+        """
+        if number != self.settled + 1 or self.closed:
+            raise ValueError(f"{self.file}: round {number} cannot be settled after round {self.settled}")
+        self._enter([(MEMBER, number, line) for line in lines], number, model)
+
+    def close(self, lines: Sequence[Line]) -> None:
+        """Books the differences at the end of the run; a `ValueError` if that was done already."""
+        if self.closed:
+            raise ValueError(f"{self.file}: the ledger is closed")
+        self._enter([(DIFFERENCE, 0, line) for line in lines], None, None)
+
+    def _enter(
+        self, lines: Sequence[tuple[str, int, Line]], number: int | None, model: messages.Arrays | None
+    ) -> None:
+        """Appends entries, and replaces the model if one is given, in one transaction."""
+        if total := sum(line.amount for *_, line in lines):
+            raise ValueError(f"{self.file}: amounts must sum to 0, got {total}")
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")
+            last = database.execute("SELECT number, digest FROM entries ORDER BY number DESC").fetchone()
+            place, head = last or (0, "")
+            for kind, of_round, line in lines:
+                place += 1
+                told = json.dumps(line.about, ensure_ascii=False, allow_nan=False, sort_keys=True)
+                head = _digest(head, place, kind, of_round, line.member, line.amount, told, now)
+                row = place, kind, of_round, line.member, line.amount, told, now, head
+                database.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            if model is not None:
+                database.execute("DELETE FROM model")
+                database.execute("INSERT INTO model VALUES (?, ?)", (number, _packed(model)))
+            database.execute("COMMIT")
+
+
+def _digest(before: str, *row: Any) -> str:
+    """SHA-256 of an entry and of the digest before it."""
+    return hashlib.sha256(json.dumps([before, *row], ensure_ascii=False).encode()).hexdigest()
+
+
+def _packed(model: messages.Arrays) -> bytes:
+    """A model in numpy's format of several arrays."""
+    file = io.BytesIO()
+    np.savez(file, **model)
+    return file.getvalue()
+
+
+def agreement_of(ledger: Ledger) -> Agreement:
+    """What payments depend on, as the ledger has it; a `ValueError` if nothing was agreed."""
+    if (agreed := ledger.agreed) is None:
+        raise ValueError(f"{ledger.file}: nothing has been agreed yet")
+    return Agreement.from_dict(agreed["agreement"])
+
+
+def contributed(entries: Sequence[Entry], names: Sequence[str]) -> list[tuple[np.ndarray, tuple[int, ...]]]:
+    """Samples [n] and who was there, of every settled round in its order."""
+    place = {name: i for i, name in enumerate(names)}
+    rounds: dict[int, tuple[np.ndarray, list[int]]] = {}
+    for entry in entries:
+        if entry.kind == MEMBER and entry.member != SERVER:
+            samples, there = rounds.setdefault(entry.round, (np.zeros(len(names), int), []))
+            if not entry.about["reason"]:
+                samples[place[entry.member]] = entry.about["samples"]
+                there.append(place[entry.member])
+    return [(samples, tuple(sorted(there))) for _, (samples, there) in sorted(rounds.items())]
+
+
+def differences(agreement: Agreement, entries: Sequence[Entry]) -> np.ndarray:
+    """[n + 1] what is still to be booked at the end: payments of the whole run less those of its rounds."""
+    whole = settlement.of_run(agreement, contributed(entries, agreement.names))
+    names = [*agreement.names, SERVER]
+    booked = dict.fromkeys(names, 0)
+    for entry in entries:
+        if entry.kind == MEMBER:
+            booked[entry.member] += entry.amount
+    return whole - np.array([booked[name] for name in names])
+
+
+def complaints(ledger: Ledger) -> list[str]:
+    """What is inconsistent in a ledger, a sentence each that names the entry; [] if nothing is.
+
+    Recomputes every digest, every payment from what was contributed and agreed, and every sum.
+    """
+    entries, found, head = ledger.entries(), [], ""
+    for place, entry in enumerate(entries, start=1):
+        told = json.dumps(entry.about, ensure_ascii=False, allow_nan=False, sort_keys=True)
+        row = entry.kind, entry.round, entry.member, entry.amount, told, entry.time
+        if entry.number != place:
+            found.append(f"entry {entry.number}: entry {place} is missing before it")
+            break
+        if entry.digest != _digest(head, place, *row):
+            found.append(f"entry {place}: it, or the one before, has been changed: its digest does not fit")
+            break
+        head = entry.digest
+    if entries and (entries[0].kind != AGREED or sum(entry.kind == AGREED for entry in entries) > 1):
+        found.append("entry 1: it must say what was agreed, and no other may")
+    if found or not entries:
+        return found
+    return _complaints_of_amounts(ledger, entries)
+
+
+def _complaints_of_amounts(ledger: Ledger, entries: Sequence[Entry]) -> list[str]:
+    """What is wrong with rounds and amounts, if digests fit."""
+    agreement = Agreement.from_dict(entries[0].about["agreement"])
+    names, found = [*agreement.names, SERVER], []
+    rounds = contributed(entries, agreement.names)
+    for number, (samples, there) in enumerate(rounds, start=1):
+        lines = {entry.member: entry for entry in entries if (entry.kind, entry.round) == (MEMBER, number)}
+        if sorted(lines) != sorted(names):
+            found.append(f"round {number}: it must have one entry for each member and one for the server")
+            continue
+        right = settlement.of_round(agreement, samples, there)
+        for name, amount in zip(names, right.tolist(), strict=True):
+            if lines[name].amount != amount:
+                found.append(
+                    f"entry {lines[name].number}: round {number} settles {lines[name].amount} with "
+                    f"{name or 'the server'}; by what was contributed it is {amount}"
+                )
+    last = [entry for entry in entries if entry.kind == DIFFERENCE]
+    if last:
+        right = differences(agreement, entries).tolist()
+        booked = {entry.member: entry.amount for entry in last}
+        if booked != dict(zip(names, right, strict=True)):
+            found.append(f"entry {last[0].number}: the differences at the end are not those of the run")
+    model, named = ledger.model(), _named_model(entries)
+    if model is not None and messages.digest_of(model) != named:
+        found.append(f"the stored model is not that of round {ledger.settled}")
+    return found
+
+
+def _named_model(entries: Sequence[Entry]) -> str:
+    """The digest of the model after the last settled round, or before the first."""
+    with_model = [entry for entry in entries if "model" in entry.about]
+    return with_model[-1].about["model"]

@@ -1,0 +1,307 @@
+"""What one member does: she keeps her records, her cost and her limit, and answers the server's requests.
+
+Pure functions of messages, of what she has, and of what she was told when she enrolled.
+"""
+
+import functools
+import json
+import pathlib
+import zipfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedgame.federation import messages
+from fedgame.games import costs, scenarios
+from fedgame.games import game as games
+from fedgame.learning import evaluation, federated, local, models
+from fedgame.protocols import fedbr
+from fedgame.report import money
+
+
+class Private(NamedTuple):
+    """What a member has, and tells nobody beyond what she declares (`messages.Enrolled`).
+
+    Attributes:
+      cost: c_i, what sharing costs her, in the currency of `value`.
+      value: v_i, what accuracy 1 is worth to her.
+      limit: τ_i, the maximum that she contributes, samples; at most her records.
+      train: her records, [m, ...], in her own order: she trains on the first ones.
+      test: records that she holds out, [k, ...], to see how good the model is for her.
+      clip: C, the largest norm ‖update‖₂ that leaves her; infinite: any.
+      noise: standard deviation of the Gaussian noise on every number of the update, as a multiple of C.
+      secret: seed of that noise; whoever knows it can subtract it.
+    """
+
+    cost: costs.Cost
+    value: float
+    limit: float
+    train: federated.Images
+    test: federated.Images
+    clip: float = np.inf
+    noise: float = 0.0
+    secret: int = 0
+
+
+def check(private: Private) -> Private:
+    """Raises a `ValueError` that says which of her numbers is not allowed."""
+    records = len(private.train.labels)
+    if not 0 <= private.limit <= records:
+        raise ValueError(f"`limit` must be from 0 to the {records} records that she has, got {private.limit}")
+    if not private.clip > 0:
+        raise ValueError(f"`clip` must be above 0, got {private.clip}")
+    if not 0 <= private.noise < np.inf:
+        raise ValueError(f"`noise` must be at least 0, got {private.noise}")
+    if private.noise > 0 and not np.isfinite(private.clip):
+        raise ValueError("`noise` is a multiple of `clip`: give that too")
+    return private
+
+
+def save(file: pathlib.Path, private: Private) -> None:
+    """Writes what a member has, for `load`: FILE.json, which people can edit, and FILE.npz beside it."""
+    about = {
+        "cost": scenarios.family_values(private.cost),
+        "value": float(private.value),
+        "limit": float(private.limit),
+        "clip": float(private.clip) if np.isfinite(private.clip) else None,
+        "noise": float(private.noise),
+        "secret": int(private.secret),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    parts = {"train": private.train, "test": private.test}
+    arrays = {
+        f"{part}_{field}": np.asarray(getattr(records, field))
+        for part, records in parts.items()
+        for field in records._fields
+    }
+    with file.with_suffix(".npz").open("wb") as opened:
+        np.savez(opened, **arrays)
+    file.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def load(file: pathlib.Path) -> Private:
+    """What a member has, as `save` wrote it.
+
+    Raises:
+      FileNotFoundError: one of the two files is not there.
+      ValueError: they do not hold what `save` writes, or as `check`.
+    """
+    records = file.with_suffix(".npz")
+    for one in (file, records):
+        if not one.is_file():
+            raise FileNotFoundError(f"there is no file {one}")
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        with np.load(records, allow_pickle=False) as stored:
+            train, test = (
+                federated.Images(*(stored[f"{part}_{field}"] for field in federated.Images._fields))
+                for part in ("train", "test")
+            )
+        private = Private(
+            cost=scenarios.family_of("cost", about["cost"]),
+            value=float(about["value"]),
+            limit=float(about["limit"]),
+            train=train,
+            test=test,
+            clip=np.inf if about.get("clip") is None else float(about["clip"]),
+            noise=float(about.get("noise", 0.0)),
+            secret=int(about.get("secret", 0)),
+        )
+        return check(private)
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+class Joined(NamedTuple):
+    """A member who has enrolled: what she has, what she was told, and what she makes of both."""
+
+    private: Private
+    terms: messages.Enrol
+    agent: games.Game  # her own game, without payments
+    model: nn.Module
+    options: local.LocalTraining
+
+
+def join(private: Private, terms: messages.Enrol) -> Joined:
+    """A member who takes part on these terms.
+
+    Raises:
+      ValueError: the federation trains on something else than she has, or there is no game or network as the
+        terms say.
+    """
+    has = list(private.train.images.shape[1:])
+    if has != list(terms.features):
+        raise ValueError(f"the federation trains on inputs of shape {terms.features}, and she has {has}")
+    payoff = scenarios.family_of("payoff", terms.payoff)
+    value = private.value if terms.gains else 0.0  # with 0 her own samples bring her nothing
+    limit = np.asarray([private.limit], float)
+    game = games.check(games.Game(payoff, private.cost, limit, value, terms.quality))
+    model = models.from_dict(terms.network)
+    return Joined(private, terms, games.agent_of(game, 0), model, local.LocalTraining(**terms.training))
+
+
+def declare(joined: Joined) -> messages.Enrolled:
+    """What she declares."""
+    private = joined.private
+    cost = scenarios.family_values(private.cost)
+    return messages.Enrolled(cost, float(private.value), float(private.limit))
+
+
+@jax.jit
+def _slope(agent: games.Game, rate: float, own: float, announced: float, paid: float) -> jax.Array:
+    """`fedbr.slope`, with her cost as it is after refunds."""
+    return fedbr.slope(games.scale_costs(agent, 1.0 - rate), own, announced, paid)
+
+
+_move = jax.jit(fedbr.move)
+
+
+def slope(joined: Joined, asked: messages.Ask) -> messages.Slope:
+    """The slope of her utility."""
+    found = _slope(joined.agent, asked.rate, asked.own, asked.announced, asked.paid)
+    return messages.Slope(asked.step, float(found))
+
+
+def move(joined: Joined, asked: messages.Move) -> messages.Contribution:
+    """Her next contribution, `fedbr.move`: within what she is willing to contribute, whatever is proposed."""
+    found = _move(joined.agent, asked.own, asked.slope, asked.step_size)
+    return messages.Contribution(asked.step, float(found))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "options"))
+def _trained(
+    model: nn.Module,
+    options: local.LocalTraining,
+    params: Any,
+    records: federated.Images,
+    samples: jax.Array,
+    key: jax.Array,
+) -> tuple[Any, jax.Array]:
+    """Her model minus the global one, and her loss."""
+    found, loss = local.train(model.apply, options, params, *records, samples, key)
+    return jax.tree.map(jnp.subtract, found, params), loss
+
+
+def train(joined: Joined, asked: messages.Train) -> messages.Update:
+    """What comes of training on her first samples, clipped and with noise if she wants that.
+
+    Raises:
+      ValueError: she is asked for more samples than she is willing to contribute.
+      FloatingPointError: training diverged.
+    """
+    private, terms, params = joined.private, joined.terms, messages.from_arrays(asked.model)
+    if not 0 <= asked.samples <= np.rint(private.limit):
+        raise ValueError(f"she contributes at most {private.limit:g} samples, not {asked.samples}")
+    key = jax.random.fold_in(jax.random.key(terms.seed), asked.round)
+    hers = jax.random.split(key, terms.members)[terms.number]
+    samples = jnp.int32(asked.samples)
+    change, loss = _trained(joined.model, joined.options, params, private.train, samples, hers)
+    if not np.isfinite(loss):
+        raise FloatingPointError("training diverged: a smaller learning rate may help")
+    update = _kept_private(messages.to_arrays(change), private, asked.round)
+    return messages.Update(asked.round, asked.samples, update, _accuracy(joined, params))
+
+
+def _kept_private(update: messages.Arrays, private: Private, number: int) -> messages.Arrays:
+    """The update, scaled so that its norm is at most C, and with Gaussian noise of deviation C·noise.
+
+    One round then is as private as the Gaussian mechanism makes it; T rounds together are less so.
+    """
+    if not np.isfinite(private.clip):
+        return update
+    norm = np.sqrt(sum(np.sum(np.square(x, dtype=float)) for x in update.values()))
+    factor = np.float32(min(1.0, private.clip / max(norm, 1e-30)))
+    rng = np.random.default_rng([private.secret, number])
+    deviation = private.noise * private.clip
+    return {
+        path: factor * x + np.asarray(deviation * rng.standard_normal(x.shape), np.float32)
+        for path, x in update.items()
+    }
+
+
+def _accuracy(joined: Joined, params: Any) -> float:
+    """The metric of a model on her held-out records; NaN if there are none."""
+    if not len(joined.private.test.labels):
+        return float("nan")
+    hers = federated.Images(*(np.asarray(array)[None] for array in joined.private.test))
+    (found,) = evaluation.measured(joined.model, params, hers, joined.terms.metric)
+    return float(found)
+
+
+def note(joined: Joined, told: messages.Statement) -> messages.Noted:
+    """She hears what was settled; of the final model she says how good it is for her."""
+    accuracy = float("nan")
+    if told.model:
+        accuracy = _accuracy(joined, messages.from_arrays(told.model))
+    return messages.Noted(told.round, accuracy)
+
+
+_DOES = {messages.Ask: slope, messages.Move: move, messages.Train: train, messages.Statement: note}
+
+
+class Site:
+    """A member who is running: answers requests as they travel, and says in words what happens to her."""
+
+    def __init__(self, private: Private, tell: Callable[[str], None] = lambda sentence: None):
+        self._private, self._tell = check(private), tell
+        self._joined: Joined | None = None
+
+    def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Answers a request.
+
+        Raises:
+          ValueError: it is none, or she has not enrolled; or as `join` and `train`.
+          FloatingPointError: as `train`.
+        """
+        request = messages.from_values(values)
+        if isinstance(request, messages.Enrol):
+            self._joined = join(self._private, request)
+            found = declare(self._joined)
+        elif self._joined is None:
+            raise ValueError("she has not enrolled yet")
+        elif type(request) in _DOES:
+            found = _DOES[type(request)](self._joined, request)
+        else:
+            raise ValueError(f"{type(request).__name__} is an answer, and no request")
+        if sentence := in_words(request, found, money.currency(self._joined.terms.currency)):
+            self._tell(sentence)
+        return messages.to_values(found)
+
+
+def in_words(request: Any, found: Any, used: money.Currency) -> str:
+    """What she was asked, gave or received, as a sentence for her log; "" of steps of the dynamics."""
+    if isinstance(request, messages.Enrol):
+        return (
+            f"Enrolled as member {request.number + 1} of {request.members} in a federation of "
+            f"{request.rounds} rounds, under the rule {request.rule}. Declared: accuracy 1 is worth "
+            f"{found.value:g}, at most {found.capacity:g} samples, cost {found.cost}."
+        )
+    if isinstance(request, messages.Train):
+        size = sum(x.nbytes for x in found.update.values())
+        return (
+            f"Round {request.round}: trained on {found.samples} samples, gave an update of {size:,} bytes; "
+            f"the model she was sent has {found.accuracy:.3f} on her own held-out records."
+        )
+    if isinstance(request, messages.Statement):
+        return _statement_in_words(request, used)
+    return ""
+
+
+def _statement_in_words(told: messages.Statement, used: money.Currency) -> str:
+    """What was settled with her."""
+    what = f"Round {told.round}" if told.round else "The whole run"
+    verb = "received" if told.paid >= 0 else "paid"
+    left_out = f"; left out: {told.reason}" if told.reason else ""
+
+    def amount(units: int) -> str:
+        return used.exact(units * told.unit) if used.code else f"{units * told.unit:.12g}"
+
+    paid, balance = amount(abs(told.paid)), amount(told.balance)
+    return (
+        f"{what}: {told.samples} samples count, {verb} {paid}{left_out}. Balance {balance}; the ledger ends "
+        f"in {told.head[:16]}."
+    )
