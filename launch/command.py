@@ -49,6 +49,13 @@ def define(experiment: Experiment) -> None:
     if "tensorboard" in experiment.resources:
         about = "write the accuracy by round to WORKDIR/tensorboard; needs pip install 'fedgame[tensorboard]'"
         flags.DEFINE_bool("tensorboard", False, about)
+    if "simulate" in experiment.resources:
+        about = "members are processes of NVFlare's simulator; needs pip install 'fedgame[federation]'"
+        flags.DEFINE_bool("simulate", False, about)
+        about = "members are sites of NVFlare on this machine, with a server and certificates"
+        flags.DEFINE_bool("poc", False, about)
+        about = "seconds until a member's answer counts as missing"
+        flags.DEFINE_float("patience", Resources().patience, about, 1.0)
     if experiment.resources:
         about = "seconds between snapshots of an unfinished training run; 0: every round"
         flags.DEFINE_float("save_every", 30.0, about, 0)

@@ -118,13 +118,10 @@ class Events(NamedTuple):
 NOBODY = Events()
 
 
-def run(federation: Federation, ledger: Ledger, transport: Transport, events: Events = NOBODY) -> np.ndarray:
+def run(federation: Federation, ledger: Ledger, transport: Transport, events: Events = NOBODY) -> None:
     """Enrols members, has them agree, trains, settles every round, and books the difference at the end.
 
     What the ledger has already is not done again.
-
-    Returns:
-      [n] each member's metric of the final model on her own held-out records; NaN where she does not say.
 
     Raises:
       Missing: see there; the ledger holds all that was settled.
@@ -143,7 +140,8 @@ def run(federation: Federation, ledger: Ledger, transport: Transport, events: Ev
         amounts = ledgers.differences(agreement, ledger.entries()).tolist()
         names = [*federation.names, SERVER]
         ledger.close([Line(name, x, {}) for name, x in zip(names, amounts, strict=True)])
-    return _farewell(federation, ledger, talk)
+    if not ledger.finished:
+        _farewell(federation, ledger, talk)
 
 
 def _terms(federation: Federation) -> list[messages.Enrol]:
@@ -314,8 +312,8 @@ def _tell_of_round(
         talk(told)
 
 
-def _farewell(federation: Federation, ledger: Ledger, talk: _Talk) -> np.ndarray:
-    """Tells every member how the run ended, with the final model; [n] how good it is for each."""
+def _farewell(federation: Federation, ledger: Ledger, talk: _Talk) -> None:
+    """Tells every member how the run ended, with the final model, and enters how good that is for her."""
     entries, balances, model = ledger.entries(), ledger.balances(), ledger.model()
     samples = sum(drawn for drawn, _ in ledgers.contributed(entries, federation.names))
     last = {entry.member: entry.amount for entry in entries if entry.kind == ledgers.DIFFERENCE}
@@ -325,11 +323,13 @@ def _farewell(federation: Federation, ledger: Ledger, talk: _Talk) -> np.ndarray
         )
         for i, name in enumerate(federation.names)
     }
-    accuracy = np.full(len(told), np.nan)
+    heard: dict[int, messages.Noted] = {}
     with contextlib.suppress(Missing):
-        for i, noted in talk(told).items():
-            accuracy[i] = noted.accuracy
-    return accuracy
+        heard = talk(told)
+    says = [heard[i].accuracy if i in heard else np.nan for i in told]
+    known = [None if np.isnan(x) else x for x in says]
+    names = federation.names
+    ledger.finish([Line(name, 0, {"accuracy": x}) for name, x in zip(names, known, strict=True)])
 
 
 class InProcess:

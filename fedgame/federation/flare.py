@@ -1,17 +1,16 @@
 """The federation carried by NVFlare: the only file that imports it (`pip install 'fedgame[federation]'`).
 
 A member is a process at her site that answers requests (`Member`), the server a process that conducts the
-federation (`Server`). An NVFlare job dies with any of its processes: the ledger is the truth, and `carry`
-submits jobs until the run is over. The file is not called nvflare.py, because NVFlare copies it into the
+federation (`Server`). An NVFlare job dies with any of its processes: the ledger is the truth, and `carriers`
+starts jobs until the run is over. The file is not called nvflare.py, because NVFlare copies it into the
 folder from which a job imports, where it would hide NVFlare itself.
 """
 
-import contextlib
 import json
 import os
 import pathlib
-import time
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from concurrent import futures
 from typing import Any
 
@@ -20,11 +19,11 @@ from nvflare.collab import CollabRecipe, collab
 from nvflare.collab.api.exceptions import RunAborted
 from nvflare.recipe import SimEnv
 
-from fedgame.federation import conduct, member
+from fedgame.federation import carriers, conduct, member
+from fedgame.federation.carriers import LOG, PLAN
 from fedgame.federation.ledger import FILE, Ledger
 
 MEMBER = "FEDGAME_MEMBER"  # environment of a member's kit: the file that `member.save` wrote for her
-PLAN, LOG = "plan.json", "server.log"  # below the folder of a federation
 
 
 class Member:
@@ -42,18 +41,8 @@ class Member:
             jax.config.update("jax_enable_x64", True)
             file = os.environ.get(MEMBER) or f"{self.folder}/{collab.site_name}.json"
             path = pathlib.Path(file)
-            self._site = member.Site(member.load(path), _logging_to(path.with_suffix(".log")))
+            self._site = member.Site(member.load(path), carriers.logging_to(path.with_suffix(".log")))
         return self._site(values)
-
-
-def _logging_to(file: pathlib.Path) -> Callable[[str], None]:
-    """A function that appends sentences to a file, with the time."""
-
-    def tell(sentence: str) -> None:
-        with file.open("a", encoding="utf-8") as opened:
-            opened.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {sentence}\n")
-
-    return tell
 
 
 class Transport:
@@ -98,7 +87,7 @@ class Server:
         """Runs the federation from what its ledger says; what stops it is written to `LOG`."""
         jax.config.update("jax_enable_x64", True)
         folder = pathlib.Path(self.folder)
-        tell = _logging_to(folder / LOG)
+        tell = carriers.logging_to(folder / LOG)
         plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         federation = conduct.Federation.from_dict(plan["federation"])
         transport = Transport(plan["sites"], self.timeout)
@@ -109,11 +98,9 @@ class Server:
             raise
 
 
-def simulate(folder: pathlib.Path, federation: conduct.Federation, timeout: float = 60.0) -> None:
+def simulate(folder: pathlib.Path, timeout: float) -> None:
     """One job in NVFlare's simulator, in which every member is a process of this machine."""
-    sites = {name: f"site-{i + 1}" for i, name in enumerate(federation.names)}
-    plan = {"federation": federation.to_dict(), "sites": sites}
-    (folder / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+    sites = list(json.loads((folder / PLAN).read_text(encoding="utf-8"))["sites"].values())
     recipe = CollabRecipe(
         job_name="fedgame",
         server=Server(str(folder), timeout),
@@ -121,8 +108,8 @@ def simulate(folder: pathlib.Path, federation: conduct.Federation, timeout: floa
         min_clients=len(sites),
         sync_task_timeout=60,
     )
-    environment = SimEnv(
-        clients=list(sites.values()), log_config="error", workspace_root=str(folder / "nvflare")
-    )
-    with contextlib.suppress(RuntimeError):
-        recipe.execute(environment)
+    recipe.execute(SimEnv(clients=sites, log_config="error", workspace_root=str(folder / "nvflare")))
+
+
+if __name__ == "__main__":
+    simulate(pathlib.Path(sys.argv[1]), float(sys.argv[2]))

@@ -23,7 +23,8 @@ from fedgame.federation.settlement import SERVER, Agreement
 FILE = "ledger.sqlite"
 # Kinds of entries. Agreed: all that payments depend on, and what members contribute. Member: one for each
 # member and round; the server's is of the round as a whole. Difference: one for each at the end of the run.
-AGREED, MEMBER, DIFFERENCE = "agreed", "member", "difference"
+# Final: how good each member says that the final model is for her.
+AGREED, MEMBER, DIFFERENCE, FINAL = "agreed", "member", "difference", "final"
 
 _TABLES = """
 CREATE TABLE entries (
@@ -133,6 +134,11 @@ class Ledger:
         """The digest of the last entry; "" of an empty ledger."""
         return self._one("SELECT digest FROM entries ORDER BY number DESC") or ""
 
+    @property
+    def finished(self) -> bool:
+        """Whether members have been told how the run ended: nothing is left to do."""
+        return self._one(f"SELECT 1 FROM entries WHERE kind = '{FINAL}'") is not None
+
     def model(self) -> messages.Arrays | None:
         """The model after the last settled round, or before the first; None before anything is agreed."""
         with self._open() as database:
@@ -169,6 +175,12 @@ class Ledger:
         if self.closed:
             raise ValueError(f"{self.file}: the ledger is closed")
         self._enter([(DIFFERENCE, 0, line) for line in lines], None, None)
+
+    def finish(self, lines: Sequence[Line]) -> None:
+        """Enters what members say of the final model; a `ValueError` if that was done already."""
+        if self.finished or not self.closed:
+            raise ValueError(f"{self.file}: the ledger is not closed, or finished already")
+        self._enter([(FINAL, 0, line) for line in lines], None, None)
 
     def _enter(
         self, lines: Sequence[tuple[str, int, Line]], number: int | None, model: messages.Arrays | None

@@ -96,6 +96,7 @@ _TITLES = {
     "launch.measure": "What members' records are worth to each other",
     "launch.compare": "Under which protocol members have the most",
     "launch.curve": "How accuracy rises with the number of samples",
+    "launch.federation": "Who gave what, and who paid whom",
     "launch.train": "How accurate the trained model is",
 }
 
@@ -302,6 +303,54 @@ def training(work: Workdir) -> Answer:
     return Answer("launch.train", _TITLES["launch.train"], sentences, [], [], [], {})
 
 
+def federation(work: Workdir) -> Answer:
+    """What members of a federation gave, paid and received, and whether its ledger is consistent."""
+    summary, rows = work.read_json("federation.json"), work.read_csv("settled.csv", text=("name",))
+    used = money.currency(summary["currency"])
+    paid = [row | {"payment": row["received"]} for row in rows]
+    sentences = [
+        f"All {summary['rounds']} rounds are settled."
+        if summary["settled"] == summary["rounds"]
+        else f"{summary['settled']} of {summary['rounds']} rounds are settled.",
+        *who_shares(rows, "samples in a round"),
+        *who_pays(paid, used),
+        *(
+            f"{called(name)} was left out of {_rounds(numbers)}, and neither paid nor received for that."
+            for name, numbers in summary["left_out"].items()
+        ),
+    ]
+    known = [row["accuracy"] for row in rows if row["accuracy"] is not None]
+    if known:
+        mean = sum(known) / len(known)
+        sentences.append(
+            f"By their own held-out records the final model has {mean:.3f} ({METRICS[summary['metric']]}), "
+            f"from {min(known):.3f} to {max(known):.3f}."
+        )
+    sure = summary["complaints"] or [
+        f"The ledger has {summary['entries']} entries, each with a digest of the one before, and every "
+        f"payment follows from them. It ends in {summary['head']}: who keeps that can tell later whether it "
+        "was changed."
+    ]
+    assumed = [
+        "Costs, values and limits are what members have declared; whether they are true nobody checks.",
+        "That a member has trained on as many samples as she says cannot be seen from her update.",
+    ]
+    title = _TITLES["launch.federation"]
+    return Answer("launch.federation", title, sentences, [], sure, assumed, _words("receives"))
+
+
+def _rounds(numbers: Sequence[int]) -> str:
+    """Numbers of rounds in a sentence, those that follow each other as a range."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number])
+    texts = ["-".join(map(str, part)) for part in parts]
+    return f"{'round' if len(numbers) == 1 else 'rounds'} {_and(texts)}"
+
+
 def study(work: Workdir) -> Answer:
     """What a study shows, as it said itself; earlier versions, and some studies, say nothing."""
     sentences = work.read_json(FILE)["sentences"] if work.has(FILE) else []
@@ -314,6 +363,7 @@ _ANSWERS: dict[str, Callable[[Workdir], Answer]] = {
     "launch.compare": comparison,
     "launch.curve": measured_curve,
     "launch.equilibrium": equilibrium,
+    "launch.federation": federation,
     "launch.measure": measurement,
     "launch.mechanism": mechanism,
     "launch.study": study,

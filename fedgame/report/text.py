@@ -503,6 +503,27 @@ def training(work: Workdir) -> str:
     return "\n\n".join(block for block in [remarks(work), *blocks] if block)
 
 
+def federation(work: Workdir) -> str:
+    """Who gave what, paid and received, and whether the ledger is consistent."""
+    answer, summary = answers.federation(work), work.read_json("federation.json")
+    used = money.currency(summary["currency"])
+    header = ["member", "agreed", "of", "rounds", "cost", "receives", "the model has for her"]
+    cells = [
+        [
+            answers.called(row["name"]),
+            money.samples(row["contribution"]),
+            money.samples(row["capacity"]),
+            str(row["rounds"]),
+            used.amount(row["cost"]),
+            used.exact(row["received"]),
+            money.number(row["accuracy"]),
+        ]
+        for row in work.read_csv("settled.csv", text=("name",))
+    ]
+    sure = lines(["How sure this is", *answer.sure])
+    return "\n\n".join([lines(answer.sentences), tables.markdown(header, cells), sure, *_end(answer)])
+
+
 def rounds(rows: Sequence[dict[str, Any]], what: str = "accuracy on held-out images") -> str:
     """The last and the best accuracy of a training run, or `what` it is."""
     best, last = max(rows, key=lambda row: row["accuracy"]), rows[-1]

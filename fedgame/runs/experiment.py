@@ -17,6 +17,9 @@ class Resources(NamedTuple):
     workers: int | None = None  # training runs at a time; None: one per processor on a CPU, else one
     cache: pathlib.Path | None = None  # directory of results of training that all runs share; None: none
     tensorboard: bool = False  # whether to write numbers over rounds for TensorBoard while training
+    simulate: bool = False  # whether members of a federation are processes of NVFlare's simulator
+    poc: bool = False  # whether they are sites of NVFlare on this machine, with a server and certificates
+    patience: float = 60.0  # seconds until a member's answer counts as missing
 
 
 class Prepared(Protocol):

@@ -121,6 +121,14 @@ DESCRIPTIONS = {
     "models/": "The final model of each protocol and seed; models.csv says which folder `fedgame.load_model` "
     "reads.",
     "models.csv": "The `folder` of the final model of each protocol and seed.",
+    # Of launch.federation.
+    "federation/": "The ledger, which `launch.ledger` shows and verifies, and logs of server and members.",
+    "ledger.csv": "Every entry of the ledger: `amount` is what the `member` receives, in the currency of "
+    "costs, `units` the same in smallest units; the server has no name.",
+    "settled.csv": "One row per member: her `contribution` as agreed, the mean of her `samples` over the "
+    "`rounds` that count, her `cost`, what she `received`, and the metric of the final model (`accuracy`).",
+    "federation.json": "What was agreed and settled, and whether the ledger is consistent.",
+    "statements/": "What each member gave, paid and received, and why, as a text for her.",
     # Of launch.study.
     "study_*.csv": "The study's table: one row per mechanism and value of what is varied; `total` is in "
     "samples.",

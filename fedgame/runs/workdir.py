@@ -33,7 +33,8 @@ _LOCK, _HOLDER = ".lock", ".running"  # held while a run is open; which process 
 _PARTIAL = re.compile(r".+\.\d+-\d+\.partial")  # what `put` and `write` call what is not yet complete
 _NOT_FINITE = re.compile("'*(nan|inf|-inf)")  # texts that stand for numbers, and others like them
 RUNS_OF_SWEEP = "variants"  # their folder
-_LIVE = (RUNS_OF_SWEEP, "checkpoints", scalars.FOLDER)  # folders whose files have no line in SHA256SUMS
+LEDGER = "federation"  # folder of the ledger of a federation; it is never deleted
+_LIVE = (RUNS_OF_SWEEP, "checkpoints", scalars.FOLDER, LEDGER)  # whose files have no line in SHA256SUMS
 
 
 class Workdir:

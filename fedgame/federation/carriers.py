@@ -1,0 +1,150 @@
+"""Who carries the messages of a federation: functions of this process, NVFlare's simulator, or its sites.
+
+NVFlare runs in a process of its own (`flare`), and a job of it dies with any of its parts. So jobs are
+disposable: `carry` starts them until the ledger says that the run is over.
+"""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+
+from fedgame.federation import conduct, member
+from fedgame.federation.ledger import FILE, Ledger
+from fedgame.runs.experiment import Resources
+
+PLAN, LOG = "plan.json", "server.log"  # below the folder of a federation
+MARK = "FEDGAME_FEDERATION"  # in the environment of every process of a federation: its folder
+_POLL = 0.3  # seconds between looks at the ledger
+_PAUSE = 2.0  # seconds between jobs
+_VAIN = 3  # jobs in a row that settle nothing, after which nobody is waited for any more
+
+Watch = Callable[[Ledger], None]  # is called every now and then; may raise, and so stop everything
+
+
+def check(resources: Resources) -> None:
+    """Raises a `ValueError` if NVFlare is asked for and not there, or in two ways."""
+    if resources.simulate and resources.poc:
+        raise ValueError("--simulate and --poc exclude each other")
+    if (resources.simulate or resources.poc) and importlib.util.find_spec("nvflare") is None:
+        raise ValueError('--simulate and --poc need NVFlare: pip install "fedgame[federation]"')
+
+
+def carry(federation: conduct.Federation, folder: pathlib.Path, resources: Resources, watch: Watch) -> None:
+    """Runs a federation to its end, or goes on with it.
+
+    Args:
+      federation: before anybody has enrolled.
+      folder: of the ledger, with what each member has in `members/site-1.json` and so on.
+      resources: says who carries messages, and how long an answer is waited for.
+      watch: see `Watch`.
+
+    Raises:
+      ValueError: nobody answers, or the run waits in vain, or what members declare makes no game.
+    """
+    ledger = Ledger(folder / FILE, create=True)
+    plan = {"federation": federation.to_dict(), "sites": sites_of(federation)}
+    (folder / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+    if resources.simulate or resources.poc:
+        _by_jobs(folder, ledger, resources, watch)
+    else:
+        _here(federation, folder, ledger, watch)
+
+
+def sites_of(federation: conduct.Federation) -> dict[str, str]:
+    """What NVFlare calls the site of each member: names of members may be no names of sites."""
+    return {name: f"site-{i + 1}" for i, name in enumerate(federation.names)}
+
+
+def logging_to(file: pathlib.Path) -> Callable[[str], None]:
+    """A function that appends sentences to a file, with the time."""
+
+    def tell(sentence: str) -> None:
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {sentence}\n")
+
+    return tell
+
+
+def _here(federation: conduct.Federation, folder: pathlib.Path, ledger: Ledger, watch: Watch) -> None:
+    """Members are functions of this process."""
+    sites = {}
+    for name, site in sites_of(federation).items():
+        file = folder / "members" / f"{site}.json"
+        sites[name] = member.Site(member.load(file), logging_to(file.with_suffix(".log")))
+    events = conduct.Events(
+        logging_to(folder / LOG), lambda: watch(ledger), lambda number, lines: watch(ledger)
+    )
+    try:
+        conduct.run(federation, ledger, conduct.InProcess(sites), events)
+    except conduct.Missing as missing:
+        raise ValueError(f"{missing}; what was settled is kept, and --resume goes on") from None
+
+
+def _by_jobs(folder: pathlib.Path, ledger: Ledger, resources: Resources, watch: Watch) -> None:
+    """Starts jobs of NVFlare until the run is over, or too many of them have settled nothing."""
+    tell, vain = logging_to(folder / LOG), 0
+    environment = os.environ | {MARK: str(folder.resolve())} | _cache()
+    end_all(folder)  # of a process that was killed
+    try:
+        while not ledger.finished:
+            before = ledger.head
+            command = [sys.executable, "-m", "fedgame.federation.flare", str(folder), str(resources.patience)]
+            with (folder / "nvflare.log").open("ab") as log:
+                job = subprocess.Popen(
+                    command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
+                )
+            while job.poll() is None:
+                watch(ledger)
+                time.sleep(_POLL)
+            watch(ledger)
+            if ledger.finished:
+                return
+            vain = vain + 1 if ledger.head == before else 0
+            reason = _last_line(folder / LOG)
+            if vain == _VAIN:
+                raise ValueError(
+                    f"{_VAIN} jobs in a row have settled nothing: {reason}; what was settled is kept, and "
+                    "--resume goes on"
+                )
+            tell(f"a job has ended after round {ledger.settled}; another one goes on")
+            end_all(folder)
+            time.sleep(_PAUSE)
+    finally:
+        end_all(folder)
+
+
+def _cache() -> dict[str, str]:
+    """Has other processes keep compiled programs where this one does."""
+    if not jax.config.jax_compilation_cache_dir:
+        return {}
+    return {
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+def _last_line(file: pathlib.Path) -> str:
+    """What the server said last, without the time."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return lines[-1].partition("  ")[2] if lines else "it said nothing"
+
+
+def end_all(folder: pathlib.Path) -> None:
+    """Ends all processes of a federation but this one, wherever they were started from."""
+    import psutil  # which NVFlare needs
+
+    mine, marked = os.getpid(), str(folder.resolve())
+    for process in psutil.process_iter(["pid", "environ"]):
+        if process.info["pid"] != mine and (process.info["environ"] or {}).get(MARK) == marked:
+            try:
+                process.kill()
+                process.wait(10)
+            except (psutil.NoSuchProcess, psutil.TimeoutExpired):
+                continue

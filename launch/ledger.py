@@ -1,0 +1,100 @@
+"""Shows and verifies the ledger of a federation, and exports it.
+
+  python -m launch.ledger --workdir=results/federation_digits    # balances; is it consistent?
+  python -m launch.ledger --workdir=DIR --member=NAME            # what she gave and received, and why
+  python -m launch.ledger --workdir=DIR --export=FOLDER          # all as CSV and texts
+
+Verifies every digest, replays every payment from what was contributed and agreed, and exits with 1 if
+anything is inconsistent, naming the entry. It may be called while the federation runs.
+"""
+
+import json
+import pathlib
+import sys
+
+from absl import flags
+
+from fedgame.federation import carriers, ledger, statements
+from fedgame.report import answers, money, tables
+from fedgame.runs import workdir
+from launch import running, settings_flags
+
+WORKDIR = flags.DEFINE_string("workdir", None, "directory of a run of launch.federation, or a ledger.sqlite")
+MEMBER = flags.DEFINE_string("member", None, "print the statement of this member")
+EXPORT = flags.DEFINE_string("export", None, "folder for ledger.csv, settled.csv and a statement per member")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace what is in --export")
+flags.declare_key_flag("use")
+
+
+def main(argv: list[str]) -> None:
+    settings_flags.start(argv)
+    settings_flags.check_devices()
+    if WORKDIR.value is None:
+        raise ValueError("give --workdir=DIR, a directory that launch.federation has written")
+    file = pathlib.Path(WORKDIR.value).expanduser()
+    if file.is_dir():
+        file = file / workdir.LEDGER / ledger.FILE
+    opened = ledger.Ledger(file)
+    if wrong := ledger.complaints(opened):
+        sys.exit("error: the ledger is inconsistent\n" + "\n".join(wrong))
+    entries, agreement = opened.entries(), ledger.agreement_of(opened)
+    used = _currency(file)
+    if MEMBER.value is not None:
+        print("\n".join(statements.statement(MEMBER.value, entries, agreement, used)))
+    else:
+        print(_shown(opened, agreement, used))
+    if EXPORT.value is not None:
+        _export(pathlib.Path(EXPORT.value).expanduser(), entries, agreement, used)
+
+
+def _currency(file: pathlib.Path) -> money.Currency:
+    """The currency of the federation whose ledger it is, if its plan is still there."""
+    plan = file.with_name(carriers.PLAN)
+    if not plan.is_file():
+        return money.PLAIN
+    return money.currency(json.loads(plan.read_text(encoding="utf-8"))["federation"]["currency"])
+
+
+def _shown(opened: ledger.Ledger, agreement: ledger.Agreement, used: money.Currency) -> str:
+    """Balances, and how far the run is."""
+    rows = statements.member_rows(opened.entries(), agreement)
+    header = ["member", "agreed", "rounds", "cost", "balance"]
+    cells = [
+        [
+            answers.called(row["name"]),
+            money.samples(row["contribution"]),
+            str(row["rounds"]),
+            used.amount(row["cost"]),
+            statements.amount(round(row["received"] / agreement.unit), agreement.unit, used),
+        ]
+        for row in rows
+    ]
+    state = "and the books are closed" if opened.closed else "and the run goes on"
+    return (
+        f"{opened.settled} of {agreement.rounds} rounds are settled, {state}. The ledger is consistent: "
+        f"{len(opened.entries())} entries, the last digest is {opened.head}.\n\n"
+        f"{tables.markdown(header, cells)}"
+    )
+
+
+def _export(
+    folder: pathlib.Path, entries: list[ledger.Entry], agreement: ledger.Agreement, used: money.Currency
+) -> None:
+    """Writes the ledger as files that other programs read."""
+    texts = {
+        "ledger.csv": workdir.to_csv(statements.entry_rows(entries, agreement.unit)),
+        "settled.csv": workdir.to_csv(statements.member_rows(entries, agreement)),
+    }
+    for name in agreement.names:
+        lines = statements.statement(name, entries, agreement, used)
+        texts[f"statements/{statements.file_of(name)}"] = "\n".join(lines) + "\n"
+    there = [name for name in texts if (folder / name).exists()]
+    if there and not OVERWRITE.value:
+        raise ValueError(f"{folder / there[0]} exists already: replace it by --overwrite")
+    for name, told in texts.items():
+        workdir.write(folder / name, told)
+    print(f"wrote {len(texts)} files to {folder}")
+
+
+if __name__ == "__main__":
+    running.run(main)
