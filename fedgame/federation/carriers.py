@@ -11,16 +11,15 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
-from fedgame.federation import conduct, member
+from fedgame.federation import conduct, kits, member, processes
 from fedgame.federation.ledger import FILE, Ledger
 from fedgame.runs.experiment import Resources
 
 PLAN, LOG = "plan.json", "server.log"  # below the folder of a federation
-MARK = "FEDGAME_FEDERATION"  # in the environment of every process of a federation: its folder
 _POLL = 0.3  # seconds between looks at the ledger
 _PAUSE = 2.0  # seconds between jobs
 _VAIN = 3  # jobs in a row that settle nothing, after which nobody is waited for any more
@@ -52,7 +51,7 @@ def carry(federation: conduct.Federation, folder: pathlib.Path, resources: Resou
     plan = {"federation": federation.to_dict(), "sites": sites_of(federation)}
     (folder / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
     if resources.simulate or resources.poc:
-        _by_jobs(folder, ledger, resources, watch)
+        _by_jobs(folder, ledger, list(plan["sites"].values()), resources, watch)
     else:
         _here(federation, folder, ledger, watch)
 
@@ -87,37 +86,50 @@ def _here(federation: conduct.Federation, folder: pathlib.Path, ledger: Ledger, 
         raise ValueError(f"{missing}; what was settled is kept, and --resume goes on") from None
 
 
-def _by_jobs(folder: pathlib.Path, ledger: Ledger, resources: Resources, watch: Watch) -> None:
+def _by_jobs(
+    folder: pathlib.Path, ledger: Ledger, sites: Sequence[str], resources: Resources, watch: Watch
+) -> None:
+    """Has NVFlare carry messages, in its simulator or between sites."""
+    environment = dict(os.environ) | _cache()
+    if resources.simulate:
+        _jobs(folder, ledger, ["simulate", str(folder), str(resources.patience)], environment, watch)
+        return
+    with kits.running(folder, sites, environment) as made:
+        arguments = ["submit", str(folder), str(resources.patience), str(made / kits.ADMIN)]
+        _jobs(folder, ledger, arguments, environment, watch)
+
+
+def _jobs(
+    folder: pathlib.Path, ledger: Ledger, arguments: list[str], environment: dict[str, str], watch: Watch
+) -> None:
     """Starts jobs of NVFlare until the run is over, or too many of them have settled nothing."""
-    tell, vain = logging_to(folder / LOG), 0
-    environment = os.environ | {MARK: str(folder.resolve())} | _cache()
-    end_all(folder)  # of a process that was killed
+    tell, vain, mark = logging_to(folder / LOG), 0, processes.marked(folder)
+    command = [sys.executable, "-m", "fedgame.federation.flare", *arguments]
+    processes.end_all(mark)  # of a run that was killed
     try:
         while not ledger.finished:
             before = ledger.head
-            command = [sys.executable, "-m", "fedgame.federation.flare", str(folder), str(resources.patience)]
             with (folder / "nvflare.log").open("ab") as log:
                 job = subprocess.Popen(
-                    command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment | mark
                 )
             while job.poll() is None:
                 watch(ledger)
                 time.sleep(_POLL)
+            processes.end_all(mark)
             watch(ledger)
             if ledger.finished:
                 return
             vain = vain + 1 if ledger.head == before else 0
-            reason = _last_line(folder / LOG)
             if vain == _VAIN:
                 raise ValueError(
-                    f"{_VAIN} jobs in a row have settled nothing: {reason}; what was settled is kept, and "
-                    "--resume goes on"
+                    f"{_VAIN} jobs in a row have settled nothing: {_last_line(folder / LOG)}; what was "
+                    "settled is kept, and --resume goes on"
                 )
             tell(f"a job has ended after round {ledger.settled}; another one goes on")
-            end_all(folder)
             time.sleep(_PAUSE)
     finally:
-        end_all(folder)
+        processes.end_all(mark)
 
 
 def _cache() -> dict[str, str]:
@@ -134,17 +146,3 @@ def _last_line(file: pathlib.Path) -> str:
     """What the server said last, without the time."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return lines[-1].partition("  ")[2] if lines else "it said nothing"
-
-
-def end_all(folder: pathlib.Path) -> None:
-    """Ends all processes of a federation but this one, wherever they were started from."""
-    import psutil  # which NVFlare needs
-
-    mine, marked = os.getpid(), str(folder.resolve())
-    for process in psutil.process_iter(["pid", "environ"]):
-        if process.info["pid"] != mine and (process.info["environ"] or {}).get(MARK) == marked:
-            try:
-                process.kill()
-                process.wait(10)
-            except (psutil.NoSuchProcess, psutil.TimeoutExpired):
-                continue

@@ -282,6 +282,7 @@ def _round(
             "cost": float(costs[i]) / agreement.rounds if answer else 0.0,
             "accuracy": None if answer is None or np.isnan(answer.accuracy) else answer.accuracy,
             "reason": talk.reasons.get(i, ""),
+            "absent": i in talk.absent,
             "message": messages.digest(answer) if answer else "",
         }
         lines.append(Line(name, amounts[i], about))

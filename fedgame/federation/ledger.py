@@ -12,7 +12,7 @@ import io
 import json
 import pathlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,6 +125,12 @@ class Ledger:
         return self._one("SELECT MAX(round) FROM entries") or 0
 
     @property
+    def absent(self) -> set[str]:
+        """The members who did not answer in the last settled round."""
+        last = self.settled
+        return {e.member for e in self.entries() if e.round == last and e.about.get("absent")}
+
+    @property
     def closed(self) -> bool:
         """Whether the difference to the payments of the whole run is booked: nothing will follow."""
         return self._one(f"SELECT 1 FROM entries WHERE kind = '{DIFFERENCE}'") is not None
@@ -156,9 +162,8 @@ class Ledger:
 
     def agree(self, about: dict[str, Any], model: messages.Arrays) -> None:
         """Enters what was agreed, and the model before the first round; a `ValueError` if something is."""
-        if self.head:
-            raise ValueError(f"{self.file}: the ledger has begun already")
-        self._enter([(AGREED, 0, Line(SERVER, 0, about))], 0, model)
+        refusal = "the ledger has begun already"
+        self._enter([(AGREED, 0, Line(SERVER, 0, about))], 0, model, lambda: not self.head, refusal)
 
     def settle(self, number: int, lines: Sequence[Line], model: messages.Arrays) -> None:
         """Settles a round in one transaction: all lines and the model, or nothing.
@@ -166,31 +171,44 @@ class Ledger:
         Raises:
           ValueError: it is not the next round, the amounts do not sum to 0, or the ledger is closed.
         """
-        if number != self.settled + 1 or self.closed:
-            raise ValueError(f"{self.file}: round {number} cannot be settled after round {self.settled}")
-        self._enter([(MEMBER, number, line) for line in lines], number, model)
+
+        def allowed() -> bool:
+            return number == self.settled + 1 and not self.closed
+
+        refusal = f"round {number} cannot be settled now"
+        self._enter([(MEMBER, number, line) for line in lines], number, model, allowed, refusal)
 
     def close(self, lines: Sequence[Line]) -> None:
         """Books the differences at the end of the run; a `ValueError` if that was done already."""
-        if self.closed:
-            raise ValueError(f"{self.file}: the ledger is closed")
-        self._enter([(DIFFERENCE, 0, line) for line in lines], None, None)
+        refusal = "the books are closed already"
+        self._enter([(DIFFERENCE, 0, x) for x in lines], None, None, lambda: not self.closed, refusal)
 
     def finish(self, lines: Sequence[Line]) -> None:
         """Enters what members say of the final model; a `ValueError` if that was done already."""
-        if self.finished or not self.closed:
-            raise ValueError(f"{self.file}: the ledger is not closed, or finished already")
-        self._enter([(FINAL, 0, line) for line in lines], None, None)
+        refusal = "the books are not closed, or the run is finished already"
+        self._enter(
+            [(FINAL, 0, x) for x in lines], None, None, lambda: self.closed and not self.finished, refusal
+        )
 
     def _enter(
-        self, lines: Sequence[tuple[str, int, Line]], number: int | None, model: messages.Arrays | None
+        self,
+        lines: Sequence[tuple[str, int, Line]],
+        number: int | None,
+        model: messages.Arrays | None,
+        allowed: Callable[[], bool],
+        refusal: str,
     ) -> None:
-        """Appends entries, and replaces the model if one is given, in one transaction."""
+        """Appends entries, and replaces the model if one is given, in one transaction.
+
+        Whether that is `allowed` is asked when no other process can write any more.
+        """
         if total := sum(line.amount for *_, line in lines):
             raise ValueError(f"{self.file}: amounts must sum to 0, got {total}")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
+            if not allowed():
+                raise ValueError(f"{self.file}: {refusal}")
             last = database.execute("SELECT number, digest FROM entries ORDER BY number DESC").fetchone()
             place, head = last or (0, "")
             for kind, of_round, line in lines:

@@ -1,0 +1,122 @@
+"""NVFlare's startup kits: made for a federation, and started and ended on this machine.
+
+A kit is a folder with certificates and scripts, one for the server, one for every site and one for the
+administrator who submits jobs. On real hosts each party gets hers, see docs/federation.md.
+"""
+
+import contextlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+from fedgame.federation import processes
+
+ADMIN = "admin@fedgame.org"
+_PROJECT = """\
+api_version: 3
+name: fedgame
+participants:
+  - {{name: {host}, type: server, org: fedgame, fed_learn_port: {port}, admin_port: {admin_port}}}
+{sites}
+  - {{name: {admin}, type: admin, org: fedgame, role: project_admin}}
+builders:
+  - path: nvflare.lighter.impl.workspace.WorkspaceBuilder
+  - path: nvflare.lighter.impl.static_file.StaticFileBuilder
+    args: {{config_folder: config, scheme: grpc}}
+  - path: nvflare.lighter.impl.cert.CertBuilder
+  - path: nvflare.lighter.impl.signature.SignatureBuilder
+"""
+HEARTBEAT = 30  # seconds without a sign of life after which the server counts a site as gone
+
+
+def project(sites: Sequence[str], host: str, port: int, admin_port: int) -> str:
+    """The text of project.yml, from which `nvflare provision` makes the kits."""
+    lines = "\n".join(f"  - {{name: {site}, type: client, org: fedgame}}" for site in sites)
+    return _PROJECT.format(host=host, port=port, admin_port=admin_port, sites=lines, admin=ADMIN)
+
+
+def provision(folder: pathlib.Path, sites: Sequence[str], host: str = "localhost") -> pathlib.Path:
+    """Makes the kits below a folder, unless they are there; returns the folder that holds them.
+
+    A server that is called localhost listens there only.
+
+    Raises:
+      ValueError: NVFlare cannot make them.
+    """
+    made = folder / "fedgame" / "prod_00"
+    if made.is_dir():
+        return made
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "project.yml").write_text(project(sites, host, *_free_ports()), encoding="utf-8")
+    command = [sys.executable, "-m", "nvflare.cli", "provision", "-p", "project.yml", "-w", "."]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if not made.is_dir():
+        raise ValueError(f"NVFlare cannot make startup kits: {done.stdout.strip()} {done.stderr.strip()}")
+    server = made / host / "local" / "resources.json"
+    told = server.with_name("resources.json.default").read_text(encoding="utf-8")
+    told = told.replace("/tmp/nvflare", str(folder.resolve() / "storage"))
+    told = told.replace('"heart_beat_timeout": 600', f'"heart_beat_timeout": {HEARTBEAT}')
+    server.write_text(told, encoding="utf-8")
+    return made
+
+
+def _free_ports() -> list[int]:
+    """Two ports of this machine that nobody uses."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def start(kit: pathlib.Path, environment: dict[str, str]) -> None:
+    """Starts the server or the site of a kit, and a watchdog that starts it again when it dies."""
+    for left in ("daemon_pid.fl", "pid.fl", "shutdown.fl"):  # of a process that was killed
+        (kit / left).unlink(missing_ok=True)
+    first = pathlib.Path(sys.executable).parent  # scripts call python3
+    path = os.pathsep.join([str(first), environment.get("PATH", "")])
+    with (kit / "console.log").open("ab") as log:
+        subprocess.Popen(
+            ["bash", str(kit / "startup" / "sub_start.sh")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment | {"PATH": path},
+            start_new_session=True,
+        )
+
+
+@contextlib.contextmanager
+def running(
+    folder: pathlib.Path, sites: Sequence[str], environment: dict[str, str]
+) -> Iterator[pathlib.Path]:
+    """The kits of a server and of all sites, running on this machine until the end.
+
+    Args:
+      folder: of the federation; kits are below it, and what members have is in `members/`.
+      sites: their names.
+      environment: of their processes.
+
+    Yields:
+      The folder of the kits.
+    """
+    mark = processes.marked(folder / "kits")
+    processes.end_all(mark)
+    made = provision(folder / "kits", sites)
+    try:
+        start(made / "localhost", environment | mark)
+        for site in sites:
+            start_site(folder, site, environment)
+        yield made
+    finally:
+        processes.end_all(mark)
+
+
+def start_site(folder: pathlib.Path, site: str, environment: dict[str, str]) -> None:
+    """Starts one site of `running`, which knows what its member has."""
+    hers = {"FEDGAME_MEMBER": str((folder / "members" / f"{site}.json").resolve())}
+    kit = folder / "kits" / "fedgame" / "prod_00" / site
+    start(kit, environment | processes.marked(folder / "kits") | hers)
