@@ -170,6 +170,7 @@ class _Talk:
         self.declared: list[str] | None = None  # digests of what members declared when the run began
         self.absent: dict[int, str] = {}  # of the last question: who did not answer, and why
         self.wrong: dict[int, str] = {}  # whose answer was rejected, and why
+        self._told: dict[int, str] = {}  # what was told of the last question
 
     @property
     def reasons(self) -> dict[int, str]:
@@ -194,7 +195,9 @@ class _Talk:
         found = self._ask({i: x for i, x in requests.items() if i in self._enrolled}, fault)
         self.absent, self.wrong = before[0] | self.absent, before[1] | self.wrong
         for i, reason in self.reasons.items():
-            self._tell(f"{self._names[i]} is left out: {reason}")
+            if reason != self._told.get(i):  # once, not in every round
+                self._tell(f"{self._names[i]} is left out: {reason}")
+        self._told = self.reasons
         if len(self.absent) == len(requests):
             raise Missing(f"nobody answers: {self._in_words(self.absent)}")
         return found

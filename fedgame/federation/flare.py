@@ -83,8 +83,8 @@ class Transport:
                 raise
             except Exception as error:
                 failures[name] = str(error).strip().split("\n")[-1]
-                if "timed out" in str(error) or "timeout" in str(error).lower():
-                    self._gone[name] = "her site does not answer any more"
+                if "timed out" in failures[name]:
+                    failures[name] = self._gone[name] = f"her site does not answer within {self._timeout:g} s"
         return answers, failures
 
 

@@ -27,7 +27,7 @@ FILE = "ledger.sqlite"
 AGREED, MEMBER, DIFFERENCE, FINAL = "agreed", "member", "difference", "final"
 
 _TABLES = """
-CREATE TABLE entries (
+CREATE TABLE IF NOT EXISTS entries (
   number INTEGER PRIMARY KEY,  -- from 1, without gaps
   kind TEXT NOT NULL,
   round INTEGER NOT NULL,      -- 0: of the whole run
@@ -37,7 +37,7 @@ CREATE TABLE entries (
   time TEXT NOT NULL,          -- UTC
   digest TEXT NOT NULL         -- SHA-256 of all the above and of the digest before
 );
-CREATE TABLE model (round INTEGER NOT NULL, parameters BLOB NOT NULL);  -- of the last settled round alone
+CREATE TABLE IF NOT EXISTS model (round INTEGER NOT NULL, parameters BLOB NOT NULL);  -- of the last settled round alone
 """
 
 
@@ -83,9 +83,10 @@ class Ledger:
             file.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._open() as database:
-                database.execute("PRAGMA journal_mode=WAL")
-                if not database.execute("SELECT 1 FROM sqlite_master WHERE name='entries'").fetchone():
+                if create:
+                    database.execute("PRAGMA journal_mode=WAL")
                     database.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+                database.execute("SELECT 1 FROM entries, model")
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{file} cannot be read as a ledger: {error}") from None
 
