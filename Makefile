@@ -6,7 +6,7 @@ RUN := .venv/bin/python
 export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 
-.PHONY: compare hospitals test test-page docs check fuzz install clean
+.PHONY: compare hospitals test test-page test-federation docs check fuzz install clean
 
 compare: install  ## the paper's Section 5 on the embedded images; FLAGS="--dataset=mnist …" for more
 	$(RUN) -m launch.compare $(FLAGS)
@@ -26,6 +26,14 @@ test: install  ## lint, format check and every test
 test-page: .venv-page/installed  ## the page of a run in headless Chromium, which must be installed
 	@command -v chromium chromium-browser google-chrome > /dev/null || { echo "there is no Chromium: install it, on Debian with apt-get install chromium"; exit 1; }
 	.venv-page/bin/python -m pytest -n 0 tests/page/in_browser.py
+
+test-federation: .venv-federation/installed  ## a federation between real processes, with a kill, by NVFlare
+	.venv-federation/bin/python -m pytest -n 0 tests/federation/between_processes.py
+
+.venv-federation/installed: setup.py
+	$(PYTHON) -m venv .venv-federation
+	.venv-federation/bin/python -m pip install --quiet --editable ".[test,federation]"
+	touch $@
 
 .venv-page/installed: setup.py
 	$(PYTHON) -m venv .venv-page
@@ -64,4 +72,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-nashopt .venv-page .venv-docs .cache build site
+	rm -rf .venv .venv-nashopt .venv-page .venv-docs .venv-federation .cache build site

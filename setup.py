@@ -40,6 +40,7 @@ setuptools.setup(
     ],
     extras_require={
         "docs": ["mkdocstrings-python>=2.0.11", "ruff", "zensical>=0.0.73"],  # make docs
+        "federation": ["nvflare>=2.9"],  # launch.federation --simulate and --poc
         "page": ["playwright"],  # make test-page
         "parquet": ["pyarrow"],  # members' tables in this format
         "tensorboard": ["tensorboardX"],  # launch.train --tensorboard

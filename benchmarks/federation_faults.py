@@ -113,16 +113,20 @@ def kill(folder: pathlib.Path, kind: str, site: str) -> None:
     """Kills what a case is about; "site, back" starts it again after five seconds."""
     found = processes.all_of(processes.marked(folder / "kits"))
     words = {
-        "worker": f"client.worker_process .*-c {site}$",
+        "worker": rf"client.worker_process .*-c {site}(\s|$)",
         "job": "server.runner_process",
         "server": "server.server_train",
     }.get(kind, f"/{site}(/| |$)")
+    killed = 0
     for process in found:
         try:
             if re.search(words, " ".join(process.cmdline())):
                 process.kill()
+                killed += 1
         except psutil.NoSuchProcess:
             continue
+    if not killed:
+        raise RuntimeError(f"there is no process {words}")
     if kind == "site, back":
         time.sleep(5)
         kits.start_site(folder, site, dict(os.environ))

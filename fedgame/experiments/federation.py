@@ -203,6 +203,8 @@ def _with_scenario(settings: Settings) -> tuple[Settings, scenarios.Scenario | N
         raise ValueError(f"--scenario={settings.scenario}: every member must be able to share a sample")
     if settings.agents not in (n, defaults.agents):
         raise ValueError(f"--agents={settings.agents}: --scenario={settings.scenario} has {n}")
+    if settings.federation:  # members have what they have, in the order of their files
+        return dataclasses.replace(settings, agents=n), scenario
     return dataclasses.replace(settings, agents=n, capacity=tuple(capacity.tolist())), scenario
 
 

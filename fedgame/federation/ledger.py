@@ -37,7 +37,8 @@ CREATE TABLE IF NOT EXISTS entries (
   time TEXT NOT NULL,          -- UTC
   digest TEXT NOT NULL         -- SHA-256 of all the above and of the digest before
 );
-CREATE TABLE IF NOT EXISTS model (round INTEGER NOT NULL, parameters BLOB NOT NULL);  -- of the last settled round alone
+-- Of the last settled round alone.
+CREATE TABLE IF NOT EXISTS model (round INTEGER NOT NULL, parameters BLOB NOT NULL);
 """
 
 

@@ -1,0 +1,136 @@
+"""`launch.federation` in one process, and `launch.ledger` on what it leaves."""
+
+import dataclasses
+import json
+import pathlib
+import sqlite3
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fedgame as fg
+from fedgame.experiments import federation
+from fedgame.federation import conduct, ledger
+from fedgame.games import scenarios
+from fedgame.runs import experiment, workdir
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+TINY = federation.Settings(
+    agents=3, capacity=(12,), rounds=2, test_images=5, model="linear", protocol="fedbr(falkinger, steps=4)",
+    cost="power(rate=[0.0005, 0.001, 0.002], exponent=1.5)",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("federation") / "run"
+    return folder, experiment.run(federation.EXPERIMENT, TINY, str(folder))
+
+
+def test_all_rounds_are_settled_and_everybody_is_told(finished):
+    folder, report = finished
+    assert "All 2 rounds are settled." in report
+    assert "receives" in report
+    assert "pays" in report
+    found = fg.results.load(folder)
+    assert found["settled"]["received"].sum() == pytest.approx(0, abs=1e-12)
+    assert list(found["rounds"]["round"]) == [0, 1, 2]
+    assert found.summary["federation"]["complaints"] == []
+    assert set(found["ledger"]["kind"]) == {"agreed", "member", "difference", "final"}
+    for number in (1, 2, 3):
+        statement = (folder / "statements" / f"{number}.txt").read_text()
+        assert "Round 2: gave" in statement
+        log = (folder / "federation" / "members" / f"site-{number}.log").read_text()
+        assert "Enrolled as member" in log
+        assert "The whole run:" in log
+    images = fg.load_images("digits", train=0, test=3, seed=1).test.images
+    assert fg.load_model(folder).predict(images).shape == (3,)
+
+
+def test_a_run_that_is_over_does_nothing_again(finished):
+    folder, report = finished
+    before = ledger.Ledger(folder / "federation" / ledger.FILE).entries()
+    assert experiment.run(federation.EXPERIMENT, TINY, str(folder)) == report
+    assert ledger.Ledger(folder / "federation" / ledger.FILE).entries() == before
+
+
+def test_the_ledger_of_another_federation_is_never_deleted(finished):
+    folder, _ = finished
+    other = dataclasses.replace(TINY, rounds=3)
+    with pytest.raises(ValueError, match=r"ledger of another federation, which is not deleted: move it away"):
+        experiment.run(federation.EXPERIMENT, other, str(folder), overwrite=True)
+    assert ledger.Ledger(folder / "federation" / ledger.FILE).finished
+    experiment.run(federation.EXPERIMENT, TINY, str(folder), overwrite=True)  # for the other tests
+
+
+def test_members_with_tables_of_their_own_play_a_scenario(tmp_path, write_members):
+    data = write_members(tmp_path / "data", {"north": 40, "south": 60})
+    capacity = [30.0, 20.0]
+    game = fg.Game(
+        fg.EffectiveSamples(fg.PowerLaw(0.9, 1.0, 0.8, 4.0), np.array([[1.0, 0.3], [0.6, 1.0]])),
+        fg.LinearCost(np.array([1.0, 2.0])), np.array(capacity), value=np.array([900.0, 700.0]),
+    )  # fmt: skip
+    scenarios.save(tmp_path / "scenario.json", game, ["south", "north"])  # in another order than the files
+    settings = federation.Settings(
+        scenario=str(tmp_path / "scenario.json"), federation=data, rounds=2, currency="EUR",
+        protocol="fedbr(price(price=3.0), steps=4)",
+    )  # fmt: skip
+    report = experiment.run(federation.EXPERIMENT, settings, str(tmp_path / "run"))
+    assert "€" in report
+    rows = workdir.Workdir(tmp_path / "run").read_csv("settled.csv", text=("name",))
+    assert [row["name"] for row in rows] == ["south", "north"]
+    assert [row["capacity"] for row in rows] == capacity
+    assert sum(round(100 * row["received"]) for row in rows) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"protocol": "mwfed(target=0.8)"}, r"--protocol: .*adapts contributions to the model"),
+        ({"protocol": "nobody"}, "--protocol: "),
+        ({"noise": 1.0}, "`noise` is a multiple of `clip`"),
+        ({"cost": "linear(rate=[1, 2])"}, "--cost: `rate` must be shared or have one entry for each of 3"),
+        ({"value": (1.0, 2.0)}, "--value needs one number or one for each of 3 agents, got 2"),
+        ({"scenario": "nowhere.json"}, "--cost has no use with --scenario=nowhere.json"),
+        ({"capacity": (5000,)}, "15000 training and 15 test images are asked for"),
+    ],
+)
+def test_wrong_settings_are_a_sentence(change, told):
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        federation.prepare(dataclasses.replace(TINY, **change))
+
+
+def test_nvflare_is_asked_for_only_if_it_is_there(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install \"fedgame\[federation\]\""):
+        federation.check(TINY, experiment.Resources(simulate=True))
+
+
+def command(*words):
+    line = [sys.executable, "-m", "launch.ledger", *map(str, words)]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_launch_ledger_shows_exports_and_finds_what_was_changed(finished, tmp_path):
+    folder, _ = finished
+    done = command(f"--workdir={folder}", f"--export={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 rounds are settled, and the books are closed. The ledger is consistent" in done.stdout
+    assert (tmp_path / "out" / "ledger.csv").read_text() == (folder / "ledger.csv").read_text()
+    copy = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(folder / "federation" / ledger.FILE) as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+        target.execute("UPDATE entries SET amount = amount + 1 WHERE number = 3")
+    done = command(f"--workdir={copy}")
+    assert done.returncode == 1
+    assert "entry 3: it, or the one before, has been changed" in done.stderr
+
+
+def test_the_plan_is_what_another_process_needs(finished):
+    folder, _ = finished
+    told = json.loads((folder / "federation" / "plan.json").read_text())["federation"]
+    again = conduct.Federation.from_dict(told)
+    assert json.loads(json.dumps(again.to_dict())) == told
+    assert again.rounds == 2
