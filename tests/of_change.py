@@ -53,8 +53,8 @@ OTHERS = {  # files without tests of their own name -> tests
         "tests/learning/data_test.py",
     ),
     **dict.fromkeys(
-        ("fedgame/federation/conduct.py", "fedgame/federation/flare.py"),
-        ("tests/federation/server_test.py", "tests/experiments/federation_test.py"),
+        [f"fedgame/federation/{name}.py" for name in ("carriers", "flare", "kits", "processes", "statements")],
+        ("tests/experiments/federation_test.py",),
     ),
     "fedgame/learning/trainer.py": ("tests/protocols/protocols_test.py",),
     "fedgame/mechanisms/price.py": ("tests/mechanisms/payments_test.py",),

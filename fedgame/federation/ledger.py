@@ -206,7 +206,7 @@ class Ledger:
         """
         if total := sum(line.amount for *_, line in lines):
             raise ValueError(f"{self.file}: amounts must sum to 0, got {total}")
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
             if not allowed():
