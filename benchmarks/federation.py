@@ -41,7 +41,8 @@ flare.init()
 site = flare.get_site_name()
 private = member.load(folder / "members" / f"{site}.json")
 plan = conduct.Federation.from_dict(json.loads((folder / "plan.json").read_text())["federation"])
-shapes = {path: x.shape for path, x in messages.to_arrays(conduct.server.initial_model(plan.training)).items()}
+first = messages.to_arrays(conduct.server.initial_model(plan.training))
+shapes = {path: x.shape for path, x in first.items()}
 while flare.is_running():
     asked = flare.receive()
     if asked is None:
@@ -64,9 +65,7 @@ while flare.is_running():
 
 
 def main(argv: list[str]) -> None:
-    print(
-        f"{'network':<8} {'side':<10} {'s/round':>8} {'rounds/s':>9} {'kB/round':>9} {'start-up s':>11} {'GB':>6}"
-    )
+    print("network  side        s/round  rounds/s  kB/round  start-up s     GB")
     for model in MODELS.value:
         first = None
         for side in SIDES.value:
@@ -150,7 +149,9 @@ recipe = NumpyFedAvgRecipe(
     min_clients={MEMBERS.value}, num_rounds={ROUNDS.value}, train_script={str(root / "client.py")!r},
     train_args={str((root / "federation").resolve())!r},
 )
-recipe.execute(SimEnv(num_clients={MEMBERS.value}, log_config="error", workspace_root={str(root / "nvflare")!r}))
+recipe.execute(
+    SimEnv(num_clients={MEMBERS.value}, log_config="error", workspace_root={str(root / "nvflare")!r})
+)
 """
     (root / "job.py").write_text(job, encoding="utf-8")
     done = subprocess.run([sys.executable, str(root / "job.py")], capture_output=True, text=True, check=False)

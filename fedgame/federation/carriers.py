@@ -15,11 +15,13 @@ from collections.abc import Callable, Sequence
 
 import jax
 
+from fedgame import registry
 from fedgame.federation import conduct, kits, member, processes
 from fedgame.federation.ledger import FILE, Ledger
 from fedgame.runs.experiment import Resources
 
 PLAN, LOG = "plan.json", "server.log"  # below the folder of a federation
+USE = "FEDGAME_USE"  # in the environment: files that processes of NVFlare import, as by --use
 _POLL = 0.3  # seconds between looks at the ledger
 _PAUSE = 2.0  # seconds between jobs
 _VAIN = 3  # jobs in a row that settle nothing, after which nobody is waited for any more
@@ -50,6 +52,8 @@ def carry(federation: conduct.Federation, folder: pathlib.Path, resources: Resou
     ledger = Ledger(folder / FILE, create=True)
     plan = {"federation": federation.to_dict(), "sites": sites_of(federation)}
     (folder / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+    if ledger.finished:
+        return
     if resources.simulate or resources.poc:
         _by_jobs(folder, ledger, list(plan["sites"].values()), resources, watch)
     else:
@@ -90,7 +94,8 @@ def _by_jobs(
     folder: pathlib.Path, ledger: Ledger, sites: Sequence[str], resources: Resources, watch: Watch
 ) -> None:
     """Has NVFlare carry messages, in its simulator or between sites."""
-    environment = dict(os.environ) | _cache()
+    used = os.pathsep.join(str(pathlib.Path(file).absolute()) for file in registry.used())
+    environment = dict(os.environ) | _cache() | {USE: used}
     if resources.simulate:
         _jobs(folder, ledger, ["simulate", str(folder), str(resources.patience)], environment, watch)
         return

@@ -23,6 +23,7 @@ from nvflare.collab.api.exceptions import RunAborted
 from nvflare.fuel.flare_api.flare_api import new_secure_session
 from nvflare.recipe import ProdEnv, SimEnv
 
+from fedgame import registry
 from fedgame.federation import carriers, conduct, kits, member
 from fedgame.federation.carriers import LOG, PLAN
 from fedgame.federation.ledger import FILE, Ledger
@@ -30,6 +31,13 @@ from fedgame.federation.ledger import FILE, Ledger
 JOB = "job.json"  # below the folder of a federation: which job runs, in which process of the server
 _BEGINS = 120.0  # seconds until a job that was submitted must have begun
 MEMBER = "FEDGAME_MEMBER"  # environment of a member's kit: the file that `member.save` wrote for her
+
+
+def _begin() -> None:
+    """What every process does first."""
+    jax.config.update("jax_enable_x64", True)
+    for file in filter(None, os.environ.get(carriers.USE, "").split(os.pathsep)):
+        registry.use(file)
 
 
 class Member:
@@ -44,7 +52,7 @@ class Member:
     def answer(self, values: dict) -> dict:
         """Answers one request."""
         if self._site is None:
-            jax.config.update("jax_enable_x64", True)
+            _begin()
             file = os.environ.get(MEMBER) or f"{self.folder}/{collab.site_name}.json"
             path = pathlib.Path(file)
             self._site = member.Site(member.load(path), carriers.logging_to(path.with_suffix(".log")))
@@ -98,7 +106,7 @@ class Server:
     @collab.main
     def conduct(self) -> None:
         """Runs the federation from what its ledger says; what stops it is written to the log."""
-        jax.config.update("jax_enable_x64", True)
+        _begin()
         folder = pathlib.Path(self.folder)
         tell, job = carriers.logging_to(folder / LOG), folder / JOB
         job.write_text(json.dumps({"job_name": self.job_name, "process": os.getpid(), "ended": False}))
