@@ -71,11 +71,18 @@ def run(work: pathlib.Path, kind: str, moment: int, site: str, delay: float) -> 
     """One case; returns how the command ended."""
     folder, cut = work / "federation", threading.Event()
     sites = [f"site-{i + 1}" for i in range(MEMBERS)]
+    prepared = work.with_name(f"{work.name}_kits")
     if kind == "cut":
-        made = kits.provision(folder / "kits", sites)
+        shutil.rmtree(prepared, ignore_errors=True)
+        made = kits.provision(prepared, sites)
         through_proxy(made / site / "startup" / "fed_client.json", cut)
     command = [sys.executable, "-m", "launch.federation", f"--workdir={work}", *FLAGS]
-    begun = start(command if kind != "cut" else [*command, "--resume"], work)
+    begun = start(command, work)
+    if kind == "cut":  # before the command makes kits itself, which takes a few seconds
+        while not (work / "config.json").exists():
+            time.sleep(0.005)
+        folder.mkdir(exist_ok=True)
+        prepared.rename(folder / "kits")
     if wait_for(folder, moment, begun):
         time.sleep(delay)
         if kind == "command":

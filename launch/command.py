@@ -54,6 +54,11 @@ def define(experiment: Experiment) -> None:
         flags.DEFINE_bool("simulate", False, about)
         about = "members are sites of NVFlare on this machine, with a server and certificates"
         flags.DEFINE_bool("poc", False, about)
+        about = (
+            "how members on machines of their own reach this one, whose server it is: makes their kits, and "
+            "waits for them; they take part by launch.member. Needs --like and --scenario, and no data"
+        )
+        flags.DEFINE_string("server", None, about)
         about = "seconds until a member's answer counts as missing"
         flags.DEFINE_float("patience", Resources().patience, about, 1.0)
     if experiment.resources:

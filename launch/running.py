@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from concurrent import futures
@@ -27,7 +28,8 @@ class _Stopping:
 
     number = signal.SIGINT  # of the last one
     folder: str | None = None  # of the results
-    work: workdir.Workdir | None = None  # set while training runs can save their state
+    stop: threading.Event | None = None  # once there is one, the first signal only sets it
+    told: str = ""  # what it then says
 
 
 def run(main: Callable[[list[str]], Any], parse: Callable[[list[str]], list[str]] | None = None) -> None:
@@ -65,7 +67,12 @@ def results_in(folder: str) -> None:
 
 def save_at_signals(work: workdir.Workdir) -> None:
     """From now on, the first signal lets training runs save their state, and another one stops at once."""
-    _Stopping.work = work
+    stop_at_signals(work.stop, "saving")
+
+
+def stop_at_signals(stop: threading.Event, told: str) -> None:
+    """From now on, the first signal sets `stop` and says what is `told`, and another one stops at once."""
+    _Stopping.stop, _Stopping.told = stop, told
 
 
 def tell_if_jax_aborts() -> None:
@@ -90,10 +97,10 @@ def _end_alone() -> NoReturn:
 def _hear(number: int, *_: object) -> None:
     """What every signal does."""
     _Stopping.number = number
-    if _Stopping.work is None or _Stopping.work.stop.is_set():
+    if _Stopping.stop is None or _Stopping.stop.is_set():
         _leave()
-    _Stopping.work.stop.set()
-    _say("saving; once more stops at once")
+    _Stopping.stop.set()
+    _say(f"{_Stopping.told}; once more stops at once")
 
 
 def _leave() -> NoReturn:

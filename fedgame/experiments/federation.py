@@ -19,7 +19,7 @@ from fedgame.federation import ledger as ledgers
 from fedgame.federation.ledger import Ledger
 from fedgame.games import game as games
 from fedgame.games import scenarios
-from fedgame.learning import federated, partitions
+from fedgame.learning import federated, local, models, partitions
 from fedgame.protocols import base
 from fedgame.registry import option
 from fedgame.report import figures, money, page, text
@@ -48,6 +48,12 @@ class Settings(tasks.TrainingSettings):
     scenario: str | None = option(
         "JSON file that launch.equilibrium or launch.mechanism wrote: names, costs, values, capacities and "
         "the payoff, instead of --payoff, --cost, --value and --capacity",
+        None,
+        kind=pathlib.Path,
+    )
+    like: str | None = option(
+        "with --server: directory of a model that launch.train has left, which says network, columns and "
+        "classes; no data are read",
         None,
         kind=pathlib.Path,
     )
@@ -103,19 +109,15 @@ class Settings(tasks.TrainingSettings):
 class Prepared(experiment.Prepared):
     """A federation before it begins, and what each simulated member has."""
 
-    task: Task
+    settings: Settings
     federation: conduct.Federation
-    members: tuple[member.Private, ...]
-
-    @property
-    def settings(self) -> Settings:
-        """With every default filled in."""
-        return self.task.settings
+    members: tuple[member.Private, ...]  # none if they are on machines of their own
+    task: Task | None  # None: no data are here
 
     @property
     def digests(self) -> dict[str, str]:
         """Of the data."""
-        return self.task.digests
+        return {} if self.task is None else self.task.digests
 
 
 def settle(settings: Settings, available: tuple[int, int] | None) -> tuple[Settings, tasks.Needed]:
@@ -138,10 +140,8 @@ def settle(settings: Settings, available: tuple[int, int] | None) -> tuple[Setti
 
 
 def check(settings: Settings, resources: Resources = Resources()) -> None:
-    """Raises as `prepare`, after loading only one image."""
-    tasks.check(settle, _with_scenario(settings)[0], resources)
-    _protocol(settings)
-    carriers.check(resources)
+    """Raises as `prepare`."""
+    prepare(settings, resources)
 
 
 def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
@@ -152,36 +152,62 @@ def prepare(settings: Settings, resources: Resources = Resources()) -> Prepared:
         more than she has, or the protocol or the payoff cannot be played over a network.
     """
     carriers.check(resources)
+    if bool(settings.like) != bool(resources.server) or (settings.like and not settings.scenario):
+        raise ValueError("--server needs --like and --scenario, and --like is for --server")
     settings, scenario = _with_scenario(settings)
     protocol = _protocol(settings)
+    if settings.like:
+        settings, training = _as_agreed(settings)
+        return Prepared(settings, _federation(settings, scenario, protocol, training), (), None)
     task = tasks.prepare(settle, settings, resources)
-    if scenario is None:
-        scenario = _scenario(task)
-    with all_settings.of_flag("protocol"):
-        server.check(protocol, scenario.game.payoff)
-        protocol.rule.requires(scenario.game)
+    settings, scenario = task.settings, scenario or _scenario(task)
     members = _members(task, scenario)
     training = server.Training(
         model=task.model,
         options=task.local_training,
         features=members[0].train.images.shape[1:],
         classes=task.classes,
-        metric=task.settings.metric,
-        seed=task.settings.seed,
+        metric=settings.metric,
+        seed=settings.seed,
     )
-    federation = conduct.Federation(
+    return Prepared(settings, _federation(settings, scenario, protocol, training), members, task)
+
+
+def _as_agreed(settings: Settings) -> tuple[Settings, server.Training]:
+    """The settings, and how members train, with the network, columns and classes of the model --like."""
+    with all_settings.of_flag("like"):
+        model = trained.load(settings.like)
+    if settings.model or settings.federation:
+        raise ValueError(f"--{'model' if settings.model else 'federation'} has no use with --like")
+    name = next(name for name, preset in models.PRESETS.items() if type(preset) is type(model.model))
+    tasks.check_fields(settings)
+    filled = tasks.filled(dataclasses.replace(settings, model=name), tables=model.preparation is not None)
+    filled, _ = settle(filled, None)
+    options = local.LocalTraining(**{field: getattr(filled, field) for field in local.LocalTraining._fields})
+    training = server.Training(model.model, options, model.shape, model.classes, filled.metric, filled.seed)
+    return filled, training
+
+
+def _federation(
+    settings: Settings, scenario: scenarios.Scenario, protocol: base.Protocol, training: server.Training
+) -> conduct.Federation:
+    """The federation before anybody has enrolled."""
+    game = scenario.game
+    with all_settings.of_flag("protocol"):
+        server.check(protocol, game.payoff)
+        protocol.rule.requires(game)
+    return conduct.Federation(
         names=tuple(scenario.names),
-        payoff=scenario.game.payoff,
-        quality=np.broadcast_to(np.asarray(scenario.game.quality), (scenario.game.n,)),
-        held=float(scenario.game.held),
+        payoff=game.payoff,
+        quality=np.broadcast_to(np.asarray(game.quality), (game.n,)),
+        held=float(game.held),
         protocol=protocol,
         training=training,
-        rounds=task.settings.rounds,
-        unit=task.settings.unit,
-        currency=task.settings.currency,
-        absent=task.settings.absent,
+        rounds=settings.rounds,
+        unit=settings.unit,
+        currency=settings.currency,
+        absent=settings.absent,
     )
-    return Prepared(task, federation, members)
 
 
 def _protocol(settings: Settings) -> base.Protocol:
@@ -276,15 +302,19 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
       ValueError: nobody answers any more, or the federation waits for a member in vain; what was settled is
         kept, and --resume goes on.
     """
-    tasks.write_remarks(prepared.task, work)
     folder = _folder(work, prepared.federation)
     for i, private in enumerate(prepared.members):
         member.save(folder / "members" / f"site-{i + 1}.json", private)
     ledger = Ledger(folder / ledgers.FILE, create=True)
-    carriers.carry(prepared.federation, folder, resources, _progress(work, prepared.federation.rounds))
+    watch = _progress(work, folder, prepared.federation.rounds)
+    carriers.carry(prepared.federation, folder, resources, watch)
     write(prepared.federation, ledger, work)
     params = messages.from_arrays(ledger.model())
-    trained.save(work, "", prepared.task, params)
+    if prepared.task is None:
+        trained.save_like(work, prepared.settings.like, params)
+    else:
+        tasks.write_remarks(prepared.task, work)
+        trained.save(work, "", prepared.task, params)
 
 
 def _folder(work: Workdir, federation: conduct.Federation) -> pathlib.Path:
@@ -305,23 +335,21 @@ def _folder(work: Workdir, federation: conduct.Federation) -> pathlib.Path:
     return folder
 
 
-def _progress(work: Workdir, rounds: int) -> carriers.Watch:
-    """Shows the rounds that are settled, and who is left out; stops at a signal."""
-    bar, seen = jobs.progress("rounds settled", rounds), [0]
+def _progress(work: Workdir, folder: pathlib.Path, rounds: int) -> carriers.Watch:
+    """Shows the rounds that are settled, and what the server says; stops at a signal."""
+    log = folder / carriers.LOG
+    bar, told = jobs.progress("rounds settled", rounds), [log.stat().st_size if log.exists() else 0]
 
     def watch(ledger: Ledger) -> None:
         if work.stop.is_set():
             raise snapshots.Interrupted
-        now = ledger.settled
-        if now == seen[0]:
-            return
-        for entry in ledger.entries():
-            if entry.round > seen[0] and entry.about.get("reason"):
-                bar.write(
-                    f"round {entry.round}: {entry.member} is left out: {entry.about['reason']}", sys.stderr
-                )
-        bar.update(now - seen[0])
-        seen[0] = now
+        if log.exists():
+            with log.open(encoding="utf-8") as opened:
+                opened.seek(told[0])
+                if said := opened.read().strip():
+                    bar.write(said, sys.stderr)
+                told[0] = opened.tell()
+        bar.update(ledger.settled - bar.n)
 
     return watch
 
@@ -376,5 +404,5 @@ EXPERIMENT = Experiment(
     results=lambda settings: f"results/federation_{tasks.data_name(settings)}",
     headline=headline,
     collected=("settled.csv", "rounds.csv"),
-    resources=("data_dir", "simulate", "poc", "patience"),
+    resources=("data_dir", "simulate", "poc", "server", "patience"),
 )

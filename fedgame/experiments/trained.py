@@ -116,6 +116,14 @@ def save(work: Workdir, folder: str, task: Task, params: Any, split: int = 0) ->
         work.put(str(place / _PARAMETERS), lambda path: snapshots.save_model(path, params))
 
 
+def save_like(work: Workdir, folder: str | os.PathLike, params: Any) -> None:
+    """Writes parameters for `load`, with all else as the model in a folder has it."""
+    about = Workdir(pathlib.Path(folder).expanduser()).read_json(_ABOUT)
+    work.write_json(_ABOUT, about)
+    if not work.has(_PARAMETERS):
+        work.put(_PARAMETERS, lambda path: snapshots.save_model(path, params))
+
+
 def load(folder: str | os.PathLike) -> Trained:
     """The model that launch.train has left in a folder, or launch.compare --keep_models in one of `models/`.
 

@@ -11,7 +11,7 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import jax
 
@@ -31,10 +31,11 @@ Watch = Callable[[Ledger], None]  # is called every now and then; may raise, and
 
 def check(resources: Resources) -> None:
     """Raises a `ValueError` if NVFlare is asked for and not there, or in two ways."""
-    if resources.simulate and resources.poc:
-        raise ValueError("--simulate and --poc exclude each other")
-    if (resources.simulate or resources.poc) and importlib.util.find_spec("nvflare") is None:
-        raise ValueError('--simulate and --poc need NVFlare: pip install "fedgame[federation]"')
+    asked = [name for name in ("simulate", "poc", "server") if getattr(resources, name)]
+    if len(asked) > 1:
+        raise ValueError(f"--{asked[0]} and --{asked[1]} exclude each other")
+    if asked and importlib.util.find_spec("nvflare") is None:
+        raise ValueError(f'--{asked[0]} needs NVFlare: pip install "fedgame[federation]"')
 
 
 def carry(federation: conduct.Federation, folder: pathlib.Path, resources: Resources, watch: Watch) -> None:
@@ -52,10 +53,8 @@ def carry(federation: conduct.Federation, folder: pathlib.Path, resources: Resou
     ledger = Ledger(folder / FILE, create=True)
     plan = {"federation": federation.to_dict(), "sites": sites_of(federation)}
     (folder / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
-    if ledger.finished:
-        return
-    if resources.simulate or resources.poc:
-        _by_jobs(folder, ledger, list(plan["sites"].values()), resources, watch)
+    if resources.simulate or resources.poc or resources.server:
+        _by_jobs(folder, ledger, plan["sites"], resources, watch)
     else:
         _here(federation, folder, ledger, watch)
 
@@ -91,26 +90,38 @@ def _here(federation: conduct.Federation, folder: pathlib.Path, ledger: Ledger, 
 
 
 def _by_jobs(
-    folder: pathlib.Path, ledger: Ledger, sites: Sequence[str], resources: Resources, watch: Watch
+    folder: pathlib.Path, ledger: Ledger, sites: Mapping[str, str], resources: Resources, watch: Watch
 ) -> None:
     """Has NVFlare carry messages, in its simulator or between sites."""
+    for mark in (processes.marked(folder), processes.marked(folder / "kits")):
+        processes.end_all(mark)  # of a run that was killed
+    if ledger.finished:
+        return
     used = os.pathsep.join(str(pathlib.Path(file).absolute()) for file in registry.used())
     environment = dict(os.environ) | _cache() | {USE: used}
     if resources.simulate:
         _jobs(folder, ledger, ["simulate", str(folder), str(resources.patience)], environment, watch)
         return
-    with kits.running(folder, sites, environment) as made:
+    with kits.running(folder, list(sites.values()), environment, resources.server) as made:
+        if resources.server is not None:
+            for name, site in sites.items():
+                logging_to(folder / LOG)(f"the kit of {name} is {made / site}")
         arguments = ["submit", str(folder), str(resources.patience), str(made / kits.ADMIN)]
-        _jobs(folder, ledger, arguments, environment, watch)
+        # Members on machines of their own come when they come: their server waits until somebody stops it.
+        _jobs(folder, ledger, arguments, environment, watch, _VAIN if resources.server is None else None)
 
 
 def _jobs(
-    folder: pathlib.Path, ledger: Ledger, arguments: list[str], environment: dict[str, str], watch: Watch
+    folder: pathlib.Path,
+    ledger: Ledger,
+    arguments: list[str],
+    environment: dict[str, str],
+    watch: Watch,
+    most: int | None = _VAIN,
 ) -> None:
-    """Starts jobs of NVFlare until the run is over, or too many of them have settled nothing."""
+    """Starts jobs of NVFlare until the run is over, or `most` of them in a row have settled nothing."""
     tell, vain, mark = logging_to(folder / LOG), 0, processes.marked(folder)
     command = [sys.executable, "-m", "fedgame.federation.flare", *arguments]
-    processes.end_all(mark)  # of a run that was killed
     try:
         while not ledger.finished:
             before = ledger.head
@@ -126,12 +137,13 @@ def _jobs(
             if ledger.finished:
                 return
             vain = vain + 1 if ledger.head == before else 0
-            if vain == _VAIN:
+            if vain == most:
                 raise ValueError(
-                    f"{_VAIN} jobs in a row have settled nothing: {_last_line(folder / LOG)}; what was "
+                    f"{most} jobs in a row have settled nothing: {_last_line(folder / LOG)}; what was "
                     "settled is kept, and --resume goes on"
                 )
-            tell(f"a job has ended after round {ledger.settled}; another one goes on")
+            if vain == 0:
+                tell(f"a job has ended after round {ledger.settled}; another one goes on")
             time.sleep(_PAUSE)
     finally:
         processes.end_all(mark)

@@ -160,8 +160,8 @@ def submit(folder: pathlib.Path, timeout: float, kit: pathlib.Path) -> None:
     wanted = len(sites) if ledger.agreed is None or plan["federation"]["absent"] == conduct.WAIT else 1
     there = _wait_for(sites, wanted, kit, timeout)
     if len(there) < wanted:
-        missing = ", ".join(name for site, name in sites.items() if site not in there)
-        tell(f"the sites of these members are not connected: {missing}")
+        missing = ", ".join(f"{name} ({site})" for site, name in sites.items() if site not in there)
+        tell(f"waiting for the sites of {missing}")
         return
     job_name = uuid.uuid4().hex
     environment = ProdEnv(startup_kit_location=str(kit), login_timeout=10.0, username=kits.ADMIN)

@@ -5,16 +5,19 @@ administrator who submits jobs. On real hosts each party gets hers, see docs/fed
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 
 from fedgame.federation import processes
 
-ADMIN = "admin@fedgame.org"
+ADMIN, LOCAL = "admin@fedgame.org", "localhost"
 _PROJECT = """\
 api_version: 3
 name: fedgame
@@ -38,7 +41,7 @@ def project(sites: Sequence[str], host: str, port: int, admin_port: int) -> str:
     return _PROJECT.format(host=host, port=port, admin_port=admin_port, sites=lines, admin=ADMIN)
 
 
-def provision(folder: pathlib.Path, sites: Sequence[str], host: str = "localhost") -> pathlib.Path:
+def provision(folder: pathlib.Path, sites: Sequence[str], host: str = LOCAL) -> pathlib.Path:
     """Makes the kits below a folder, unless they are there; returns the folder that holds them.
 
     A server that is called localhost listens there only.
@@ -76,6 +79,9 @@ def start(kit: pathlib.Path, environment: dict[str, str]) -> None:
     """Starts the server or the site of a kit, and a watchdog that starts it again when it dies."""
     for left in ("daemon_pid.fl", "pid.fl", "shutdown.fl"):  # of a process that was killed
         (kit / left).unlink(missing_ok=True)
+    for log in ("log.txt", "console.log"):  # what they say is of this start alone
+        if (kit / log).exists():
+            (kit / log).replace(kit / f"before_{log}")
     first = pathlib.Path(sys.executable).parent  # scripts call python3
     path = os.pathsep.join([str(first), environment.get("PATH", "")])
     with (kit / "console.log").open("ab") as log:
@@ -91,24 +97,24 @@ def start(kit: pathlib.Path, environment: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def running(
-    folder: pathlib.Path, sites: Sequence[str], environment: dict[str, str]
+    folder: pathlib.Path, sites: Sequence[str], environment: dict[str, str], host: str | None = None
 ) -> Iterator[pathlib.Path]:
-    """The kits of a server and of all sites, running on this machine until the end.
+    """The kits of a federation, of which the server's runs on this machine until the end.
 
     Args:
       folder: of the federation; kits are below it, and what members have is in `members/`.
       sites: their names.
-      environment: of their processes.
+      environment: of all processes.
+      host: how members reach this machine, and start their sites themselves; None: they run here, too.
 
     Yields:
       The folder of the kits.
     """
     mark = processes.marked(folder / "kits")
-    processes.end_all(mark)
-    made = provision(folder / "kits", sites)
+    made = provision(folder / "kits", sites, host or LOCAL)
     try:
-        start(made / "localhost", environment | mark)
-        for site in sites:
+        start(made / (host or LOCAL), environment | mark)
+        for site in sites if host is None else ():
             start_site(folder, site, environment)
         yield made
     finally:
@@ -120,3 +126,37 @@ def start_site(folder: pathlib.Path, site: str, environment: dict[str, str]) -> 
     hers = {"FEDGAME_MEMBER": str((folder / "members" / f"{site}.json").resolve())}
     kit = folder / "kits" / "fedgame" / "prod_00" / site
     start(kit, environment | processes.marked(folder / "kits") | hers)
+
+
+def wait_until_registered(kit: pathlib.Path, seconds: float, stop: threading.Event) -> None:
+    """Waits until the server has let a site in that was just started; NVFlare would try for ever in silence.
+
+    Args:
+      kit: of the site.
+      seconds: to wait.
+      stop: once set, nothing is waited for.
+
+    Raises:
+      ValueError: it has not, and why, as far as that can be told.
+    """
+    log, end = kit / "log.txt", time.monotonic() + seconds
+    while not (log.exists() and "Successfully registered client" in log.read_text(errors="replace")):
+        if stop.wait(0.5):
+            return
+        if time.monotonic() > end:
+            target, reason = _refusal(kit)
+            raise ValueError(f"{kit.name} was not let in by {target} within {seconds:g} s: {reason}")
+
+
+def _refusal(kit: pathlib.Path) -> tuple[str, str]:
+    """Where a site looks for its server, and why that does not let it in, as far as that can be told."""
+    told = json.loads((kit / "startup" / "fed_client.json").read_text(encoding="utf-8"))
+    target = told["servers"][0]["service"]["target"]
+    host, _, port = target.rpartition(":")
+    if "CERTIFICATE_VERIFY_FAILED" in (kit / "console.log").read_text(errors="replace"):
+        return target, "its certificate and that of this kit are not of one federation"
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError:
+        return target, "nothing answers there: is the server running, and its port open?"
+    return target, "it answers, and does not accept the certificate of this kit"

@@ -22,6 +22,8 @@ from fedgame.learning import evaluation, federated, local, models
 from fedgame.protocols import fedbr
 from fedgame.report import money
 
+OVER = "The whole run"  # begins the last sentence of a member's log
+
 
 class Private(NamedTuple):
     """What a member has, and tells nobody beyond what she declares (`messages.Enrolled`).
@@ -293,7 +295,7 @@ def in_words(request: Any, found: Any, used: money.Currency) -> str:
 
 def _statement_in_words(told: messages.Statement, used: money.Currency) -> str:
     """What was settled with her."""
-    what = f"Round {told.round}" if told.round else "The whole run"
+    what = f"Round {told.round}" if told.round else OVER
     verb = "received" if told.paid >= 0 else "paid"
     left_out = f"; left out: {told.reason}" if told.reason else ""
 

@@ -490,3 +490,35 @@ def _classes_that_lack(federation: members.Federation) -> list[str]:
         if lacking:
             told.append(f"{name} has no records of class {', '.join(lacking)}")
     return told
+
+
+def own_table(
+    file: pathlib.Path, target: str | None, schema: tables.Schema, classes: Sequence[str]
+) -> tuple[tables.Columns, np.ndarray, list[str]]:
+    """One member's table by itself, read as an agreed schema says.
+
+    Args:
+      file: her table.
+      target: the column of the class; None: the last one.
+      schema: of all members' tables.
+      classes: their names, in the order of the labels.
+
+    Returns:
+      Her columns, her labels [m] int32, and remarks.
+
+    Raises:
+      ValueError: the table cannot be read, lacks a column, or has a class that was not agreed.
+    """
+    frame, remarks = _frame(file.stem, file)
+    target = target or frame.columns[-1]
+    if target not in frame.columns:
+        raise ValueError(f"{file} has no column `{target}`; it has {', '.join(frame.columns)}")
+    known = {name: k for k, name in enumerate(classes)}
+    texts = [_class_name(value) for value in frame[target].tolist()]
+    if unknown := sorted({text for text in texts if text not in known}):
+        raise ValueError(f"{file}: `{target}` is {unknown[0]}; agreed classes are {', '.join(classes)}")
+    try:
+        columns = columns_of(frame, schema)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return columns, np.array([known[text] for text in texts], np.int32), remarks

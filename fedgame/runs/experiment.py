@@ -19,6 +19,7 @@ class Resources(NamedTuple):
     tensorboard: bool = False  # whether to write numbers over rounds for TensorBoard while training
     simulate: bool = False  # whether members of a federation are processes of NVFlare's simulator
     poc: bool = False  # whether they are sites of NVFlare on this machine, with a server and certificates
+    server: str | None = None  # how members on machines of their own reach this one, their server
     patience: float = 60.0  # seconds until a member's answer counts as missing
 
 

@@ -1,0 +1,131 @@
+"""A member's part of a federation between several machines: makes her file, and takes part.
+
+  python -m launch.member --like=agreed --data=hers.csv --cost='linear(rate=25)' --value=9000 --out=hers.json
+  python -m launch.member --member=hers.json --kit=site-1
+
+`--like` is a model that launch.train has left, by which members agree on network, columns and classes; its
+parameters are not used. Her file has her cost, her value and her limit in clear, to be looked at and changed;
+beside it are her records as the network sees them. Neither leaves her machine. With --kit, the folder of
+certificates that whoever runs the server gave her, she takes part until the run is over, and is told what
+happens.
+"""
+
+import os
+import pathlib
+import secrets
+import threading
+
+import numpy as np
+from absl import flags
+
+from fedgame import registry
+from fedgame.experiments import trained
+from fedgame.federation import kits, member, processes
+from fedgame.inputs import members as inputs
+from fedgame.learning import federated, tables
+from launch import running, settings_flags
+
+LIKE = flags.DEFINE_string("like", None, "directory of a model that launch.train has left: what was agreed")
+DATA = flags.DEFINE_string("data", None, "her table, or FILE.npz with images and labels")
+TARGET = flags.DEFINE_string("target", None, "column of the class; the last one if not given")
+COST = flags.DEFINE_string("cost", None, "what sharing costs her, as in 'linear(rate=25)'")
+VALUE = flags.DEFINE_float("value", 1.0, "what accuracy 1 is worth to her, in the currency of her cost", 0)
+LIMIT = flags.DEFINE_float("limit", None, "the most samples that she shares; all that are not held out", 0)
+TESTED = flags.DEFINE_float("tested", 0.25, "share of her records that she holds out, to measure on", 0, 0.9)
+CLIP = flags.DEFINE_float("clip", None, "the largest norm of an update that leaves her; not given: any", 0)
+NOISE = flags.DEFINE_float("noise", 0.0, "deviation of the noise on her updates, as a multiple of --clip", 0)
+OUT = flags.DEFINE_string("out", "member.json", "her file")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace her file if it is there")
+MEMBER = flags.DEFINE_string("member", "member.json", "with --kit: her file")
+KIT = flags.DEFINE_string("kit", None, "her startup kit: take part")
+PATIENCE = flags.DEFINE_float(
+    "patience", 60.0, "with --kit: seconds until the server must have let her in", 1
+)
+flags.declare_key_flag("use")
+
+
+def main(argv: list[str]) -> None:
+    settings_flags.start(argv)
+    if KIT.value:
+        take_part(pathlib.Path(KIT.value).expanduser(), pathlib.Path(MEMBER.value).expanduser())
+        return
+    settings_flags.check_devices()
+    missing = [flag.name for flag in (LIKE, DATA, COST) if flag.value is None]
+    if missing:
+        raise ValueError(f"give --{' --'.join(missing)}, or --kit to take part")
+    out = pathlib.Path(OUT.value).expanduser().with_suffix(".json")
+    if out.exists() and not OVERWRITE.value:
+        raise ValueError(f"{out} exists already: replace it by --overwrite, or name another --out")
+    private = _private()
+    member.save(out, private)
+    print(
+        f"{out} has her cost, value and limit, {out.with_suffix('.npz')} {len(private.train.labels)} records "
+        f"to train on and {len(private.test.labels)} that are held out; she shares at most {private.limit:g}"
+    )
+
+
+def _private() -> member.Private:
+    """What she has, from the flags."""
+    agreed = trained.load(LIKE.value)
+    file = pathlib.Path(DATA.value).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    if agreed.preparation is not None:
+        columns, labels, remarks = inputs.own_table(
+            file, TARGET.value, agreed.preparation.schema, agreed.classes
+        )
+        for remark in remarks:
+            print(remark)
+        records = tables.prepared(agreed.preparation, columns)
+    else:
+        with np.load(file, allow_pickle=False) as stored:
+            records, labels = agreed.inputs(stored["images"]), stored["labels"].astype(np.int32)
+    order = np.random.default_rng(secrets.randbits(64)).permutation(len(labels))
+    held_out, kept = np.split(order, [int(np.rint(TESTED.value * len(labels)))])
+    return member.check(
+        member.Private(
+            cost=registry.read("cost", COST.value),
+            value=VALUE.value,
+            limit=float(len(kept) if LIMIT.value is None else LIMIT.value),
+            train=federated.Images(records[kept], labels[kept]),
+            test=federated.Images(records[held_out], labels[held_out]),
+            clip=CLIP.value or np.inf,
+            noise=NOISE.value,
+            secret=secrets.randbits(64),
+        )
+    )
+
+
+def take_part(kit: pathlib.Path, file: pathlib.Path) -> None:
+    """Starts her site, and prints what happens to her until the run is over or she is interrupted.
+
+    Raises:
+      ValueError: the server does not let her in.
+    """
+    member.load(file)  # refuses what cannot be used before anything is started
+    if not (kit / "startup" / "sub_start.sh").is_file():
+        raise ValueError(f"{kit} is no startup kit: it has no startup/sub_start.sh")
+    mark, log, stop = processes.marked(kit), file.with_suffix(".log"), threading.Event()
+    running.stop_at_signals(stop, "ending her site")
+    processes.end_all(mark)
+    told = log.stat().st_size if log.exists() else 0
+    kits.start(kit, dict(os.environ) | mark | {"FEDGAME_MEMBER": str(file.resolve())})
+    try:
+        kits.wait_until_registered(kit, PATIENCE.value, stop)
+        print(f"{kit.name} is connected to the server", flush=True)
+        said = ""
+        while not stop.is_set() and member.OVER not in said:
+            stop.wait(1.0)
+            if log.exists():
+                with log.open(encoding="utf-8") as opened:
+                    opened.seek(told)
+                    said = opened.read()
+                    told = opened.tell()
+                print(said, end="", flush=True)
+        stop.wait(3.0)  # for the server to hear her last answer
+    finally:
+        processes.end_all(mark)
+
+
+if __name__ == "__main__":
+    running.run(main)
