@@ -6,7 +6,7 @@ carry. Nothing else travels: no records, no cost of anybody else's, no contribut
 
 import hashlib
 import json
-import math
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -134,14 +134,15 @@ def from_values(values: Any, kind: type | None = None) -> Any:
     Raises:
       ValueError: they are no message of this kind; says what is wrong with them.
     """
-    if not isinstance(values, Mapping) or values.get("kind") not in KINDS:
+    named = values.get("kind") if isinstance(values, Mapping) else None
+    if not isinstance(named, str) or named not in KINDS:
         raise ValueError(f"this is no message but {_short(values)}")
-    found = KINDS[values["kind"]]
+    found = KINDS[named]
     if kind is not None and found is not kind:
         raise ValueError(f"this is a message {found.__name__}, where {kind.__name__} is the answer")
     given = {name: x for name, x in values.items() if name != "kind"}
     if given.keys() != set(found._fields):
-        wrong = sorted(given.keys() ^ set(found._fields))
+        wrong = sorted(map(str, given.keys() ^ set(found._fields)))
         raise ValueError(f"{found.__name__} has the fields {', '.join(found._fields)}; wrong: {wrong[0]}")
     for name, kind_of_field in typing.get_type_hints(found).items():
         if fault := _fault(name, given[name], kind_of_field):
@@ -154,16 +155,21 @@ def _fault(name: str, x: Any, kind: Any) -> str:
     if kind is float:
         if isinstance(x, bool) or not isinstance(x, int | float):
             return f"must be a number, got {_short(x)}"
-        allowed = math.isfinite(x) or (name in _MAY_BE_NAN and math.isnan(x))
-        return "" if allowed else f"must be finite, got {x}"
+        allowed = abs(x) <= sys.float_info.max or (name in _MAY_BE_NAN and x != x)
+        return "" if allowed else f"must be finite, got {_short(x)}"
     if kind is int and (isinstance(x, bool) or not isinstance(x, int)):
         return f"must be a whole number, got {_short(x)}"
     if kind in (bool, str) and not isinstance(x, kind):
         return f"must be a {kind.__name__}, got {_short(x)}"
     if kind == Arrays:
         return _fault_of_arrays(x)
-    if typing.get_origin(kind) in (dict, list) and not isinstance(x, typing.get_origin(kind)):
-        return f"must be a {typing.get_origin(kind).__name__}, got {_short(x)}"
+    if (plain := typing.get_origin(kind)) in (dict, list):
+        if not isinstance(x, plain):
+            return f"must be a {plain.__name__}, got {_short(x)}"
+        try:
+            json.dumps(x, allow_nan=False, sort_keys=True)
+        except (TypeError, ValueError, RecursionError):
+            return f"must hold finite numbers, texts, and lists and dicts of them, got {_short(x)}"
     return ""
 
 
@@ -195,9 +201,11 @@ def digest_of(values: Any) -> str:
 
     def add(x: Any) -> None:
         if isinstance(x, Mapping):
+            found.update(b"{")
             for key in sorted(x):
-                found.update(f"{key}:".encode())
+                found.update(f"{json.dumps(key)}:".encode())
                 add(x[key])
+            found.update(b"}")
         elif isinstance(x, np.ndarray):
             found.update(f"{x.dtype}{list(x.shape)}".encode() + np.ascontiguousarray(x).tobytes())
         else:
