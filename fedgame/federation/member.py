@@ -51,6 +51,10 @@ class Private(NamedTuple):
 
 def check(private: Private) -> Private:
     """Raises a `ValueError` that says which of her numbers is not allowed."""
+    for part in ("train", "test"):
+        inputs, labels = (len(array) for array in getattr(private, part))
+        if inputs != labels:
+            raise ValueError(f"`{part}` must have one label for each record, got {labels} for {inputs}")
     records = len(private.train.labels)
     if not 0 <= private.limit <= records:
         raise ValueError(f"`limit` must be from 0 to the {records} records that she has, got {private.limit}")
@@ -60,6 +64,8 @@ def check(private: Private) -> Private:
         raise ValueError(f"`noise` must be at least 0, got {private.noise}")
     if private.noise > 0 and not np.isfinite(private.clip):
         raise ValueError("`noise` is a multiple of `clip`: give that too")
+    if private.secret < 0:
+        raise ValueError(f"`secret` must be at least 0, got {private.secret}")
     return private
 
 
@@ -98,7 +104,7 @@ def load(file: pathlib.Path) -> Private:
             raise FileNotFoundError(f"there is no file {one}")
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
-        with np.load(records, allow_pickle=False) as stored:
+        with records.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             train, test = (
                 federated.Images(*(stored[f"{part}_{field}"] for field in federated.Images._fields))
                 for part in ("train", "test")
@@ -114,7 +120,11 @@ def load(file: pathlib.Path) -> Private:
             secret=int(about.get("secret", 0)),
         )
         return check(private)
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except KeyError as error:
+        raise ValueError(f"{file}: {error} is missing") from None
+    except (ValueError, TypeError, OverflowError, OSError, EOFError) as error:
+        raise ValueError(f"{file}: {error}") from None
+    except (zipfile.BadZipFile, RuntimeError) as error:  # the latter of an archive with unknown features
         raise ValueError(f"{file}: {error}") from None
 
 
