@@ -36,7 +36,7 @@ class Private(NamedTuple):
       test: records that she holds out, [k, ...], to see how good the model is for her.
       clip: C, the largest norm ‖update‖₂ that leaves her; infinite: any.
       noise: standard deviation of the Gaussian noise on every number of the update, as a multiple of C.
-      secret: seed of that noise; whoever knows it can subtract it.
+      secret: seed of that noise; whoever knows it can subtract it, so choose a large one.
     """
 
     cost: costs.Cost
@@ -214,20 +214,24 @@ def train(joined: Joined, asked: messages.Train) -> messages.Update:
     change, loss = _trained(joined.model, joined.options, params, private.train, samples, hers)
     if not np.isfinite(loss):
         raise FloatingPointError("training diverged: a smaller learning rate may help")
-    update = _kept_private(messages.to_arrays(change), private, asked.round)
+    update = _kept_private(messages.to_arrays(change), joined, asked)
     return messages.Update(asked.round, asked.samples, update, _accuracy(joined, params))
 
 
-def _kept_private(update: messages.Arrays, private: Private, number: int) -> messages.Arrays:
+def _kept_private(update: messages.Arrays, joined: Joined, asked: messages.Train) -> messages.Arrays:
     """The update, scaled so that its norm is at most C, and with Gaussian noise of deviation C·noise.
 
-    One round then is as private as the Gaussian mechanism makes it; T rounds together are less so.
+    The same request has the same noise, so that a round can be repeated, and every other one has another: the
+    server could subtract noise that two different answers share. One round then is as private as the Gaussian
+    mechanism makes it; T rounds together are less so.
     """
+    private = joined.private
     if not np.isfinite(private.clip):
         return update
     norm = np.sqrt(sum(np.sum(np.square(x, dtype=float)) for x in update.values()))
     factor = np.float32(min(1.0, private.clip / max(norm, 1e-30)))
-    rng = np.random.default_rng([private.secret, number])
+    request = [int(messages.digest(one), 16) for one in (joined.terms, asked)]
+    rng = np.random.default_rng([private.secret, *request])
     deviation = private.noise * private.clip
     return {
         path: factor * x + np.asarray(deviation * rng.standard_normal(x.shape), np.float32)
