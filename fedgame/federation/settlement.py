@@ -89,8 +89,8 @@ def units(agreement: Agreement, paid: np.ndarray) -> np.ndarray:
     Digits beyond a millionth of a unit are dropped first: another machine may compute others, and who of
     equals is given the odd unit must not depend on them.
     """
-    paid = np.round(np.asarray(paid) / agreement.unit, 6) * agreement.unit
-    return refunds.whole_units(np.append(paid, -np.sum(paid)), agreement.unit)
+    paid = np.round(np.asarray(paid) / agreement.unit, 6)
+    return refunds.whole_units(np.round(np.append(paid, -np.sum(paid)), 6), 1.0)
 
 
 def of_round(agreement: Agreement, samples: np.ndarray, there: Sequence[int]) -> np.ndarray:
