@@ -62,9 +62,15 @@ class Agreement:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Agreement":
         """The agreement of which `to_dict` made this; a `ValueError` if it is none."""
+        if missing := [name for name in ("scenario", "rule", "rounds", "unit") if name not in values]:
+            raise ValueError(f"`{missing[0]}` is missing: this is no agreement")
         scenario = scenarios.from_dict(values["scenario"])
-        rule = registry.read("rule", values["rule"])
-        return cls(tuple(scenario.names), scenario.game, rule, int(values["rounds"]), float(values["unit"]))
+        rule = registry.read("rule", str(values["rule"]))
+        rounds, unit = values["rounds"], values["unit"]
+        for name, number in (("rounds", rounds), ("unit", unit)):
+            if type(number) not in (int, float) or not 0 < number < np.inf:
+                raise ValueError(f"`{name}` must be a number above 0, got {number!r}")
+        return cls(tuple(scenario.names), scenario.game, rule, int(rounds), float(unit))
 
 
 def amounts(agreement: Agreement, samples: np.ndarray, there: Sequence[int]) -> np.ndarray:
