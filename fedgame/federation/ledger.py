@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import hashlib
 import io
+import itertools
 import json
 import pathlib
 import sqlite3
@@ -101,13 +102,16 @@ class Ledger:
         finally:
             database.close()
 
-    def entries(self) -> list[Entry]:
-        """All entries in their order, as they stand there."""
+    def as_it_stands(self) -> tuple[list[tuple[Any, ...]], list[tuple[int, bytes]]]:
+        """Both tables at one moment: all entries in their order, with the text of `about`, and the model."""
         with self._open() as database:
-            rows = database.execute(
-                "SELECT number, kind, round, member, amount, about, time, digest FROM entries ORDER BY number"
-            ).fetchall()
-        return [Entry(*row[:5], json.loads(row[5]), *row[6:]) for row in rows]
+            database.execute("BEGIN")
+            return _rows(database), database.execute("SELECT round, parameters FROM model").fetchall()
+
+    def entries(self) -> list[Entry]:
+        """All entries in their order."""
+        with self._open() as database:
+            return [_entry(row) for row in _rows(database)]
 
     def _one(self, query: str) -> Any:
         """The first column of the first row, or None."""
@@ -151,10 +155,7 @@ class Ledger:
         """The model after the last settled round, or before the first; None before anything is agreed."""
         with self._open() as database:
             row = database.execute("SELECT parameters FROM model").fetchone()
-        if row is None:
-            return None
-        with np.load(io.BytesIO(row[0])) as stored:
-            return {path: stored[path] for path in stored.files}
+        return None if row is None else _unpacked(row[0])
 
     def balances(self) -> dict[str, int]:
         """What each member has received in all, in smallest units, and the server under ""."""
@@ -171,19 +172,24 @@ class Ledger:
         """Settles a round in one transaction: all lines and the model, or nothing.
 
         Raises:
-          ValueError: it is not the next round, the amounts do not sum to 0, or the ledger is closed.
+          ValueError: it is not the next round, the amounts do not sum to 0, nothing was agreed, or the ledger
+            is closed.
         """
 
         def allowed() -> bool:
-            return number == self.settled + 1 and not self.closed
+            return bool(self.head) and number == self.settled + 1 and not self.closed
 
         refusal = f"round {number} cannot be settled now"
         self._enter([(MEMBER, number, line) for line in lines], number, model, allowed, refusal)
 
     def close(self, lines: Sequence[Line]) -> None:
-        """Books the differences at the end of the run; a `ValueError` if that was done already."""
-        refusal = "the books are closed already"
-        self._enter([(DIFFERENCE, 0, x) for x in lines], None, None, lambda: not self.closed, refusal)
+        """Books the differences at the end of the run; a `ValueError` if that was done, or nothing agreed."""
+
+        def allowed() -> bool:
+            return bool(self.head) and not self.closed
+
+        refusal = "the books are closed already, or were never opened"
+        self._enter([(DIFFERENCE, 0, line) for line in lines], None, None, allowed, refusal)
 
     def finish(self, lines: Sequence[Line]) -> None:
         """Enters what members say of the final model; a `ValueError` if that was done already."""
@@ -216,9 +222,9 @@ class Ledger:
             for kind, of_round, line in lines:
                 place += 1
                 told = json.dumps(line.about, ensure_ascii=False, allow_nan=False, sort_keys=True)
-                head = _digest(head, place, kind, of_round, line.member, line.amount, told, now)
-                row = place, kind, of_round, line.member, line.amount, told, now, head
-                database.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+                row = place, kind, of_round, line.member, line.amount, told, now
+                head = _digest(head, *row)
+                database.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, head))
             if model is not None:
                 database.execute("DELETE FROM model")
                 database.execute("INSERT INTO model VALUES (?, ?)", (number, _packed(model)))
@@ -226,8 +232,20 @@ class Ledger:
 
 
 def _digest(before: str, *row: Any) -> str:
-    """SHA-256 of an entry and of the digest before it."""
-    return hashlib.sha256(json.dumps([before, *row], ensure_ascii=False).encode()).hexdigest()
+    """SHA-256 of an entry, as it stands there, and of the digest before it."""
+    return hashlib.sha256(json.dumps([before, *row], ensure_ascii=False, default=repr).encode()).hexdigest()
+
+
+def _rows(database: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """All entries in their order, as they stand there; bytes that are no text as Python writes them."""
+    database.text_factory = lambda text: text.decode("utf-8", "backslashreplace")
+    columns = ", ".join(Entry._fields)
+    return database.execute(f"SELECT {columns} FROM entries ORDER BY number").fetchall()
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    """An entry as it stands there, with `about` as values."""
+    return Entry(*row[:5], json.loads(row[5]), *row[6:])
 
 
 def _packed(model: messages.Arrays) -> bytes:
@@ -235,6 +253,12 @@ def _packed(model: messages.Arrays) -> bytes:
     file = io.BytesIO()
     np.savez(file, **model)
     return file.getvalue()
+
+
+def _unpacked(parameters: bytes) -> messages.Arrays:
+    """The model of which `_packed` made this."""
+    with np.load(io.BytesIO(parameters)) as stored:
+        return {path: stored[path] for path in stored.files}
 
 
 def agreement_of(ledger: Ledger) -> Agreement:
@@ -273,51 +297,73 @@ def complaints(ledger: Ledger) -> list[str]:
 
     Recomputes every digest, every payment from what was contributed and agreed, and every sum.
     """
-    entries, found, head = ledger.entries(), [], ""
-    for place, entry in enumerate(entries, start=1):
-        told = json.dumps(entry.about, ensure_ascii=False, allow_nan=False, sort_keys=True)
-        row = entry.kind, entry.round, entry.member, entry.amount, told, entry.time
-        if entry.number != place:
-            found.append(f"entry {entry.number}: entry {place} is missing before it")
-            break
-        if entry.digest != _digest(head, place, *row):
-            found.append(f"entry {place}: it, or the one before, has been changed: its digest does not fit")
-            break
-        head = entry.digest
-    if entries and (entries[0].kind != AGREED or sum(entry.kind == AGREED for entry in entries) > 1):
-        found.append("entry 1: it must say what was agreed, and no other may")
-    if found or not entries:
-        return found
-    return _complaints_of_amounts(ledger, entries)
-
-
-def _complaints_of_amounts(ledger: Ledger, entries: Sequence[Entry]) -> list[str]:
-    """What is wrong with rounds and amounts, if digests fit."""
+    try:
+        rows, models = ledger.as_it_stands()
+    except sqlite3.DatabaseError as error:
+        return [f"{ledger.file} cannot be read: {error}"]
+    head = ""
+    for place, (number, *row, digest) in enumerate(rows, start=1):
+        if number != place:
+            return [f"entry {number}: entry {place} is missing before it"]
+        if digest != _digest(head, number, *row):
+            return [f"entry {place}: it, or the one before, has been changed: its digest does not fit"]
+        head = digest
+    if not rows:
+        return ["a model is stored, but there is no entry 1"] if models else []
+    entries = [_entry(row) for row in rows]
+    if entries[0].kind != AGREED:
+        return ["entry 1: it must say what was agreed"]
     agreement = Agreement.from_dict(entries[0].about["agreement"])
-    names, found = [*agreement.names, SERVER], []
-    rounds = contributed(entries, agreement.names)
-    for number, (samples, there) in enumerate(rounds, start=1):
-        lines = {entry.member: entry for entry in entries if (entry.kind, entry.round) == (MEMBER, number)}
-        if sorted(lines) != sorted(names):
-            found.append(f"round {number}: it must have one entry for each member and one for the server")
-            continue
-        right = settlement.of_round(agreement, samples, there)
-        for name, amount in zip(names, right.tolist(), strict=True):
-            if lines[name].amount != amount:
-                found.append(
-                    f"entry {lines[name].number}: round {number} settles {lines[name].amount} with "
-                    f"{name or 'the server'}; by what was contributed it is {amount}"
-                )
-    last = [entry for entry in entries if entry.kind == DIFFERENCE]
-    if last:
-        right = differences(agreement, entries).tolist()
-        booked = {entry.member: entry.amount for entry in last}
-        if booked != dict(zip(names, right, strict=True)):
-            found.append(f"entry {last[0].number}: the differences at the end are not those of the run")
-    model, named = ledger.model(), _named_model(entries)
-    if model is not None and messages.digest_of(model) != named:
-        found.append(f"the stored model is not that of round {ledger.settled}")
+    if fault := _misplaced(agreement, entries):
+        return [fault]
+    return _complaints_of_amounts(agreement, entries) + _complaints_of_model(models, entries)
+
+
+def _misplaced(agreement: Agreement, entries: Sequence[Entry]) -> str:
+    """The first entry that should not be where it is; "" if there is none.
+
+    After what was agreed, every round has an entry of each member and one of the server, and so has the end.
+    """
+    names = [*agreement.names, SERVER]
+    rounds = range(1, agreement.rounds + 1)
+    blocks = [[(MEMBER, number, name) for name in names] for number in rounds]
+    blocks += [[(DIFFERENCE, 0, name) for name in names], [(FINAL, 0, name) for name in agreement.names]]
+    places = itertools.chain(*blocks)
+    for entry in entries[1:]:
+        if (entry.kind, entry.round, entry.member) != next(places, None):
+            return f"entry {entry.number}: one of this kind, round and member has no place there"
+    if len(entries) - 1 not in itertools.accumulate(map(len, blocks), initial=0):
+        return f"entry {len(entries)}: those of the others are missing after it"
+    return ""
+
+
+def _complaints_of_amounts(agreement: Agreement, entries: Sequence[Entry]) -> list[str]:
+    """Which amounts do not follow from what was contributed."""
+    right = {}
+    for number, (samples, there) in enumerate(contributed(entries, agreement.names), start=1):
+        right[MEMBER, number] = settlement.of_round(agreement, samples, there)
+    right[DIFFERENCE, 0] = differences(agreement, entries)
+    right[FINAL, 0] = np.zeros(len(agreement.names), int)
+    place = {name: i for i, name in enumerate([*agreement.names, SERVER])}
+    found = []
+    for entry in entries[1:]:
+        amount = int(right[entry.kind, entry.round][place[entry.member]])
+        if entry.amount != amount:
+            what = f"round {entry.round} settles" if entry.round else "the end books"
+            booked = f"{entry.amount} with {entry.member or 'the server'}"
+            found.append(f"entry {entry.number}: {what} {booked}; by what was contributed it is {amount}")
     return found
+
+
+def _complaints_of_model(models: Sequence[tuple[int, bytes]], entries: Sequence[Entry]) -> list[str]:
+    """Whether what is stored is the model that the last settled round names, and nothing else."""
+    settled = max(entry.round for entry in entries)
+    try:
+        ((number, parameters),) = models
+        fits = number == settled and messages.digest_of(_unpacked(parameters)) == _named_model(entries)
+    except Exception:  # bytes that were changed may be anything
+        fits = False
+    return [] if fits else [f"the stored model is not that of round {settled}, as its entries name it"]
 
 
 def _named_model(entries: Sequence[Entry]) -> str:
