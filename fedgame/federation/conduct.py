@@ -22,6 +22,7 @@ from fedgame.learning import local, models
 from fedgame.protocols import base
 
 WAIT, GO_ON = "wait", "go_on"  # what a round does if a member does not answer
+_LONGEST = 300  # characters of a reason why somebody was left out
 
 
 class Transport(Protocol):
@@ -212,7 +213,7 @@ class _Talk:
         for i, request in requests.items():
             name = self._names[i]
             if name not in came:
-                self.absent[i] = lost.get(name, "she does not answer")
+                self.absent[i] = _one_line(lost.get(name, "she does not answer"))
                 self._enrolled.pop(i, None)  # she may have been started again
                 continue
             try:
@@ -221,7 +222,7 @@ class _Talk:
             except ValueError as error:
                 reason = str(error)
             if reason:
-                self.wrong[i] = reason
+                self.wrong[i] = _one_line(reason)
                 continue
             found[i] = answer
             if isinstance(request, messages.Enrol):
@@ -241,6 +242,12 @@ class _Talk:
         for i, reason in reasons.items():
             by_reason.setdefault(reason, []).append(self._names[i])
         return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+
+
+def _one_line(text: str) -> str:
+    """What a member, or her machine, says, fit for the ledger and for logs: she may say anything."""
+    words = " ".join(text.encode("utf-8", "replace").decode().split())
+    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…"
 
 
 def _agree(federation: Federation, ledger: Ledger, talk: _Talk, events: Events) -> None:
