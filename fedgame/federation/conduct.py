@@ -254,6 +254,7 @@ def _agree(federation: Federation, ledger: Ledger, talk: _Talk, events: Events) 
     """Has members declare their costs and say what they contribute, and enters both."""
     protocol, training = federation.protocol, federation.training
     declared = talk.enrol()
+    talk.declared = [messages.digest(declared[i]) for i in range(len(federation.names))]
     game = server.declared(federation.payoff, federation.quality, federation.held, declared)
     protocol.rule.requires(game)
     agreement = Agreement(federation.names, game, protocol.rule, federation.rounds, federation.unit)
@@ -262,7 +263,7 @@ def _agree(federation: Federation, ledger: Ledger, talk: _Talk, events: Events) 
     about = {
         "agreement": agreement.to_dict(),
         "contributions": path[-1].tolist(),
-        "declared": [messages.digest(declared[i]) for i in range(game.n)],
+        "declared": talk.declared,
         "model": messages.digest_of(model),
     }
     ledger.agree(about, model)
