@@ -126,13 +126,15 @@ def run(federation: Federation, ledger: Ledger, transport: Transport, events: Ev
 
     Raises:
       Missing: see there; the ledger holds all that was settled.
-      ValueError: what members declare makes no game, or none that the rule of payments allows.
+      ValueError: what members declare makes no game, or none that the rule of payments allows; or the ledger
+        is of another federation.
     """
     told = _terms(federation)
     talk = _Talk(federation.names, told, transport, events.tell)
     if ledger.agreed is None:
         _agree(federation, ledger, talk, events)
     agreement, talk.declared = ledgers.agreement_of(ledger), ledger.agreed["declared"]
+    _check_same(federation, agreement, ledger)
     for number in range(ledger.settled + 1, federation.rounds + 1):
         lines = _round(federation, agreement, ledger, talk, number)
         events.settled(number, lines)
@@ -143,6 +145,16 @@ def run(federation: Federation, ledger: Ledger, transport: Transport, events: Ev
         ledger.close([Line(name, x, {}) for name, x in zip(names, amounts, strict=True)])
     if not ledger.finished:
         _farewell(federation, ledger, talk)
+
+
+def _check_same(federation: Federation, agreement: Agreement, ledger: Ledger) -> None:
+    """Raises a `ValueError` that names what the ledger has otherwise: it is of another federation."""
+    rule = registry.text_of(federation.protocol.rule)
+    now = {"names": federation.names, "rule": rule, "rounds": federation.rounds, "unit": federation.unit}
+    for name, x in now.items():
+        then = registry.text_of(agreement.rule) if name == "rule" else getattr(agreement, name)
+        if x != then:
+            raise ValueError(f"{ledger.file} is of another federation: there {name} is {then}, not {x}")
 
 
 def _terms(federation: Federation) -> list[messages.Enrol]:
