@@ -40,11 +40,21 @@ test-federation: .venv-federation/installed  ## a federation between real proces
 	.venv-page/bin/python -m pip install --quiet --editable ".[test,page]"
 	touch $@
 
+# Tests of notebooks write their pages, so after `make test` they are there.
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+PAGES := $(NOTEBOOKS:notebooks/%.ipynb=build/notebooks/%.md)
+$(PAGES) &: $(NOTEBOOKS) tests/notebooks_test.py $(shell find fedgame launch -name '*.py') .venv/installed
+	$(RUN) -m pytest --dist load -k it_runs tests/notebooks_test.py
+
 # Zensical keeps its cache in .cache beside its settings, and does not see that docstrings have changed: so it works on
-# a copy, of which nothing was there before. It reads fedgame, and imports nothing, so neither fedgame nor JAX is installed.
-docs: .venv-docs/installed  ## the site, into site/; a warning, or a link that leads nowhere, is an error
+# a copy, of which nothing was there before. It reads fedgame, and imports nothing. In the copy, what links to a notebook
+# links to the page of its run.
+docs: .venv-docs/installed $(PAGES)  ## the site, into site/; a warning, or a link that leads nowhere, is an error
 	rm -rf build/docs site && mkdir -p build/docs
 	cp -r .ci docs fedgame zensical.toml build/docs
+	mkdir build/docs/docs/notebooks
+	cp -r $(PAGES) $(PAGES:.md=) $(NOTEBOOKS) build/docs/docs/notebooks
+	sed 's|](../notebooks/\([a-z_]*\).ipynb)|](notebooks/\1.md)|g' docs/notebooks.md > build/docs/docs/notebooks.md
 	cd build/docs && ../../.venv-docs/bin/zensical build --strict > log.txt 2>&1 || { cat log.txt; exit 1; }
 	@! grep griffe: build/docs/log.txt  # docstrings that do not fit what they document
 	.venv-docs/bin/python .ci/check_site.py build/docs/site
