@@ -28,6 +28,8 @@ from fedgame.protocols import base, fedbr
 # Asks members, by number, and returns the answers that are right, by number. Each is checked by a function of
 # the request and the answer, which returns what is wrong with it or "".
 Ask = Callable[[Mapping[int, Any], Callable[[int, Any, Any], str]], dict[int, Any]]
+_MOST = 2**31 - 1  # samples of a member: they are drawn as int32
+_LARGEST = 1e30  # number in an update: sums of such stay finite in single precision
 _SLOPE_TOLERANCE = 1e-6  # of what a sample costs and brings: other machines round differently
 
 
@@ -105,9 +107,11 @@ def declared(
     """The game that members have declared.
 
     Raises:
-      ValueError: a cost is none, or members have declared costs of different kinds.
+      ValueError: a cost is none, a limit too large, or members have declared costs of different kinds.
     """
     told = [answers[i] for i in range(len(quality))]
+    if (most := max(one.capacity for one in told)) > _MOST:
+        raise ValueError(f"a member would contribute {most:g} samples: at most {_MOST} are possible")
     costs = [scenarios.family_of("cost", one.cost) for one in told]
     kinds = {type(cost) for cost in costs}
     if len(kinds) > 1:
@@ -269,4 +273,6 @@ def fault_of_update(i: int, request: messages.Train, answer: messages.Update) ->
     if theirs != shapes:
         wrong = sorted({path for path in {*shapes, *theirs} if shapes.get(path) != theirs.get(path)})
         return f"her update has other parameters than the model: {wrong[0]}"
+    if any(np.any(np.abs(array) > _LARGEST) for array in answer.update.values()):
+        return f"her update has numbers beyond {_LARGEST:g}"
     return ""

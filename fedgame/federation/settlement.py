@@ -39,10 +39,18 @@ class Agreement:
     )
 
     def announced(self, there: Sequence[int]) -> base.Announcement:
-        """What the rule announces if only some members are there: it is applied to them alone."""
+        """What the rule announces if only some members are there: it is applied to them alone.
+
+        If it cannot be, as where it finds no certified equilibrium, nothing is paid.
+        """
         there = tuple(there)
         if there not in self._announced:
-            self._announced[there] = self.rule.announced(self.among(there))
+            try:
+                self._announced[there] = self.rule.announced(self.among(there))
+            except ValueError:
+                if len(there) == self.game.n:  # then the run cannot begin
+                    raise
+                self._announced[there] = base.Announcement(refunds.Refunds())
         return self._announced[there]
 
     def among(self, there: Sequence[int]) -> games.Game:

@@ -105,6 +105,8 @@ def test_the_game_is_the_one_that_was_declared(play, the_game):
     dear = cheap._replace(cost={"family": "power", "rate": 0.1, "exponent": 2.0, "fixed": 0.0})
     with pytest.raises(ValueError, match="costs of different kinds: linear, power"):
         server.declared(CURVE, np.ones(3), 0.0, {0: cheap, 1: dear, 2: cheap})
+    with pytest.raises(ValueError, match="a member would contribute 4e.09 samples: at most 2147483647"):
+        server.declared(CURVE, np.ones(2), 0.0, {0: cheap, 1: cheap._replace(capacity=4e9)})
     for wrong in ({"family": "linear", "rate": -1.0}, {"family": "none of these"}, {}):
         with pytest.raises(ValueError, match=r"\w"):
             server.declared(CURVE, np.ones(3), 0.0, {0: cheap, 1: cheap._replace(cost=wrong), 2: cheap})
@@ -268,6 +270,7 @@ FAULTS = {
     "she trained on 11 samples, and contributes 12": {"samples": 11},
     "she trained on 13 samples, and contributes 12": {"samples": 13},
 }
+HUGE = "her update has numbers beyond 1e+30"  # finite, but sums of such would not be
 SHAPES = {
     "transposed": (
         "params/Dense_0/kernel",
@@ -283,13 +286,16 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("reason", [*FAULTS, *SHAPES])
+@pytest.mark.parametrize("reason", [*FAULTS, *SHAPES, HUGE])
 def test_an_update_that_cannot_be_right_is_rejected_with_the_reason(members, model, reason):
     def answer(i, request, found):
         if i:
             return found
         if reason in FAULTS:
             return found._replace(**FAULTS[reason])
+        if reason == HUGE:
+            huge = {path: np.full_like(x, 3e38) for path, x in found.update.items()}
+            return found._replace(update=huge)
         return found._replace(update=SHAPES[reason][1](found.update))
 
     rejected, before = {}, messages.to_arrays(model)

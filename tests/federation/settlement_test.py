@@ -123,6 +123,21 @@ def test_the_rule_is_applied_to_those_who_are_there_alone():
     assert found[[0, 2, 3]].tolist() == settlement.of_round(right, [10, 30], (0, 1)).tolist()
 
 
+def test_a_rule_that_cannot_be_applied_to_those_who_are_there_pays_nothing():
+    @registry.register("three_only", simplicity=1)
+    def three_only(game):
+        if game.n < 3:
+            raise ValueError("no equilibrium is certified")
+        return refunds.Refunds(0.5)
+
+    agreement = an_agreement(np.array([0.001, 0.002, 0.005]), "three_only")
+    assert np.any(settlement.of_round(agreement, [10, 20, 30], (0, 1, 2)))
+    assert not np.any(settlement.of_round(agreement, [10, 20, 30], (0, 2)))
+    alone = an_agreement(np.array([0.001, 0.002]), "three_only")
+    with pytest.raises(ValueError, match="no equilibrium is certified"):  # so that no run begins with it
+        settlement.of_round(alone, [10, 20], (0, 1))
+
+
 def test_the_server_pays_what_is_left_over():
     @registry.register("gift", simplicity=1)
     class Gift(base.Mechanism):
