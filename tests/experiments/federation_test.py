@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import fedgame as fg
-from fedgame.experiments import federation
-from fedgame.federation import conduct, ledger
+from fedgame.experiments import federation, train, trained
+from fedgame.federation import conduct, ledger, member
 from fedgame.games import scenarios
+from fedgame.inputs import members as inputs
 from fedgame.runs import experiment, workdir
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -108,14 +109,14 @@ def test_nvflare_is_asked_for_only_if_it_is_there(monkeypatch):
         federation.check(TINY, experiment.Resources(simulate=True))
 
 
-def command(*words):
-    line = [sys.executable, "-m", "launch.ledger", *map(str, words)]
+def command(program, *words):
+    line = [sys.executable, "-m", program, *map(str, words)]
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_launch_ledger_shows_exports_and_finds_what_was_changed(finished, tmp_path):
     folder, _ = finished
-    done = command(f"--workdir={folder}", f"--export={tmp_path / 'out'}")
+    done = command("launch.ledger", f"--workdir={folder}", f"--export={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "2 of 2 rounds are settled, and the books are closed. The ledger is consistent" in done.stdout
     assert (tmp_path / "out" / "ledger.csv").read_text() == (folder / "ledger.csv").read_text()
@@ -123,9 +124,69 @@ def test_launch_ledger_shows_exports_and_finds_what_was_changed(finished, tmp_pa
     with sqlite3.connect(folder / "federation" / ledger.FILE) as source, sqlite3.connect(copy) as target:
         source.backup(target)
         target.execute("UPDATE entries SET amount = amount + 1 WHERE number = 3")
-    done = command(f"--workdir={copy}")
+    done = command("launch.ledger", f"--workdir={copy}")
     assert done.returncode == 1
     assert "entry 3: it, or the one before, has been changed" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def agreed(tmp_path_factory, write_members):
+    """A folder of two members' tables, and a model that says by which columns and classes they train."""
+    folder = tmp_path_factory.mktemp("agreed")
+    data = write_members(folder / "data", {"north": 40, "south": 60})
+    settings = train.Settings(federation=data, rounds=1)
+    experiment.run(train.EXPERIMENT, settings, str(folder / "model"))
+    return folder
+
+
+def test_a_member_makes_her_file_from_her_own_table(agreed, tmp_path):
+    flags = [
+        f"--like={agreed / 'model'}",
+        "--cost=linear(rate=2)",
+        "--value=900",
+        f"--out={tmp_path / 'hers'}",
+    ]
+    done = command("launch.member", *flags, f"--data={agreed / 'data' / 'south.csv'}", "--limit=20")
+    assert done.returncode == 0, done.stderr
+    assert "45 records to train on and 15 that are held out; she shares at most 20" in done.stdout
+    hers = member.load(tmp_path / "hers.json")
+    assert (hers.value, hers.limit, float(hers.cost.rate)) == (900.0, 20.0, 2.0)
+    assert hers.train.images.shape == (45, 2)
+    assert set(hers.train.labels) <= {0, 1}
+    done = command("launch.member", *flags, f"--data={agreed / 'data' / 'south.csv'}")
+    assert done.returncode == 1
+    assert "exists already: replace it by --overwrite" in done.stderr
+
+
+def test_a_table_with_other_columns_or_classes_is_refused(agreed, tmp_path):
+    model = trained.load(agreed / "model")
+    other = tmp_path / "other.csv"
+    for text, told in (
+        ("age,ill\n1,0\n", "the table has no column `dose`"),
+        ("age,dose,ill\n1,2,3\n", "`ill` is 3; agreed classes are 0, 1"),
+    ):
+        other.write_text(text)
+        with pytest.raises(ValueError, match=told):
+            inputs.own_table(other, None, model.preparation.schema, model.classes)
+    with pytest.raises(ValueError, match="has no column `sick`; it has age, dose, ill"):
+        inputs.own_table(other, "sick", model.preparation.schema, model.classes)
+
+
+def test_a_server_needs_no_data(agreed, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())  # as if NVFlare were there
+    game = fg.Game(fg.PowerLaw(0.9, 1.0, 0.8, 4.0), fg.LinearCost(np.ones(2)), np.array([20.0, 30.0]))
+    scenarios.save(tmp_path / "scenario.json", game, ["north", "south"])
+    settings = federation.Settings(scenario=str(tmp_path / "scenario.json"), like=str(agreed / "model"))
+    found = federation.prepare(settings, experiment.Resources(server="localhost"))
+    assert found.members == ()
+    assert found.federation.names == ("north", "south")
+    assert found.federation.training.features == (2,)
+    assert found.federation.rounds == 100  # as of all small models
+    with pytest.raises(ValueError, match="--server needs --like and --scenario"):
+        federation.prepare(settings)
+    wrong = dataclasses.replace(settings, federation=str(agreed / "data"))
+    with pytest.raises(ValueError, match="--federation has no use with --like"):
+        federation.prepare(wrong, experiment.Resources(server="localhost"))
 
 
 def test_the_plan_is_what_another_process_needs(finished):

@@ -105,7 +105,7 @@ def test_the_game_is_the_one_that_was_declared(play, the_game):
     dear = cheap._replace(cost={"family": "power", "rate": 0.1, "exponent": 2.0, "fixed": 0.0})
     with pytest.raises(ValueError, match="costs of different kinds: linear, power"):
         server.declared(CURVE, np.ones(3), 0.0, {0: cheap, 1: dear, 2: cheap})
-    with pytest.raises(ValueError, match="a member would contribute 4e.09 samples: at most 2147483647"):
+    with pytest.raises(ValueError, match=r"a member would contribute 4e\+09 samples: at most 2147483647"):
         server.declared(CURVE, np.ones(2), 0.0, {0: cheap, 1: cheap._replace(capacity=4e9)})
     for wrong in ({"family": "linear", "rate": -1.0}, {"family": "none of these"}, {}):
         with pytest.raises(ValueError, match=r"\w"):
