@@ -95,7 +95,8 @@ def ready(scratch: pathlib.Path) -> None:
     import fedgame
 
     for module in pkgutil.walk_packages(fedgame.__path__, "fedgame."):
-        importlib.import_module(module.name)
+        if module.name != "fedgame.federation.flare":  # needs NVFlare
+            importlib.import_module(module.name)
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.freeze()  # what is there already is never garbage in the processes to come

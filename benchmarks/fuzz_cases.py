@@ -67,6 +67,14 @@ BASES = (
     f"{STUDY} --study=misreports --ratios=1 --largest_factor=2",
     "study --curve=curve.csv --capacity=20 --study=agents --counts=2,3",
     "study --curve=curve.csv --capacity=20 --study=rounding --counts=2 --intervals=5 --starts=2 --steps=5",
+    "federation --agents=2 --capacity=5 --test_images=2 --rounds=2 --model=linear "
+    "--protocol='fedbr(beta_star, steps=2)' --cost='linear(rate=[0.01, 0.02])'",
+    "federation --federation=tables --rounds=1 --protocol='fedbr(price(price=5), steps=2)' "
+    "--cost='linear(rate=[20, 40])' --value=100000 --currency=EUR --clip=1 --noise=0.1",
+    "federation --scenario=scenario.json --rounds=1 --model=linear --test_images=2 --protocol=fedavg",
+    "ledger --workdir=settled",
+    "ledger --workdir=settled --member=2 --export=exported",
+    "member --like=trained --data=tables/Cleveland.csv --cost='linear(rate=20)' --value=9 --out=hers.json",
     "check --rule='price(price=0.004)' --cost='linear(rate=0.1)'",
     "check --protocol=fedavg --payoff='bound(best=0.9, difficulty=1)'",
     "check --use=saturation.py --payoff='saturation(best=[0.9, 0.95, 0.8], half=20)'",
@@ -91,6 +99,9 @@ SWEEPS = (
 MADE = {
     "measured": f"measure --federation=tables {OWN} --workdir=measured",
     "prepared": "prepare --dataset=mnist --data_dir=prepared --raw_dir=raw",
+    "settled": "federation --agents=2 --capacity=5 --test_images=2 --rounds=2 --model=linear "
+    "--protocol='fedbr(beta_star, steps=2)' --cost='linear(rate=[0.01, 0.02])' --workdir=settled",
+    "trained": "train --federation=tables --rounds=1 --workdir=trained",
     "scenario": "mechanism --agents=agents.csv --curve=curve.csv --over_beta=3 --workdir=scenario",
 }
 SATURATION = '''
@@ -194,7 +205,16 @@ def base(words: str, found: dict[str, bytes]) -> Case:
     """The case of a command: with the files that its words name."""
     parts = shlex.split(words)
     named = {word.partition("=")[2] or word for word in parts[1:]}
-    if parts[0] in ("equilibrium", "mechanism", "curve", "train", "compare", "measure", "study"):
+    if parts[0] in (
+        "equilibrium",
+        "mechanism",
+        "curve",
+        "train",
+        "compare",
+        "measure",
+        "study",
+        "federation",
+    ):
         parts += [] if "--workdir=" in words else ["--workdir=out"]
     return Case(
         tuple(parts),
