@@ -505,7 +505,8 @@ def _gets(row: dict[str, Any], summary: dict[str, Any], used: money.Currency) ->
         return f"{text}, as much as {alternative}."
     sure = ""
     if row.get("gain_low") is not None:
-        sure = f" ({used.amount(row['gain_low'])} to {used.amount(row['gain_high'])})"
+        ends = (row["gain_low"], row["gain_high"]) if gained >= 0 else (-row["gain_high"], -row["gain_low"])
+        sure = f" ({used.amount(ends[0])} to {used.amount(ends[1])})"
     return f"{text}, {used.amount(abs(gained))}{sure} {'more' if gained >= 0 else 'less'} than {alternative}."
 
 

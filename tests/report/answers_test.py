@@ -95,6 +95,8 @@ def test_what_a_member_gets_adds_up_also_where_payments_are_rounded():
     told = answers._gets(paid, summary, money.PLAIN)
     assert "she receives 2 (she may pay up to 1 or receive up to 3), which leaves her 1 (0 to 4)" in told
     assert told.endswith(", 0.5 (-1 to 2) more than by training alone.")
+    lost = answers._gets(paid | {"outside": 1.5, "gain_low": -2.0, "gain_high": -0.25}, summary, money.PLAIN)
+    assert lost.endswith(", 0.5 (0.25 to 2) less than by training alone.")
     assert "she receives 2 (1 to 3)" in answers._gets(paid | {"payment_low": 1.0}, summary, money.PLAIN)
     other = {"outside": "alone", "exchange": {"metric": "auc"}}
     assert "(area under the ROC curve 0.900)" in answers._gets(got(), other, money.PLAIN)
