@@ -54,7 +54,7 @@ def read(
     """
     path = pathlib.Path(folder)
     if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
+        raise FileNotFoundError(f"there is no folder {folder}: launch.measure makes it")
     mixtures, measurements = str(path / MIXTURES), str(path / MEASUREMENTS)
     samples, of_samples = _read_rows(mixtures, ("mixture", "member"), _SAMPLES, names)
     accuracy, of_accuracy = _read_rows(measurements, ("mixture", "split", "member"), _ACCURACY, names)
