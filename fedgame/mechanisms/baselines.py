@@ -154,7 +154,7 @@ def _common(game: games.Game, epsilon: float) -> games.Game:
     if not payoff.of_total or 0 in jax.tree.leaves(registry.axes(payoff)):
         raise ValueError("all members must have one and the same accuracy curve, of what they share together")
     if not _curve(payoff, 0.0) >= 0:
-        raise ValueError(f"accuracy must not be below 0 without samples, and is {_curve(payoff, 0.0):.4g}")
+        raise ValueError(f"accuracy without samples must be at least 0, and is {_curve(payoff, 0.0):.4g}")
     for name, good, words in (
         ("value", np.all(game.value > 0), "above 0"),
         ("quality", np.all(game.quality == 1), "1"),
