@@ -95,7 +95,7 @@ def test_a_file_of_rates_makes_the_game_and_is_left_beside_the_results(tmp_path)
 @pytest.mark.parametrize("validate", [False, True])
 def test_measurements_that_are_not_there_say_which_command_makes_them(validate, tmp_path):
     given = {"agents": written(tmp_path / "agents.csv", AGENTS), "measurements": str(tmp_path / "measure_b")}
-    with pytest.raises(FileNotFoundError, match="there is no folder .*measure_b: launch.measure makes it"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*measure_b: launch\.measure makes it"):
         equilibrium.prepare(equilibrium.Settings(**given, validate=validate))
 
 
