@@ -250,7 +250,9 @@ def equilibrium(work: Workdir, fig: figure.Figure) -> None:
 
     agents = work.read_csv("outcome.csv", text=("name",))
     summary = work.read_json("equilibrium.json")
-    resampled, everything = summary.get("bootstrap"), _everything(summary)
+    resampled = summary.get("bootstrap")
+    # The legend is one line.
+    everything, has = ("all", "can be trained on") if answers.trainable(summary) else (_ALL_SHE_HAS,) * 2
     if work.has("fitted_curve.csv"):
         left, ax = fig.subplots(1, 2)
         marks = []
@@ -281,13 +283,8 @@ def equilibrium(work: Workdir, fig: figure.Figure) -> None:
     if shown.any():
         ax.plot(capacity[shown], places[shown], "|", color="black", markersize=9)
         mark = lines.Line2D([], [], color="black", marker="|", linestyle="")
-        entries[everything if shown.all() else f"{everything}, if in the picture"] = mark
+        entries[has if shown.all() else f"{has}, if in the picture"] = mark
     fig.legend(entries.values(), entries, loc="outside lower right", ncols=len(entries), frameon=False)
-
-
-def _everything(summary: dict[str, Any]) -> str:
-    """What a capacity is: all she has, or all that can be trained on if that is less."""
-    return "all that can be trained on" if answers.trainable(summary) else _ALL_SHE_HAS
 
 
 def _interval(resampled: dict[str, Any] | None) -> str:
@@ -379,7 +376,8 @@ def mechanism(work: Workdir, fig: figure.Figure) -> None:
     if len(shown) <= _LABELLED:
         _label_members(work, left, right, shown, has)
     what = summary.get("data", "samples")
-    left.set(xlabel=f"{what} shared (the frame is {_everything(summary)})", title="Who shares")
+    frame = "frame: what can be trained on" if answers.trainable(summary) else "the frame is all she has"
+    left.set(xlabel=f"{what} shared ({frame})", title="Who shares")
     right.set(xlabel="← pays · receives →", title="Who pays and who receives")
     few = "" if len(shown) == len(rows) else f"; {len(shown)} of {len(rows)}, who share, pay or receive most"
     fig.suptitle(f"{literal(tables.title(summary['mechanism']), _TITLE)}{few}")
