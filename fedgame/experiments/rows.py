@@ -12,7 +12,7 @@ from fedgame.equilibria import certificates
 from fedgame.games import exchange_rates as fitted
 from fedgame.games import game as games
 from fedgame.games import payoffs, scenarios
-from fedgame.inputs import exchange_rates
+from fedgame.inputs import exchange_rates, mixtures
 from fedgame.inputs import read as inputs
 from fedgame.mechanisms import personal
 from fedgame.mechanisms.base import Mechanism
@@ -66,7 +66,29 @@ def about(settings: inputs.ScenarioSettings, scenario: scenarios.Scenario) -> di
         "flat": [agent for agent, fits in scenario.origin.fits.items() if not fits[settings.fit].rises],
         "samples": what_samples_count(scenario),
         "exchange": exchange(scenario),
+        **_of_measured_records(settings, scenario),
     }
+
+
+def _of_measured_records(settings: inputs.ScenarioSettings, scenario: scenarios.Scenario) -> dict[str, Any]:
+    """What is known with --measurements of how many records members have, as JSON values.
+
+    Returns:
+      `trainable`: whose capacity is all that can be trained on, less than she owns, with both numbers.
+      `unmeasured`: those whose capacity is more than was measured of hers, with both numbers.
+    """
+    found, trainable, unmeasured = _exchange_of(scenario), [], []
+    if found is not None:
+        owned = mixtures.owned(settings.measurements)
+        measured = np.max(found.samples, axis=0)
+        for name, most, capacity in zip(
+            scenario.names, measured.tolist(), np.asarray(scenario.game.capacity).tolist(), strict=True
+        ):
+            if capacity > most:
+                unmeasured.append({"name": name, "capacity": capacity, "measured": most})
+            elif capacity == most < owned.get(name, 0):
+                trainable.append({"name": name, "capacity": capacity, "owned": owned[name]})
+    return {"trainable": trainable, "unmeasured": unmeasured}
 
 
 @jax.jit

@@ -505,7 +505,7 @@ def write_remarks(task: Task, work: Workdir) -> None:
 def write_if_nothing_is_learnt(
     task: Task, work: Workdir, what: str, accuracy: float, labels: np.ndarray
 ) -> None:
-    """Writes `training_remarks.json` if models of the most data do no better than guessing one class.
+    """Writes `training_remarks.json` if models of the most data are not seen to beat guessing one class.
 
     Two standard errors of the accuracy are not told from luck. Other metrics than the accuracy are ignored.
 
@@ -532,6 +532,12 @@ def write_if_nothing_is_learnt(
             f"{accuracy:.3f}, always guessing the commonest class gives {guess:.3f}): try a smaller "
             "--learning_rate or more --rounds"
         )
+        if accuracy > guess:
+            remark = (
+                f"{what}: accuracy {accuracy:.3f} cannot be told from always guessing the commonest class "
+                f"({guess:.3f}): {tested} held-out ones are too few to tell, or the models learn nothing "
+                "(then try a smaller --learning_rate or more --rounds)"
+            )
         work.write_json("training_remarks.json", {"remarks": [remark]})
 
 

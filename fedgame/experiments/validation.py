@@ -106,8 +106,10 @@ def measured_by(folder: pathlib.Path) -> Measured:
 
     Raises:
       ValueError: the folder is not one of launch.measure, or the records have changed since.
-      FileNotFoundError: the records are not where they were.
+      FileNotFoundError: there is no such folder, or the records are not where they were.
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: {PROGRAM} makes it")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         program, stored = config["program"], config["settings"]

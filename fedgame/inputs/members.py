@@ -13,7 +13,8 @@ Pipes and the like are never opened. What is odd about images, or ignored among 
 Tables: cells are separated by commas, semicolons or tabs. One column is the target, whose values are the
 classes. The others are features: numbers, or texts, which are categories. Empty cells are allowed; `?`, NA,
 N/A, NaN and NULL count as empty, None does not. A column may be missing from a member's table; it is then
-empty for her, which is told. So is a column of numbers and texts: all its cells are categories.
+empty for her, which is told. So is a column of numbers and texts: all its cells are categories. Names of
+columns that differ in case or spaces only, in tables of two members, are refused.
 """
 
 import csv
@@ -37,6 +38,7 @@ _TABLES = (".csv", ".parquet")
 _CATEGORIES = 100  # different texts in a column: more are no categories
 _CLASSES = 100
 _EMPTY = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null")
+_SHOWN = 8  # columns in a message
 _LARGEST = 1e30  # numbers that single precision holds, with room for their squares
 
 
@@ -62,10 +64,13 @@ def read(
       The members, in the order of their names, and remarks.
 
     Raises:
-      ValueError: there are fewer than two members, or a member's records cannot be used; names the member.
+      ValueError: there are fewer than two members, or a member's records cannot be used; names the member. Or
+        it is no folder.
       FileNotFoundError: there is no such folder.
     """
     path = pathlib.Path(os.path.expanduser(folder))
+    if path.is_file():
+        raise ValueError(f"{folder} is a file: name the folder that holds all members' tables")
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     files, remarks = _files(path)
@@ -122,13 +127,24 @@ def _tables(
         remarks += told
     _complain_of_flags(frames, target, categorical, without)
     frames = {name: frame.drop(columns=list(without), errors="ignore") for name, frame in frames.items()}
-    first = next(iter(frames))
-    if target is None and len(frames[first].columns):
+    _complain_of_spellings(frames, files)
+    first, guessed = next(iter(frames)), target is None
+    if guessed and len(frames[first].columns):
         target = frames[first].columns[-1]
         remarks.append(f"the target is `{target}`, the last column of {first}")
     _complain_of_columns(frames, target)
     features = list(dict.fromkeys(c for frame in frames.values() for c in frame.columns if c != target))
-    labels, classes = _labels(frames, target)
+    try:
+        labels, classes = _labels(frames, target)
+    except ValueError as error:
+        if not guessed:
+            raise
+        *others, _ = frames[first].columns
+        shown = [*others[:_SHOWN], "…"] if len(others) > _SHOWN else others
+        raise ValueError(
+            f"{error}. The class is taken from the last column of {first}, `{target}`: name another one with "
+            f"--target=COLUMN ({', '.join(shown)})"
+        ) from None
     schema, columns = _columns(frames, features, categorical)
     remarks += _empty_columns(frames, features)
     remarks += _mixed_columns(schema, categorical)
@@ -241,6 +257,21 @@ def _complain_of_flags(
             raise ValueError(f"--{flag}: no member has a column `{unknown[0]}`")
     if target in without or target in categorical:
         raise ValueError(f"--target={target} is no feature")
+
+
+def _complain_of_spellings(frames: dict[str, Any], files: dict[str, pathlib.Path]) -> None:
+    """Raises a ValueError if two members seem to have the same column, spelt in two ways."""
+    seen: dict[str, tuple[str, str]] = {}  # member and column, by what all spellings have in common
+    for name, frame in frames.items():
+        for column in frame.columns:
+            key = "".join(unicodedata.normalize("NFKC", column).casefold().split())
+            other, theirs = seen.setdefault(key, (name, column))
+            if theirs != column and theirs not in frame.columns and column not in frames[other].columns:
+                raise ValueError(
+                    f"{files[other]} has a column `{theirs}`, and {files[name]} `{column}`: columns are "
+                    "compared letter by letter, so rename one; or, if they are not the same, leave one out "
+                    f"(--without={column!r})"
+                )
 
 
 def _complain_of_columns(frames: dict[str, Any], target: str | None) -> None:

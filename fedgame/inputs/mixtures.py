@@ -18,6 +18,7 @@ measurements.csv may have a column `metric` that says what the accuracies are, s
 rows. All other columns are ignored, which is told. `columns` says how files are written.
 """
 
+import json
 import pathlib
 from collections.abc import Sequence
 
@@ -27,6 +28,7 @@ from fedgame.games import exchange_rates, scenarios
 from fedgame.inputs import columns
 
 MIXTURES, MEASUREMENTS = "mixtures.csv", "measurements.csv"
+MEMBERS = "members.json"  # what launch.measure tells of the records
 _SAMPLES = {"samples": columns.Number("a number, at least 0")}
 _ACCURACY = {"accuracy": columns.Number("in [0, 1], not a percentage", high=1.0)}
 
@@ -54,7 +56,7 @@ def read(
     """
     path = pathlib.Path(folder)
     if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
+        raise FileNotFoundError(f"there is no folder {folder}: launch.measure makes it")
     mixtures, measurements = str(path / MIXTURES), str(path / MEASUREMENTS)
     samples, of_samples = _read_rows(mixtures, ("mixture", "member"), _SAMPLES, names)
     accuracy, of_accuracy = _read_rows(measurements, ("mixture", "split", "member"), _ACCURACY, names)
@@ -99,6 +101,15 @@ def metric(folder: str) -> str:
             told = f"{row['metric']!r}, but {first['metric']!r} in line {first_line}"
             columns.complain(path, [(line, f"`metric` is {told}: give each metric a folder of its own")])
     return first.get("metric") or "accuracy"
+
+
+def owned(folder: str) -> dict[str, int]:
+    """How many records each member owns, as launch.measure wrote it; {} if others made the folder."""
+    try:
+        found = json.loads((pathlib.Path(folder) / MEMBERS).read_text(encoding="utf-8"))["records"]
+        return {name: int(number) for name, number in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _read_rows(

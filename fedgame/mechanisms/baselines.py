@@ -144,23 +144,24 @@ def check_costs(game: games.Game) -> None:
     """Raises a `ValueError` if costs are not linear with rates above 0."""
     line = game.cost.line()
     if line is None or not np.all(np.asarray(line[0]) > 0):
-        raise ValueError(f"`cost` must be linear with rates above 0, got {type(game.cost).__name__}")
+        raise ValueError("`cost` must be linear with rates above 0")
 
 
 def _common(game: games.Game, epsilon: float) -> games.Game:
     """The checked game, if agents differ in costs, values and capacities alone; else a `ValueError`."""
     game, payoff = games.check(game), game.payoff
     check_costs(game)
-    alike = payoff.of_total and 0 not in jax.tree.leaves(registry.axes(payoff))
+    if not payoff.of_total or 0 in jax.tree.leaves(registry.axes(payoff)):
+        raise ValueError("all members must have one and the same accuracy curve, of what they share together")
+    if not _curve(payoff, 0.0) >= 0:
+        raise ValueError(f"accuracy without samples must be at least 0, and is {_curve(payoff, 0.0):.4g}")
     for name, good, words in (
-        ("payoff", alike and _curve(payoff, 0.0) >= 0, "of the total, the same for all, ≥ 0 at 0"),
         ("value", np.all(game.value > 0), "above 0"),
         ("quality", np.all(game.quality == 1), "1"),
         ("held", game.held == 0, "0"),
     ):
         if not good:
-            got = type(payoff).__name__ if name == "payoff" else getattr(game, name)
-            raise ValueError(f"`{name}` must be {words}, got {got}")
+            raise ValueError(f"`{name}` must be {words}, got {getattr(game, name)}")
     if not 0 <= epsilon < np.inf:
         raise ValueError(f"`epsilon` must be at least 0, got {epsilon}")
     return game

@@ -6,7 +6,7 @@ From the files of the run alone. Tables and figures come after it, see `text` an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from fedgame import registry
@@ -164,7 +164,7 @@ def mechanism(work: Workdir) -> Answer:
     elif not fallen_apart:
         sentences += _what_is_shared(summary, staying)
         if not summary.get("nobody_shares") or any(float(row["payment"]) for row in staying):
-            sentences += who_pays(staying, used)
+            sentences += [*who_pays(staying, used), *_may_pay_or_receive(staying, used)]
         sentences += _too_small(staying, summary, used)
     sentences += _without_payments(rows, data)
     if summary["certified"] and not fallen_apart:
@@ -381,7 +381,12 @@ def _what_is_shared(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> 
     used, data = _written(summary)
     if why := summary.get("nobody_shares"):
         return [_sentence(nobody_shares(why, used, data))]
-    return who_shares(rows, data)
+    return who_shares(rows, data, trainable(summary))
+
+
+def trainable(summary: dict[str, Any]) -> set[str]:
+    """The members whose capacity is what can be trained on, less than they own; earlier versions say none."""
+    return {one["name"] for one in summary.get("trainable", [])}
 
 
 def _written(summary: dict[str, Any]) -> tuple[money.Currency, str]:
@@ -389,8 +394,16 @@ def _written(summary: dict[str, Any]) -> tuple[money.Currency, str]:
     return money.currency(summary.get("currency", "")), summary.get("data", "samples")
 
 
-def who_shares(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
-    """Sentences on what members share; `data` is what is counted, samples or records."""
+def who_shares(
+    rows: Sequence[dict[str, Any]], data: str, trainable: Collection[str] = frozenset()
+) -> list[str]:
+    """Sentences on what members share.
+
+    Args:
+      rows: of the members.
+      data: what is counted, samples or records.
+      trainable: the members whose capacity is not all they own, but all that can be trained on.
+    """
     sharing = [row for row in rows if not shares_nothing(row)]
     idle = [called(row["name"]) for row in rows if shares_nothing(row)]
     if not sharing:
@@ -398,13 +411,14 @@ def who_shares(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
     total = money.samples(sum(row["contribution"] for row in sharing))
     if len(rows) > _NAMED:
         most = sorted(sharing, key=lambda row: -row["contribution"])[:_MOST]
-        parts = [f"{called(row['name'])} ({_of_capacity(row)})" for row in most]
+        parts = [f"{called(row['name'])} ({_of_capacity(row, trainable)})" for row in most]
         if len(sharing) == 1:
-            return [f"Only {_shared(sharing[0], f' {data}')}; the other {len(idle)} members share nothing."]
+            one = _shared(sharing[0], trainable, f" {data}")
+            return [f"Only {one}; the other {len(idle)} members share nothing."]
         who = "All" if not idle else f"{len(sharing)} of"
         text = f"{who} {len(rows)} members share {total} {data} together, most of all {_and(parts)}."
         return [text] if not idle else [text, f"Nothing is shared by {listed(idle)}."]
-    parts = [_shared(row, f" {data}" if row is sharing[0] else "") for row in sharing]
+    parts = [_shared(row, trainable, f" {data}" if row is sharing[0] else "") for row in sharing]
     text = f"{_and(parts)}, {total} {data} together" if len(sharing) > 1 else f"Only {parts[0]}"
     if idle:
         text += f"; {_and(idle)} {'shares' if len(idle) == 1 else 'share'} nothing"
@@ -416,17 +430,18 @@ def shares_nothing(row: dict[str, Any]) -> bool:
     return row["contribution"] <= min(1e-9 * row["capacity"], 1.0)
 
 
-def _shared(row: dict[str, Any], data: str) -> str:
-    """What one member shares, and of how much, `data` being the word for it."""
-    amount = _of_capacity(row)
-    return f"{called(row['name'])} shares {amount}{data}" if data else f"{called(row['name'])} {amount}"
+def _shared(row: dict[str, Any], trainable: Collection[str], data: str) -> str:
+    """What one member shares, and of how much, `data` being the word for it, with a space in front, or ""."""
+    amount = _of_capacity(row, trainable, data)
+    return f"{called(row['name'])} shares {amount}" if data else f"{called(row['name'])} {amount}"
 
 
-def _of_capacity(row: dict[str, Any]) -> str:
-    """What one member shares, and of how much."""
+def _of_capacity(row: dict[str, Any], trainable: Collection[str], data: str = "") -> str:
+    """What one member shares, and of how much; see `who_shares` and `_shared`."""
     s, capacity = money.samples(row["contribution"]), money.samples(row["capacity"])
-    everything = row["contribution"] >= row["capacity"] * (1 - 1e-9)
-    return f"all her {s}" if everything else f"{s} of {capacity}"
+    if row["contribution"] < row["capacity"] * (1 - 1e-9):
+        return f"{s} of {capacity}{data}"
+    return f"all {s}{data} that can be trained on" if row["name"] in trainable else f"all her {s}{data}"
 
 
 def who_pays(rows: Sequence[dict[str, Any]], used: money.Currency) -> list[str]:
@@ -441,6 +456,23 @@ def who_pays(rows: Sequence[dict[str, Any]], used: money.Currency) -> list[str]:
         if some:
             parts.append(_amounts(some, one, several, used))
     return ["; ".join(parts) + "."]
+
+
+def _may_pay_or_receive(rows: Sequence[dict[str, Any]], used: money.Currency) -> list[str]:
+    """Of whose payment the interval has both signs, as far as money goes."""
+    cent = 0.5 * used.smallest if used.code else 0.0
+    known = [row for row in rows if row.get("payment_low") is not None]
+    both = [row for row in known if row["payment_low"] < -cent and row["payment_high"] > cent]
+    if not both:
+        return []
+    if len(both) > _MOST:
+        return [f"Whether she receives or pays is not certain for {len(both)} of {len(rows)} members."]
+    parts = []
+    for row in both:
+        paying, receiving = used.amount(-row["payment_low"]), used.amount(row["payment_high"])
+        told = f"is not certain: from paying {paying} to receiving {receiving}"
+        parts.append(f"{called(row['name'])} receives or pays {told}")
+    return [f"Whether {'; whether '.join(parts)}."]
 
 
 def _amounts(rows: Sequence[dict[str, Any]], one: str, several: str, used: money.Currency) -> str:
@@ -555,7 +587,8 @@ def _gets(row: dict[str, Any], summary: dict[str, Any], used: money.Currency) ->
         return f"{text}, as much as {alternative}."
     sure = ""
     if row.get("gain_low") is not None:
-        sure = f" ({used.amount(row['gain_low'])} to {used.amount(row['gain_high'])})"
+        ends = (row["gain_low"], row["gain_high"]) if gained >= 0 else (-row["gain_high"], -row["gain_low"])
+        sure = f" ({used.amount(ends[0])} to {used.amount(ends[1])})"
     return f"{text}, {used.amount(abs(gained))}{sure} {'more' if gained >= 0 else 'less'} than {alternative}."
 
 
@@ -699,18 +732,41 @@ def solved(summary: dict[str, Any]) -> list[str]:
 
 def extrapolation(summary: dict[str, Any], data: str) -> list[str]:
     """A warning if the answer is about more data than were measured."""
-    if names := summary.get("extrapolated"):
-        return [f"BEYOND THE MEASUREMENTS: effective {data} of {listed(names)} are more than were measured."]
+    lines = []
     measured = summary.get("largest_measured")
-    if measured and summary["of_total"] and summary["total"] > measured:
-        return [f"BEYOND THE MEASUREMENTS, which end at {measured:g} {data}: an extrapolation of the fit."]
-    return []
+    if names := summary.get("extrapolated"):
+        told = f"effective {data} of {listed(names)} are more than were measured"
+        lines.append(f"BEYOND THE MEASUREMENTS: {told}.")
+    elif measured and summary["of_total"] and summary["total"] > measured:
+        told = f"which end at {measured:g} {data}: an extrapolation of the fit"
+        lines.append(f"BEYOND THE MEASUREMENTS, {told}.")
+    if more := summary.get("unmeasured"):
+        those = [
+            f"{called(one['name'])} ({money.samples(one['capacity'])}, measured up to "
+            f"{money.samples(one['measured'])})"
+            for one in more[:_MOST]
+        ]
+        who = _and(those) if len(more) <= _MOST else f"{', '.join(those)} and {len(more) - _MOST} more"
+        lines.append(
+            f"Capacities beyond what was measured: {who}; what {data} beyond that bring is an extrapolation."
+        )
+    return lines
 
 
 def _assumed(summary: dict[str, Any]) -> list[str]:
     """What the answer takes for granted."""
     used, data = _written(summary)
     lines = [_sentence(summary["samples"])] if summary.get("samples") else []
+    if counted := summary.get("trainable"):
+        those = [
+            f"{one['capacity']:,.0f} of the {one['owned']:,} of {called(one['name'])}"
+            for one in counted[:_NAMED]
+        ]
+        those += ["…"] if len(counted) > _NAMED else []
+        lines.append(
+            f"Only {data} that can be trained on count, {', '.join(those)}: the others are reserved, or held "
+            "out to measure on."
+        )
     lines += _if_she_leaves(summary, data)
     if used.code and summary.get("values") == [1.0, 1.0]:
         lines.append(f"Accuracy 1 is taken to be worth {used.amount(1.0)} to everybody (column `value`).")

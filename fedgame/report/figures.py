@@ -20,7 +20,8 @@ from fedgame.runs.workdir import Workdir
 if TYPE_CHECKING:
     from matplotlib import axes, figure
 
-_SHARES = {"part": "C0", "all she has": "C2", "nothing": "C7"}  # colours by how much of her data one shares
+_ALL_SHE_HAS = "all she has"
+_SHARES = {"part": "C0", _ALL_SHE_HAS: "C2", "nothing": "C7"}  # colours by how much of her data one shares
 _CELLS = 12  # members whose names and exchange rates are written into the heat map
 _RECEIVES, _PAYS, _ALL = "C2", "C3", "0.6"
 _LABELLED = 20  # agents up to whom bars have their numbers beside them
@@ -248,7 +249,10 @@ def equilibrium(work: Workdir, fig: figure.Figure) -> None:
     from matplotlib import lines, patches
 
     agents = work.read_csv("outcome.csv", text=("name",))
-    resampled = work.read_json("equilibrium.json").get("bootstrap")
+    summary = work.read_json("equilibrium.json")
+    resampled = summary.get("bootstrap")
+    # The legend is one line.
+    everything, has = ("all", "can be trained on") if answers.trainable(summary) else (_ALL_SHE_HAS,) * 2
     if work.has("fitted_curve.csv"):
         left, ax = fig.subplots(1, 2)
         marks = []
@@ -263,7 +267,7 @@ def equilibrium(work: Workdir, fig: figure.Figure) -> None:
     places = np.arange(len(most))
     ax.barh(places, s, color=[_SHARES[row["shares"]] for row in most])
     keys = {row["shares"]: patches.Patch(color=_SHARES[row["shares"]]) for row in most}
-    entries = {f"shares {share}": key for share, key in keys.items()}
+    entries = {f"shares {share.replace(_ALL_SHE_HAS, everything)}": key for share, key in keys.items()}
     if "contribution_low" in agents[0]:
         low, high = tables.columns(most, "contribution_low", "contribution_high")
         entries[_interval(resampled)] = ax.hlines(places, low, high, color="black", linewidth=1)
@@ -279,7 +283,7 @@ def equilibrium(work: Workdir, fig: figure.Figure) -> None:
     if shown.any():
         ax.plot(capacity[shown], places[shown], "|", color="black", markersize=9)
         mark = lines.Line2D([], [], color="black", marker="|", linestyle="")
-        entries["all she has" if shown.all() else "all she has, if in the picture"] = mark
+        entries[has if shown.all() else f"{has}, if in the picture"] = mark
     fig.legend(entries.values(), entries, loc="outside lower right", ncols=len(entries), frameon=False)
 
 
@@ -372,7 +376,8 @@ def mechanism(work: Workdir, fig: figure.Figure) -> None:
     if len(shown) <= _LABELLED:
         _label_members(work, left, right, shown, has)
     what = summary.get("data", "samples")
-    left.set(xlabel=f"{what} shared (the frame is all she has)", title="Who shares")
+    frame = "frame: what can be trained on" if answers.trainable(summary) else "the frame is all she has"
+    left.set(xlabel=f"{what} shared ({frame})", title="Who shares")
     right.set(xlabel="← pays · receives →", title="Who pays and who receives")
     few = "" if len(shown) == len(rows) else f"; {len(shown)} of {len(rows)}, who share, pay or receive most"
     fig.suptitle(f"{literal(tables.title(summary['mechanism']), _TITLE)}{few}")

@@ -11,6 +11,7 @@ from fedgame.runs.workdir import Workdir
 
 _BRIEF = 4  # members who are told one by one in the cell of a table
 _SHOWN = 20  # agents in a printed table
+_ROUGH = 0.1  # half an interval of a metric: where it is wider, what is within it says little
 _FITS = 12  # fits with a line each; with a curve for each agent there may be many
 
 
@@ -165,7 +166,14 @@ def _verdict(found: dict[str, Any], rows: Sequence[dict[str, Any]], used: money.
     """Whether the advice held, and for whom it did not."""
     if found["holds"]:
         announced = [row for row in rows if row["profile"] == "announced"]
-        wide = max(announced, key=lambda row: row["high"] - row["low"])
+        wide = max(announced, key=_unseen)
+        if _unseen(wide) > _ROUGH:
+            error = f"{_unseen(wide):.2f} in the {answers.METRICS[found['metric']]}"
+            return (
+                "nothing seen contradicts the advice: every prediction is within its interval, and no "
+                "deviation is shown to pay; but with so few reserved records, an error of less than "
+                f"{error} may not show ({wide['member']})"
+            )
         interval = f"{wide['member']}, [{wide['low']:.2f}, {wide['high']:.2f}]"
         return (
             "the advice held, as far as the reserve tells: every prediction is within its interval (the "
@@ -181,6 +189,11 @@ def _verdict(found: dict[str, Any], rows: Sequence[dict[str, Any]], used: money.
     for one in found["deviations_that_pay"]:
         lines.append(f"{one['member']} gains {used.amount(one['gain'])} by sharing {one['profile']} instead")
     return "\n".join(lines)
+
+
+def _unseen(row: dict[str, Any]) -> float:
+    """Half the interval of what was trained, up to which an error is not seen; ends are cut at 0 and 1."""
+    return max(row["high"] - row["trained"], row["trained"] - row["low"])
 
 
 def _exchange(found: dict[str, Any]) -> str:

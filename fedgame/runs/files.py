@@ -21,7 +21,7 @@ DESCRIPTIONS = {
     # Of every run, and of sweeps.
     "config.json": "The program, all settings with every default filled in, and versions of packages.",
     "remarks.json": "What is odd about the data, but allowed, in sentences.",
-    "training_remarks.json": "Says that the models learn nothing, as far as the held-out records tell.",
+    "training_remarks.json": "Says that models are not seen to do better than guessing the commonest class.",
     "jobs/": "What finished training runs found, one JSON file for each: --resume does not make them again.",
     "checkpoints/": "The state of unfinished training runs, from which --resume goes on.",
     "timings.csv": "Seconds that each training run took when it was made: `job`, `seconds`.",

@@ -9,7 +9,7 @@ import chex
 import numpy as np
 import pytest
 
-from fedgame.experiments import curve, measure, mixtures, validation
+from fedgame.experiments import curve, equilibrium, measure, mechanism, mixtures, validation
 from fedgame.games import exchange_rates as fitted_rates
 from fedgame.inputs import exchange_rates, fits
 from fedgame.inputs import mixtures as files
@@ -219,6 +219,35 @@ def test_a_template_has_the_names_and_capacities_of_the_members_and_nothing_else
                 agents=str(measured.path / "agents_template.csv"), measurements=str(measured.path)
             )
         )
+
+
+def test_what_can_be_trained_on_is_not_taken_for_all_that_a_member_owns(measured, tmp_path):
+    """Capacities of the template are what can be trained on; larger ones were not measured."""
+
+    def told(experiment_of, name, capacities, **changes):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            rows = [(member, 0.0, capacity) for member, capacity in zip(NAMES, capacities, strict=True)]
+            csv.writer(file).writerows([("name", "cost", "capacity"), *rows])
+        given = {"agents": str(tmp_path / f"{name}.csv"), "measurements": str(measured.path), **changes}
+        settings = experiment_of.settings(**given, rates="exchange rates", bootstrap=2)
+        return experiment.run(experiment_of, settings, str(tmp_path / name))
+
+    shared = told(equilibrium.EXPERIMENT, "template", TRAINABLE)
+    assert "that can be trained on" in shared.splitlines()[0]
+    assert "all her" not in shared
+    assert "can be trained on count, 30 of the 60 of Anna" in shared.replace("“", "")
+    assert "Capacities beyond" not in shared
+    paid = told(mechanism.EXPERIMENT, "paid", TRAINABLE, mechanism="none", over_beta=2, p=(1.0,))
+    assert "that can be trained on" in paid.splitlines()[1]
+    for name in ("template/equilibrium", "paid/mechanism"):
+        svg = (tmp_path / f"{name}.svg").read_text()
+        assert "can be trained on" in svg
+        assert "all she has" not in svg
+    owned = told(equilibrium.EXPERIMENT, "owned", SIZES.values())
+    assert "that can be trained on" not in owned
+    assert 'Capacities beyond what was measured: “Anna, "the" first” (60, measured up to 30), Zürich' in owned
+    fewer = told(equilibrium.EXPERIMENT, "fewer", [10, *TRAINABLE[1:]])
+    assert "of Anna" not in fewer.replace("“", "")[fewer.index("What is assumed") :]
 
 
 def test_a_fit_that_misses_by_more_than_twice_the_noise_is_called_rough():

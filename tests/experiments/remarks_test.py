@@ -30,6 +30,11 @@ def test_models_that_always_guess_the_commonest_class_are_told(tmp_path):
         "on 70 samples: the models learn nothing, as far as 100 held-out ones tell (accuracy 0.100, always "
         "guessing the commonest class gives 0.100): try a smaller --learning_rate or more --rounds"
     )
+    assert remark(tmp_path, 0.159, TEN) == (
+        "on 70 samples: accuracy 0.159 cannot be told from always guessing the commonest class (0.100): 100 "
+        "held-out ones are too few to tell, or the models learn nothing (then try a smaller --learning_rate "
+        "or more --rounds)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,7 @@ def test_the_curve_is_judged_at_its_largest_size(tmp_path):
     assert text.remarks(work) == ""
     curve._remark(task, work, 500, np.array([[0.9, 0.1], [0.9, 0.12]]), TEN)
     assert text.remarks(work).startswith(
-        "on 500 samples: the models learn nothing, as far as 100 held-out ones tell (accuracy 0.110, "
+        "on 500 samples: accuracy 0.110 cannot be told from always guessing the commonest class (0.100): 100 "
     )
 
 

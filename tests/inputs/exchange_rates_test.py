@@ -92,6 +92,13 @@ def test_a_file_of_rates_makes_the_game_and_is_left_beside_the_results(tmp_path)
         equilibrium.check(equilibrium.Settings(**measured, bootstrap=10))
 
 
+@pytest.mark.parametrize("validate", [False, True])
+def test_measurements_that_are_not_there_say_which_command_makes_them(validate, tmp_path):
+    given = {"agents": written(tmp_path / "agents.csv", AGENTS), "measurements": str(tmp_path / "measure_b")}
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*measure_b: launch\.measure makes it"):
+        equilibrium.prepare(equilibrium.Settings(**given, validate=validate))
+
+
 def test_a_column_says_what_agents_have_outside(tmp_path):
     given = {"agents": written(tmp_path / "agents.csv", AGENTS), "over_beta": 2, "p": (1.0,), **BY_NUMBERS}
     prepared = mechanism.prepare(mechanism.Settings(**given))

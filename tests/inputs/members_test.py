@@ -276,6 +276,40 @@ def test_tables_that_cannot_be_used(table, message, tmp_path):
     assert str(error.value).count("\n") == 0
 
 
+@pytest.mark.parametrize("other", ["Age", "a ge", "AGE"])
+def test_a_column_that_two_members_spell_in_two_ways_is_refused(other, tmp_path):
+    """One of them would have been counted as empty, the other too."""
+    north, south = "age,bmi,ill\n50,21,no\n61,22,yes\n", f"{other},bmi,ill\n33,19,no\n58,27,yes\n"
+    message = (
+        f"m.csv has a column `age`, and .*n.csv `{other}`: columns are compared letter by letter, so rename"
+    )
+    with pytest.raises(ValueError, match=message):
+        pair(tmp_path, north, south)
+    without = pair(tmp_path, north, south, without=[other])
+    assert without.schema.numbers == ("age", "bmi")
+    both = f"age,{other},bmi,ill\n50,1,21,no\n61,2,22,yes\n"  # hers are two columns
+    assert pair(tmp_path, both, south).schema.numbers == ("age", other, "bmi")
+    target = SOUTH.replace("ill", "Ill")
+    with pytest.raises(ValueError, match=r"has a column `ill`, and .*n\.csv `Ill`"):
+        pair(tmp_path, NORTH, target)
+
+
+def test_why_a_column_was_taken_as_the_class_is_told_if_nobody_named_it(tmp_path):
+    rows = "".join(f"{k % 2},{k},{k}\n" for k in range(101))
+    message = (
+        "`weight` has 101 different values: at most 100 classes are possible. The class is taken from the "
+        r"last column of m, `weight`: name another one with --target=COLUMN \(label, age\)$"
+    )
+    with pytest.raises(ValueError, match=message):
+        pair(tmp_path, "label,age,weight\n" + rows)
+    with pytest.raises(ValueError, match=r"100 classes are possible$"):
+        pair(tmp_path, "label,age,weight\n" + rows, target="weight")
+    many = [f"x{k}" for k in range(12)]
+    table = f"{','.join(many)},y\n" + "".join(f"{'1,' * 12}0\n" for _ in range(2))
+    with pytest.raises(ValueError, match=r"nothing to learn\. The class .*COLUMN \(x0, .*, x7, …\)"):
+        pair(tmp_path, table)
+
+
 def test_two_codings_of_many_members_are_told(tmp_path):
     coded = {"m": GOOD, "n": GOOD, "o": GOOD.replace("0\n", "no\n").replace(",1\n", ",yes\n")}
     _, remarks = members.read(write(tmp_path, **coded, p=coded["o"]))
@@ -311,6 +345,11 @@ def test_flags_that_cannot_be(options, message, tmp_path):
 def test_folders_that_hold_no_federation(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*gone"):
         members.read(str(tmp_path / "gone"))
+    (tmp_path / "all.txt").write_text(GOOD)
+    with pytest.raises(
+        ValueError, match=r"all\.txt is a file: name the folder that holds all members' tables"
+    ):
+        members.read(str(tmp_path / "all.txt"))
     with pytest.raises(ValueError, match=r"must hold at least two members .*: none"):
         members.read(str(tmp_path))
     with pytest.raises(ValueError, match=r"must hold at least two members .*: only m"):

@@ -22,7 +22,7 @@ QUESTIONS = {  # of a director; where it is answered on the page of the hospital
         r"Recommended: .+\. Of the \d+ that apply here it is the simplest",
     ),
     "Is there anything simpler?": (".answer", r"Simpler ones: |Recommended: no payments"),
-    "Who shares how much?": (".answer", r"(Budapest|Cleveland) shares (all her )?\d+ .*records"),
+    "Who shares how much?": (".answer", r"(Budapest|Cleveland) shares (all (her )?)?\d+ .*records"),
     "Who pays, who receives, how much?": (".answer", r"(receives|pays) €[\d,.]+|Nobody pays anything"),
     "What would happen without payments?": (".answer", r"Without payments .+ share|Nobody pays anything"),
     "Would anybody rather leave?": (".answer", r"Nobody would rather leave|leaves?: "),

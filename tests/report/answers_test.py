@@ -39,6 +39,60 @@ def test_few_members_are_told_one_by_one():
     assert answers.who_shares([row("1", 5.5)], "samples") == ["Only agent 1 shares 5.5 of 100 samples."]
 
 
+def test_what_can_be_trained_on_is_not_called_all_she_has():
+    rows = [row("Zurich", 74.3), row("Basel", 100.0), row("Bern", 100.0)]
+    assert answers.who_shares(rows, "records", {"Basel"}) == [
+        "Zurich shares 74 of 100 records, Basel all 100 that can be trained on and Bern all her 100, 274 "
+        "records together."
+    ]
+    assert answers.who_shares(rows[1:2], "records", {"Basel"}) == [
+        "Only Basel shares all 100 records that can be trained on."
+    ]
+    many = [row(f"clinic {i}", 100.0 * (i > 7)) for i in range(10)]
+    assert "clinic 8 (all 100 that can be trained on)" in answers.who_shares(many, "records", {"clinic 8"})[0]
+    counted = [{"name": f"m{i}", "capacity": 30.0, "owned": 1060} for i in range(7)]
+    told = answers._assumed({"currency": "", "data": "records", "trainable": counted[:2]})
+    assert told[0] == (
+        "Only records that can be trained on count, 30 of the 1,060 of m0, 30 of the 1,060 of m1: the others "
+        "are reserved, or held out to measure on."
+    )
+    told = answers._assumed({"currency": "", "data": "records", "trainable": counted})
+    assert "of m5, …: the others" in told[0]
+
+
+def test_capacities_beyond_what_was_measured_are_told():
+    more = [{"name": f"m{i}", "capacity": 60.0, "measured": 30.0} for i in range(5)]
+    assert answers.extrapolation({"of_total": False, "unmeasured": more[:1]}, "records") == [
+        "Capacities beyond what was measured: m0 (60, measured up to 30); what records beyond that bring is "
+        "an extrapolation."
+    ]
+    (told,) = answers.extrapolation({"of_total": False, "unmeasured": more}, "records")
+    assert "m2 (60, measured up to 30) and 2 more; what" in told
+    both = answers.extrapolation({"of_total": False, "unmeasured": more, "extrapolated": ["m0"]}, "records")
+    assert [one.split(":")[0] for one in both] == [
+        "BEYOND THE MEASUREMENTS",
+        "Capacities beyond what was measured",
+    ]
+
+
+def test_who_may_pay_as_well_as_receive_is_told():
+    ends = {"north": (-40.37, 91.4), "south": (-91.4, 40.37), "east": (0.001, 2.0), "west": (-3.0, 0.004)}
+    rows = [{"name": name, "payment_low": low, "payment_high": high} for name, (low, high) in ends.items()]
+    assert answers._may_pay_or_receive(rows[2:], EUR) == []
+    assert answers._may_pay_or_receive(rows[1:], EUR) == [
+        "Whether south receives or pays is not certain: from paying €91.40 to receiving €40.37."
+    ]
+    (told,) = answers._may_pay_or_receive(rows, EUR)
+    assert told == (
+        "Whether north receives or pays is not certain: from paying €40.37 to receiving €91.40; whether "
+        "south receives or pays is not certain: from paying €91.40 to receiving €40.37."
+    )
+    assert answers._may_pay_or_receive(rows[:1] * 4, EUR) == [
+        "Whether she receives or pays is not certain for 4 of 4 members."
+    ]
+    assert answers._may_pay_or_receive([{"name": "north"}], EUR) == []
+
+
 def test_of_many_those_who_share_and_pay_the_most_are_named():
     rows = [row(f"clinic {i}", float(i), "-1.50" if i < 9 else "13.50") for i in range(10)]
     shared = answers.who_shares(rows, "samples")
@@ -95,6 +149,8 @@ def test_what_a_member_gets_adds_up_also_where_payments_are_rounded():
     told = answers._gets(paid, summary, money.PLAIN)
     assert "she receives 2 (she may pay up to 1 or receive up to 3), which leaves her 1 (0 to 4)" in told
     assert told.endswith(", 0.5 (-1 to 2) more than by training alone.")
+    lost = answers._gets(paid | {"outside": 1.5, "gain_low": -2.0, "gain_high": -0.25}, summary, money.PLAIN)
+    assert lost.endswith(", 0.5 (0.25 to 2) less than by training alone.")
     assert "she receives 2 (1 to 3)" in answers._gets(paid | {"payment_low": 1.0}, summary, money.PLAIN)
     other = {"outside": "alone", "exchange": {"metric": "auc"}}
     assert "(area under the ROC curve 0.900)" in answers._gets(got(), other, money.PLAIN)
