@@ -248,7 +248,10 @@ def of_end(ended: Ended) -> Iterator[Finding]:
 
 def of_others(words: tuple[str, ...], before: dict[str, str], after: dict[str, str]) -> Iterator[Finding]:
     """Whether files have changed, by their digests, that a command was not told to write."""
-    told = re.findall(r"^--?(?:workdir|out|data_dir|cache)[=\n]([^\n/]*)", "\n".join(words), re.MULTILINE)
+    told = re.findall(
+        r"^--?(?:workdir|out|export|data_dir|cache)[=\n]([^\n/]*)", "\n".join(words), re.MULTILINE
+    )
+    told += [x.replace(".json", ".npz") for x in told]  # of launch.member, beside the first
     own = {*told, "results", "docs", "examples", *(words[1:] if words[0] == "report" else ())}
     changed = [x for x in before | after if before.get(x) != after.get(x) and x.split("/")[0] not in own]
     if changed and not {"~", ".", ""} & own:

@@ -446,6 +446,8 @@ def array(case: Case, file: str, name: str, how: str) -> Case:
         arrays = dict(np.load(io.BytesIO(case.files.get(file, b""))))
     except (ValueError, EOFError):
         return case
+    if "labels" not in arrays:  # not of images
+        return case
     return _with(
         case, file, _bytes(np.savez, **arrays | {name: ARRAYS[how](arrays.get(name, arrays["labels"]))})
     )

@@ -53,7 +53,9 @@ def main(argv: list[str]) -> None:
     missing = [flag.name for flag in (LIKE, DATA, COST) if flag.value is None]
     if missing:
         raise ValueError(f"give --{' --'.join(missing)}, or --kit to take part")
-    out = pathlib.Path(OUT.value).expanduser().with_suffix(".json")
+    out = pathlib.Path(OUT.value).expanduser()
+    if out.suffix != ".json":
+        raise ValueError(f"--out={OUT.value}: her file must end in .json")
     if out.exists() and not OVERWRITE.value:
         raise ValueError(f"{out} exists already: replace it by --overwrite, or name another --out")
     private = _private()

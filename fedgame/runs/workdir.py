@@ -47,7 +47,7 @@ class Workdir:
         self._written = digests.Digests(path)
         self._putting = threading.Lock()
         config = path / _CONFIG  # read once: if somebody puts another there, this stays the run that it is
-        self._config = digests.of(config) if config.exists() else ""
+        self._config = digests.of(config) if config.is_file() else ""  # a pipe may never end
         self._lock = lock  # of the directory, until it is closed
 
     def __enter__(self) -> "Workdir":
