@@ -252,7 +252,15 @@ def of_others(words: tuple[str, ...], before: dict[str, str], after: dict[str, s
         r"^--?(?:workdir|out|export|data_dir|cache)[=\n]([^\n/]*)", "\n".join(words), re.MULTILINE
     )
     told += [x.replace(".json", ".npz") for x in told]  # of launch.member, beside the first
-    own = {*told, "results", "docs", "examples", *(words[1:] if words[0] == "report" else ())}
+    own = {
+        *told,
+        "member.json",
+        "member.npz",
+        "results",
+        "docs",
+        "examples",
+        *(words[1:] if words[0] == "report" else ()),
+    }
     changed = [x for x in before | after if before.get(x) != after.get(x) and x.split("/")[0] not in own]
     if changed and not {"~", ".", ""} & own:
         yield Finding("outside", pathlib.PurePath(changed[0]).suffix, f"changed {changed[0]!a}")

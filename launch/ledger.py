@@ -8,13 +8,13 @@ Verifies every digest, replays every payment from what was contributed and agree
 anything is inconsistent, naming the entry. It may be called while the federation runs.
 """
 
-import json
+import os
 import pathlib
 import sys
 
 from absl import flags
 
-from fedgame.federation import carriers, ledger, statements
+from fedgame.federation import ledger, statements
 from fedgame.report import answers, money, tables
 from fedgame.runs import workdir
 from launch import running, settings_flags
@@ -31,28 +31,20 @@ def main(argv: list[str]) -> None:
     settings_flags.check_devices()
     if WORKDIR.value is None:
         raise ValueError("give --workdir=DIR, a directory that launch.federation has written")
-    file = pathlib.Path(WORKDIR.value).expanduser()
+    file = pathlib.Path(os.path.expanduser(WORKDIR.value))
     if file.is_dir():
         file = file / workdir.LEDGER / ledger.FILE
     opened = ledger.Ledger(file)
     if wrong := ledger.complaints(opened):
         sys.exit("error: the ledger is inconsistent\n" + "\n".join(wrong))
     entries, agreement = opened.entries(), ledger.agreement_of(opened)
-    used = _currency(file)
+    used = money.currency(entries[0].about.get("currency", ""))
     if MEMBER.value is not None:
         print("\n".join(statements.statement(MEMBER.value, entries, agreement, used)))
     else:
         print(_shown(opened, agreement, used))
     if EXPORT.value is not None:
-        _export(pathlib.Path(EXPORT.value).expanduser(), entries, agreement, used)
-
-
-def _currency(file: pathlib.Path) -> money.Currency:
-    """The currency of the federation whose ledger it is, if its plan is still there."""
-    plan = file.with_name(carriers.PLAN)
-    if not plan.is_file():
-        return money.PLAIN
-    return money.currency(json.loads(plan.read_text(encoding="utf-8"))["federation"]["currency"])
+        _export(pathlib.Path(os.path.expanduser(EXPORT.value)), entries, agreement, used)
 
 
 def _shown(opened: ledger.Ledger, agreement: ledger.Agreement, used: money.Currency) -> str:

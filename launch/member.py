@@ -47,13 +47,13 @@ flags.declare_key_flag("use")
 def main(argv: list[str]) -> None:
     settings_flags.start(argv)
     if KIT.value:
-        take_part(pathlib.Path(KIT.value).expanduser(), pathlib.Path(MEMBER.value).expanduser())
+        take_part(pathlib.Path(os.path.expanduser(KIT.value)), pathlib.Path(os.path.expanduser(MEMBER.value)))
         return
     settings_flags.check_devices()
     missing = [flag.name for flag in (LIKE, DATA, COST) if flag.value is None]
     if missing:
         raise ValueError(f"give --{' --'.join(missing)}, or --kit to take part")
-    out = pathlib.Path(OUT.value).expanduser()
+    out = pathlib.Path(os.path.expanduser(OUT.value))
     if out.suffix != ".json":
         raise ValueError(f"--out={OUT.value}: her file must end in .json")
     if out.exists() and not OVERWRITE.value:
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
 def _private() -> member.Private:
     """What she has, from the flags."""
     agreed = trained.load(LIKE.value)
-    file = pathlib.Path(DATA.value).expanduser()
+    file = pathlib.Path(os.path.expanduser(DATA.value))
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
     if agreed.preparation is not None:

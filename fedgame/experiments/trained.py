@@ -118,7 +118,7 @@ def save(work: Workdir, folder: str, task: Task, params: Any, split: int = 0) ->
 
 def save_like(work: Workdir, folder: str | os.PathLike, params: Any) -> None:
     """Writes parameters for `load`, with all else as the model in a folder has it."""
-    about = Workdir(pathlib.Path(folder).expanduser()).read_json(_ABOUT)
+    about = Workdir(pathlib.Path(os.path.expanduser(folder))).read_json(_ABOUT)
     work.write_json(_ABOUT, about)
     if not work.has(_PARAMETERS):
         work.put(_PARAMETERS, lambda path: snapshots.save_model(path, params))
@@ -134,7 +134,7 @@ def load(folder: str | os.PathLike) -> Trained:
       FileNotFoundError: there is no such folder.
       ValueError: it holds no model, or one that has changed since it was written.
     """
-    path = pathlib.Path(folder).expanduser().absolute()
+    path = pathlib.Path(os.path.expanduser(folder)).absolute()
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}")
     if not (path / _ABOUT).is_file() or not (path / _PARAMETERS).is_dir():

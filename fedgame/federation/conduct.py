@@ -274,6 +274,7 @@ def _agree(federation: Federation, ledger: Ledger, talk: _Talk, events: Events) 
     model = messages.to_arrays(server.initial_model(training))
     about = {
         "agreement": agreement.to_dict(),
+        "currency": federation.currency,
         "contributions": path[-1].tolist(),
         "declared": talk.declared,
         "model": messages.digest_of(model),

@@ -58,6 +58,8 @@ def check(private: Private) -> Private:
     records = len(private.train.labels)
     if not 0 <= private.limit <= records:
         raise ValueError(f"`limit` must be from 0 to the {records} records that she has, got {private.limit}")
+    if not 0 <= private.value < np.inf:
+        raise ValueError(f"`value` must be at least 0 and finite, got {private.value}")
     if not private.clip > 0:
         raise ValueError(f"`clip` must be above 0, got {private.clip}")
     if not 0 <= private.noise < np.inf:

@@ -144,7 +144,7 @@ def test_a_member_makes_her_file_from_her_own_table(agreed, tmp_path):
         f"--like={agreed / 'model'}",
         "--cost=linear(rate=2)",
         "--value=900",
-        f"--out={tmp_path / 'hers'}",
+        f"--out={tmp_path / 'hers.json'}",
     ]
     done = command("launch.member", *flags, f"--data={agreed / 'data' / 'south.csv'}", "--limit=20")
     assert done.returncode == 0, done.stderr
