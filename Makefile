@@ -6,7 +6,7 @@ RUN := .venv/bin/python
 export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 
-.PHONY: compare hospitals test test-page test-federation docs check fuzz install clean
+.PHONY: compare hospitals test test-oldest test-page test-federation docs check fuzz install clean
 
 compare: install  ## the paper's Section 5 on the embedded images; FLAGS="--dataset=mnist …" for more
 	$(RUN) -m launch.compare $(FLAGS)
@@ -22,6 +22,17 @@ test: install  ## lint, format check and every test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest
+
+test-oldest: .venv-oldest/installed  ## every test, with the lowest versions that setup.py names
+	.venv-oldest/bin/python -m pytest
+
+# As constraints, so that pip reads from setup.py what is needed; what that needs in turn is the newest that fits.
+# Some have wheels for Python 3.11 and 3.12 alone.
+.venv-oldest/installed: setup.py
+	$(PYTHON) -m venv .venv-oldest
+	grep -o '"[a-zA-Z][a-zA-Z0-9_-]*>=[0-9.]*"' setup.py | tr -d '"' | sed 's/>=/==/' > .venv-oldest/lowest.txt
+	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/lowest.txt --editable ".[test]"
+	touch $@
 
 test-page: .venv-page/installed  ## the page of a run in headless Chromium, which must be installed
 	@command -v chromium chromium-browser google-chrome > /dev/null || { echo "there is no Chromium: install it, on Debian with apt-get install chromium"; exit 1; }
@@ -82,4 +93,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-nashopt .venv-page .venv-docs .venv-federation .cache build site
+	rm -rf .venv .venv-oldest .venv-nashopt .venv-page .venv-docs .venv-federation .cache build site

@@ -18,33 +18,40 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["fedgame*", "launch*"]),
     package_data={"fedgame.report": ["page.html"], "launch": ["presets/*.flags"]},
-    install_requires=[
-        "absl-py",
-        "babel",  # currencies: symbols and smallest units
-        "chex",
-        "filelock",  # one process in a directory of results
-        "flax",
-        "importlib_resources",  # tensorflow-datasets imports it without asking for it
-        "jax>=0.10",
-        "jinja2",  # the page of a run
-        "matplotlib",
-        "numpy",
-        "optax",
-        "orbax-checkpoint",
-        "pandas",  # members' own tables
-        "pillow",  # your own images; tensorflow-datasets decodes PNG with it when there is no TensorFlow
-        "scikit-learn",
-        "scipy",
-        "tensorflow-datasets>=4.9.9",
-        "tqdm",
+    install_requires=[  # the lowest versions are those of `make test-oldest`
+        "absl-py>=1.4.0",
+        "babel>=2.14.0",  # currencies: symbols and smallest units
+        "chex>=0.1.90",
+        "filelock>=3.13.1",  # one process in a directory of results
+        "flax>=0.11.0",
+        "importlib_resources>=6.1.0",  # tensorflow-datasets imports it without asking for it
+        "jax>=0.8.2",
+        "jinja2>=3.1.4",  # the page of a run
+        "matplotlib>=3.9.0",
+        "numpy>=2.0.2",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.25",
+        "pandas>=2.2.2",  # members' own tables
+        "pillow>=10.4.0",  # your own images; tensorflow-datasets decodes PNG with it without TensorFlow
+        "scikit-learn>=1.5.1",
+        "scipy>=1.15.0",
+        "tensorflow-datasets>=4.9.10",
+        "tqdm>=4.66.3",
     ],
     extras_require={
         "docs": ["mkdocstrings-python>=2.0.11", "ruff", "zensical>=0.0.73"],  # make docs
         "federation": ["nvflare>=2.9"],  # launch.federation --simulate and --poc
         "page": ["playwright"],  # make test-page
-        "parquet": ["pyarrow"],  # members' tables in this format
-        "tensorboard": ["tensorboardX"],  # launch.train --tensorboard
-        "test": ["hypothesis", "pyarrow", "pytest", "pytest-xdist", "ruff", "tensorboardX"],
+        "parquet": ["pyarrow>=16.1.0"],  # members' tables in this format
+        "tensorboard": ["tensorboardX>=2.6.2.2"],  # launch.train --tensorboard
+        "test": [
+            "hypothesis>=6.100.0",
+            "pyarrow>=16.1.0",
+            "pytest>=8.2.0",
+            "pytest-xdist>=3.6.1",
+            "ruff>=0.17.0",
+            "tensorboardX>=2.6.2.2",
+        ],
         "pytorch": ["torch==2.13.0"],  # benchmarks/against_pytorch.py
         "nashopt": ["nashopt", "qpsolvers"],  # benchmarks/against_nashopt.py
     },

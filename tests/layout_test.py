@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import runpy
 
 import pytest
@@ -85,3 +86,15 @@ def test_modules_say_what_they_are_and_functions_stay_short(module):
         if isinstance(node, ast.FunctionDef):
             first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
             assert node.end_lineno - first.lineno < 50, f"{module}: {node.name} is too long"
+
+
+def test_what_is_needed_has_a_lowest_version():
+    """Which `make test-oldest` installs: without one, or with two of them, it tests something else."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    given = {keyword.arg: keyword.value for call in calls for keyword in call.keywords}
+    needed, extras = (ast.literal_eval(given[name]) for name in ("install_requires", "extras_require"))
+    needed = needed + extras["test"]
+    assert [text for text in needed if not re.fullmatch(r"[a-zA-Z][\w-]*>=[\d.]+", text)] == []
+    for text in (text for extra in ("parquet", "tensorboard") for text in extras[extra]):
+        assert text in needed

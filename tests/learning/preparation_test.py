@@ -276,6 +276,7 @@ def shortened(archive):
         (cifar(100, (6, 3))[-1], "has no cifar-10-batches-bin/batches.meta.txt, cifar-10-batches-bin/data"),
         (cifar(batches=(3, 3, 0, 3, 3, 4))[-1], "data_batch_3.bin in .* has 0 bytes, no multiple of 3073"),
     ],
+    ids=("cut", "no archive", "a file less", "CIFAR-100", "an empty file"),  # not bytes, which hold the time
 )
 def test_archives_of_cifar_that_are_not_what_they_should_be(archive, message, tmp_path):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(archive)
