@@ -63,6 +63,11 @@ def provision(folder: pathlib.Path, sites: Sequence[str], host: str = LOCAL) -> 
     told = told.replace("/tmp/nvflare", str(folder.resolve() / "storage"))
     told = told.replace('"heart_beat_timeout": 600', f'"heart_beat_timeout": {HEARTBEAT}')
     server.write_text(told, encoding="utf-8")
+    for site in sites:  # or what goes wrong at a member's would be told in her server's logs
+        local = made / site / "local" / "resources.json.default"
+        told = local.read_text(encoding="utf-8")
+        told = told.replace('"allow_log_streaming": true', '"allow_log_streaming": false')
+        local.write_text(told, encoding="utf-8")
     return made
 
 
