@@ -520,7 +520,7 @@ def federation(work: Workdir) -> str:
     """Who gave what, paid and received, and whether the ledger is consistent."""
     answer, summary = answers.federation(work), work.read_json("federation.json")
     used = money.currency(summary["currency"])
-    header = ["member", "agreed", "of", "rounds", "cost", "receives", "the model has for her"]
+    header = ["member", "agreed", "of", "rounds", "cost", "receives", answers.METRICS[summary["metric"]]]
     cells = [
         [
             answers.called(row["name"]),
