@@ -159,7 +159,11 @@ def through_proxy(config: pathlib.Path, cut: threading.Event) -> None:
     def serve() -> None:
         while True:
             near, _ = listening.accept()
-            far = socket.create_connection(("127.0.0.1", port))
+            try:
+                far = socket.create_connection(("127.0.0.1", port))
+            except OSError:  # the server is not there yet
+                near.close()
+                continue
             for pair in ((near, far), (far, near)):
                 threading.Thread(target=forward, args=pair, daemon=True).start()
 
