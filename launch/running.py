@@ -78,7 +78,8 @@ def stop_at_signals(stop: threading.Event, told: str) -> None:
 def tell_if_jax_aborts() -> None:
     """From now on, if JAX ends the script because another process is gone, a sentence says so.
 
-    JAX (0.10) does so in a thread of its own, by `abort`, which no handler in Python hears.
+    JAX (0.10) does so in a thread of its own, by `abort`, which no handler in Python hears. Before
+    0.9.2 it exits at once, with 1, and nothing hears that: there its own message is all there is.
     """
     ctypes.CDLL(None).signal(signal.SIGABRT, _ABORTED)
 
