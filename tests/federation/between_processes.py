@@ -31,7 +31,7 @@ def test_the_simulator_settles_the_same_as_one_process(in_one_process, tmp_path)
     assert settled(tmp_path / "run") == in_one_process
 
 
-def test_sites_with_certificates_survive_the_death_of_a_worker(in_one_process, tmp_path, monkeypatch):
+def test_sites_with_certificates_survive_the_death_of_a_worker(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     faults = runpy.run_path(str(ROOT / "benchmarks" / "federation_faults.py"))
     faults["FLAGS"][:] = ["--poc", "--patience=30", *FLAGS]
@@ -39,4 +39,6 @@ def test_sites_with_certificates_survive_the_death_of_a_worker(in_one_process, t
     monkeypatch.setitem(faults["faults_of"].__globals__, "ROUNDS", 6)
     assert faults["faults_of"](tmp_path / "run" / "federation", code) == []
     assert faults["jobs_of"](tmp_path / "run" / "federation") == 2
-    assert settled(tmp_path / "run") == in_one_process  # she was back for every round
+    rounds = {row["name"]: int(row["rounds"]) for row in settled(tmp_path / "run")}
+    assert rounds.pop("2") >= 5  # she misses at most the round in which she died
+    assert set(rounds.values()) == {6}
