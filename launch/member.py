@@ -111,7 +111,7 @@ def take_part(kit: pathlib.Path, file: pathlib.Path) -> None:
     running.stop_at_signals(stop, "ending her site")
     processes.end_all(mark)
     told = log.stat().st_size if log.exists() else 0
-    kits.start(kit, dict(os.environ) | mark | {"FEDGAME_MEMBER": str(file.resolve())})
+    kits.start(kit, dict(os.environ) | mark | {kits.MEMBER: str(file.resolve())})
     try:
         kits.wait_until_registered(kit, PATIENCE.value, stop)
         print(f"{kit.name} is connected to the server", flush=True)

@@ -39,8 +39,8 @@ class Settings(tasks.TrainingSettings):
         "n, members among whom images are dealt; with --federation or --scenario those that it has", 4, low=2
     )
     capacity: tuple[int, ...] | None = option(
-        "τ, the maximum that a member contributes, one number or one each; digits: 100; --federation: all "
-        "that can be trained on",
+        "τ, the maximum that a member contributes, one number or one each; 100; --federation: all that can "
+        "be trained on",
         None,
         low=1,
         kind=int,

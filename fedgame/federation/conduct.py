@@ -270,7 +270,14 @@ def _agree(federation: Federation, ledger: Ledger, talk: _Talk, events: Events) 
     game = server.declared(federation.payoff, federation.quality, federation.held, declared)
     protocol.rule.requires(game)
     agreement = Agreement(federation.names, game, protocol.rule, federation.rounds, federation.unit)
-    path = server.agree(agreement, protocol, training.seed, talk, events.step)
+
+    def ask(requests: Mapping[int, Any], fault: Callable[[int, Any, Any], str]) -> dict[int, Any]:
+        found = talk(requests, fault)
+        if talk.absent and federation.absent == WAIT:
+            raise Missing(f"the game waits for {', '.join(federation.names[i] for i in talk.absent)}")
+        return found
+
+    path = server.agree(agreement, protocol, training.seed, ask, events.step)
     model = messages.to_arrays(server.initial_model(training))
     about = {
         "agreement": agreement.to_dict(),

@@ -30,7 +30,6 @@ from fedgame.federation.ledger import FILE, Ledger
 
 JOB = "job.json"  # below the folder of a federation: which job runs, in which process of the server
 _BEGINS = 120.0  # seconds until a job that was submitted must have begun
-MEMBER = "FEDGAME_MEMBER"  # environment of a member's kit: the file that `member.save` wrote for her
 
 
 def _begin() -> None:
@@ -44,7 +43,7 @@ class Member:
     """A member at her site."""
 
     def __init__(self, folder: str = ""):
-        """Args: folder: of the files of all members, in a simulation; "": `MEMBER` in her environment."""
+        """Args: folder: of all members' files, in a simulation; "": `kits.MEMBER` in her environment."""
         self.folder = folder
         self._site: member.Site | None = None
 
@@ -53,7 +52,7 @@ class Member:
         """Answers one request."""
         if self._site is None:
             _begin()
-            file = os.environ.get(MEMBER) or f"{self.folder}/{collab.site_name}.json"
+            file = os.environ.get(kits.MEMBER) or f"{self.folder}/{collab.site_name}.json"
             path = pathlib.Path(file)
             self._site = member.Site(member.load(path), carriers.logging_to(path.with_suffix(".log")))
         return self._site(values)

@@ -14,9 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from fedgame.federation import processes
 
+MEMBER = "FEDGAME_MEMBER"  # in the environment of a member's kit: the file that `member.save` wrote for her
 ADMIN, LOCAL = "admin@fedgame.org", "localhost"
 _PROJECT = """\
 api_version: 3
@@ -58,17 +60,26 @@ def provision(folder: pathlib.Path, sites: Sequence[str], host: str = LOCAL) -> 
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if not made.is_dir():
         raise ValueError(f"NVFlare cannot make startup kits: {done.stdout.strip()} {done.stderr.strip()}")
-    server = made / host / "local" / "resources.json"
-    told = server.with_name("resources.json.default").read_text(encoding="utf-8")
-    told = told.replace("/tmp/nvflare", str(folder.resolve() / "storage"))
-    told = told.replace('"heart_beat_timeout": 600', f'"heart_beat_timeout": {HEARTBEAT}')
-    server.write_text(told, encoding="utf-8")
+    storage = folder.resolve() / "storage"  # of jobs: by default it is outside of the folder
+    about = _resources(made / host)
+    about["servers"][0]["heart_beat_timeout"] = HEARTBEAT
+    about["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(storage / "snapshots")
+    (jobs,) = (component for component in about["components"] if component["id"] == "job_manager")
+    jobs["args"]["uri_root"] = str(storage / "jobs")
+    _set_resources(made / host, about)
     for site in sites:  # or what goes wrong at a member's would be told in her server's logs
-        local = made / site / "local" / "resources.json.default"
-        told = local.read_text(encoding="utf-8")
-        told = told.replace('"allow_log_streaming": true', '"allow_log_streaming": false')
-        local.write_text(told, encoding="utf-8")
+        _set_resources(made / site, _resources(made / site) | {"allow_log_streaming": False})
     return made
+
+
+def _resources(kit: pathlib.Path) -> dict[str, Any]:
+    """What NVFlare has by default in `local/resources.json` of a kit."""
+    return json.loads((kit / "local" / "resources.json.default").read_text(encoding="utf-8"))
+
+
+def _set_resources(kit: pathlib.Path, about: dict[str, Any]) -> None:
+    """Replaces what a kit has by default."""
+    (kit / "local" / "resources.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
 def _free_ports() -> list[int]:
@@ -128,7 +139,7 @@ def running(
 
 def start_site(folder: pathlib.Path, site: str, environment: dict[str, str]) -> None:
     """Starts one site of `running`, which knows what its member has."""
-    hers = {"FEDGAME_MEMBER": str((folder / "members" / f"{site}.json").resolve())}
+    hers = {MEMBER: str((folder / "members" / f"{site}.json").resolve())}
     kit = folder / "kits" / "fedgame" / "prod_00" / site
     start(kit, environment | processes.marked(folder / "kits") | hers)
 

@@ -87,7 +87,7 @@ def statement(name: str, entries: Sequence[Entry], agreement: Agreement, used: m
     lines = [
         f"Statement for {name}",
         f"Agreed: {money.samples(agreed)} samples in each of {agreement.rounds} rounds. Payments by the rule "
-        f"{registry.title(agreement.rule)}; a round settles one {agreement.rounds}th of them.",
+        f"{registry.title(agreement.rule)}; a round settles 1/{agreement.rounds} of them.",
         f"Declared: {_declared(agreement, i, used)}.",
     ]
     balance = 0

@@ -346,6 +346,20 @@ def test_a_run_may_wait_for_whoever_does_not_answer(play, sites, undisturbed, le
     assert play(ledger=ledger, absent=conduct.WAIT).result == undisturbed.result
 
 
+def test_the_game_waits_too(play, sites, undisturbed, ledger):
+    bob = sites()["Bob"]
+
+    def away(values):
+        if values["kind"] == "Move":
+            raise OSError("away")
+        return bob(values)
+
+    with pytest.raises(conduct.Missing, match=r"^the game waits for Bob$"):
+        play({"Bob": away}, ledger, absent=conduct.WAIT)
+    assert ledger.agreed is None
+    assert play(ledger=ledger, absent=conduct.WAIT).result == undisturbed.result
+
+
 def test_a_run_does_not_wait_for_whoever_answers_wrongly(play, sites, without_bob):
     bob = odd(sites()["Bob"], NAN, (2,))
     assert play({"Bob": bob}, absent=conduct.WAIT).result == without_bob(2).result
