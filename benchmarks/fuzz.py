@@ -249,7 +249,7 @@ def of_end(ended: Ended) -> Iterator[Finding]:
 def of_others(words: tuple[str, ...], before: dict[str, str], after: dict[str, str]) -> Iterator[Finding]:
     """Whether files have changed, by their digests, that a command was not told to write."""
     told = re.findall(
-        r"^--?(?:workdir|out|export|data_dir|cache)[=\n]([^\n/]*)", "\n".join(words), re.MULTILINE
+        r"^--?(?:workdir|out|export|statistics|data_dir|cache)[=\n]([^\n/]*)", "\n".join(words), re.MULTILINE
     )
     told += [x.replace(".json", ".npz") for x in told]  # of launch.member, beside the first
     own = {

@@ -75,6 +75,8 @@ BASES = (
     "ledger --workdir=settled",
     "ledger --workdir=settled --member=2 --export=exported",
     "member --like=trained --data=tables/Cleveland.csv --cost='linear(rate=20)' --value=9 --out=hers.json",
+    "member --data=tables/Cleveland.csv --statistics=tells.json --fewest=2 --without=age",
+    "agree --statistics=told --model=mlp",
     "check --rule='price(price=0.004)' --cost='linear(rate=0.1)'",
     "check --protocol=fedavg --payoff='bound(best=0.9, difficulty=1)'",
     "check --use=saturation.py --payoff='saturation(best=[0.9, 0.95, 0.8], half=20)'",
@@ -185,6 +187,10 @@ def files() -> dict[str, bytes]:
         "power.flags": ("# a game\n" + POWER.replace(" ", "\n") + "\n").encode(),
         "there/agents.csv": agents,
     }
+    for name, cells in (("Cleveland", 40), ("Zurich", 25)):
+        columns = {"age": {"cells": cells, "mean": 54.0, "deviation": 9.0}, "sex": {"known": ["f", "m"]}}
+        told = {"records": 40, "target": "disease", "classes": ["0", "1"], "columns": columns | {"x": {}}}
+        found[f"told/{name}.json"] = json.dumps(told, indent=1).encode()
     rng = np.random.default_rng(0)
     for member in ("a", "b"):
         images, labels = rng.integers(0, 256, (24, 8, 8, 1), np.uint8), np.arange(24) % 2
@@ -214,6 +220,7 @@ def base(words: str, found: dict[str, bytes]) -> Case:
         "measure",
         "study",
         "federation",
+        "agree",
     ):
         parts += [] if "--workdir=" in words else ["--workdir=out"]
     return Case(

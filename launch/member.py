@@ -1,13 +1,14 @@
 """A member's part of a federation between several machines: makes her file, and takes part.
 
+  python -m launch.member --data=hers.csv --statistics=hers_statistics.json  # what she tells of her columns
   python -m launch.member --like=agreed --data=hers.csv --cost='linear(rate=25)' --value=9000 --out=hers.json
   python -m launch.member --member=hers.json --kit=site-1
 
-`--like` is a model that launch.train has left, by which members agree on network, columns and classes; its
-parameters are not used. Her file has her cost, her value and her limit in clear, to be looked at and changed;
-beside it are her records as the network sees them. Neither leaves her machine. With --kit, the folder of
-certificates that whoever runs the server gave her, she takes part until the run is over, and is told what
-happens.
+`--like` is what launch.agree has made of all members' statistics, or a model that launch.train has left: by
+it members agree on network, columns and classes; its parameters are not used. Her file has her cost, her
+value and her limit in clear, to be looked at and changed; beside it are her records as the network sees them.
+Neither leaves her machine. With --kit, the folder of certificates that whoever runs the server gave her, she
+takes part until the run is over, and is told what happens.
 """
 
 import os
@@ -21,13 +22,27 @@ from absl import flags
 from fedgame import registry
 from fedgame.experiments import trained
 from fedgame.federation import kits, member, processes
+from fedgame.inputs import federated_statistics
 from fedgame.inputs import members as inputs
 from fedgame.learning import federated, tables
+from fedgame.runs import workdir
 from launch import running, settings_flags
 
-LIKE = flags.DEFINE_string("like", None, "directory of a model that launch.train has left: what was agreed")
+LIKE = flags.DEFINE_string(
+    "like", None, "directory that launch.agree or launch.train has left: what was agreed"
+)
 DATA = flags.DEFINE_string("data", None, "her table, or FILE.npz with images and labels")
 TARGET = flags.DEFINE_string("target", None, "column of the class; the last one if not given")
+STATISTICS = flags.DEFINE_string(
+    "statistics", None, "file for what she tells of the columns of --data: means and deviations, no records"
+)
+CATEGORICAL = flags.DEFINE_list(
+    "categorical", [], "with --statistics: columns of numbers that are categories, separated by commas"
+)
+WITHOUT = flags.DEFINE_list("without", [], "with --statistics: columns that are ignored")
+FEWEST = flags.DEFINE_integer(
+    "fewest", 5, "with --statistics: nothing is told of numbers, or of a text, in fewer records", 1
+)
 COST = flags.DEFINE_string("cost", None, "what sharing costs her, as in 'linear(rate=25)'")
 VALUE = flags.DEFINE_float("value", 1.0, "what accuracy 1 is worth to her, in the currency of her cost", 0)
 LIMIT = flags.DEFINE_float("limit", None, "the most samples that she shares; all that are not held out", 0)
@@ -50,14 +65,13 @@ def main(argv: list[str]) -> None:
         take_part(pathlib.Path(os.path.expanduser(KIT.value)), pathlib.Path(os.path.expanduser(MEMBER.value)))
         return
     settings_flags.check_devices()
+    if STATISTICS.value:
+        tell()
+        return
     missing = [flag.name for flag in (LIKE, DATA, COST) if flag.value is None]
     if missing:
         raise ValueError(f"give --{' --'.join(missing)}, or --kit to take part")
-    out = pathlib.Path(os.path.expanduser(OUT.value))
-    if out.suffix != ".json":
-        raise ValueError(f"--out={OUT.value}: her file must end in .json")
-    if out.exists() and not OVERWRITE.value:
-        raise ValueError(f"{out} exists already: replace it by --overwrite, or name another --out")
+    out = _free("out", OUT.value)
     private = _private()
     member.save(out, private)
     print(
@@ -66,12 +80,45 @@ def main(argv: list[str]) -> None:
     )
 
 
-def _private() -> member.Private:
-    """What she has, from the flags."""
-    agreed = trained.load(LIKE.value)
+def _free(flag: str, name: str) -> pathlib.Path:
+    """The JSON file that a flag names; a ValueError if it is there and must not be replaced."""
+    file = pathlib.Path(os.path.expanduser(name))
+    if file.suffix != ".json":
+        raise ValueError(f"--{flag}={name}: the file must end in .json")
+    if file.exists() and not OVERWRITE.value:
+        raise ValueError(f"{file} exists already: replace it by --overwrite, or name another --{flag}")
+    return file
+
+
+def _table() -> pathlib.Path:
+    """Her --data."""
     file = pathlib.Path(os.path.expanduser(DATA.value))
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
+    return file
+
+
+def tell() -> None:
+    """Writes what she tells of her columns, and prints what that is."""
+    out = _free("statistics", STATISTICS.value)
+    if DATA.value is None:
+        raise ValueError("give --data, her table")
+    own, remarks = federated_statistics.of_table(
+        _table(), TARGET.value, CATEGORICAL.value, WITHOUT.value, FEWEST.value
+    )
+    workdir.write(out, workdir.to_json(federated_statistics.to_dict(own)))
+    for remark in remarks:
+        print(remark)
+    print(
+        f"{out} tells of {own.records} records what classes `{own.target}` has, and of {len(own.columns)} "
+        "other columns mean and deviation, or which texts occur: look at it, and send it to whoever runs "
+        "launch.agree"
+    )
+
+
+def _private() -> member.Private:
+    """What she has, from the flags."""
+    agreed, file = trained.load(LIKE.value), _table()
     if agreed.preparation is not None:
         columns, labels, remarks = inputs.own_table(
             file, TARGET.value, agreed.preparation.schema, agreed.classes

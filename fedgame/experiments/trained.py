@@ -9,6 +9,7 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 import scipy.special
 
@@ -100,20 +101,36 @@ def save(work: Workdir, folder: str, task: Task, params: Any, split: int = 0) ->
       split: of members' own tables: number of the split that it was trained on.
     """
     of_members = task.own is not None
-    about: dict[str, Any] = {
-        "network": models.to_dict(task.model),
-        "classes": task.classes,
-        "shape": members.shape(task.own.federation) if of_members else task.agents.train.images.shape[1:],
-        "columns": None,
-    }
+    preparation = None
     if of_members and task.own.federation.schema is not None:
         preparation = members.preparation(task.own.federation, task.own.shares, split)
+    shape = members.shape(task.own.federation) if of_members else task.agents.train.images.shape[1:]
+    _save(work, folder, Trained(task.model, params, task.classes, shape, preparation))
+
+
+def save_agreed(
+    work: Workdir, model: models.Network, classes: tuple[str, ...], preparation: tables.Preparation
+) -> None:
+    """Writes a model of tables that has not been trained, for `load`."""
+    shape = (tables.width(preparation.schema),)
+    params = models.initial_parameters(model, jax.random.key(0), shape)
+    _save(work, "", Trained(model, params, classes, shape, preparation))
+
+
+def _save(work: Workdir, folder: str, model: Trained) -> None:
+    about: dict[str, Any] = {
+        "network": models.to_dict(model.model),
+        "classes": model.classes,
+        "shape": model.shape,
+        "columns": None,
+    }
+    if (preparation := model.preparation) is not None:
         numbers = {name: getattr(preparation, name).tolist() for name in ("fill", "mean", "deviation")}
         about["columns"] = preparation.schema._asdict() | numbers
     place = pathlib.PurePosixPath(folder)
     work.write_json(str(place / _ABOUT), about)
     if not work.has(str(place / _PARAMETERS)):
-        work.put(str(place / _PARAMETERS), lambda path: snapshots.save_model(path, params))
+        work.put(str(place / _PARAMETERS), lambda path: snapshots.save_model(path, model.params))
 
 
 def save_like(work: Workdir, folder: str | os.PathLike, params: Any) -> None:

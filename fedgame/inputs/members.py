@@ -24,7 +24,7 @@ import pathlib
 import re
 import unicodedata
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,7 +127,7 @@ def _tables(
         remarks += told
     _complain_of_flags(frames, target, categorical, without)
     frames = {name: frame.drop(columns=list(without), errors="ignore") for name, frame in frames.items()}
-    _complain_of_spellings(frames, files)
+    complain_of_spellings({files[name]: frame.columns for name, frame in frames.items()})
     first, guessed = next(iter(frames)), target is None
     if guessed and len(frames[first].columns):
         target = frames[first].columns[-1]
@@ -259,16 +259,16 @@ def _complain_of_flags(
         raise ValueError(f"--target={target} is no feature")
 
 
-def _complain_of_spellings(frames: dict[str, Any], files: dict[str, pathlib.Path]) -> None:
-    """Raises a ValueError if two members seem to have the same column, spelt in two ways."""
-    seen: dict[str, tuple[str, str]] = {}  # member and column, by what all spellings have in common
-    for name, frame in frames.items():
-        for column in frame.columns:
+def complain_of_spellings(columns: Mapping[Any, Collection[str]]) -> None:
+    """Raises a ValueError if two members' files seem to have the same column, spelt in two ways."""
+    seen: dict[str, tuple[Any, str]] = {}  # file and column, by what all spellings have in common
+    for file, own in columns.items():
+        for column in own:
             key = "".join(unicodedata.normalize("NFKC", column).casefold().split())
-            other, theirs = seen.setdefault(key, (name, column))
-            if theirs != column and theirs not in frame.columns and column not in frames[other].columns:
+            other, theirs = seen.setdefault(key, (file, column))
+            if theirs != column and theirs not in own and column not in columns[other]:
                 raise ValueError(
-                    f"{files[other]} has a column `{theirs}`, and {files[name]} `{column}`: columns are "
+                    f"{other} has a column `{theirs}`, and {file} `{column}`: columns are "
                     "compared letter by letter, so rename one; or, if they are not the same, leave one out "
                     f"(--without={column!r})"
                 )
@@ -293,22 +293,34 @@ def _complain_of_columns(frames: dict[str, Any], target: str | None) -> None:
 
 
 def _labels(frames: dict[str, Any], target: str) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """Each member's labels [m] int32, and the names of the classes.
+    """Each member's labels [m] int32, and the names of the classes; a ValueError as `classes_of` raises."""
+    values = {name: _class_names(name, frame, target) for name, frame in frames.items()}
+    classes = classes_of(values, target)
+    return [np.array([classes.index(text) for text in texts], np.int32) for texts in values.values()], classes
+
+
+def _class_names(name: str, frame: Any, target: str) -> list[str]:
+    """The class of every record of a member; a ValueError if a cell is empty."""
+    empty = int(frame[target].isna().sum())
+    if empty:
+        raise ValueError(f"{name}: {empty} of {len(frame)} records have no `{target}`")
+    return [_class_name(value) for value in frame[target].tolist()]
+
+
+def classes_of(values: Mapping[str, Sequence[str]], target: str) -> tuple[str, ...]:
+    """The names of all classes, in their order.
+
+    Args:
+      values: the classes that each member has, by her name; they may repeat.
+      target: their column.
 
     Raises:
-      ValueError: a cell is empty, there is one class only, too many, or a member has fewer than two in common
-        with the others.
+      ValueError: a member has one class only, or fewer than two in common with the others; or there are too
+        many.
     """
-    values = {}
-    for name, frame in frames.items():
-        empty = int(frame[target].isna().sum())
-        if empty:
-            raise ValueError(f"{name}: {empty} of {len(frame)} records have no `{target}`")
-        values[name] = [_class_name(value) for value in frame[target].tolist()]
-        if len(set(values[name])) < 2:
-            raise ValueError(
-                f"all records of {name} have `{target}` {values[name][0]}: there is nothing to learn"
-            )
+    for name, texts in values.items():
+        if len(set(texts)) < 2:
+            raise ValueError(f"all records of {name} have `{target}` {texts[0]}: there is nothing to learn")
     everywhere = {text for texts in values.values() for text in texts}
     if len(everywhere) > _CLASSES:
         raise ValueError(
@@ -322,8 +334,7 @@ def _labels(frames: dict[str, Any], target: str) -> tuple[list[np.ndarray], tupl
                 f"{', '.join(sorted(set(texts) & others)) or 'none'}; they have {', '.join(sorted(others))}: "
                 "it must be coded alike everywhere"
             )
-    classes = _in_order(everywhere)
-    return [np.array([classes.index(text) for text in texts], np.int32) for texts in values.values()], classes
+    return _in_order(everywhere)
 
 
 def _class_name(value: Any) -> str:
@@ -373,15 +384,20 @@ def _columns(
         cells = whole.where(whole.notna(), "").map(_class_name).to_numpy(object)
         found.append(tables.Columns(own, cells))
     for k, column in enumerate(texts):
-        different = {text for own in found for text in own.texts[:, k]} - {""}
-        if len(different) > _CATEGORIES:
-            raise ValueError(
-                f"`{column}` has {len(different)} different texts, more than {_CATEGORIES}, so it is no "
-                f"category: ignore it with --without={column}"
-            )
-        categories[column] = tuple(sorted(different))
+        categories[column] = categories_of(column, (text for own in found for text in own.texts[:, k]))
     gaps = tuple(np.any([np.isnan(own.numbers).any(axis=0) for own in found], axis=0).tolist())
     return tables.Schema(tuple(numbers), categories, gaps), found
+
+
+def categories_of(column: str, texts: Iterable[str]) -> tuple[str, ...]:
+    """The different texts of a column, without the empty one; a ValueError if there are too many."""
+    different = {*texts} - {""}
+    if len(different) > _CATEGORIES:
+        raise ValueError(
+            f"`{column}` has {len(different)} different texts, more than {_CATEGORIES}, so it is no "
+            f"category: ignore it with --without={column}"
+        )
+    return tuple(sorted(different))
 
 
 def columns_of(frame: Any, schema: tables.Schema) -> tables.Columns:
@@ -538,18 +554,61 @@ def own_table(
       Her columns, her labels [m] int32, and remarks.
 
     Raises:
-      ValueError: the table cannot be read, lacks a column, or has a class that was not agreed.
+      ValueError: the table cannot be read, has a class that was not agreed, or none of the columns that were.
     """
-    frame, remarks = _frame(file.stem, file)
-    target = target or frame.columns[-1]
-    if target not in frame.columns:
-        raise ValueError(f"{file} has no column `{target}`; it has {', '.join(frame.columns)}")
+    frame, target, remarks = _own_frame(file, target)
     known = {name: k for k, name in enumerate(classes)}
     texts = [_class_name(value) for value in frame[target].tolist()]
     if unknown := sorted({text for text in texts if text not in known}):
         raise ValueError(f"{file}: `{target}` is {unknown[0]}; agreed classes are {', '.join(classes)}")
+    agreed = [*schema.numbers, *schema.categories]
+    complain_of_spellings({"what was agreed": agreed, file: frame.columns})
+    lacking = [column for column in agreed if column not in frame.columns]
+    if len(lacking) == len(agreed):
+        raise ValueError(f"{file} has none of the agreed columns: {', '.join(agreed)}")
+    if lacking:
+        remarks.append(f"{file.stem} has no column {', '.join(f'`{c}`' for c in lacking)}: counted as empty")
     try:
-        columns = columns_of(frame, schema)
+        columns = columns_of(frame.reindex(columns=[*frame.columns, *lacking]), schema)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     return columns, np.array([known[text] for text in texts], np.int32), remarks
+
+
+def _own_frame(file: pathlib.Path, target: str | None) -> tuple[Any, str, list[str]]:
+    """One member's table, the column of its class, and remarks."""
+    frame, remarks = _frame(file.stem, file)
+    target = target or frame.columns[-1]
+    if target not in frame.columns:
+        raise ValueError(f"{file} has no column `{target}`; it has {', '.join(frame.columns)}")
+    return frame, target, remarks
+
+
+class Alone(NamedTuple):
+    """One member's table by itself, before anything has been agreed."""
+
+    names: tuple[str, ...]  # of the columns, as they stand in the table, without that of the class
+    target: str  # the column of the class
+    labels: tuple[str, ...]  # class of every record
+    schema: tables.Schema
+    columns: tables.Columns
+    remarks: list[str]
+
+
+def read_alone(
+    file: pathlib.Path, target: str | None, categorical: Sequence[str], without: Sequence[str]
+) -> Alone:
+    """Reads one member's table by itself; arguments as `read`.
+
+    Raises:
+      ValueError: the table cannot be read or has no features, or a column that is named is not there.
+    """
+    frame, target, remarks = _own_frame(file, target)
+    _complain_of_flags({file.stem: frame}, target, tuple(categorical), tuple(without))
+    frame = frame.drop(columns=list(without))
+    names = [column for column in frame.columns if column != target]
+    if not names:
+        raise ValueError(f"{file} has no columns but `{target}`")
+    schema, (columns,) = _columns({file.stem: frame}, names, categorical)
+    labels = _class_names(file.stem, frame, target)
+    return Alone(tuple(names), target, tuple(labels), schema, columns, remarks)

@@ -91,6 +91,7 @@ def about(work: Workdir) -> dict[str, Any]:
 
 
 _TITLES = {
+    "launch.agree": "What members agree on before they train",
     "launch.equilibrium": "Who shares what, if nobody pays anybody",
     "launch.mechanism": "Which payments make it better",
     "launch.measure": "What members' records are worth to each other",
@@ -351,6 +352,24 @@ def _rounds(numbers: Sequence[int]) -> str:
     return f"{'round' if len(numbers) == 1 else 'rounds'} {_and(texts)}"
 
 
+def agreement(work: Workdir) -> Answer:
+    """Who has told what of her table, and what follows for all."""
+    about, columns = work.read_json("agreed.json"), work.read_csv("columns.csv", text=("column", "texts"))
+    records = about["records"]
+    of_texts = sum(row["mean"] is None for row in columns)
+    sentences = [
+        f"{listed([*records])} have told what their columns are like, of {sum(records.values()):,} records.",
+        f"`{about['target']}` ({_and(about['classes'])}) will be told by {len(columns)} columns, {of_texts} "
+        "of them of texts. Members and the server name the folder of this by --like.",
+    ]
+    assumed = [
+        "What members tell is true; nobody has seen their records.",
+        "Nothing is told of what so few records have that it would tell what stands in them. With two "
+        "members, each learns the other's means from those of both.",
+    ]
+    return Answer("launch.agree", _TITLES["launch.agree"], sentences, [], [], assumed, {})
+
+
 def study(work: Workdir) -> Answer:
     """What a study shows, as it said itself; earlier versions, and some studies, say nothing."""
     sentences = work.read_json(FILE)["sentences"] if work.has(FILE) else []
@@ -360,6 +379,7 @@ def study(work: Workdir) -> Answer:
 
 
 _ANSWERS: dict[str, Callable[[Workdir], Answer]] = {
+    "launch.agree": agreement,
     "launch.compare": comparison,
     "launch.curve": measured_curve,
     "launch.equilibrium": equilibrium,

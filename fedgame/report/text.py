@@ -537,6 +537,24 @@ def federation(work: Workdir) -> str:
     return "\n\n".join([lines(answer.sentences), tables.markdown(header, cells), sure, *_end(answer)])
 
 
+def agreement(work: Workdir) -> str:
+    """Who has told what of her table, and the columns that all have."""
+    answer = answers.agreement(work)
+    header = ["column", "mean", "deviation", "has gaps", "texts"]
+    cells = [
+        [
+            row["column"],
+            *("" if row[name] is None else money.number(row[name]) for name in ("mean", "deviation")),
+            {None: "", True: "yes", False: "no"}[row["has_gaps"]],
+            row["texts"],
+        ]
+        for row in work.read_csv("columns.csv", text=("column", "texts"))
+    ]
+    assumed = lines(["What is assumed", *answer.assumed])
+    blocks = [lines(answer.sentences), remarks(work), tables.markdown(header, cells), assumed]
+    return "\n\n".join(block for block in blocks if block)
+
+
 def rounds(rows: Sequence[dict[str, Any]], what: str = "accuracy on held-out images") -> str:
     """The last and the best accuracy of a training run, or `what` it is."""
     best, last = max(rows, key=lambda row: row["accuracy"]), rows[-1]

@@ -129,6 +129,10 @@ DESCRIPTIONS = {
     "`rounds` that count, her `cost`, what she `received`, and the metric of the final model (`accuracy`).",
     "federation.json": "What was agreed and settled, and whether the ledger is consistent.",
     "statements/": "What each member gave, paid and received, and why, as a text for her.",
+    # Of launch.agree.
+    "agreed.json": "The column of the class, the classes, and how many records each member has.",
+    "columns.csv": "One row per column: `mean` and `deviation`, by which numbers are scaled, whether cells "
+    "are empty (`has_gaps`), and the `texts` that occur in it.",
     # Of launch.study.
     "study_*.csv": "The study's table: one row per mechanism and value of what is varied; `total` is in "
     "samples.",

@@ -162,7 +162,7 @@ def test_a_table_with_other_columns_or_classes_is_refused(agreed, tmp_path):
     model = trained.load(agreed / "model")
     other = tmp_path / "other.csv"
     for text, told in (
-        ("age,ill\n1,0\n", "the table has no column `dose`"),
+        ("height,ill\n1,0\n", "has none of the agreed columns: age, dose"),
         ("age,dose,ill\n1,2,3\n", "`ill` is 3; agreed classes are 0, 1"),
     ):
         other.write_text(text)
