@@ -76,12 +76,13 @@ def main(argv: list[str]) -> None:
                 times = fedavg(root, model) if side == "fedavg" else ours(root, model, side)
             gaps = np.diff(times)[1:]
             seconds, first = float(np.median(gaps)), first or float(np.median(gaps))
-            inside = [(t, b) for t, b, _ in seen if times[1] <= t <= times[-1]]
-            sent = (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0]) * seconds
-            memory = max(m for _, _, m in seen) / 2**30
+            moments, sent, memory = zip(*seen, strict=True)
+            first_sent, last_sent = np.interp([times[1], times[-1]], moments, sent)
+            a_round = (last_sent - first_sent) / len(gaps)
             print(
-                f"{model:<8} {side:<10} {seconds:>8.3f} {1 / seconds:>9.2f} {sent / 1e3:>9.0f} "
-                f"{times[0] - begin:>11.1f} {memory:>6.2f}  {seconds / first:.1f} times the first",
+                f"{model:<8} {side:<10} {seconds:>8.3f} {1 / seconds:>9.2f} {a_round / 1e3:>9.0f} "
+                f"{times[0] - begin:>11.1f} {max(memory) / 2**30:>6.2f}  "
+                f"{seconds / first:.1f} times the first",
                 flush=True,
             )
 
@@ -117,7 +118,7 @@ def ours(root: pathlib.Path, model: str, side: str) -> list[float]:
         "--protocol=fedavg", "--cost=linear(rate=0.001)", "--epochs=1",
     ]  # fmt: skip
     if side != "process":
-        command += [f"--{side}"]
+        command += [f"--{side}", f"--patience={60 + 6 * MEMBERS.value}"]  # they all start on this machine
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)

@@ -15,6 +15,7 @@ import os
 import pathlib
 import secrets
 import threading
+import time
 
 import numpy as np
 from absl import flags
@@ -56,7 +57,12 @@ KIT = flags.DEFINE_string("kit", None, "her startup kit: take part")
 PATIENCE = flags.DEFINE_float(
     "patience", 60.0, "with --kit: seconds until the server must have let her in", 1
 )
+WAIT = flags.DEFINE_float(
+    "wait", 3600.0, "with --kit: seconds without an answer of the server after which she stops waiting", 1
+)
 flags.declare_key_flag("use")
+
+_QUIET = 10.0  # seconds without news after which she looks whether the server is there
 
 
 def main(argv: list[str]) -> None:
@@ -149,7 +155,7 @@ def take_part(kit: pathlib.Path, file: pathlib.Path) -> None:
     """Starts her site, and prints what happens to her until the run is over or she is interrupted.
 
     Raises:
-      ValueError: the server does not let her in.
+      ValueError: the server does not let her in, or is gone for longer than --wait.
     """
     member.load(file)  # refuses what cannot be used before anything is started
     if not (kit / "startup" / "sub_start.sh").is_file():
@@ -162,7 +168,7 @@ def take_part(kit: pathlib.Path, file: pathlib.Path) -> None:
     try:
         kits.wait_until_registered(kit, PATIENCE.value, stop)
         print(f"{kit.name} is connected to the server", flush=True)
-        said = ""
+        said, news, lost = "", time.monotonic(), None
         while not stop.is_set() and member.OVER not in said:
             stop.wait(1.0)
             if log.exists():
@@ -171,6 +177,11 @@ def take_part(kit: pathlib.Path, file: pathlib.Path) -> None:
                     said = opened.read()
                     told = opened.tell()
                 print(said, end="", flush=True)
+            if said:
+                news, lost = time.monotonic(), None
+            elif time.monotonic() - news > _QUIET:
+                lost = kits.lost_since(kits.server_of(kit), lost, WAIT.value)
+                news = time.monotonic()
         stop.wait(3.0)  # for the server to hear her last answer
     finally:
         processes.end_all(mark)

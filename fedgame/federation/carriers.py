@@ -139,8 +139,10 @@ def _jobs(
             vain = vain + 1 if ledger.head == before else 0
             if vain == most:
                 raise ValueError(
-                    f"{most} jobs in a row have settled nothing: {_last_line(folder / LOG)}; what was "
-                    "settled is kept, and --resume goes on"
+                    f"{most} jobs in a row have settled nothing: {_last_line(folder / LOG)}; NVFlare's "
+                    f"own messages are in {folder / 'nvflare.log'}. If members are only slow to start, as "
+                    "many on one machine are, a larger --patience helps. What was settled is kept, and "
+                    "--resume goes on"
                 )
             if vain == 0:
                 tell(f"a job has ended after round {ledger.settled}; another one goes on")

@@ -7,6 +7,7 @@ folder from which a job imports, where it would hide NVFlare itself.
 """
 
 import json
+import math
 import os
 import pathlib
 import sys
@@ -130,7 +131,7 @@ def _recipe(
         server=Server(str(folder.resolve()), timeout, job_name),
         client=Member(members),
         min_clients=least,
-        sync_task_timeout=60,
+        sync_task_timeout=max(60, math.ceil(timeout)),  # for all sites to have started their processes
     )
 
 

@@ -166,13 +166,51 @@ def wait_until_registered(kit: pathlib.Path, seconds: float, stop: threading.Eve
 
 def _refusal(kit: pathlib.Path) -> tuple[str, str]:
     """Where a site looks for its server, and why that does not let it in, as far as that can be told."""
-    told = json.loads((kit / "startup" / "fed_client.json").read_text(encoding="utf-8"))
-    target = told["servers"][0]["service"]["target"]
-    host, _, port = target.rpartition(":")
+    target = server_of(kit)
     if "CERTIFICATE_VERIFY_FAILED" in (kit / "console.log").read_text(errors="replace"):
         return target, "its certificate and that of this kit are not of one federation"
+    if not answers(target):
+        return target, "nothing answers there: is the server running, and its port open?"
+    return target, "it answers, and does not accept the certificate of this kit"
+
+
+def server_of(kit: pathlib.Path) -> str:
+    """Where the site of a kit looks for its server, HOST:PORT."""
+    told = json.loads((kit / "startup" / "fed_client.json").read_text(encoding="utf-8"))
+    return told["servers"][0]["service"]["target"]
+
+
+def answers(target: str) -> bool:
+    """Whether somebody listens at HOST:PORT."""
+    host, _, port = target.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError:
-        return target, "nothing answers there: is the server running, and its port open?"
-    return target, "it answers, and does not accept the certificate of this kit"
+        return False
+    return True
+
+
+def lost_since(target: str, lost: float | None, seconds: float) -> float | None:
+    """The time since when a server does not answer, None if it does; prints when that changes.
+
+    Args:
+      target: HOST:PORT.
+      lost: what this said before; None at first.
+      seconds: how long it is waited for.
+
+    Raises:
+      ValueError: that is longer ago.
+    """
+    if answers(target):
+        if lost is not None:
+            print(f"{target} answers again", flush=True)
+        return None
+    if lost is None:
+        print(f"nothing answers at {target} any more: waiting for it for {seconds:g} s", flush=True)
+        return time.monotonic()
+    if time.monotonic() - lost > seconds:
+        raise ValueError(
+            f"{target} has not answered for {seconds:g} s: ask whoever runs it whether the run is over; if it "
+            "is not, the same command takes part again"
+        )
+    return lost

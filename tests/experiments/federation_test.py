@@ -3,16 +3,18 @@
 import dataclasses
 import json
 import pathlib
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 import fedgame as fg
 from fedgame.experiments import federation, train, trained
-from fedgame.federation import conduct, ledger, member
+from fedgame.federation import conduct, kits, ledger, member
 from fedgame.games import scenarios
 from fedgame.inputs import members as inputs
 from fedgame.runs import experiment, workdir
@@ -195,3 +197,17 @@ def test_the_plan_is_what_another_process_needs(finished):
     again = conduct.Federation.from_dict(told)
     assert json.loads(json.dumps(again.to_dict())) == told
     assert again.rounds == 2
+
+
+def test_a_member_is_told_when_her_server_is_gone_and_back(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = f"127.0.0.1:{listening.getsockname()[1]}"
+        assert kits.lost_since(server, None, 5.0) is None
+        assert capsys.readouterr().out == ""
+        assert kits.lost_since(server, time.monotonic() - 3.0, 5.0) is None
+        assert capsys.readouterr().out == f"{server} answers again\n"
+    since = kits.lost_since(server, None, 5.0)
+    assert "waiting for it for 5 s" in capsys.readouterr().out
+    assert kits.lost_since(server, since, 5.0) == since
+    with pytest.raises(ValueError, match="has not answered for 5 s: ask whoever runs it"):
+        kits.lost_since(server, since - 6.0, 5.0)
