@@ -210,7 +210,7 @@ def lost_since(target: str, lost: float | None, seconds: float) -> float | None:
         return time.monotonic()
     if time.monotonic() - lost > seconds:
         raise ValueError(
-            f"{target} has not answered for {seconds:g} s: ask whoever runs it whether the run is over; if it "
-            "is not, the same command takes part again"
+            f"{target} has not answered for {seconds:g} s: ask whoever runs it whether the run is over; if "
+            "it is not, the same command takes part again"
         )
     return lost
