@@ -8,6 +8,7 @@ import gc
 import importlib.metadata
 import os
 import pathlib
+import resource
 import sys
 import urllib.parse
 
@@ -51,17 +52,21 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("fedgame")
 
-_MAPS = pathlib.Path("/proc/self/maps")
+_MAPS, _SIZE = pathlib.Path("/proc/self/maps"), pathlib.Path("/proc/self/statm")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def few_programs():
-    """Forgets compiled programs before a process has as many pieces of memory as Linux allows, 65,530.
+    """Forgets compiled programs before a process has too many of them for this machine.
 
-    Every program has some, and LLVM's compiler dies of a segmentation fault when there are no more.
+    Every program has some pieces of memory, of which Linux allows a process 65,530: LLVM's compiler dies of a
+    segmentation fault when there are no more. And two processes must fit into 16 GB.
     """
     yield
-    if _MAPS.exists() and _MAPS.read_text().count("\n") > 45_000:
+    if not _MAPS.exists():
+        return
+    resident = int(_SIZE.read_text().split()[1]) * resource.getpagesize() / 2**30
+    if _MAPS.read_text().count("\n") > 45_000 or resident > 5:
         jax.clear_caches()
 
 
