@@ -33,7 +33,9 @@ LIKE = flags.DEFINE_string(
     "like", None, "directory that launch.agree or launch.train has left: what was agreed"
 )
 DATA = flags.DEFINE_string("data", None, "her table, or FILE.npz with images and labels")
-TARGET = flags.DEFINE_string("target", None, "column of the class; the last one if not given")
+TARGET = flags.DEFINE_string(
+    "target", None, "column of the class; not given: that of --like, or the last one"
+)
 STATISTICS = flags.DEFINE_string(
     "statistics", None, "file for what she tells of the columns of --data: means and deviations, no records"
 )
@@ -127,7 +129,7 @@ def _private() -> member.Private:
     agreed, file = trained.load(LIKE.value), _table()
     if agreed.preparation is not None:
         columns, labels, remarks = inputs.own_table(
-            file, TARGET.value, agreed.preparation.schema, agreed.classes
+            file, TARGET.value or agreed.target, agreed.preparation.schema, agreed.classes
         )
         for remark in remarks:
             print(remark)

@@ -8,7 +8,6 @@ import gc
 import importlib.metadata
 import os
 import pathlib
-import resource
 import sys
 import urllib.parse
 
@@ -65,7 +64,7 @@ def few_programs():
     yield
     if not _MAPS.exists():
         return
-    resident = int(_SIZE.read_text().split()[1]) * resource.getpagesize() / 2**30
+    resident = int(_SIZE.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
     if _MAPS.read_text().count("\n") > 45_000 or resident > 5:
         jax.clear_caches()
 

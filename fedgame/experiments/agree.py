@@ -73,7 +73,7 @@ def compute(prepared: Prepared, work: Workdir, resources: Resources = Resources(
     """Writes a model that has not been trained, for --like, and a table of its columns."""
     agreed = prepared.agreed
     model = models.PRESETS[prepared.settings.model].clone(classes=len(agreed.classes))
-    trained.save_agreed(work, model, agreed.classes, agreed.preparation)
+    trained.save_agreed(work, model, agreed.classes, agreed.preparation, agreed.target)
     work.write_csv("columns.csv", _columns(agreed))
     summary = {
         "target": agreed.target,

@@ -35,6 +35,7 @@ class Trained:
       classes: names, in the order of the logits.
       shape: of one input: [h, w, c] of an image, or [d] of the features of a row.
       preparation: how rows of tables become features; None: it was trained on images.
+      target: of tables, the column of the class, if members have agreed on one; else None.
     """
 
     model: models.Network
@@ -42,6 +43,7 @@ class Trained:
     classes: tuple[str, ...]
     shape: tuple[int, ...]
     preparation: tables.Preparation | None = None
+    target: str | None = None
 
     def predict(self, records: "np.ndarray | pd.DataFrame") -> np.ndarray:
         """The name of the likeliest class of every record, [m]; arguments and errors as `probabilities`."""
@@ -109,12 +111,16 @@ def save(work: Workdir, folder: str, task: Task, params: Any, split: int = 0) ->
 
 
 def save_agreed(
-    work: Workdir, model: models.Network, classes: tuple[str, ...], preparation: tables.Preparation
+    work: Workdir,
+    model: models.Network,
+    classes: tuple[str, ...],
+    preparation: tables.Preparation,
+    target: str,
 ) -> None:
-    """Writes a model of tables that has not been trained, for `load`."""
+    """Writes a model of tables that has not been trained, for `load`; arguments as in `Trained`."""
     shape = (tables.width(preparation.schema),)
     params = models.initial_parameters(model, jax.random.key(0), shape)
-    _save(work, "", Trained(model, params, classes, shape, preparation))
+    _save(work, "", Trained(model, params, classes, shape, preparation, target))
 
 
 def _save(work: Workdir, folder: str, model: Trained) -> None:
@@ -124,6 +130,8 @@ def _save(work: Workdir, folder: str, model: Trained) -> None:
         "shape": model.shape,
         "columns": None,
     }
+    if model.target is not None:
+        about["target"] = model.target
     if (preparation := model.preparation) is not None:
         numbers = {name: getattr(preparation, name).tolist() for name in ("fill", "mean", "deviation")}
         about["columns"] = preparation.schema._asdict() | numbers
@@ -171,6 +179,7 @@ def load(folder: str | os.PathLike) -> Trained:
         classes=tuple(about["classes"]),
         shape=tuple(about["shape"]),
         preparation=None if about["columns"] is None else _preparation(about["columns"]),
+        target=about.get("target"),
     )
 
 

@@ -43,16 +43,18 @@ def test_what_is_agreed_is_told(agreed):
 
 def test_her_file_is_made_like_it(agreed):
     folder, _ = agreed
-    out = folder / "hers.json"
+    out, data = folder / "hers.json", folder / "hers.csv"
+    rows = [line.split(",") for line in (folder / "data" / "north.csv").read_text().splitlines()]
+    data.write_text("\n".join(f"{ill},{age},{dose}" for age, dose, ill in rows))  # the class stands first
     done = command(
-        *("launch.member", f"--like={folder / 'agreed'}", f"--data={folder / 'data' / 'north.csv'}"),
+        *("launch.member", f"--like={folder / 'agreed'}", f"--data={data}"),
         *("--cost=linear(rate=2)", f"--out={out}"),
     )
     assert done.returncode == 0, done.stderr
     hers = member.load(out)
     assert len(hers.train.labels) + len(hers.test.labels) == 30
     model = trained.load(folder / "agreed")
-    assert model.shape == (2,)
+    assert (model.shape, model.target) == ((2,), "ill")
     assert np.all(np.abs(np.concatenate([hers.train.images, hers.test.images]).mean(axis=0)) < 1)
 
 
