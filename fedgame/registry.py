@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import inspect
 import math
+import os
 import pathlib
 import sys
 import traceback
@@ -688,7 +689,7 @@ def _number(node: ast.expr) -> Any:
 
 def _numbers_in(path: str, what: str) -> np.ndarray:
     """The numbers of a file, one row per agent; a file of one column gives [n]."""
-    file = pathlib.Path(path).expanduser()
+    file = pathlib.Path(os.path.expanduser(path))
     if not file.is_file():
         raise FileNotFoundError(f"{what}: there is no file {path}")
     try:
@@ -736,13 +737,13 @@ def use(path: str) -> None:
       ValueError: it cannot be imported; the message names file and line.
       FileNotFoundError: there is no such file.
     """
-    file = pathlib.Path(path).expanduser()
+    file = pathlib.Path(os.path.expanduser(path))
     if not file.is_file():
         raise FileNotFoundError(f"--use={path}: there is no such file")
     if file.suffix != ".py":
         raise ValueError(f"--use={path}: the name of a Python file ends in .py")
     for other in [x for x in _USED if pathlib.Path(x).stem == file.stem]:
-        if pathlib.Path(other).expanduser().resolve() != file.resolve():
+        if pathlib.Path(os.path.expanduser(other)).resolve() != file.resolve():
             raise ValueError(f"--use={path}: --use={other} has the same name, and names must differ")
         path = other  # the same file, under the path by which it was given first
     source = file.read_bytes()

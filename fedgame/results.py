@@ -110,7 +110,7 @@ def load(folder: str | os.PathLike) -> Results:
       FileNotFoundError: there is no such folder.
       ValueError: it holds no run, or a table or a summary has changed since it was written.
     """
-    path = pathlib.Path(folder).expanduser()
+    path = pathlib.Path(os.path.expanduser(folder))
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}")
     if not (path / _CONFIG).is_file():

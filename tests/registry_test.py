@@ -487,6 +487,8 @@ def test_a_file_that_fails_leaves_everything_as_it_was(tmp_path):
 def test_files_that_are_none_are_told(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"--use=none.py: there is no such file"):
         use("none.py")
+    with pytest.raises(FileNotFoundError, match=r"--use=~nobody/none.py: there is no such file"):
+        use("~nobody/none.py")  # a user who is not there
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         use(str(tmp_path))
     with pytest.raises(ValueError, match=r"mine.txt: the name of a Python file ends in .py"):

@@ -5,6 +5,7 @@ Nobody's records of the reserve are trained on or tested on.
 
 import dataclasses
 import functools
+import os
 import pathlib
 from typing import Any
 
@@ -200,7 +201,7 @@ def compute(task: Task, work: Workdir, resources: Resources = Resources()) -> No
     work.write_json(
         "measure.json",
         {
-            "federation": str(pathlib.Path(settings.federation).expanduser().resolve()),
+            "federation": str(pathlib.Path(os.path.expanduser(settings.federation)).resolve()),
             "metric": settings.metric,
             "model": settings.model,
             "mixtures": len(measured.samples),

@@ -199,7 +199,7 @@ def _prepared_folder(name: str, data_dir: str | None) -> pathlib.Path:
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a data set: a path contains a slash or ends in .npz")
-    folder = pathlib.Path(data_dir or "~/tensorflow_datasets").expanduser()
+    folder = pathlib.Path(os.path.expanduser(data_dir or "~/tensorflow_datasets"))
     patterns = f"{name}/[0-9]*/dataset_info.json", f"{name}/*/[0-9]*/dataset_info.json"
     found = [info.parent for pattern in patterns for info in folder.glob(pattern)]
     if not found:

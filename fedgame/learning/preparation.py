@@ -7,6 +7,7 @@ builders; only the steps that need TensorFlow (downloading, unpacking, encoding)
 import contextlib
 import gzip
 import io
+import os
 import pathlib
 import tarfile
 import zlib
@@ -60,7 +61,7 @@ def prepare(
     import tensorflow_datasets as tfds  # slow to import
 
     official = tfds.builder_cls(name)
-    folder = pathlib.Path(data_dir or "~/tensorflow_datasets").expanduser()
+    folder = pathlib.Path(os.path.expanduser(data_dir or "~/tensorflow_datasets"))
     place = folder / name / str(official.VERSION)
     if (place / "dataset_info.json").exists():
         return f"{name} is already prepared: {place}"
@@ -72,7 +73,7 @@ def prepare(
         raise ValueError("--sha256 belongs to files of --url or --raw_dir")
     files = raw_files(official, url, sha256)
     if raw_dir:
-        paths = _find(files, pathlib.Path(raw_dir).expanduser())
+        paths = _find(files, pathlib.Path(os.path.expanduser(raw_dir)))
     else:
         paths = [folder / "downloads" / name / file.name for file in files]
         for file, path in zip(files, paths, strict=True):

@@ -87,4 +87,4 @@ def _named_by(field: dataclasses.Field, value: Any) -> list[pathlib.Path]:
         texts = [file for text in texts for file in registry.files(text)]
     elif registry.choices(field):
         return []
-    return [pathlib.Path(text).expanduser() for text in texts]
+    return [pathlib.Path(os.path.expanduser(text)) for text in texts]

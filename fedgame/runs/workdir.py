@@ -253,7 +253,7 @@ def open_workdir(
     """
     check_workdir(path, program, resume, overwrite)
     root = pathlib.Path(path)
-    used = [pathlib.Path(file).expanduser() for file in registry.used()]
+    used = [pathlib.Path(os.path.expanduser(file)) for file in registry.used()]
     for read in (*reads, *used):  # --overwrite must not take it for the run's
         if root.resolve() in (read.resolve(), *read.resolve().parents):
             raise ValueError(f"{read} lies in --workdir={path}: write the results elsewhere")
