@@ -135,6 +135,7 @@ def take_part(server: Machine, members: list[Machine]) -> list[subprocess.Popen]
     for k, machine in enumerate(members):
         shutil.copytree(kits / f"site-{k + 1}", machine.folder / "kit")
         cost = ["--like=agreed", "--data=hers.csv", f"--cost=linear(rate={COSTS[k]})", "--value=60000"]
+        cost += [f"--name={NAMES[k]}", "--most_paid=3000"]
         machine.run("launch.member", *cost, "--out=hers.json")
         words = ["--member=hers.json", "--kit=kit", "--patience=60", "--wait=60"]
         running.append(machine.start("launch.member", *words, log="printed.txt"))

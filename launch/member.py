@@ -22,7 +22,7 @@ from absl import flags
 
 from fedgame import registry
 from fedgame.experiments import trained
-from fedgame.federation import kits, member, processes
+from fedgame.federation import kits, member, messages, processes
 from fedgame.inputs import federated_statistics
 from fedgame.inputs import members as inputs
 from fedgame.learning import federated, tables
@@ -48,6 +48,13 @@ FEWEST = flags.DEFINE_integer(
 )
 COST = flags.DEFINE_string("cost", None, "what sharing costs her, as in 'linear(rate=25)'")
 VALUE = flags.DEFINE_float("value", 1.0, "what accuracy 1 is worth to her, in the currency of her cost", 0)
+NAME = flags.DEFINE_string("name", "", "what the scenario calls her; her file then fits no kit but hers")
+MOST_PAID = flags.DEFINE_float(
+    "most_paid",
+    None,
+    "the most that she pays for the whole run; if it would cost her more, nothing begins",
+    0,
+)
 LIMIT = flags.DEFINE_float("limit", None, "the most samples that she shares; all that are not held out", 0)
 TESTED = flags.DEFINE_float("tested", 0.25, "share of her records that she holds out, to measure on", 0, 0.9)
 CLIP = flags.DEFINE_float("clip", None, "the largest norm of an update that leaves her; not given: any", 0)
@@ -149,8 +156,22 @@ def _private() -> member.Private:
             clip=CLIP.value or np.inf,
             noise=NOISE.value,
             secret=secrets.randbits(64),
+            most_paid=np.inf if MOST_PAID.value is None else MOST_PAID.value,
+            name=NAME.value,
+            like=str(pathlib.Path(os.path.expanduser(LIKE.value)).resolve()),
+            agreed=trained.digest(agreed),
         )
     )
+
+
+def keep_model(file: pathlib.Path) -> None:
+    """Makes the final model that she was given one that `fedgame.load_model` reads."""
+    like, folder = member.load(file).like, file.with_name(f"{file.stem}_model")
+    if folder.exists() or not pathlib.Path(like).is_dir():
+        print(f"the parameters of the final model are in {member.model_file(file)}")
+        return
+    trained.save_like(workdir.Workdir(folder), like, messages.from_arrays(member.load_model(file)))
+    print(f"the final model is in {folder}: fedgame.load_model reads it")
 
 
 def take_part(kit: pathlib.Path, file: pathlib.Path) -> None:
@@ -185,6 +206,8 @@ def take_part(kit: pathlib.Path, file: pathlib.Path) -> None:
                 lost = kits.lost_since(kits.server_of(kit), lost, WAIT.value)
                 news = time.monotonic()
         stop.wait(3.0)  # for the server to hear her last answer
+        if member.OVER in said:
+            keep_model(file)
     finally:
         processes.end_all(mark)
 

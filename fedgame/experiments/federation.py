@@ -184,7 +184,15 @@ def _as_agreed(settings: Settings) -> tuple[Settings, server.Training]:
     filled = tasks.filled(dataclasses.replace(settings, model=name), tables=model.preparation is not None)
     filled, _ = settle(filled, None)
     options = local.LocalTraining(**{field: getattr(filled, field) for field in local.LocalTraining._fields})
-    training = server.Training(model.model, options, model.shape, model.classes, filled.metric, filled.seed)
+    training = server.Training(
+        model=model.model,
+        options=options,
+        features=model.shape,
+        classes=model.classes,
+        metric=filled.metric,
+        seed=filled.seed,
+        agreed=trained.digest(model),
+    )
     return filled, training
 
 
@@ -268,6 +276,7 @@ def _members(task: Task, scenario: scenarios.Scenario) -> tuple[member.Private, 
                     test=federated.Images(*(np.asarray(x)[row][held_out] for x in test)),
                     clip=settings.clip or np.inf,
                     noise=settings.noise,
+                    name=scenario.names[i],
                     secret=int(np.random.SeedSequence([settings.seed, i]).generate_state(1)[0]),
                 )
             )

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from fedgame.experiments.task import Task
 from fedgame.inputs import members as inputs
 from fedgame.learning import data, evaluation, federated, members, models, tables
 from fedgame.runs import digests, snapshots
-from fedgame.runs.workdir import Workdir
+from fedgame.runs.workdir import Workdir, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +124,13 @@ def save_agreed(
     _save(work, "", Trained(model, params, classes, shape, preparation, target))
 
 
-def _save(work: Workdir, folder: str, model: Trained) -> None:
+def digest(model: Trained) -> str:
+    """A digest of all but the parameters: equal for those who train the same network on the same columns."""
+    return hashlib.sha256(to_json(_about(model)).encode()).hexdigest()
+
+
+def _about(model: Trained) -> dict[str, Any]:
+    """All but the parameters, as JSON values."""
     about: dict[str, Any] = {
         "network": models.to_dict(model.model),
         "classes": model.classes,
@@ -135,8 +142,12 @@ def _save(work: Workdir, folder: str, model: Trained) -> None:
     if (preparation := model.preparation) is not None:
         numbers = {name: getattr(preparation, name).tolist() for name in ("fill", "mean", "deviation")}
         about["columns"] = preparation.schema._asdict() | numbers
+    return about
+
+
+def _save(work: Workdir, folder: str, model: Trained) -> None:
     place = pathlib.PurePosixPath(folder)
-    work.write_json(str(place / _ABOUT), about)
+    work.write_json(str(place / _ABOUT), _about(model))
     if not work.has(str(place / _PARAMETERS)):
         work.put(str(place / _PARAMETERS), lambda path: snapshots.save_model(path, model.params))
 

@@ -21,6 +21,7 @@ from fedgame.federation.ledger import FILE, Ledger
 from fedgame.runs.experiment import Resources
 
 PLAN, LOG = "plan.json", "server.log"  # below the folder of a federation
+JOB = "job.json"  # likewise: which job of NVFlare runs, in which process of the server, and how it ended
 USE = "FEDGAME_USE"  # in the environment: files that processes of NVFlare import, as by --use
 _POLL = 0.3  # seconds between looks at the ledger
 _PAUSE = 2.0  # seconds between jobs
@@ -122,6 +123,7 @@ def _jobs(
     """Starts jobs of NVFlare until the run is over, or `most` of them in a row have settled nothing."""
     tell, vain, mark = logging_to(folder / LOG), 0, processes.marked(folder)
     command = [sys.executable, "-m", "fedgame.federation.flare", *arguments]
+    (folder / JOB).unlink(missing_ok=True)  # of an earlier run
     try:
         while not ledger.finished:
             before = ledger.head
@@ -136,6 +138,8 @@ def _jobs(
             watch(ledger)
             if ledger.finished:
                 return
+            if wrong := _wrong(folder / JOB):
+                raise ValueError(f"{wrong}. What was settled is kept, and --resume goes on")
             vain = vain + 1 if ledger.head == before else 0
             if vain == most:
                 raise ValueError(
@@ -149,6 +153,11 @@ def _jobs(
             time.sleep(_PAUSE)
     finally:
         processes.end_all(mark)
+
+
+def _wrong(job: pathlib.Path) -> str:
+    """What was wrong with a job, so that the next one would fail as it did; "" if nothing was."""
+    return json.loads(job.read_text(encoding="utf-8")).get("wrong", "") if job.exists() else ""
 
 
 def _cache() -> dict[str, str]:

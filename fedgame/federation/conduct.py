@@ -23,6 +23,9 @@ from fedgame.protocols import base
 
 WAIT, GO_ON = "wait", "go_on"  # what a round does if a member does not answer
 _LONGEST = 300  # characters of a reason why somebody was left out
+_REFUSES = (
+    "ValueError: "  # begins a transport's reason if it was a member who would not, or could not, answer
+)
 
 
 class Transport(Protocol):
@@ -89,6 +92,7 @@ class Federation(NamedTuple):
             classes=tuple(told["classes"]),
             metric=told["metric"],
             seed=told["seed"],
+            agreed=told["agreed"],
         )
         return cls(
             names=tuple(values["names"]),
@@ -162,7 +166,10 @@ def _terms(federation: Federation) -> list[messages.Enrol]:
     told = server.terms(
         federation.payoff, federation.quality, federation.protocol, federation.training, federation.rounds
     )
-    return [one._replace(currency=federation.currency) for one in told]
+    return [
+        one._replace(currency=federation.currency, name=name)
+        for one, name in zip(told, federation.names, strict=True)
+    ]
 
 
 class _Talk:
@@ -191,8 +198,15 @@ class _Talk:
         return self.absent | self.wrong
 
     def enrol(self) -> dict[int, messages.Enrolled]:
-        """What everybody declares; raises `Missing` unless all are there."""
+        """What everybody declares.
+
+        Raises:
+          Missing: somebody is not there.
+          ValueError: somebody cannot take part in this federation.
+        """
         self._ask({i: terms for i, terms in enumerate(self._terms)}, self._fault_of_enrolment)
+        if refusals := {i: x for i, x in self.absent.items() if x.startswith(_REFUSES)}:
+            raise ValueError(self._in_words(refusals))
         if self.reasons:
             raise Missing(self._in_words(self.reasons))
         return dict(self._enrolled)
@@ -278,6 +292,7 @@ def _agree(federation: Federation, ledger: Ledger, talk: _Talk, events: Events) 
         return found
 
     path = server.agree(agreement, protocol, training.seed, ask, events.step)
+    _offer(agreement, path[-1], talk)
     model = messages.to_arrays(server.initial_model(training))
     about = {
         "agreement": agreement.to_dict(),
@@ -287,6 +302,30 @@ def _agree(federation: Federation, ledger: Ledger, talk: _Talk, events: Events) 
         "model": messages.digest_of(model),
     }
     ledger.agree(about, model)
+
+
+def _offer(agreement: Agreement, contributions: np.ndarray, talk: _Talk) -> None:
+    """Tells members what came of the game, and has them accept it.
+
+    Raises:
+      Missing: somebody does not answer.
+      ValueError: somebody does not accept.
+    """
+    samples = np.rint(contributions).astype(int)
+    everybody = range(len(agreement.names))
+    paid = settlement.units(agreement, settlement.amounts(agreement, samples, everybody))
+    accuracies = np.asarray(games.payoff_values(agreement.game, jnp.asarray(samples, float)))
+    offers = {
+        i: messages.Offer(int(samples[i]), int(paid[i]), agreement.unit, float(accuracies[i]))
+        for i in everybody
+    }
+    found = talk(offers)
+    refused = [f"{agreement.names[i]}: {one.reason}" for i, one in found.items() if not one.accepts]
+    if refused:
+        raise ValueError(f"not everybody takes part on these terms. {_one_line('; '.join(refused))}")
+    if len(found) < len(offers):
+        lacking = [f"{agreement.names[i]}: {reason}" for i, reason in talk.reasons.items()]
+        raise Missing(f"everybody must accept what came of the game: {_one_line('; '.join(lacking))}")
 
 
 def _round(

@@ -6,6 +6,7 @@ starts jobs until the run is over. The file is not called nvflare.py, because NV
 folder from which a job imports, where it would hide NVFlare itself.
 """
 
+import functools
 import json
 import math
 import os
@@ -26,10 +27,9 @@ from nvflare.recipe import ProdEnv, SimEnv
 
 from fedgame import registry
 from fedgame.federation import carriers, conduct, kits, member
-from fedgame.federation.carriers import LOG, PLAN
+from fedgame.federation.carriers import JOB, LOG, PLAN
 from fedgame.federation.ledger import FILE, Ledger
 
-JOB = "job.json"  # below the folder of a federation: which job runs, in which process of the server
 _BEGINS = 120.0  # seconds until a job that was submitted must have begun
 
 
@@ -55,7 +55,8 @@ class Member:
             _begin()
             file = os.environ.get(kits.MEMBER) or f"{self.folder}/{collab.site_name}.json"
             path = pathlib.Path(file)
-            self._site = member.Site(member.load(path), carriers.logging_to(path.with_suffix(".log")))
+            keep = functools.partial(member.save_model, path) if not self.folder else lambda model: None
+            self._site = member.Site(member.load(path), carriers.logging_to(path.with_suffix(".log")), keep)
         return self._site(values)
 
 
@@ -109,7 +110,8 @@ class Server:
         _begin()
         folder = pathlib.Path(self.folder)
         tell, job = carriers.logging_to(folder / LOG), folder / JOB
-        job.write_text(json.dumps({"job_name": self.job_name, "process": os.getpid(), "ended": False}))
+        about = {"job_name": self.job_name, "process": os.getpid(), "ended": False}
+        job.write_text(json.dumps(about))
         plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         federation = conduct.Federation.from_dict(plan["federation"])
         transport = Transport(plan["sites"], self.timeout)
@@ -117,9 +119,10 @@ class Server:
             conduct.run(federation, Ledger(folder / FILE, create=True), transport, conduct.Events(tell))
         except Exception as error:
             tell(f"the job stops: {error}")
+            about |= {"wrong": str(error)} if isinstance(error, ValueError) else {}
             raise
         finally:
-            job.write_text(json.dumps({"job_name": self.job_name, "process": os.getpid(), "ended": True}))
+            job.write_text(json.dumps(about | {"ended": True}))
 
 
 def _recipe(

@@ -37,6 +37,10 @@ class Private(NamedTuple):
       clip: C, the largest norm ‖update‖₂ that leaves her; infinite: any.
       noise: standard deviation of the Gaussian noise on every number of the update, as a multiple of C.
       secret: seed of that noise; whoever knows it can subtract it, so choose a large one.
+      most_paid: the most that she pays for the whole run, in the currency of `value`; infinite: any.
+      name: what the federation calls her; "": whatever it does.
+      like: where what was agreed lies on her machine, of which her records were made; "": nothing was.
+      agreed: digest of it, to be compared with the server's; "": it is not.
     """
 
     cost: costs.Cost
@@ -47,6 +51,10 @@ class Private(NamedTuple):
     clip: float = np.inf
     noise: float = 0.0
     secret: int = 0
+    most_paid: float = np.inf
+    name: str = ""
+    like: str = ""
+    agreed: str = ""
 
 
 def check(private: Private) -> Private:
@@ -66,6 +74,8 @@ def check(private: Private) -> Private:
         raise ValueError(f"`noise` must be at least 0, got {private.noise}")
     if private.noise > 0 and not np.isfinite(private.clip):
         raise ValueError("`noise` is a multiple of `clip`: give that too")
+    if not private.most_paid >= 0:
+        raise ValueError(f"`most_paid` must be at least 0, got {private.most_paid}")
     if private.secret < 0:
         raise ValueError(f"`secret` must be at least 0, got {private.secret}")
     return private
@@ -80,6 +90,10 @@ def save(file: pathlib.Path, private: Private) -> None:
         "clip": float(private.clip) if np.isfinite(private.clip) else None,
         "noise": float(private.noise),
         "secret": int(private.secret),
+        "most_paid": float(private.most_paid) if np.isfinite(private.most_paid) else None,
+        "name": private.name,
+        "like": private.like,
+        "agreed": private.agreed,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     parts = {"train": private.train, "test": private.test}
@@ -88,9 +102,33 @@ def save(file: pathlib.Path, private: Private) -> None:
         for part, records in parts.items()
         for field in records._fields
     }
-    with file.with_suffix(".npz").open("wb") as opened:
+    with _of_hers(file.with_suffix(".npz")).open("wb") as opened:
         np.savez(opened, **arrays)
-    file.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    _of_hers(file).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _of_hers(file: pathlib.Path) -> pathlib.Path:
+    """A file that nobody else on her machine can read."""
+    file.touch(mode=0o600)
+    file.chmod(0o600)
+    return file
+
+
+def model_file(file: pathlib.Path) -> pathlib.Path:
+    """Where the final model lies that she was given, beside the file that `save` wrote."""
+    return file.with_name(f"{file.stem}_model.npz")
+
+
+def save_model(file: pathlib.Path, model: messages.Arrays) -> None:
+    """Writes the final model beside her file."""
+    with _of_hers(model_file(file)).open("wb") as opened:
+        np.savez(opened, **model)
+
+
+def load_model(file: pathlib.Path) -> messages.Arrays:
+    """The final model that `save_model` wrote beside her file."""
+    with np.load(model_file(file), allow_pickle=False) as stored:
+        return dict(stored)
 
 
 def load(file: pathlib.Path) -> Private:
@@ -120,6 +158,10 @@ def load(file: pathlib.Path) -> Private:
             clip=np.inf if about.get("clip") is None else float(about["clip"]),
             noise=float(about.get("noise", 0.0)),
             secret=int(about.get("secret", 0)),
+            most_paid=np.inf if about.get("most_paid") is None else float(about["most_paid"]),
+            name=str(about.get("name", "")),
+            like=str(about.get("like", "")),
+            agreed=str(about.get("agreed", "")),
         )
         return check(private)
     except KeyError as error:
@@ -144,9 +186,13 @@ def join(private: Private, terms: messages.Enrol) -> Joined:
     """A member who takes part on these terms.
 
     Raises:
-      ValueError: the federation trains on something else than she has, or there is no game or network as the
-        terms say.
+      ValueError: the terms are for somebody else, or the federation trains on something else than she has, or
+        there is no game or network as they say.
     """
+    if private.name and private.name != terms.name:
+        raise ValueError(f"this is the kit of {terms.name!r}, and her file is that of {private.name!r}")
+    if private.agreed and private.agreed != terms.agreed:
+        raise ValueError("her records were made by another agreement (--like) than the server's")
     has = list(private.train.images.shape[1:])
     if has != list(terms.features):
         raise ValueError(f"the federation trains on inputs of shape {terms.features}, and she has {has}")
@@ -184,6 +230,14 @@ def move(joined: Joined, asked: messages.Move) -> messages.Contribution:
     """Her next contribution, `fedbr.move`: within what she is willing to contribute, whatever is proposed."""
     found = _move(joined.agent, asked.own, asked.slope, asked.step_size)
     return messages.Contribution(asked.step, float(found))
+
+
+def consider(joined: Joined, asked: messages.Offer) -> messages.Accepted:
+    """Whether she takes part if it costs her this."""
+    most, pays = joined.private.most_paid, -asked.paid * asked.unit
+    if pays > most:
+        return messages.Accepted(False, f"she would pay {pays:.12g}, and pays at most {most:.12g}")
+    return messages.Accepted(True, "")
 
 
 @functools.partial(jax.jit, static_argnames=("model", "options"))
@@ -258,15 +312,31 @@ def note(joined: Joined, told: messages.Statement) -> messages.Noted:
     return messages.Noted(told.round, accuracy)
 
 
-_DOES = {messages.Ask: slope, messages.Move: move, messages.Train: train, messages.Statement: note}
+_DOES = {
+    messages.Ask: slope,
+    messages.Move: move,
+    messages.Offer: consider,
+    messages.Train: train,
+    messages.Statement: note,
+}
 
 
 class Site:
-    """A member who is running: answers requests as they travel, and says in words what happens to her."""
+    """A member who is running: answers requests as they travel, and says in words what happens to her.
 
-    def __init__(self, private: Private, tell: Callable[[str], None] = lambda sentence: None):
-        self._private, self._tell = check(private), tell
+    Once she has paid more than `most_paid`, because others were left out of rounds, she trains no more.
+    """
+
+    def __init__(
+        self,
+        private: Private,
+        tell: Callable[[str], None] = lambda sentence: None,
+        keep: Callable[[messages.Arrays], None] = lambda model: None,
+    ):
+        """Args: private: what she has; tell: gets the sentences; keep: gets the final model."""
+        self._private, self._tell, self._keep = check(private), tell, keep
         self._joined: Joined | None = None
+        self._paid = 0.0  # in all rounds that she has heard of
 
     def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
         """Answers a request.
@@ -281,10 +351,18 @@ class Site:
             found = declare(self._joined)
         elif self._joined is None:
             raise ValueError("she has not enrolled yet")
+        elif isinstance(request, messages.Train) and self._paid > self._private.most_paid:
+            raise ValueError(
+                f"she has paid {self._paid:.12g}, and pays at most {self._private.most_paid:.12g}"
+            )
         elif type(request) in _DOES:
             found = _DOES[type(request)](self._joined, request)
         else:
             raise ValueError(f"{type(request).__name__} is an answer, and no request")
+        if isinstance(request, messages.Statement):
+            self._paid = -request.balance * request.unit
+            if request.model:
+                self._keep(request.model)
         if sentence := in_words(request, found, money.currency(self._joined.terms.currency)):
             self._tell(sentence)
         return messages.to_values(found)
@@ -293,10 +371,19 @@ class Site:
 def in_words(request: Any, found: Any, used: money.Currency) -> str:
     """What she was asked, gave or received, as a sentence for her log; "" of steps of the dynamics."""
     if isinstance(request, messages.Enrol):
+        called = f", {request.name}," if request.name else ""
         return (
-            f"Enrolled as member {request.number + 1} of {request.members} in a federation of "
+            f"Enrolled as member {request.number + 1} of {request.members}{called} in a federation of "
             f"{request.rounds} rounds, under the rule {request.rule}. Declared: accuracy 1 is worth "
             f"{found.value:g}, at most {found.capacity:g} samples, cost {found.cost}."
+        )
+    if isinstance(request, messages.Offer):
+        verb = "receives" if request.paid >= 0 else "pays"
+        answer = "She takes part" if found.accepts else f"She does not take part: {found.reason}"
+        return (
+            f"What came of the game: she contributes {request.samples} samples in every round, and {verb} "
+            f"{_amount(abs(request.paid), request.unit, used)} for the whole run; the model is expected to "
+            f"have {request.accuracy:.3f}. {answer}."
         )
     if isinstance(request, messages.Train):
         size = sum(x.nbytes for x in found.update.values())
@@ -305,21 +392,24 @@ def in_words(request: Any, found: Any, used: money.Currency) -> str:
             f"the model she was sent has {found.accuracy:.3f} on her own held-out records."
         )
     if isinstance(request, messages.Statement):
-        return _statement_in_words(request, used)
+        return _statement_in_words(request, found, used)
     return ""
 
 
-def _statement_in_words(told: messages.Statement, used: money.Currency) -> str:
+def _amount(units: int, unit: float, used: money.Currency) -> str:
+    """An amount to the last unit."""
+    return used.exact(units * unit) if used.code else f"{units * unit:.12g}"
+
+
+def _statement_in_words(told: messages.Statement, noted: messages.Noted, used: money.Currency) -> str:
     """What was settled with her."""
     what = f"Round {told.round}" if told.round else OVER
     verb = "received" if told.paid >= 0 else "paid"
     left_out = f"; left out: {told.reason}" if told.reason else ""
-
-    def amount(units: int) -> str:
-        return used.exact(units * told.unit) if used.code else f"{units * told.unit:.12g}"
-
-    paid, balance = amount(abs(told.paid)), amount(told.balance)
+    paid, balance = _amount(abs(told.paid), told.unit, used), _amount(told.balance, told.unit, used)
+    head = told.head if told.model else told.head[:16]
+    final = f" The final model has {noted.accuracy:.3f} on her own held-out records." if told.model else ""
     return (
         f"{what}: {told.samples} samples count, {verb} {paid}{left_out}. Balance {balance}; the ledger ends "
-        f"in {told.head[:16]}."
+        f"in {head}.{final}"
     )

@@ -34,6 +34,8 @@ class Enrol(NamedTuple):
     gains: bool  # whether what she contributes teaches the model that she is given
     rule: str  # who is paid what, as it is written on command lines
     currency: str = ""  # of costs and payments, such as EUR
+    name: str = ""  # what the federation calls her
+    agreed: str = ""  # digest of the columns, classes and network that were agreed on; "": of none
 
 
 class Enrolled(NamedTuple):
@@ -77,6 +79,22 @@ class Contribution(NamedTuple):
     contribution: float  # s_i, samples
 
 
+class Offer(NamedTuple):
+    """Tells her what came of the game, before anything is trained or paid."""
+
+    samples: int  # that she contributes in every round
+    paid: int  # what she receives for the whole run, in smallest units; negative: she pays
+    unit: float  # the smallest unit, in the currency of costs
+    accuracy: float  # a_i(s), of the model that she is given, as the announced payoff expects it
+
+
+class Accepted(NamedTuple):
+    """Whether she takes part on these terms."""
+
+    accepts: bool
+    reason: str  # why not; "" if she does
+
+
 class Train(NamedTuple):
     """Asks her to train."""
 
@@ -114,7 +132,14 @@ class Noted(NamedTuple):
     accuracy: float  # of the final model on her own held-out records; NaN: none, or in a round
 
 
-ANSWER_OF = {Enrol: Enrolled, Ask: Slope, Move: Contribution, Train: Update, Statement: Noted}
+ANSWER_OF = {
+    Enrol: Enrolled,
+    Ask: Slope,
+    Move: Contribution,
+    Offer: Accepted,
+    Train: Update,
+    Statement: Noted,
+}
 KINDS = {kind.__name__: kind for pair in ANSWER_OF.items() for kind in pair}
 _MAY_BE_NAN = ("accuracy",)
 

@@ -42,6 +42,7 @@ class Training(NamedTuple):
     classes: tuple[str, ...]
     metric: str
     seed: int
+    agreed: str = ""  # digest of what members on machines of their own have agreed on; "": of nothing
 
 
 def check(protocol: base.Protocol, payoff: payoffs.Payoff) -> None:
@@ -96,6 +97,7 @@ def terms(
                 quality=float(quality[i]),
                 gains=bool(payoff.own_gain),
                 rule=registry.text_of(protocol.rule),
+                agreed=training.agreed,
             )
         )
     return told

@@ -39,6 +39,7 @@ def entry_rows(entries: Sequence[Entry], unit: float) -> list[dict[str, Any]]:
 def member_rows(entries: Sequence[Entry], agreement: Agreement) -> list[dict[str, Any]]:
     """One row per member, for `settled.csv`: what she gave, what it cost her, what she received."""
     agreed = np.asarray(entries[0].about["contributions"], float)
+    expected = np.asarray(games.payoff_values(agreement.game, jnp.asarray(agreed)))
     rows = []
     for i, name in enumerate(agreement.names):
         hers = [entry for entry in entries if entry.member == name]
@@ -53,6 +54,7 @@ def member_rows(entries: Sequence[Entry], agreement: Agreement) -> list[dict[str
                 "samples": float(np.mean([about["samples"] for about in counted])) if counted else 0.0,
                 "cost": float(sum(about["cost"] for about in counted)),
                 "received": sum(entry.amount for entry in hers) * agreement.unit,
+                "expected": float(expected[i]),
                 "accuracy": final[-1] if final else None,
             }
         )

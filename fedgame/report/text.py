@@ -520,7 +520,8 @@ def federation(work: Workdir) -> str:
     """Who gave what, paid and received, and whether the ledger is consistent."""
     answer, summary = answers.federation(work), work.read_json("federation.json")
     used = money.currency(summary["currency"])
-    header = ["member", "agreed", "of", "rounds", "cost", "receives", answers.METRICS[summary["metric"]]]
+    header = ["member", "agreed", "of", "rounds", "cost", "receives", "expected"]
+    header.append(answers.METRICS[summary["metric"]])
     cells = [
         [
             answers.called(row["name"]),
@@ -529,6 +530,7 @@ def federation(work: Workdir) -> str:
             str(row["rounds"]),
             used.amount(row["cost"]),
             used.exact(row["received"]),
+            money.number(row["expected"]),
             money.number(row["accuracy"]),
         ]
         for row in work.read_csv("settled.csv", text=("name",))

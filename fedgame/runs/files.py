@@ -126,7 +126,8 @@ DESCRIPTIONS = {
     "ledger.csv": "Every entry of the ledger: `amount` is what the `member` receives, in the currency of "
     "costs, `units` the same in smallest units; the server has no name.",
     "settled.csv": "One row per member: her `contribution` as agreed, the mean of her `samples` over the "
-    "`rounds` that count, her `cost`, what she `received`, and the metric of the final model (`accuracy`).",
+    "`rounds` that count, her `cost`, what she `received`, the accuracy `expected` by the announced payoff, "
+    "and the metric of the final model (`accuracy`).",
     "federation.json": "What was agreed and settled, and whether the ledger is consistent.",
     "statements/": "What each member gave, paid and received, and why, as a text for her.",
     # Of launch.agree.

@@ -10,7 +10,9 @@ from fedgame.federation import ledger as ledgers
 from fedgame.federation.ledger import Ledger
 
 NAMES = ("Ann", "Bob", "Çem")
-CALLS = 1 + (1 + 5 * 2) + 3 * 2 + 1  # enrolment, dynamics, rounds and their statements, the end
+CALLS = (
+    1 + (1 + 5 * 2) + 1 + 3 * 2 + 1
+)  # enrolment, dynamics, the offer, rounds and their statements, the end
 
 
 class Counting:
@@ -253,19 +255,80 @@ def test_who_comes_back_with_another_cost_value_or_limit_is_left_out(
     assert play({"Bob": answers}).ledger.agreed == run.ledger.agreed  # the run of others is as it was
 
 
-def test_who_comes_back_with_another_cost_while_members_agree_is_left_out(play, sites, private):
-    now, said = {"Bob": sites()["Bob"]}, []
+def test_if_she_comes_back_with_another_cost_while_members_agree_nothing_is_agreed(
+    play, sites, private, ledger
+):
+    now = {"Bob": sites()["Bob"]}
 
     def answers(values):
         if values["kind"] == "Move" and values["step"] == 2:
             now["Bob"] = member.Site(private(1, cost=games.LinearCost(0.004)))
         return now["Bob"](values)
 
-    run = play({"Bob": answers}, events=conduct.Events(said.append))
-    assert [entry.about["reason"].split(", ")[0] for entry in run.of("Bob")] == [
-        "she declares another cost"
-    ] * 3
-    assert ledgers.agreement_of(run.ledger).game.cost.rate.tolist() == [0.002, 0.003, 0.006]
+    with pytest.raises(conduct.Missing, match=r"must accept .*: Bob: she declares another cost"):
+        play({"Bob": answers}, ledger)
+    assert ledger.agreed is None
+    run = play({"Bob": answers}, ledger)  # the game is played anew, with what she declares now
+    assert ledgers.agreement_of(run.ledger).game.cost.rate.tolist() == [0.002, 0.004, 0.006]
+
+
+def test_all_are_offered_what_the_run_then_settles_and_nothing_begins_if_one_refuses(
+    play, sites, private, ledger, undisturbed
+):
+    offers = {}
+
+    def hearing(name, site):
+        def answers(values):
+            if values["kind"] == "Offer":
+                offers[name] = values
+            return site(values)
+
+        return answers
+
+    run = play({name: hearing(name, site) for name, site in sites().items()})
+    assert run.result == undisturbed.result
+    for name, offer in offers.items():
+        assert {entry.about["samples"] for entry in run.of(name)} == {offer["samples"]}
+        assert run.ledger.balances()[name] == offer["paid"]
+    payer = min(offers, key=lambda name: offers[name]["paid"])
+    pays = -offers[payer]["paid"] * offers[payer]["unit"]
+    assert pays > 0
+    limited = member.Site(private(NAMES.index(payer))._replace(most_paid=pays / 2))
+    with pytest.raises(ValueError, match=f"{payer}: she would pay .*, and pays at most"):
+        play({payer: limited}, ledger)
+    assert ledger.agreed is None
+    willing = member.Site(private(NAMES.index(payer))._replace(most_paid=pays))
+    assert play({payer: willing}, ledger).result == undisturbed.result
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"name": "Dora"}, "Bob: ValueError: this is the kit of 'Bob', and her file is that of 'Dora'"),
+        ({"agreed": "another"}, "Bob: ValueError: her records were made by another agreement"),
+    ],
+)
+def test_whose_file_is_of_another_federation_is_refused_at_once(play, private, ledger, change, told):
+    with pytest.raises(ValueError, match=told):
+        play({"Bob": member.Site(private(1)._replace(**change))}, ledger)
+    assert ledger.agreed is None
+
+
+def test_who_has_paid_more_than_she_would_trains_no_more(play, private, sites):
+    joined = member.Site(private(1)._replace(most_paid=1.0))
+    asked = []
+
+    def answers(values):
+        if values["kind"] == "Offer":
+            values = values | {"paid": 0}  # it was less when she accepted: others have left
+        if values["kind"] == "Statement" and values["round"] == 1:
+            values = values | {"balance": int(-2 / values["unit"])}
+        asked.append(values["kind"])
+        return joined(values)
+
+    run = play({"Bob": answers})
+    assert [entry.about["reason"] for entry in run.of("Bob")][1].startswith("ValueError: she has paid 2")
+    assert asked.count("Train") == 3
 
 
 def test_nobody_is_missing_only_if_somebody_answers(play, sites, undisturbed, ledger):
@@ -294,7 +357,7 @@ def test_a_run_that_is_interrupted_anywhere_goes_on_and_ends_the_same(play, site
     transport = Counting(sites())
     assert play(transport=transport).result == undisturbed.result
     assert transport.calls == CALLS
-    ends = ["Enrol", "Ask", *["Move", "Ask"] * 5, *["Train", "Statement"] * 3, "Statement"]
+    ends = ["Enrol", "Ask", *["Move", "Ask"] * 5, "Offer", *["Train", "Statement"] * 3, "Statement"]
     assert [{*kinds.values()} for kinds in transport.carried] == [{kind} for kind in ends]
     for number in range(1, CALLS + 1):
         ledger, there, after = Ledger(tmp_path / f"{number}.sqlite", create=True), sites(), number % 2 == 0

@@ -286,3 +286,16 @@ def test_her_log_says_what_happens_to_her_in_her_currency(private, terms, asked)
     assert trained.startswith("Round 1: trained on 12 samples, gave an update of 60 bytes; ")
     assert settled.startswith("Round 1: 12 samples count, paid €1.30. Balance €2.50; ")
     assert ended.startswith("The whole run: 12 samples count, paid €1.30; left out: ill. Balance ")
+
+
+def test_the_final_model_is_kept_and_only_she_can_read_her_files(private, tmp_path):
+    file = tmp_path / "hers.json"
+    hers = private(0)._replace(name="Ann", like="/agreed", agreed="ab", most_paid=3.0)
+    member.save(file, hers)
+    found = member.load(file)
+    assert (found.name, found.like, found.agreed, found.most_paid) == ("Ann", "/agreed", "ab", 3.0)
+    model = {"params/Dense_0/bias": np.arange(3, dtype=np.float32)}
+    member.save_model(file, model)
+    np.testing.assert_array_equal(member.load_model(file)["params/Dense_0/bias"], np.arange(3))
+    for one in (file, file.with_suffix(".npz"), member.model_file(file)):
+        assert one.stat().st_mode & 0o077 == 0
