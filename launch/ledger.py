@@ -40,7 +40,9 @@ def main(argv: list[str]) -> None:
     entries, agreement = opened.entries(), ledger.agreement_of(opened)
     used = money.currency(entries[0].about.get("currency", ""))
     if MEMBER.value is not None:
-        print("\n".join(statements.statement(MEMBER.value, entries, agreement, used)))
+        shown = {answers.called(name): name for name in agreement.names}  # as tables call them
+        name = shown.get(MEMBER.value, MEMBER.value)
+        print("\n".join(statements.statement(name, entries, agreement, used)))
     else:
         print(_shown(opened, agreement, used))
     if EXPORT.value is not None:

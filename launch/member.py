@@ -181,8 +181,9 @@ def take_part(kit: pathlib.Path, file: pathlib.Path) -> None:
       ValueError: the server does not let her in, or is gone for longer than --wait.
     """
     member.load(file)  # refuses what cannot be used before anything is started
-    if not (kit / "startup" / "sub_start.sh").is_file():
-        raise ValueError(f"{kit} is no startup kit: it has no startup/sub_start.sh")
+    for part in ("sub_start.sh", "fed_client.json"):
+        if not (kit / "startup" / part).is_file():
+            raise ValueError(f"{kit} is no startup kit of a member: it has no startup/{part}")
     mark, log, stop = processes.marked(kit), file.with_suffix(".log"), threading.Event()
     running.stop_at_signals(stop, "ending her site")
     processes.end_all(mark)

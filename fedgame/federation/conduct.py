@@ -205,8 +205,9 @@ class _Talk:
           ValueError: somebody cannot take part in this federation.
         """
         self._ask({i: terms for i, terms in enumerate(self._terms)}, self._fault_of_enrolment)
-        if refusals := {i: x for i, x in self.absent.items() if x.startswith(_REFUSES)}:
-            raise ValueError(self._in_words(refusals))
+        refusals = {i: x for i, x in self.absent.items() if x.startswith(_REFUSES)}
+        if refusals:
+            raise ValueError(self._in_words({i: x.removeprefix(_REFUSES) for i, x in refusals.items()}))
         if self.reasons:
             raise Missing(self._in_words(self.reasons))
         return dict(self._enrolled)

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import sys
 import time
 import uuid
@@ -30,6 +31,7 @@ from fedgame.federation import carriers, conduct, kits, member
 from fedgame.federation.carriers import JOB, LOG, PLAN
 from fedgame.federation.ledger import FILE, Ledger
 
+_CALL = re.compile(r"^call to \S+ failed: ")  # what NVFlare writes before a member's own exception
 _BEGINS = 120.0  # seconds until a job that was submitted must have begun
 
 
@@ -91,7 +93,7 @@ class Transport:
             except RunAborted:
                 raise
             except Exception as error:
-                failures[name] = str(error).strip().split("\n")[-1]
+                failures[name] = _CALL.sub("", str(error).strip().split("\n")[-1])
                 if "timed out" in failures[name]:
                     failures[name] = self._gone[name] = f"her site does not answer within {self._timeout:g} s"
         return answers, failures

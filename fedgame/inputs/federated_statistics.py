@@ -18,6 +18,7 @@ from fedgame.inputs import members as inputs
 from fedgame.learning import tables
 
 _LARGEST = 1e30  # a mean or a deviation
+_SHOWN = 4  # texts in a sentence
 
 
 class Numbers(NamedTuple):
@@ -92,7 +93,8 @@ def of_table(
         texts, counts = np.unique(cells[cells != ""].astype(str), return_counts=True)
         columns[column] = Texts(tuple(texts[counts >= fewest].tolist()))
         if rare := texts[counts < fewest].tolist():
-            remarks.append(f"`{column}`: {', '.join(rare)} in so few records is not told")
+            more = f" and {len(rare) - _SHOWN} more" if len(rare) > _SHOWN else ""
+            remarks.append(f"`{column}`: {', '.join(rare[:_SHOWN])}{more} in so few records is not told")
     return Statistics(len(own.labels), own.target, tuple(sorted({*own.labels})), columns), remarks
 
 

@@ -611,4 +611,5 @@ def read_alone(
         raise ValueError(f"{file} has no columns but `{target}`")
     schema, (columns,) = _columns({file.stem: frame}, names, categorical)
     labels = _class_names(file.stem, frame, target)
+    remarks += _mixed_columns(schema, categorical)
     return Alone(tuple(names), target, tuple(labels), schema, columns, remarks)
