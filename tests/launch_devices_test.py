@@ -143,12 +143,12 @@ def test_the_first_process_alone_reports(together, alone):
 def test_if_the_first_process_is_gone_the_other_ends_with_a_sentence(together):
     _, (_, (code, _, errors)), _, _ = together
     assert code == 1
-    if jax.__version_info__ < (0, 9, 2):  # it exits by itself, without a signal: the sentence is its own
-        assert "This most likely indicates that another task died" in errors
-    else:
-        assert errors.rstrip().endswith(
-            "\nerror: another process of this run is gone; start all of them again with --resume"
-        )
+    ours = errors.rstrip().endswith(
+        "\nerror: another process of this run is gone; start all of them again with --resume"
+    )
+    # An older JAX may end the process first, without a signal: then the sentence is JAX's own.
+    its_own = "This most likely indicates that another task died" in errors
+    assert ours or (jax.__version_info__ < (0, 9, 2) and its_own)
     assert "most recent call" not in errors
 
 
