@@ -54,7 +54,7 @@ def provision(folder: pathlib.Path, sites: Sequence[str], host: str = LOCAL) -> 
     made = folder / "fedgame" / "prod_00"
     if made.is_dir():
         return made
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # for the private keys of all are in it
     (folder / "project.yml").write_text(project(sites, host, *_free_ports()), encoding="utf-8")
     command = [sys.executable, "-m", "nvflare.cli", "provision", "-p", "project.yml", "-w", "."]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
