@@ -73,6 +73,7 @@ BASES = (
     "--cost='linear(rate=[20, 40])' --value=100000 --currency=EUR --clip=1 --noise=0.1",
     "federation --scenario=scenario.json --rounds=1 --model=linear --test_images=2 --protocol=fedavg",
     "ledger --workdir=settled",
+    "ledger --workdir=settled --log=settled/federation/members/site-1.log",
     "ledger --workdir=settled --member=2 --export=exported",
     "member --like=trained --data=tables/Cleveland.csv --cost='linear(rate=20)' --value=9 --out=hers.json",
     "member --data=tables/Cleveland.csv --statistics=tells.json --fewest=2 --without=age",

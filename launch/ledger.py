@@ -2,6 +2,7 @@
 
   python -m launch.ledger --workdir=results/federation_digits    # balances; is it consistent?
   python -m launch.ledger --workdir=DIR --member=NAME            # what she gave and received, and why
+  python -m launch.ledger --workdir=DIR --log=hers.log           # is it the one that a member has heard of?
   python -m launch.ledger --workdir=DIR --export=FOLDER          # all as CSV and texts
 
 Verifies every digest, replays every payment from what was contributed and agreed, and exits with 1 if
@@ -15,13 +16,15 @@ import sys
 from absl import flags
 
 from fedgame.federation import ledger, statements
+from fedgame.games import scenarios
 from fedgame.report import answers, money, tables
-from fedgame.runs import workdir
+from fedgame.runs import settings, workdir
 from launch import running, settings_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of a run of launch.federation, or a ledger.sqlite")
 MEMBER = flags.DEFINE_string("member", None, "print the statement of this member")
 EXPORT = flags.DEFINE_string("export", None, "folder for ledger.csv, settled.csv and a statement per member")
+LOG = flags.DEFINE_string("log", None, "a member's log: is the ledger the one that she has heard of?")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace what is in --export")
 flags.declare_key_flag("use")
 
@@ -38,6 +41,8 @@ def main(argv: list[str]) -> None:
     if wrong := ledger.complaints(opened):
         sys.exit("error: the ledger is inconsistent\n" + "\n".join(wrong))
     entries, agreement = opened.entries(), ledger.agreement_of(opened)
+    if LOG.value is not None:
+        _compare(LOG.value, entries)
     used = money.currency(entries[0].about.get("currency", ""))
     if MEMBER.value is not None:
         shown = {answers.called(name): name for name in agreement.names}  # as tables call them
@@ -47,6 +52,18 @@ def main(argv: list[str]) -> None:
         print(_shown(opened, agreement, used))
     if EXPORT.value is not None:
         _export(pathlib.Path(os.path.expanduser(EXPORT.value)), entries, agreement, used)
+
+
+def _compare(name: str, entries: list[ledger.Entry]) -> None:
+    """Says whether a member's log fits the ledger; exits with 1 if it does not."""
+    with settings.of_flag("log"):
+        log = scenarios.read_bytes(os.path.expanduser(name)).decode("utf-8", "replace")
+    digests = statements.heard(log)
+    if not digests:
+        raise ValueError(f"--log={name} has nothing on a ledger")
+    if wrong := statements.contradictions(log, entries):
+        sys.exit("error: the ledger is not the one that she has heard of\n" + "\n".join(wrong))
+    print(f"What she has heard of the ledger, {len(digests)} times, is in it.\n")
 
 
 def _shown(opened: ledger.Ledger, agreement: ledger.Agreement, used: money.Currency) -> str:

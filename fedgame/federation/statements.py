@@ -1,5 +1,6 @@
 """What a ledger says, as rows of tables and as a statement for each member."""
 
+import re
 import urllib.parse
 from collections.abc import Sequence
 from typing import Any
@@ -133,6 +134,20 @@ def amount(units: int, unit: float, used: money.Currency) -> str:
 def file_of(name: str) -> str:
     """The name of the file of a member's statement."""
     return f"{workdir.shortened(urllib.parse.quote(name, safe=' =,+()'))}.txt"
+
+
+def heard(log: str) -> list[tuple[str, str]]:
+    """What a member has heard of the ledger, from her log: after which round, and how its digest begins."""
+    return re.findall(r"(Round \d+|The whole run): .*; the ledger ends in ([0-9a-f]+)", log)
+
+
+def contradictions(log: str, entries: Sequence[Entry]) -> list[str]:
+    """Sentences on what a member has heard of the ledger, by her log, that is not in it; none if all is."""
+    return [
+        f"{what}: she has heard that the ledger ends in {digest}, which is the digest of no entry"
+        for what, digest in heard(log)
+        if not any(entry.digest.startswith(digest) for entry in entries)
+    ]
 
 
 def left_out(entries: Sequence[Entry]) -> dict[str, list[int]]:

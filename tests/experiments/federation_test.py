@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import socket
 import sqlite3
 import subprocess
@@ -122,6 +123,13 @@ def test_launch_ledger_shows_exports_and_finds_what_was_changed(finished, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "2 of 2 rounds are settled, and the books are closed. The ledger is consistent" in done.stdout
     assert (tmp_path / "out" / "ledger.csv").read_text() == (folder / "ledger.csv").read_text()
+    log = folder / "federation" / "members" / "site-1.log"
+    done = command("launch.ledger", f"--workdir={folder}", f"--log={log}")
+    assert "What she has heard of the ledger, 3 times, is in it." in done.stdout
+    (tmp_path / "other.log").write_text(re.sub(r"(Round 2: .* ends in )\w+", r"\g<1>abcdef", log.read_text()))
+    done = command("launch.ledger", f"--workdir={folder}", f"--log={tmp_path / 'other.log'}")
+    assert done.returncode == 1
+    assert "Round 2: she has heard that the ledger ends in abcdef, which is" in done.stderr
     copy = tmp_path / "ledger.sqlite"
     with sqlite3.connect(folder / "federation" / ledger.FILE) as source, sqlite3.connect(copy) as target:
         source.backup(target)
