@@ -19,6 +19,7 @@ from fedgame.learning import tables
 
 _LARGEST = 1e30  # a mean or a deviation
 _SHOWN = 4  # texts in a sentence
+_FAR = 3.0  # deviations between the means of two members that are odd
 
 
 class Numbers(NamedTuple):
@@ -121,7 +122,7 @@ def agreed(told: Mapping[str, Statistics]) -> Agreed:
     classes = inputs.classes_of({name: own.classes for name, own in told.items()}, target)
     inputs.complain_of_spellings({name: own.columns for name, own in told.items()})
     numbers, texts = _by_kind(told)
-    remarks = _lacking(told)
+    remarks = [*_lacking(told), *_far_apart(told, numbers)]
     for column in [c for c, parts in numbers.items() if not any(part.cells for part in parts)]:
         del numbers[column]
         remarks.append(f"nobody tells numbers of `{column}`: left out")
@@ -190,6 +191,29 @@ def _lacking(told: Mapping[str, Statistics]) -> list[str]:
     for name, own in told.items():
         if lacking := [f"`{column}`" for column in everywhere if own.columns.get(column) is None]:
             remarks.append(f"{name} has nothing in the column {', '.join(lacking)}")
+    return remarks
+
+
+def _far_apart(told: Mapping[str, Statistics], numbers: Mapping[str, Sequence[Numbers]]) -> list[str]:
+    """Sentences on columns that a member may have in another unit than the others."""
+    remarks = []
+    for column, parts in numbers.items():
+        there = {name: part for name, part in zip(told, parts, strict=True) if part.cells}
+        spread = max((part.deviation for part in there.values()), default=0.0)
+        far = 0.0
+        for name, hers in there.items():
+            others = [part for other, part in there.items() if other != name]
+            if not others:
+                break
+            mean = np.average([part.mean for part in others], weights=[part.cells for part in others])
+            if abs(hers.mean - mean) > max(far, _FAR * spread):
+                far = abs(hers.mean - mean)
+                odd = (
+                    f"`{column}` has the mean {hers.mean:.4g} in the table of {name}, and {mean:.4g} with "
+                    "the others: does she count in the same unit?"
+                )
+        if far:
+            remarks.append(odd)
     return remarks
 
 

@@ -154,6 +154,15 @@ def test_what_does_not_fit_together_is_refused(others, said):
         federated_statistics.agreed({"a": ONE} | others)
 
 
+def test_another_unit_is_asked_about():
+    grams = ONE._replace(columns={"age": Numbers(9, 240.0, 50.0)})
+    moles = ONE._replace(columns={"age": Numbers(9, 6.2, 1.3)})
+    found = federated_statistics.agreed({"a": grams, "b": grams, "c": moles})
+    (remark,) = found.remarks
+    assert remark.startswith("`age` has the mean 6.2 in the table of c, and 240 with the others")
+    assert federated_statistics.agreed({"a": grams, "b": grams}).remarks == []
+
+
 def test_if_nobody_tells_anything_there_is_nothing_to_train_on():
     nothing = ONE._replace(columns={"age": Numbers(0), "ward": Texts(()), "x": None})
     with pytest.raises(ValueError, match="no column is left"):
