@@ -1,6 +1,6 @@
 """Runs the federation of docs/federation.md, section "On several machines", between five machines of Linux.
 
-  sudo python benchmarks/federation_machines.py      # two minutes, with NVFlare installed; needs root
+  sudo python benchmarks/federation_machines.py      # two to three minutes; needs root, and NVFlare
 
 A machine is a set of namespaces: a network of its own with an address of its own, its own processes, its own
 name, and its own files, among which are not those of the others. They are joined by a switch. Each of four
@@ -11,7 +11,6 @@ At the end the ledger must be consistent, and every member must have heard the d
 
 import contextlib
 import pathlib
-import re
 import shutil
 import signal
 import subprocess
@@ -190,10 +189,10 @@ def right(server: Machine, members: list[Machine]) -> bool:
     told = [f"{row['name']} {row['rounds']} rounds {row['received']:.2f}" for row in rows]
     print(f"{opened.settled} rounds settled: {', '.join(told)}")
     # Members' last word, how good the final model is for them, is entered after what they have heard.
-    last = [entry.digest for entry in entries if entry.kind != "final"][-1]
+    last = [entry.digest for entry in entries if entry.kind != ledger.FINAL][-1]
     for machine in members:
-        heard = re.findall(r"the ledger ends in (\w+)", (machine.folder / "hers.log").read_text())[-1]
-        if not last.startswith(heard):
+        _, heard = statements.heard((machine.folder / "hers.log").read_text())[-1]
+        if heard != last:
             wrong.append(f"{machine.name} has heard {heard}, not {last}")
     print("\n".join(wrong) or "the ledger is consistent, and all have heard how it ends")
     return not wrong

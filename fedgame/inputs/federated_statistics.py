@@ -2,7 +2,8 @@
 
 Federated statistics: every member sums up her own columns (`of_table`), and from these follow the columns,
 the classes, and the means and deviations (`agreed`) that somebody who had all tables would have learnt
-(`tables.learnt`). Nothing is told of so few cells that it would tell what stands in them.
+(`tables.learnt`). Means of few cells are not told, nor texts that few records have; that hides what is rare,
+and is not anonymity: of a column of 0 and 1, for example, the mean tells how many are 1.
 """
 
 import json

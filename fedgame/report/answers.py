@@ -364,8 +364,8 @@ def agreement(work: Workdir) -> Answer:
     ]
     assumed = [
         "What members tell is true; nobody has seen their records.",
-        "Nothing is told of what so few records have that it would tell what stands in them. With two "
-        "members, each learns the other's means from those of both.",
+        "What members tell is not anonymous: means of few cells and rare texts are left out, but all classes "
+        "are told, and with two members each learns the other's means from those of both.",
     ]
     return Answer("launch.agree", _TITLES["launch.agree"], sentences, [], [], assumed, {})
 

@@ -80,7 +80,7 @@ DESCRIPTIONS = {
     "rounds.csv": "`accuracy` after each evaluated `round`, on what is held out; the mean over members.",
     "rounds_by_member.csv": "`accuracy` after each evaluated `round` on what each `member` holds out.",
     "rounds.png": "The accuracy over rounds.",
-    "model/": "The trained parameters, written by orbax; `fedgame.load_model` reads them.",
+    "model/": "The parameters of the model, written by orbax; `fedgame.load_model` reads them.",
     "model.json": "The network, its classes and how records become inputs; `fedgame.load_model` reads it.",
     "fitted_curves.csv": "Every family's fitted accuracy at totals of `samples`.",
     "fits.json": "Errors and parameters of every family's fit.",

@@ -4,11 +4,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas
 import pytest
 
 import fedgame as fg
 from fedgame.experiments import agree, trained
-from fedgame.federation import member
+from fedgame.federation import member, messages
 from fedgame.runs import experiment
 
 
@@ -55,7 +56,32 @@ def test_her_file_is_made_like_it(agreed):
     assert len(hers.train.labels) + len(hers.test.labels) == 30
     model = trained.load(folder / "agreed")
     assert (model.shape, model.target) == ((2,), "ill")
-    assert np.all(np.abs(np.concatenate([hers.train.images, hers.test.images]).mean(axis=0)) < 1)
+    assert (hers.like, hers.agreed) == (str(folder / "agreed"), trained.digest(model))
+    both = [pandas.read_csv(file) for file in sorted((folder / "data").glob("*.csv"))]
+    numbers = pandas.concat(both)[["age", "dose"]]
+    expected = (both[0][["age", "dose"]] - numbers.mean()) / numbers.std(ddof=0)
+    found = np.concatenate([hers.train.images, hers.test.images])
+    np.testing.assert_allclose(np.sort(found, axis=0), np.sort(expected, axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_the_final_model_that_she_is_given_is_one_for_load_model(agreed):
+    folder, _ = agreed
+    model, out = trained.load(folder / "agreed"), folder / "north.json"
+    flags = [
+        f"--like={folder / 'agreed'}",
+        f"--data={folder / 'data' / 'north.csv'}",
+        "--cost=linear(rate=2)",
+    ]
+    assert command("launch.member", *flags, f"--out={out}").returncode == 0
+    given = {path: np.full_like(x, 0.5) for path, x in messages.to_arrays(model.params).items()}
+    member.save_model(out, given)
+    keep = f"import pathlib; from launch import member; member.keep_model(pathlib.Path({str(out)!r}))"
+    done = subprocess.run([sys.executable, "-c", keep], capture_output=True, text=True)
+    assert "fedgame.load_model reads it" in done.stdout, done.stderr
+    found = fg.load_model(folder / "north_model")
+    for path, x in messages.to_arrays(found.params).items():
+        np.testing.assert_array_equal(x, given[path])
+    assert found.preparation.schema == model.preparation.schema
 
 
 @pytest.mark.parametrize(
